@@ -1,0 +1,1 @@
+//! sophon-uplink: from the recognizer's ring in shared memory to the owner's cloud.

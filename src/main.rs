@@ -1,0 +1,2 @@
+//! The uplink daemon.
+fn main() {}
