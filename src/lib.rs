@@ -1,1 +1,30 @@
 //! sophon-uplink: from the recognizer's ring in shared memory to the owner's cloud.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//!  recognizer (C++) ──shm ring──▶ ring::consumer ──▶ event ──▶ threshold ──▶ deliver: a lane per destination
+//!                        ▲                                                       │
+//!                        │                                           body: Text and Picture segments
+//!                        │                                                       │ base64, 48 KiB at a time,
+//!                        │                                                       ▼ straight from the mapping
+//!                        └── released when every destination has it ◀────── hyper ──▶ server
+//! ```
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`ring`] | the shared memory: layout, mapping (the `unsafe`), file and locks, consumer, producer, wake-up |
+//! | [`event`] | a checked record as a typed event |
+//! | [`body`] | the request body: segments, exact length, JSON and form-data, base64 |
+//! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
+//! | [`config`] | the configuration file, checked |
+//! | [`uplink`] | the tasks that tie these together |
+//! | [`rate_limited`] | a brake for messages |
+
+pub mod body;
+pub mod config;
+pub mod deliver;
+pub mod event;
+pub mod rate_limited;
+pub mod ring;
+pub mod uplink;

@@ -1,2 +1,190 @@
-//! The uplink daemon.
-fn main() {}
+//! The daemon: arguments, config, start, signals, exit code.
+//!
+//! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command did its work), 78 (`EX_CONFIG`: a bad config, with every fault
+//! named), 1 (everything else), 2 (wrong usage).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sophon_uplink::config::{self, Config, ConfigError, Fault};
+use sophon_uplink::deliver::tls;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::uplink::Uplink;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+const USAGE: &str = "\
+sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
+
+usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
+       sophon-uplink check-config FILE        name every fault of a config file
+       sophon-uplink ring PATH [--json]       show a ring's state
+       sophon-uplink --help | --version
+
+FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+
+/// What is on its way at SIGTERM gets this long; with the rest of the end it stays below the 2 s that are promised.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+enum Command {
+    Run { config: PathBuf },
+    CheckConfig { file: PathBuf },
+    Ring { path: PathBuf, json: bool },
+    Say(String),
+}
+
+fn main() -> ExitCode {
+    match command() {
+        Ok(Command::Run { config }) => run(&config),
+        Ok(Command::CheckConfig { file }) => check_config(&file),
+        Ok(Command::Ring { path, json }) => show_ring(&path, json),
+        Ok(Command::Say(text)) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("sophon-uplink: {error}; see sophon-uplink --help");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn command() -> Result<Command, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut parser = lexopt::Parser::from_env();
+    let (mut name, mut operand, mut config, mut json) = (None::<String>, None::<PathBuf>, None, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Command::Say(USAGE.into())),
+            Long("version") | Short('V') => {
+                return Ok(Command::Say(
+                    concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into(),
+                ));
+            }
+            Long("config") if name.as_deref() == Some("run") => config = Some(parser.value()?.into()),
+            Long("json") if name.as_deref() == Some("ring") => json = true,
+            Value(value) if name.is_none() => name = Some(value.string()?),
+            Value(value) if operand.is_none() && name.as_deref() != Some("run") => operand = Some(value.into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    match (name.as_deref(), operand) {
+        (Some("run"), None) => Ok(Command::Run {
+            config: config.unwrap_or_else(|| config::DEFAULT_PATH.into()),
+        }),
+        (Some("check-config"), Some(file)) => Ok(Command::CheckConfig { file }),
+        (Some("ring"), Some(path)) => Ok(Command::Ring { path, json }),
+        (Some("check-config" | "ring"), None) => Err("a path is missing".into()),
+        (Some(other), _) => Err(format!("there is no command {other:?}").into()),
+        (None, _) => Err("a command is missing".into()),
+    }
+}
+
+fn check_config(file: &Path) -> ExitCode {
+    let checked = Config::load(file).and_then(|config| match tls::client_config(&config.tls) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(ConfigError {
+            path: file.to_owned(),
+            faults: vec![fault],
+        }),
+    });
+    match checked {
+        Ok(()) => {
+            println!("{}: good", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => bad_config(&error),
+    }
+}
+
+fn bad_config(error: &ConfigError) -> ExitCode {
+    eprintln!("sophon-uplink: {error}");
+    ExitCode::from(78)
+}
+
+fn show_ring(path: &Path, json: bool) -> ExitCode {
+    match RingState::of(path) {
+        Ok(state) if json => println!("{}", serde_json::to_string(&state).expect("plain data")),
+        Ok(state) => println!("{state}"),
+        Err(error) => {
+            eprintln!("sophon-uplink: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(file: &Path) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => return bad_config(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, config)));
+    // A name that is still being resolved must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    error!("{error}");
+    ExitCode::FAILURE
+}
+
+async fn upload(file: &Path, config: Config) -> ExitCode {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
+        return failed(&"no signal handlers");
+    };
+    let rings = config.rings.clone();
+    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");
+    let uplink = match Uplink::start(config) {
+        Ok(uplink) => uplink,
+        Err(fault) => {
+            return bad_config(&ConfigError {
+                path: file.to_owned(),
+                faults: vec![fault],
+            });
+        }
+    };
+    for ring in rings {
+        if let Err(error) = uplink.read_ring(ring) {
+            return failed(&error);
+        }
+    }
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(file, &uplink),
+        }
+    }
+    uplink.stop(PATIENCE).await;
+    info!("stopped: {}", uplink.summary());
+    ExitCode::SUCCESS
+}
+
+/// Puts the file into force, or says what is wrong with it and changes nothing.
+fn reload(file: &Path, uplink: &Rc<Uplink>) {
+    let faults = |faults: Vec<Fault>| ConfigError {
+        path: file.to_owned(),
+        faults,
+    };
+    match Config::load(file).and_then(|config| uplink.apply(config).map_err(|fault| faults(vec![fault]))) {
+        Ok(()) => info!(config = %file.display(), "config read again"),
+        Err(error) => error!("the config stays as it was: {error}"),
+    }
+}

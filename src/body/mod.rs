@@ -1,0 +1,216 @@
+//! The body of a request: made once an event, sent to every destination, any number of times.
+//!
+//! ```text
+//!  Template   {"identity_id":"7",…,"reg_pic":" ░░░░░░░░░ ","timestamp":1,…,"spot_pic":" ░░░░░░░░░ "}}
+//!             └──────── Text ───────────────┘└Picture┘└──────── Text ─────────────┘└Picture┘└Text┘
+//!  EventBody  one walk over it: hyper asks for a frame, a picture's next 48 KiB are encoded into a pooled buffer,
+//!             and that buffer is what goes to the socket
+//! ```
+//!
+//! The exact length is known before the first byte, so that a request always has a Content-Length. Memory does not depend on the
+//! size of the pictures: one buffer an upload is enough, because hyper asks for the next frame when the last has gone.
+
+pub mod base64;
+mod form_data;
+mod json;
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Frame, SizeHint};
+
+use crate::event::Event;
+use crate::ring::mapping::{Lost, PictureSource};
+use base64::{Chunk, Pool};
+
+/// How a body is written: the config's `content-type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `multipart/form-data`.
+    FormData,
+}
+
+impl Format {
+    /// Its name in the config and the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::FormData => "form-data",
+        }
+    }
+}
+
+/// In what unit `timestamp` is sent: the config's `timestamp_unit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampUnit {
+    /// As documented.
+    Seconds,
+    /// As some deployed clouds get it.
+    Milliseconds,
+}
+
+/// What the config says about bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyOptions {
+    /// JSON or form-data.
+    pub format: Format,
+    /// False: `reg_pic` is sent as `""`.
+    pub with_reg_pic: bool,
+    /// Of `timestamp`.
+    pub timestamp_unit: TimestampUnit,
+}
+
+#[derive(Clone, Debug)]
+enum Segment {
+    Text(Bytes),
+    /// Where the picture lies in its source.
+    Picture(Range<usize>),
+}
+
+/// A body as a list of segments.
+#[derive(Debug)]
+pub struct Template {
+    segments: Vec<Segment>,
+    length: u64,
+    /// With the boundary, for form-data.
+    pub content_type: String,
+}
+
+impl Template {
+    /// Writes everything of the body but its pictures.
+    pub fn new(event: &Event, options: BodyOptions) -> Template {
+        match options.format {
+            Format::Json => json::template(event, options),
+            Format::FormData => form_data::template(event, options),
+        }
+    }
+
+    /// The Content-Length.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Collects segments.
+struct Writer {
+    text: Vec<u8>,
+    /// Ends of the texts in `text`, each followed by a picture.
+    cuts: Vec<(usize, Range<usize>)>,
+}
+
+impl Writer {
+    fn new(capacity: usize) -> Writer {
+        Writer {
+            text: Vec::with_capacity(capacity),
+            cuts: Vec::with_capacity(2),
+        }
+    }
+
+    /// A picture in base64 comes here; an empty range writes nothing.
+    fn picture(&mut self, range: &Range<usize>) {
+        if !range.is_empty() {
+            self.cuts.push((self.text.len(), range.clone()));
+        }
+    }
+
+    fn finish(self, content_type: String) -> Template {
+        let text = Bytes::from(self.text);
+        let pictures = self
+            .cuts
+            .iter()
+            .map(|(_, range)| base64::encoded_len(range.len()))
+            .sum::<u64>();
+        let mut segments = Vec::with_capacity(2 * self.cuts.len() + 1);
+        let mut start = 0;
+        for (end, range) in self.cuts {
+            segments.push(Segment::Text(text.slice(start..end)));
+            segments.push(Segment::Picture(range));
+            start = end;
+        }
+        segments.push(Segment::Text(text.slice(start..)));
+        Template {
+            segments,
+            length: text.len() as u64 + pictures,
+            content_type,
+        }
+    }
+}
+
+/// How much of a body the transport has taken; shared with whoever waits for the answer.
+pub type Sent = Arc<std::sync::atomic::AtomicU64>;
+
+/// One sending of a [`Template`].
+pub struct EventBody {
+    template: Rc<Template>,
+    source: Arc<dyn PictureSource>,
+    pool: Arc<Pool>,
+    sent: Sent,
+    /// The segment at hand, and how much of it (of a picture: of its bytes) was given out.
+    index: usize,
+    offset: usize,
+    /// What `size_hint` says: bytes not given out.
+    left: u64,
+}
+
+impl EventBody {
+    /// A body from its first byte; `sent` counts what has gone.
+    pub fn new(template: Rc<Template>, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
+        let left = template.length;
+        EventBody {
+            template,
+            source,
+            pool,
+            sent,
+            index: 0,
+            offset: 0,
+            left,
+        }
+    }
+
+    fn next_chunk(&mut self) -> Option<Result<Chunk, Lost>> {
+        let segment = self.template.segments.get(self.index)?;
+        match segment {
+            Segment::Text(text) => {
+                self.index += 1;
+                Some(Ok(Chunk::text(text.clone(), &self.sent)))
+            }
+            Segment::Picture(range) => {
+                let start = range.start + self.offset;
+                let end = range.end.min(start + base64::CHUNK);
+                if end == range.end {
+                    (self.index, self.offset) = (self.index + 1, 0);
+                } else {
+                    self.offset += base64::CHUNK;
+                }
+                Some(Chunk::encode(&self.pool, &*self.source, start..end, &self.sent))
+            }
+        }
+    }
+}
+
+impl hyper::body::Body for EventBody {
+    type Data = Chunk;
+    type Error = Lost;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Lost>>> {
+        let chunk = self.next_chunk();
+        if let Some(Ok(chunk)) = &chunk {
+            self.left -= chunk.remaining() as u64;
+        }
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.index == self.template.segments.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

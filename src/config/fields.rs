@@ -1,0 +1,250 @@
+//! A JSON object whose keys are taken one by one; what is left at the end is unknown.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use super::Fault;
+
+/// Headers that the uplink itself decides; a config must not name them.
+const RESERVED_HEADERS: [&str; 13] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-event-id",
+];
+
+pub(super) struct Fields<'a> {
+    /// Before each key: `tls.`; empty at the top.
+    prefix: String,
+    members: Map<String, Value>,
+    folder: &'a Path,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    pub fn of(name: &str, value: Value, folder: &'a Path, faults: &'a mut Vec<Fault>) -> Fields<'a> {
+        let prefix = if name.is_empty() {
+            String::new()
+        } else {
+            format!("{name}.")
+        };
+        let members = match value {
+            Value::Object(members) => members,
+            other => {
+                let key = if name.is_empty() { "the file" } else { name };
+                faults.push(Fault {
+                    key: key.into(),
+                    value: Some(shown(&other)),
+                    allowed: "a JSON object".into(),
+                });
+                // No second fault for keys that cannot be there.
+                Map::from_iter([("event_server_url".to_owned(), Value::Array(Vec::new()))])
+            }
+        };
+        Fields {
+            prefix,
+            members,
+            folder,
+            faults,
+        }
+    }
+
+    pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
+        let key = format!("{}{key}", self.prefix);
+        self.faults.push(Fault {
+            key,
+            value: value.map(shown),
+            allowed: allowed.into(),
+        });
+    }
+
+    /// Everything that was not taken is a fault.
+    pub fn end(mut self) {
+        for (key, _) in std::mem::take(&mut self.members) {
+            if !(self.prefix.is_empty() && key == "event_server_url") {
+                self.fault(
+                    &key,
+                    None,
+                    "this key is not known; see the configuration reference in README.md",
+                );
+            }
+        }
+    }
+
+    fn take<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let value = self.members.shift_remove(key)?;
+        let read = read(&value);
+        if read.is_none() {
+            self.fault(key, Some(&value), allowed);
+        }
+        read
+    }
+
+    pub fn boolean(&mut self, key: &str, default: bool) -> bool {
+        self.take(key, "true or false", Value::as_bool).unwrap_or(default)
+    }
+
+    pub fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>, allowed: &str) -> u64 {
+        self.take(key, allowed, |value| {
+            value.as_u64().filter(|number| range.contains(number))
+        })
+        .unwrap_or(default)
+    }
+
+    pub fn finite(&mut self, key: &str, default: f32) -> f32 {
+        let finite = |value: &Value| {
+            value
+                .as_f64()
+                .map(|number| number as f32)
+                .filter(|number| number.is_finite())
+        };
+        self.take(key, "a number", finite).unwrap_or(default)
+    }
+
+    pub fn one_of<T: Copy>(&mut self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
+        let choose = |value: &Value| {
+            choices
+                .iter()
+                .find(|(name, _)| value == name)
+                .map(|(_, choice)| *choice)
+        };
+        self.take(key, &names.join(" or "), choose).unwrap_or(default)
+    }
+
+    pub fn parsed<T: std::str::FromStr>(&mut self, key: &str, default: T, allowed: &str) -> T {
+        self.take(key, allowed, |value| value.as_str()?.parse().ok())
+            .unwrap_or(default)
+    }
+
+    pub fn path(&mut self, key: &str, default: &str) -> PathBuf {
+        let folder = self.folder;
+        self.take(key, "a path", |value| path(value, folder).ok())
+            .unwrap_or_else(|| default.into())
+    }
+
+    /// Null is as good as nothing.
+    pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        if self.members.get(key).is_some_and(Value::is_null) {
+            self.members.shift_remove(key);
+        }
+        let folder = self.folder;
+        self.take(key, "null or a path", |value| path(value, folder).ok())
+    }
+
+    pub fn object<'b>(&'b mut self, key: &str) -> Fields<'b> {
+        let value = self
+            .members
+            .shift_remove(key)
+            .unwrap_or_else(|| Value::Object(Map::new()));
+        Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
+    }
+
+    pub fn required_list<T: PartialEq>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        count: RangeInclusive<usize>,
+        item: impl Fn(&Value, &Path) -> Result<T, Refused>,
+    ) -> Vec<T> {
+        if !self.members.contains_key(key) {
+            self.fault(key, None, &format!("it is missing; {allowed}"));
+        }
+        self.list(key, allowed, count, item).unwrap_or_default()
+    }
+
+    /// A list whose faults are named by item; none where the key is not there.
+    pub fn list<T: PartialEq>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        count: RangeInclusive<usize>,
+        item: impl Fn(&Value, &Path) -> Result<T, Refused>,
+    ) -> Option<Vec<T>> {
+        let values = self.take(key, allowed, |value| {
+            value.as_array().filter(|list| count.contains(&list.len())).cloned()
+        })?;
+        let mut items = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            match item(value, self.folder) {
+                Ok(item) if items.contains(&item) => self.fault(&key, None, "it is there twice"),
+                Ok(item) => items.push(item),
+                Err(Refused { shown: true, allowed }) => self.fault(&key, Some(value), &allowed),
+                Err(Refused { shown: false, allowed }) => self.fault(&key, None, &allowed),
+            }
+        }
+        Some(items)
+    }
+
+    /// Names are checked and shown, values are secrets.
+    pub fn headers(&mut self, key: &str) -> Vec<(HeaderName, HeaderValue)> {
+        let is_object = |value: &Value| value.as_object().cloned();
+        let written = self
+            .take(key, "an object of header names and values", is_object)
+            .unwrap_or_default();
+        let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        for (name, value) in written {
+            let key = format!("{key}.{}", shorten(&name));
+            let parsed = HeaderName::try_from(name.as_str()).ok();
+            let secret = value.as_str().and_then(|value| HeaderValue::try_from(value).ok());
+            match (parsed, secret) {
+                (None, _) => self.fault(&key, None, "the name is not a header name"),
+                (Some(name), _) if RESERVED_HEADERS.contains(&name.as_str()) => {
+                    self.fault(&key, None, "this header is set by the uplink itself");
+                }
+                (Some(name), _) if headers.iter().any(|(known, _)| *known == name) => {
+                    self.fault(&key, None, "it is there twice");
+                }
+                (Some(_), None) => self.fault(&key, None, "the value must be text without control characters"),
+                (Some(name), Some(mut value)) => {
+                    value.set_sensitive(true);
+                    headers.push((name, value));
+                }
+            }
+        }
+        headers
+    }
+}
+
+/// Why an item of a list is not taken.
+pub(super) struct Refused {
+    /// Whether the item may be shown (a URL with a password may not).
+    pub shown: bool,
+    pub allowed: String,
+}
+
+pub(super) fn path(value: &Value, folder: &Path) -> Result<PathBuf, Refused> {
+    match value.as_str() {
+        Some(path) if !path.is_empty() && !path.contains('\0') => Ok(folder.join(path)),
+        _ => Err(Refused {
+            shown: true,
+            allowed: "a path".into(),
+        }),
+    }
+}
+
+/// A value as it goes into a message.
+fn shown(value: &Value) -> String {
+    shorten(&value.to_string())
+}
+
+fn shorten(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}

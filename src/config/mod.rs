@@ -1,0 +1,274 @@
+//! The configuration file (CONTRACT section 4): what was written becomes what was checked, or a list of every fault in it.
+//!
+//! ```text
+//!  bytes ──serde_json──▶ Value ──[`Fields`], one take per key──▶ Config
+//!                                  └── faults: key, value, what is allowed
+//! ```
+//!
+//! Nothing falls back to a default silently: a key that is wrong is a fault even where a default exists, and so is a key that
+//! nobody knows. Checking does no I/O. Values of `headers` are secrets and never appear in a fault.
+
+mod fields;
+mod url;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+
+use crate::body::{BodyOptions, Format, TimestampUnit};
+use fields::Fields;
+pub use url::{Url, is_forbidden_address};
+
+/// Where the file lies on a box.
+pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Rings to attach to; at least one.
+    pub rings: Vec<PathBuf>,
+    /// Every event goes to each of these; none: nothing is uploaded.
+    pub event_server_url: Vec<Url>,
+    /// How bodies are written.
+    pub body: BodyOptions,
+    /// Events with a lower score are not sent. Compared as f32, as the recognizer's scores are.
+    pub threshold: Threshold,
+    /// Sent with every request; the values are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Certificate files.
+    pub tls: TlsFiles,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// Where events wait for a destination that is down.
+    pub spool: Spool,
+    /// The local HTTP API.
+    pub api: Api,
+}
+
+/// A finite f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold(pub f32);
+
+impl Eq for Threshold {} // never NaN
+
+/// Certificates and keys, as PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Trusted beside the public CAs.
+    pub ca_file: Option<PathBuf>,
+    /// Shown to servers that ask.
+    pub client_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub client_key_file: Option<PathBuf>,
+}
+
+/// Bounds on waiting, none of them on the whole of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together.
+    pub connect: Duration,
+    /// While a request goes out: the longest time without a byte moving.
+    pub progress: Duration,
+    /// From the request's last byte to the answer.
+    pub response: Duration,
+}
+
+/// Bounds of the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// The most it may hold.
+    pub max_bytes: u64,
+    /// What it leaves free on its file system.
+    pub min_free_bytes: u64,
+}
+
+/// The local HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The token asked for on addresses other than loopback.
+    pub token_file: PathBuf,
+}
+
+/// One thing wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `tls.ca_file`, `event_server_url[1]`, ...
+    pub key: String,
+    /// What was written, shortened; none for what must not be shown or is not there.
+    pub value: Option<String>,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}: {value} is not allowed: {}", self.key, self.allowed),
+            None => write!(f, "{}: {}", self.key, self.allowed),
+        }
+    }
+}
+
+/// A configuration that cannot be used, with everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.faults.len();
+        write!(
+            f,
+            "{}: {count} fault{}",
+            self.path.display(),
+            if count == 1 { "" } else { "s" }
+        )?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+/// A file larger than this is not a configuration, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault; a file that cannot be read or is not JSON is one fault.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let fail = |allowed: String| ConfigError {
+            path: path.to_owned(),
+            faults: vec![Fault {
+                key: "the file".into(),
+                value: None,
+                allowed,
+            }],
+        };
+        let read = std::fs::metadata(path).and_then(|found| {
+            if found.len() > MAX_FILE {
+                Err(std::io::Error::other("it is larger than 1 MiB"))
+            } else {
+                std::fs::read(path)
+            }
+        });
+        let bytes = read.map_err(|error| fail(format!("it cannot be read: {error}")))?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| fail(format!("it is not JSON: {error}")))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Config::check(value, folder).map_err(|faults| ConfigError {
+            path: path.to_owned(),
+            faults,
+        })
+    }
+
+    /// Checks what was written; relative paths are taken from `folder`.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn check(written: Value, folder: &Path) -> Result<Config, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut fields = Fields::of("", written, folder, &mut faults);
+        let config = Config {
+            rings: fields
+                .list("rings", "a list of 1 to 16 different paths", 1..=16, fields::path)
+                .unwrap_or_else(|| vec![PathBuf::from("/dev/shm/sophonfog.events")]),
+            event_server_url: fields.required_list(
+                "event_server_url",
+                "a list of at most 16 different http or https URLs",
+                0..=16,
+                url::from_value,
+            ),
+            body: BodyOptions {
+                with_reg_pic: fields.boolean("real_need_reg_pic", true),
+                format: fields.one_of(
+                    "content-type",
+                    Format::Json,
+                    &[("json", Format::Json), ("form-data", Format::FormData)],
+                ),
+                timestamp_unit: fields.one_of(
+                    "timestamp_unit",
+                    TimestampUnit::Seconds,
+                    &[("s", TimestampUnit::Seconds), ("ms", TimestampUnit::Milliseconds)],
+                ),
+            },
+            threshold: Threshold(fields.finite("threshold", 0.0)),
+            headers: fields.headers("headers"),
+            tls: tls(fields.object("tls")),
+            timeouts: timeouts(fields.object("timeouts_ms")),
+            spool: spool(fields.object("spool")),
+            api: api(fields.object("api")),
+        };
+        fields.end();
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+}
+
+fn tls(mut fields: Fields<'_>) -> TlsFiles {
+    let files = TlsFiles {
+        ca_file: fields.optional_path("ca_file"),
+        client_cert_file: fields.optional_path("client_cert_file"),
+        client_key_file: fields.optional_path("client_key_file"),
+    };
+    if files.client_cert_file.is_some() != files.client_key_file.is_some() {
+        fields.fault(
+            "client_cert_file",
+            None,
+            "client_cert_file and client_key_file go together",
+        );
+    }
+    fields.end();
+    files
+}
+
+fn timeouts(mut fields: Fields<'_>) -> Timeouts {
+    let mut milliseconds = |key, default| {
+        Duration::from_millis(fields.integer(key, default, 100..=600_000, "milliseconds, 100 to 600000"))
+    };
+    let timeouts = Timeouts {
+        connect: milliseconds("connect", 5_000),
+        progress: milliseconds("progress", 10_000),
+        response: milliseconds("response", 10_000),
+    };
+    fields.end();
+    timeouts
+}
+
+fn spool(mut fields: Fields<'_>) -> Spool {
+    const TIB: u64 = 1 << 40;
+    let spool = Spool {
+        dir: fields.path("dir", "/system/data/sophon_gate/spool"),
+        max_bytes: fields.integer(
+            "max_bytes",
+            256 << 20,
+            1 << 20..=TIB,
+            "bytes, 1048576 (1 MiB) to 1099511627776 (1 TiB)",
+        ),
+        min_free_bytes: fields.integer("min_free_bytes", 64 << 20, 0..=TIB, "bytes, 0 to 1099511627776 (1 TiB)"),
+    };
+    fields.end();
+    spool
+}
+
+fn api(mut fields: Fields<'_>) -> Api {
+    let api = Api {
+        listen: fields.parsed(
+            "listen",
+            SocketAddr::from(([127, 0, 0, 1], 5555)),
+            "an address with a port, as 127.0.0.1:5555",
+        ),
+        token_file: fields.path("token_file", "/system/data/sophon_gate/config/api.token"),
+    };
+    fields.end();
+    api
+}

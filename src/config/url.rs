@@ -1,0 +1,133 @@
+//! A destination: http or https, no credentials, and no address at which only the machine itself or its cloud answers.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use hyper::Uri;
+use serde_json::Value;
+
+use super::fields::Refused;
+
+/// A checked URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Url(Uri);
+
+impl Url {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Url, String> {
+        const SCHEMES: &str = "a URL that begins with http:// or https:// and names a host";
+        if text.contains('#') {
+            return Err("a URL without a fragment (#…)".into());
+        }
+        let uri: Uri = text.parse().map_err(|_| SCHEMES.to_owned())?;
+        let authority = uri
+            .authority()
+            .filter(|_| matches!(uri.scheme_str(), Some("http" | "https")))
+            .ok_or(SCHEMES)?;
+        if authority.as_str().contains('@') {
+            return Err("a URL without user name and password; put them into headers.Authorization".into());
+        }
+        if authority.as_str().ends_with(':') || authority.port().is_some_and(|port| port.as_u16() == 0) {
+            return Err("a URL with a port from 1 to 65535, or without one".into());
+        }
+        check_host(authority.host())?;
+        Ok(Url(uri))
+    }
+
+    /// The URL as hyper takes it.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// What goes into the Host header.
+    pub fn authority(&self) -> &str {
+        self.0.authority().map_or("", |authority| authority.as_str())
+    }
+
+    /// Path and query: what goes into the request line.
+    pub fn target(&self) -> &str {
+        self.0.path_and_query().map_or("/", |target| target.as_str())
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+pub(super) fn from_value(value: &Value, _: &Path) -> Result<Url, Refused> {
+    let text = value.as_str().ok_or_else(|| Refused {
+        shown: true,
+        allowed: "a URL as text".into(),
+    })?;
+    Url::parse(text).map_err(|allowed| Refused {
+        shown: !text.contains('@'),
+        allowed,
+    })
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address: Option<IpAddr> = match literal {
+        Some(v6) => Some(IpAddr::V6(
+            v6.parse::<Ipv6Addr>().map_err(|_| "a valid IPv6 address in brackets")?,
+        )),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    };
+    if let Some(address) = address {
+        return if is_forbidden_address(address) {
+            Err("an address that is not link-local, unspecified, multicast or a metadata service".into())
+        } else {
+            Ok(())
+        };
+    }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    // 0xA9FEA9FE, 2852039166, 169.254.43518 and the like: resolvers take them for IPv4 addresses.
+    if last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err("an IPv4 address as four decimal numbers, or a name".into());
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if host.len() > 253 || !host.split('.').all(label) {
+        return Err("a host name of letters, digits, '-' and '.' (other scripts in their xn-- form)".into());
+    }
+    if matches!(
+        host.as_str(),
+        "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal"
+    ) {
+        return Err("a host that is not a cloud's metadata service".into());
+    }
+    Ok(())
+}
+
+/// Addresses that no event may go to, whatever name led there: asked again of every address that a name resolves to.
+pub fn is_forbidden_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_broadcast()
+                || v4.is_multicast()
+                || v4 == Ipv4Addr::new(100, 100, 100, 200)
+        }
+        IpAddr::V6(v6) => {
+            let embedded = v6.octets()[12..].try_into().map(<[u8; 4] as Into<Ipv4Addr>>::into);
+            let nat64 = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || v6.segments()[..6] == [0; 6];
+            v6.is_unicast_link_local()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6 == Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)
+                || (nat64 && !v6.is_loopback() && embedded.is_ok_and(|v4| is_forbidden_address(IpAddr::V4(v4))))
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One destination's HTTP client: a few kept-alive connections and what one try on them comes to.
+//!
+//! - A connection serves one request at a time; idle ones are taken newest first and dropped before servers usually drop them.
+//! - A reused connection that ends before any byte of an answer was most likely closed while the request was on its way: one
+//!   retry at once on a new connection, same id.
+//! - Waiting is bounded by progress: while the body goes out by its last byte moved, then by the answer's.
+//! - 2xx counts only when the server has had the whole body.
+
+use std::cell::RefCell;
+use std::error::Error as _;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::outcome::Outcome;
+use super::transport::{self, Progress, describe};
+use crate::body::base64::Pool;
+use crate::body::{EventBody, Sent, Template};
+use crate::config::{Timeouts, Url};
+use crate::event::EventId;
+use crate::ring::mapping::{Lost, PictureSource};
+
+/// Idle connections are dropped after this: below the 5 s of the servers that drop theirs first.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
+/// An answer's body is read up to here for the sake of the connection, in bytes.
+const DRAIN_LIMIT: usize = 64 * 1024;
+/// And for this long.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// The most that hyper keeps of a request before it writes, and of an answer's head. One encoded chunk is always let through.
+const HYPER_BUFFER: usize = 16 * 1024;
+/// An answer that trickles in may take this many times the response timeout in all.
+const TRICKLE: u32 = 6;
+
+const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// An event ready to go out, to any destination, any number of times.
+pub struct Upload {
+    /// Its id.
+    pub id: EventId,
+    /// Its body.
+    pub template: Rc<Template>,
+    /// Where its pictures lie.
+    pub source: Arc<dyn PictureSource>,
+}
+
+/// What a client needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// From the config; the values are sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// From the config.
+    pub timeouts: Timeouts,
+    /// From the config's certificate files.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// For encoded chunks; one for all clients.
+    pub pool: Arc<Pool>,
+}
+
+/// The client of one destination.
+pub struct Client {
+    url: Url,
+    settings: RefCell<Settings>,
+    idle: RefCell<Vec<Connection>>,
+}
+
+struct Connection {
+    sender: SendRequest<EventBody>,
+    progress: Rc<Progress>,
+    idle_since: Instant,
+}
+
+/// A try on a connection.
+enum Try {
+    Outcome(Outcome),
+    /// The reused connection was closed under the request.
+    Stale,
+}
+
+impl Client {
+    /// A client without connections yet.
+    pub fn new(url: Url, settings: Settings) -> Client {
+        Client {
+            url,
+            settings: RefCell::new(settings),
+            idle: RefCell::default(),
+        }
+    }
+
+    /// Its destination.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Uses other settings from the next try on.
+    pub fn configure(&self, settings: Settings) {
+        *self.settings.borrow_mut() = settings;
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection).
+    pub async fn send(&self, upload: &Upload) -> Outcome {
+        if let Some(connection) = self.take_idle()
+            && let Try::Outcome(outcome) = self.exchange(connection, true, upload).await
+        {
+            return outcome;
+        }
+        match self.connect().await {
+            Ok(connection) => match self.exchange(connection, false, upload).await {
+                Try::Outcome(outcome) => outcome,
+                Try::Stale => Outcome::down("the server closed the connection without an answer"),
+            },
+            Err(why) => Outcome::down(why),
+        }
+    }
+
+    /// Drops connections that have been idle for too long; none left: false.
+    pub fn drop_idle(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|connection| !connection.sender.is_closed() && connection.idle_since.elapsed() < IDLE_LIMIT);
+        !idle.is_empty()
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        self.drop_idle();
+        self.idle.borrow_mut().pop()
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let (tls, bound) = {
+            let settings = self.settings.borrow();
+            (Arc::clone(&settings.tls), settings.timeouts.connect)
+        };
+        let transport = transport::connect(self.url.uri(), tls, bound).await?;
+        let progress = Rc::clone(&transport.progress);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(HYPER_BUFFER)
+            .handshake(TokioIo::new(transport))
+            .await
+            .map_err(|error| describe(&error))?;
+        tokio::task::spawn_local(async move {
+            let _ = connection.await; // whoever sent the request is told
+        });
+        Ok(Connection {
+            sender,
+            progress,
+            idle_since: Instant::now(),
+        })
+    }
+
+    async fn exchange(&self, mut connection: Connection, reused: bool, upload: &Upload) -> Try {
+        let sent = Sent::default();
+        let length = upload.template.length();
+        let request = self.request(upload, &sent);
+        let read_before = connection.progress.read.get();
+        let timeouts = self.settings.borrow().timeouts;
+        connection.progress.written_at.set(Instant::now());
+        let answer = {
+            let answer = pin!(connection.sender.send_request(request));
+            answer_in_time(answer, &connection.progress, timeouts, || {
+                sent.load(Ordering::Relaxed) == length
+            })
+            .await
+        };
+        match answer {
+            Ok(Ok(response)) => {
+                let complete = sent.load(Ordering::Relaxed) == length;
+                Try::Outcome(self.finish(connection, response, complete).await)
+            }
+            Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
+                Try::Outcome(Outcome::SourceLost)
+            }
+            Ok(Err(_)) if reused && connection.progress.read.get() == read_before => Try::Stale,
+            Ok(Err(error)) => Try::Outcome(Outcome::down(describe(&error))),
+            Err(why) => Try::Outcome(Outcome::down(why)),
+        }
+    }
+
+    fn request(&self, upload: &Upload, sent: &Sent) -> Request<EventBody> {
+        let settings = self.settings.borrow();
+        let id = HeaderValue::try_from(upload.id.to_string()).expect("hex and digits");
+        let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
+        headers.insert(
+            HOST,
+            HeaderValue::try_from(self.url.authority()).expect("checked in the config"),
+        );
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))),
+        );
+        headers.extend(settings.headers.iter().cloned());
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::try_from(&upload.template.content_type).expect("ours"),
+        );
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(upload.template.length()));
+        headers.insert(X_EVENT_ID, id.clone());
+        headers.insert(IDEMPOTENCY_KEY, id);
+        let body = EventBody::new(
+            Rc::clone(&upload.template),
+            Arc::clone(&upload.source),
+            Arc::clone(&settings.pool),
+            Arc::clone(sent),
+        );
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.target().parse().expect("checked in the config");
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// Judges an answer, and keeps the connection where it can be kept.
+    async fn finish(&self, mut connection: Connection, response: Response<Incoming>, complete: bool) -> Outcome {
+        let (head, body) = response.into_parts();
+        let outcome = Outcome::of_answer(head.status, &head.headers);
+        if !complete {
+            return match outcome {
+                Outcome::Acknowledged => Outcome::down(format!(
+                    "the server answered {} before it had the whole event, which is no acknowledgement",
+                    head.status.as_u16()
+                )),
+                outcome => outcome,
+            };
+        }
+        let drained = tokio::time::timeout(DRAIN_TIME, drain(body)).await;
+        if drained == Ok(true) && connection.sender.ready().await.is_ok() {
+            connection.idle_since = Instant::now();
+            self.idle.borrow_mut().push(connection);
+        }
+        outcome
+    }
+}
+
+/// Reads an answer's body to its end; false when it is too long or breaks off.
+async fn drain(mut body: Incoming) -> bool {
+    let mut left = DRAIN_LIMIT;
+    while let Some(frame) = body.frame().await {
+        let length = frame
+            .as_ref()
+            .map_or(usize::MAX, |frame| frame.data_ref().map_or(0, |data| data.len()));
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Waits for an answer's head as long as there is progress.
+async fn answer_in_time<T>(
+    mut answer: std::pin::Pin<&mut impl Future<Output = T>>,
+    progress: &Progress,
+    timeouts: Timeouts,
+    is_sent: impl Fn() -> bool,
+) -> Result<T, String> {
+    loop {
+        let written_at = progress.written_at.get();
+        let (due, why) = if is_sent() {
+            let moved_at = written_at.max(progress.read_at.get());
+            let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
+            (
+                due,
+                format!("no answer within {} ms of the request", timeouts.response.as_millis()),
+            )
+        } else {
+            let why = format!("no byte of the request moved for {} ms", timeouts.progress.as_millis());
+            (written_at + timeouts.progress, why)
+        };
+        if due <= Instant::now() {
+            return Err(why);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Ok(answer),
+            () = tokio::time::sleep_until(due) => {}
+        }
+    }
+}

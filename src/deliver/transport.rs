@@ -1,0 +1,212 @@
+//! From a URL to a connection: name, TCP, TLS, and the count of moving bytes that the timeouts look at.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper_rustls::{DefaultServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::config::is_forbidden_address;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What may wait unsent in the kernel: bytes count as moving when they leave, not when they are piled up there.
+const UNSENT: u32 = 128 * 1024;
+
+/// Connects, TCP and (for https) TLS, within `bound`.
+///
+/// # Errors
+/// What to tell the operator.
+pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
+    let mut connector = HttpsConnector::new(
+        Tcp { bound },
+        tls,
+        false,
+        Arc::new(DefaultServerNameResolver::default()),
+    );
+    match tokio::time::timeout(bound, connector.call(uri.clone())).await {
+        Ok(Ok(stream)) => Ok(Transport {
+            stream: TokioIo::new(stream),
+            progress: Rc::new(Progress::new()),
+        }),
+        Ok(Err(error)) => Err(describe(&*error)),
+        Err(_) => Err(format!("no connection within {} ms", bound.as_millis())),
+    }
+}
+
+/// An error with its causes, each said once.
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Resolves and connects.
+#[derive(Clone, Copy)]
+struct Tcp {
+    bound: Duration,
+}
+
+impl Service<Uri> for Tcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let bound = self.bound;
+        Box::pin(async move { Ok(TokioIo::new(open(&uri, bound).await?)) })
+    }
+}
+
+/// Tries the host's addresses in turn, each with its share of the time.
+async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let port = uri
+        .port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let found = tokio::net::lookup_host((host, port)).await;
+    let addresses: Vec<_> = found
+        .map_err(|error| format!("the name {host} cannot be resolved: {error}"))?
+        .collect();
+    let allowed: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| !is_forbidden_address(address.ip()))
+        .collect();
+    let share = bound / u32::try_from(allowed.len().max(1))?;
+    let mut last: BoxError = format!("the name {host} has no address that events may go to").into();
+    for address in allowed {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                tune(&stream)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = format!("{address}: {error}").into(),
+            Err(_) => last = format!("{address}: no answer within {} ms", share.as_millis()).into(),
+        }
+    }
+    Err(last)
+}
+
+/// Small writes go out at once; a peer that vanished is noticed by the kernel.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// When bytes last moved on a connection.
+#[derive(Debug)]
+pub struct Progress {
+    /// The last time that the transport took bytes from us.
+    pub written_at: Cell<Instant>,
+    /// The last time that bytes came in.
+    pub read_at: Cell<Instant>,
+    /// Bytes that came in, ever.
+    pub read: Cell<u64>,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        let now = Instant::now();
+        Progress {
+            written_at: Cell::new(now),
+            read_at: Cell::new(now),
+            read: Cell::new(0),
+        }
+    }
+}
+
+/// A connection that notes its progress, above TLS: what a server says to end TLS is no answer.
+pub struct Transport {
+    stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
+    /// Shared with whoever waits for an answer.
+    pub progress: Rc<Progress>,
+}
+
+impl Transport {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.progress.written_at.set(Instant::now());
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = self.as_mut().stream().poll_read(cx, buf);
+        let count = (buf.filled().len() - before) as u64;
+        if count > 0 {
+            self.progress.read.set(self.progress.read.get() + count);
+            self.progress.read_at.set(Instant::now());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().stream().poll_write(cx, bytes);
+        self.note_written(&written);
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
+        self.note_written(&written);
+        written
+    }
+}

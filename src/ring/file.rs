@@ -1,0 +1,378 @@
+//! The file around the ring: who may use it, and what to do with what is found at its path.
+//!
+//! A lock is an open file description lock on one byte, so the kernel ends it with its owner: a dead producer or consumer is
+//! proved dead, never guessed from a timeout or a pid. The pids in the header only make messages readable.
+//!
+//! The producer makes the file (complete, then linked into place), takes it over, replaces it or sets it aside, by the table in
+//! docs/ring-abi.md. The consumer only ever opens it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::{Deref, Range};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+
+use super::Memory;
+use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
+use super::mapping::{Access, Lost, Mapping, PictureSource};
+
+/// Why a ring cannot be used now.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing there yet: the recognizer has not made it.
+    #[error("there is no ring at {0} yet")]
+    Missing(PathBuf),
+    /// Something else is there.
+    #[error("{path} is not a usable ring: {reason}")]
+    NotARing {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same side of the ring is in use by a living process.
+    #[error("{path} is in use by another {side}, process {pid}; stop that one first")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// "producer" or "consumer".
+        side: &'static str,
+        /// As the other wrote it into the header.
+        pid: u32,
+    },
+    /// What the system said.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Permission, memory, ...
+        source: io::Error,
+    },
+}
+
+/// Random bytes that make a ring's events unlike every other ring's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RingId(pub [u8; 16]);
+
+impl std::fmt::Display for RingId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A ring's file, open, mapped and checked. Dropping it ends the lock.
+#[derive(Debug)]
+pub struct RingFile {
+    /// Holds the lock.
+    file: File,
+    mapping: Mapping,
+    /// From the header.
+    pub id: RingId,
+    inode: (u64, u64),
+}
+
+/// Whether somebody holds a side of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The recognizer's.
+    Producer,
+    /// The uplink's.
+    Consumer,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Producer => "producer",
+            Side::Consumer => "consumer",
+        }
+    }
+
+    fn lock_range(self) -> libc::flock {
+        let byte = match self {
+            Side::Producer => PRODUCER_LOCK,
+            Side::Consumer => CONSUMER_LOCK,
+        };
+        libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        }
+    }
+
+    fn pid_word(self) -> Word {
+        match self {
+            Side::Producer => Word::ProducerPid,
+            Side::Consumer => Word::ConsumerPid,
+        }
+    }
+}
+
+/// The file is its memory: whoever holds it (and so the lock) may use the ring.
+impl Deref for RingFile {
+    type Target = Mapping;
+
+    fn deref(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+impl RingFile {
+    /// Opens the ring at `path` to consume it, and locks the consumer's side.
+    ///
+    /// # Errors
+    /// Every [`OpenError`].
+    pub fn open_consumer(path: &Path) -> Result<RingFile, OpenError> {
+        let ring = RingFile::open(path, Some(Side::Consumer), Access::Consumer)?;
+        ring.mapping
+            .store(Word::ConsumerPid, u64::from(std::process::id()), Ordering::Relaxed);
+        Ok(ring)
+    }
+
+    /// Opens the ring at `path` to look at it: takes no lock, writes nothing.
+    ///
+    /// # Errors
+    /// As [`RingFile::open_consumer`], but never [`OpenError::Busy`].
+    pub fn open_inspect(path: &Path) -> Result<RingFile, OpenError> {
+        RingFile::open(path, None, Access::Inspect)
+    }
+
+    /// Makes the ring at `path`, or takes over the one there, as the producer. `capacity` as in
+    /// [`layout::is_capacity`].
+    ///
+    /// # Errors
+    /// As [`RingFile::open_consumer`]; a capacity out of range is [`OpenError::NotARing`].
+    pub fn open_producer(path: &Path, capacity: u64) -> Result<RingFile, OpenError> {
+        if !layout::is_capacity(capacity) {
+            return Err(not_a_ring(
+                path,
+                format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB"),
+            ));
+        }
+        loop {
+            match RingFile::open(path, Some(Side::Producer), Access::Producer) {
+                Ok(ring) if ring.is_at(path) && (ring.mapping.capacity() == capacity || !ring.is_empty()) => {
+                    ring.mapping
+                        .store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
+                    return Ok(ring);
+                }
+                Ok(ring) if !ring.is_at(path) => continue, // replaced between open and lock
+                Ok(_old_and_locked) => {
+                    let (ring, temporary) = RingFile::make(path, capacity)?;
+                    fs::rename(&temporary, path).map_err(|error| io_error(path, error))?;
+                    return Ok(ring);
+                }
+                Err(OpenError::Missing(_)) => {
+                    let (ring, temporary) = RingFile::make(path, capacity)?;
+                    let linked = fs::hard_link(&temporary, path);
+                    fs::remove_file(&temporary).map_err(|error| io_error(path, error))?;
+                    match linked {
+                        Ok(()) => return Ok(ring),
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                        Err(error) => return Err(io_error(path, error)),
+                    }
+                }
+                Err(OpenError::NotARing { .. }) if is_regular(path) => {
+                    fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether `path` still names this file.
+    pub fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode)
+    }
+
+    /// Whether `path` names another file now (nothing at all does not count).
+    pub fn is_replaced_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) != self.inode)
+    }
+
+    /// The pid of who holds `side`, as it wrote it into the header; none when nobody does.
+    pub fn holder(&self, side: Side) -> Option<u32> {
+        let mut range = side.lock_range();
+        let asked = fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut range));
+        (asked.is_ok() && i32::from(range.l_type) != libc::F_UNLCK)
+            .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mapping.load(Word::Head, Ordering::Relaxed) == self.mapping.load(Word::Tail, Ordering::Relaxed)
+    }
+
+    fn open(path: &Path, side: Option<Side>, access: Access) -> Result<RingFile, OpenError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access != Access::Inspect)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOENT) => OpenError::Missing(path.to_owned()),
+                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => not_a_ring(path, "not a regular file".into()),
+                _ => io_error(path, error),
+            })?;
+        let found = file.metadata().map_err(|error| io_error(path, error))?;
+        if !found.is_file() {
+            return Err(not_a_ring(path, "not a regular file".into()));
+        }
+        let locked = side.map_or(Ok(()), |side| lock(&file, side));
+        let size = found.len();
+        let capacity = size.saturating_sub(HEADER_SIZE as u64);
+        if !layout::is_capacity(capacity) {
+            return Err(not_a_ring(
+                path,
+                format!("its size is {size} bytes, not 4096 more than a power of two"),
+            ));
+        }
+        let mapping = Mapping::of_file(&file, capacity, access).map_err(|error| io_error(path, error))?;
+        if let (Some(side), Err(error)) = (side, locked) {
+            return Err(if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
+                let pid = mapping.load(side.pid_word(), Ordering::Relaxed) as u32;
+                OpenError::Busy {
+                    path: path.to_owned(),
+                    side: side.name(),
+                    pid,
+                }
+            } else {
+                io_error(path, error)
+            });
+        }
+        let id = check_header(&mapping, capacity, access).map_err(|reason| not_a_ring(path, reason))?;
+        Ok(RingFile {
+            file,
+            mapping,
+            id,
+            inode: (found.dev(), found.ino()),
+        })
+    }
+
+    /// A new ring under a temporary name beside `path`, locked and complete.
+    fn make(path: &Path, capacity: u64) -> Result<(RingFile, PathBuf), OpenError> {
+        let temporary = suffixed(path, &format!(".new.{}", std::process::id()));
+        RingFile::make_at(&temporary, capacity)
+            .map(|ring| (ring, temporary.clone()))
+            .map_err(|error| {
+                let _ = fs::remove_file(&temporary);
+                io_error(path, error)
+            })
+    }
+
+    fn make_at(temporary: &Path, capacity: u64) -> io::Result<RingFile> {
+        let _ = fs::remove_file(temporary); // left by a process of the same number that died here
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)?;
+        allocate(&file, HEADER_SIZE as u64 + capacity)?;
+        lock(&file, Side::Producer)?;
+        let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)?;
+        let (id_low, id_high) = id.split_at(8);
+        mapping.set_header_word(0x000, MAGIC);
+        mapping.set_header_word(0x008, layout::pack(ABI_VERSION, HEADER_SIZE as u32));
+        mapping.set_header_word(0x010, capacity);
+        mapping.set_header_word(0x018, u64::from_le_bytes(id_low.try_into().expect("8 bytes")));
+        mapping.set_header_word(0x020, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
+        mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
+        let found = file.metadata()?;
+        Ok(RingFile {
+            file,
+            mapping,
+            id: RingId(id),
+            inode: (found.dev(), found.ino()),
+        })
+    }
+}
+
+/// The header's constants, and (for who goes on from them) its positions.
+fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<RingId, String> {
+    let magic = mapping.header_word(0x000);
+    let (version, header_size) = (
+        layout::low(mapping.header_word(0x008)),
+        layout::high(mapping.header_word(0x008)),
+    );
+    if magic != MAGIC {
+        return Err(format!(
+            "it begins with {magic:#018x}, not with {MAGIC:#018x} (SPOHRING)"
+        ));
+    }
+    if version != ABI_VERSION {
+        return Err(format!(
+            "its ABI version is {version}, this program knows {ABI_VERSION}: update the older side"
+        ));
+    }
+    if header_size != HEADER_SIZE as u32 || mapping.header_word(0x010) != capacity {
+        return Err("the sizes in its header do not fit the size of the file".into());
+    }
+    let (head, tail) = (
+        mapping.load(Word::Head, Ordering::Relaxed),
+        mapping.load(Word::Tail, Ordering::Relaxed),
+    );
+    if access == Access::Producer && !positions_are_plausible(head, tail, capacity) {
+        return Err(format!(
+            "its positions contradict each other (head {head}, tail {tail})"
+        ));
+    }
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&mapping.header_word(0x018).to_le_bytes());
+    id[8..].copy_from_slice(&mapping.header_word(0x020).to_le_bytes());
+    Ok(RingId(id))
+}
+
+/// Whether a ring of `capacity` can have these positions.
+pub fn positions_are_plausible(head: u64, tail: u64, capacity: u64) -> bool {
+    head.wrapping_sub(tail) <= capacity && head.is_multiple_of(8) && tail.is_multiple_of(8)
+}
+
+fn lock(file: &File, side: Side) -> io::Result<()> {
+    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range())).map(drop)?)
+}
+
+/// Gives the file its size with pages behind it: a full tmpfs must be an error here, not a SIGBUS later.
+fn allocate(file: &File, size: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, size as libc::off_t) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => file.set_len(size),
+        result => Ok(result?),
+    }
+}
+
+fn is_regular(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn not_a_ring(path: &Path, reason: String) -> OpenError {
+    OpenError::NotARing {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl PictureSource for RingFile {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        self.mapping.lend(range, encode)
+    }
+}

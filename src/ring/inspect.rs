@@ -1,0 +1,75 @@
+//! What a ring looks like from outside, without disturbing it: `sophon-uplink ring PATH`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::file::{OpenError, RingFile, Side};
+use super::{Memory, Word};
+
+/// A ring's state at one moment; the words are not taken all at once, so they may differ by what happened meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RingState {
+    /// The file.
+    pub path: PathBuf,
+    /// 32 hex digits.
+    pub id: String,
+    /// Bytes for records.
+    pub capacity: u64,
+    /// Bytes published and not released.
+    pub used: u64,
+    /// The last sequence number given.
+    pub published: u64,
+    /// Events released.
+    pub consumed: u64,
+    /// Events refused because the ring was full.
+    pub dropped: u64,
+    /// Times that the consumer found the ring corrupt.
+    pub resyncs: u64,
+    /// The pid of a living producer.
+    pub producer: Option<u32>,
+    /// The pid of a living consumer.
+    pub consumer: Option<u32>,
+}
+
+impl RingState {
+    /// Looks at the ring at `path`.
+    ///
+    /// # Errors
+    /// Every [`OpenError`] but `Busy`.
+    pub fn of(path: &Path) -> Result<RingState, OpenError> {
+        let ring = RingFile::open_inspect(path)?;
+        let word = |word| ring.load(word, Ordering::Acquire);
+        Ok(RingState {
+            path: path.to_owned(),
+            id: ring.id.to_string(),
+            capacity: ring.capacity(),
+            used: word(Word::Head).wrapping_sub(word(Word::Tail)),
+            published: word(Word::Sequence),
+            consumed: word(Word::Consumed),
+            dropped: word(Word::Dropped),
+            resyncs: word(Word::Resyncs),
+            producer: ring.holder(Side::Producer),
+            consumer: ring.holder(Side::Consumer),
+        })
+    }
+}
+
+impl fmt::Display for RingState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let holder = |pid: Option<u32>| pid.map_or("none".into(), |pid| format!("process {pid}"));
+        let percent = self.used as f64 * 100.0 / self.capacity as f64;
+        writeln!(f, "ring       {}", self.path.display())?;
+        writeln!(f, "id         {}", self.id)?;
+        writeln!(f, "capacity   {} bytes", self.capacity)?;
+        writeln!(f, "used       {} bytes ({percent:.1} %)", self.used)?;
+        writeln!(f, "published  {}", self.published)?;
+        writeln!(f, "consumed   {}", self.consumed)?;
+        writeln!(f, "dropped    {}", self.dropped)?;
+        writeln!(f, "resyncs    {}", self.resyncs)?;
+        writeln!(f, "producer   {}", holder(self.producer))?;
+        write!(f, "consumer   {}", holder(self.consumer))
+    }
+}

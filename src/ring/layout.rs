@@ -1,0 +1,275 @@
+//! The ring's layout as numbers: docs/ring-abi.md is the specification, `include/sophon_ring.h` the other implementation.
+//!
+//! Nothing here touches memory. The consumer asks [`RecordHeader`] what the words of a record mean, the producer what to write;
+//! the spool will keep the same record bytes.
+
+use std::mem::{offset_of, size_of};
+
+/// `SPOHRING`, read as a little-endian u64: the first eight bytes of every ring.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"SPOHRING");
+/// The version of the layout; a reader refuses every other.
+pub const ABI_VERSION: u32 = 1;
+/// Bytes before the data area: one page, so that the data area can be mapped read-only.
+pub const HEADER_SIZE: usize = 4096;
+/// The smallest data area, in bytes.
+pub const MIN_CAPACITY: u64 = 64 * 1024;
+/// The largest data area, in bytes.
+pub const MAX_CAPACITY: u64 = 1 << 30;
+/// Records, sections and positions are multiples of this.
+pub const ALIGN: usize = 8;
+/// Bytes of an event record before its sections.
+pub const EVENT_HEADER: usize = 40;
+/// Bytes of a padding record that mean something.
+pub const PADDING_HEADER: usize = 8;
+/// Bytes of a section before its content.
+pub const SECTION_HEADER: usize = 8;
+/// The byte of the file that the producer holds locked while it lives.
+pub const PRODUCER_LOCK: u64 = 0x080;
+/// The byte of the file that the consumer holds locked while it lives.
+pub const CONSUMER_LOCK: u64 = 0x100;
+
+const _: () = assert!(cfg!(target_endian = "little") && cfg!(target_pointer_width = "64"));
+
+/// The header of the file, for its offsets only: it is never read or written as a whole while the ring is shared.
+#[repr(C)]
+pub struct FileHeader {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`ABI_VERSION`].
+    pub abi_version: u32,
+    /// [`HEADER_SIZE`].
+    pub header_size: u32,
+    /// Bytes of the data area: a power of two.
+    pub capacity: u64,
+    /// Random, made with the ring.
+    pub id: [u8; 16],
+    reserved_maker: [u8; 0x080 - 0x028],
+    /// Position after the last published record.
+    pub head: u64,
+    /// The last sequence number given.
+    pub sequence: u64,
+    /// Events refused because the ring was full.
+    pub dropped: u64,
+    /// For messages only.
+    pub producer_pid: u32,
+    reserved_producer: u32,
+    /// The futex word.
+    pub publications: u32,
+    reserved_producer_tail: [u8; 0x100 - 0x0A4],
+    /// Position up to which everything is released.
+    pub tail: u64,
+    /// Events released.
+    pub consumed: u64,
+    /// 1 while the consumer may be asleep.
+    pub waiting: u32,
+    /// For messages only.
+    pub consumer_pid: u32,
+    /// Times the consumer found the ring corrupt.
+    pub resyncs: u64,
+    reserved_consumer: [u8; HEADER_SIZE - 0x120],
+}
+
+const _: () = {
+    assert!(size_of::<FileHeader>() == HEADER_SIZE);
+    assert!(offset_of!(FileHeader, abi_version) == 0x008);
+    assert!(offset_of!(FileHeader, header_size) == 0x00C);
+    assert!(offset_of!(FileHeader, capacity) == 0x010);
+    assert!(offset_of!(FileHeader, id) == 0x018);
+    assert!(offset_of!(FileHeader, head) == 0x080);
+    assert!(offset_of!(FileHeader, sequence) == 0x088);
+    assert!(offset_of!(FileHeader, dropped) == 0x090);
+    assert!(offset_of!(FileHeader, producer_pid) == 0x098);
+    assert!(offset_of!(FileHeader, publications) == 0x0A0);
+    assert!(offset_of!(FileHeader, tail) == 0x100);
+    assert!(offset_of!(FileHeader, consumed) == 0x108);
+    assert!(offset_of!(FileHeader, waiting) == 0x110);
+    assert!(offset_of!(FileHeader, consumer_pid) == 0x114);
+    assert!(offset_of!(FileHeader, resyncs) == 0x118);
+};
+
+/// A word of the header that changes while the ring is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// u64, written by the producer.
+    Head,
+    /// u64, written by the producer.
+    Sequence,
+    /// u64, written by the producer.
+    Dropped,
+    /// u32, written by the producer.
+    ProducerPid,
+    /// u32, written by the producer: the futex.
+    Publications,
+    /// u64, written by the consumer.
+    Tail,
+    /// u64, written by the consumer.
+    Consumed,
+    /// u32, written by the consumer.
+    Waiting,
+    /// u32, written by the consumer.
+    ConsumerPid,
+    /// u64, written by the consumer.
+    Resyncs,
+}
+
+impl Word {
+    /// Every word, for memories that are not made of bytes.
+    pub const ALL: [Word; 10] = [
+        Word::Head,
+        Word::Sequence,
+        Word::Dropped,
+        Word::ProducerPid,
+        Word::Publications,
+        Word::Tail,
+        Word::Consumed,
+        Word::Waiting,
+        Word::ConsumerPid,
+        Word::Resyncs,
+    ];
+
+    /// Where the word stands in the file.
+    pub const fn offset(self) -> usize {
+        match self {
+            Word::Head => offset_of!(FileHeader, head),
+            Word::Sequence => offset_of!(FileHeader, sequence),
+            Word::Dropped => offset_of!(FileHeader, dropped),
+            Word::ProducerPid => offset_of!(FileHeader, producer_pid),
+            Word::Publications => offset_of!(FileHeader, publications),
+            Word::Tail => offset_of!(FileHeader, tail),
+            Word::Consumed => offset_of!(FileHeader, consumed),
+            Word::Waiting => offset_of!(FileHeader, waiting),
+            Word::ConsumerPid => offset_of!(FileHeader, consumer_pid),
+            Word::Resyncs => offset_of!(FileHeader, resyncs),
+        }
+    }
+
+    /// Whether the word is a u32 (the others are u64).
+    pub const fn is_u32(self) -> bool {
+        matches!(
+            self,
+            Word::ProducerPid | Word::Publications | Word::Waiting | Word::ConsumerPid
+        )
+    }
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// An event with its sections.
+    Event,
+    /// Room left at the end of the data area, where the next event did not fit.
+    Padding,
+}
+
+impl RecordKind {
+    /// The number in the record.
+    pub const fn code(self) -> u32 {
+        match self {
+            RecordKind::Event => 1,
+            RecordKind::Padding => 2,
+        }
+    }
+
+    /// What the number means, if anything.
+    pub const fn from_code(code: u32) -> Option<RecordKind> {
+        match code {
+            1 => Some(RecordKind::Event),
+            2 => Some(RecordKind::Padding),
+            _ => None,
+        }
+    }
+}
+
+/// The kinds of section that this version writes or understands.
+pub mod section {
+    /// Skipped.
+    pub const FILLER: u32 = 0;
+    /// UTF-8.
+    pub const IDENTITY_ID: u32 = 1;
+    /// UTF-8.
+    pub const IDENTITY_NAME: u32 = 2;
+    /// UTF-8.
+    pub const GROUP_NAME: u32 = 3;
+    /// UTF-8.
+    pub const GROUP_ID: u32 = 4;
+    /// UTF-8.
+    pub const DEVICE_IP: u32 = 5;
+    /// UTF-8, a JSON object.
+    pub const EXT_JSON: u32 = 6;
+    /// JPEG.
+    pub const REG_PIC: u32 = 7;
+    /// JPEG.
+    pub const SPOT_PIC: u32 = 8;
+    /// One more than the highest kind known.
+    pub const KNOWN: u32 = 9;
+}
+
+/// The fixed part of an event record, as a private copy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecordHeader {
+    /// Of the whole record, in bytes: a multiple of 8.
+    pub length: u32,
+    /// Grows by at least 1 from event to event.
+    pub sequence: u64,
+    /// Unix epoch, UTC, in milliseconds.
+    pub timestamp_ms: i64,
+    /// Not checked yet: may be anything, NaN included.
+    pub score: f32,
+    /// 1..=5, 0 for not reported; not checked yet.
+    pub person_type: i32,
+    /// 0..=4, -1 for not reported; not checked yet.
+    pub device_type: i32,
+}
+
+/// The words of an event record before its sections.
+pub const EVENT_HEADER_WORDS: usize = EVENT_HEADER / ALIGN;
+
+impl RecordHeader {
+    /// The words as they stand in the ring.
+    pub fn to_words(self) -> [u64; EVENT_HEADER_WORDS] {
+        [
+            pack(self.length, RecordKind::Event.code()),
+            self.sequence,
+            self.timestamp_ms as u64,
+            pack(self.score.to_bits(), self.person_type as u32),
+            pack(self.device_type as u32, 0),
+        ]
+    }
+
+    /// The record whose words these are; the kind has been looked at already.
+    pub fn from_words(words: [u64; EVENT_HEADER_WORDS]) -> RecordHeader {
+        RecordHeader {
+            length: low(words[0]),
+            sequence: words[1],
+            timestamp_ms: words[2] as i64,
+            score: f32::from_bits(low(words[3])),
+            person_type: high(words[3]) as i32,
+            device_type: low(words[4]) as i32,
+        }
+    }
+}
+
+/// Two u32 as the u64 that stands at the first one's place.
+pub const fn pack(first: u32, second: u32) -> u64 {
+    first as u64 | (second as u64) << 32
+}
+
+/// The u32 at the place of a u64.
+pub const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// The u32 after [`low`]'s.
+pub const fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// `length` rounded up to a multiple of [`ALIGN`]; `length` is at most 2 GiB.
+pub const fn aligned(length: usize) -> usize {
+    (length + ALIGN - 1) & !(ALIGN - 1)
+}
+
+/// Whether a ring may have this capacity.
+pub const fn is_capacity(capacity: u64) -> bool {
+    capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY
+}

@@ -1,0 +1,204 @@
+//! Publishes events: the Rust twin of `include/sophon_ring.h`, for fake-recognizer and the tests.
+//!
+//! It keeps its position, sequence number and counters privately; the words in the header are copies, read back only when a ring
+//! is taken over. A record is complete before the one store of `head` that publishes it.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::file::{OpenError, RingFile, RingId};
+use super::layout::{ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, section};
+use super::mapping::Mapping;
+use super::{Memory, wake};
+
+/// What the recognizer knows of an event: `sophon_event` of the C header. Texts are bytes, as nobody has checked them yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewEvent<'a> {
+    /// The person's number.
+    pub identity_id: &'a [u8],
+    /// The person's name.
+    pub identity_name: &'a [u8],
+    /// Empty: the group's id is reported.
+    pub group_name: &'a [u8],
+    /// The group's id.
+    pub group_id: &'a [u8],
+    /// Empty: not reported.
+    pub device_ip: &'a [u8],
+    /// Empty, or a JSON object to merge into `ext_data`.
+    pub ext_json: &'a [u8],
+    /// Unix epoch, UTC.
+    pub timestamp_ms: i64,
+    /// Finite.
+    pub score: f32,
+    /// 1..=5; 0: not reported.
+    pub person_type: i32,
+    /// 0..=4; -1: not reported.
+    pub device_type: i32,
+    /// JPEG; empty: none.
+    pub reg_pic: &'a [u8],
+    /// JPEG; empty: none.
+    pub spot_pic: &'a [u8],
+}
+
+impl<'a> NewEvent<'a> {
+    fn sections(&self) -> [(u32, &'a [u8]); 8] {
+        [
+            (section::IDENTITY_ID, self.identity_id),
+            (section::IDENTITY_NAME, self.identity_name),
+            (section::GROUP_NAME, self.group_name),
+            (section::GROUP_ID, self.group_id),
+            (section::DEVICE_IP, self.device_ip),
+            (section::EXT_JSON, self.ext_json),
+            (section::REG_PIC, self.reg_pic),
+            (section::SPOT_PIC, self.spot_pic),
+        ]
+    }
+
+    /// Bytes of its record.
+    pub fn record_len(&self) -> usize {
+        let present = self.sections().into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        EVENT_HEADER
+            + present
+                .map(|(_, bytes)| SECTION_HEADER + aligned(bytes.len()))
+                .sum::<usize>()
+    }
+}
+
+/// Why an event was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Counted as dropped.
+    #[error("the ring is full")]
+    Full,
+    /// It can never fit.
+    #[error("the event is larger than half the ring")]
+    TooLarge,
+}
+
+/// The producer's side of a ring.
+#[derive(Debug)]
+pub struct Producer<M> {
+    memory: M,
+    head: u64,
+    sequence: u64,
+    dropped: u64,
+    publications: u32,
+}
+
+impl Producer<RingFile> {
+    /// Makes the ring at `path`, or takes over the one there.
+    ///
+    /// # Errors
+    /// Every [`OpenError`] but `Missing`.
+    pub fn open(path: &Path, capacity: u64) -> Result<Self, OpenError> {
+        Ok(Producer::attach(RingFile::open_producer(path, capacity)?))
+    }
+
+    /// The ring's id.
+    pub fn id(&self) -> RingId {
+        self.memory.id
+    }
+
+    /// The ring's memory, for tests that break it.
+    pub fn mapping(&self) -> &Mapping {
+        &self.memory
+    }
+}
+
+impl<M: Memory> Producer<M> {
+    /// Goes on from the words in the header.
+    pub fn attach(memory: M) -> Producer<M> {
+        let word = |word| memory.load(word, Ordering::Relaxed);
+        let (head, sequence, dropped) = (word(Word::Head), word(Word::Sequence), word(Word::Dropped));
+        let publications = word(Word::Publications) as u32;
+        Producer {
+            memory,
+            head,
+            sequence,
+            dropped,
+            publications,
+        }
+    }
+
+    /// Publishes `event` and returns its sequence number.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the ring is as it was but for the count of dropped events.
+    pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
+        let length = event.record_len();
+        let (padding, offset) = self.place(length)?.ok_or_else(|| {
+            self.dropped += 1;
+            self.memory.store(Word::Dropped, self.dropped, Ordering::Relaxed);
+            PublishError::Full
+        })?;
+        if padding > 0 {
+            let at = offset_of(self.head, self.memory.capacity());
+            self.memory
+                .set_word(at, pack(padding as u32, RecordKind::Padding.code()));
+        }
+        self.sequence += 1;
+        self.write(offset, length, event);
+        self.memory.store(Word::Sequence, self.sequence, Ordering::Relaxed);
+        self.head = self.head.wrapping_add((padding + length) as u64);
+        // Release: the record is complete for everyone who sees this head.
+        self.memory.store(Word::Head, self.head, Ordering::Release);
+        wake::announce(&self.memory, &mut self.publications);
+        Ok(self.sequence)
+    }
+
+    /// Whether `event` would be published now; one that can never fit has room too, and is refused by `publish`.
+    pub fn has_room(&self, event: &NewEvent<'_>) -> bool {
+        !matches!(self.place(event.record_len()), Ok(None))
+    }
+
+    /// Events refused because the ring was full, since it was made.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Bytes of padding before a record of `length`, and its offset; none while the ring is too full for it.
+    fn place(&self, length: usize) -> Result<Option<(usize, usize)>, PublishError> {
+        let capacity = self.memory.capacity();
+        if length as u64 > capacity / 2 {
+            return Err(PublishError::TooLarge);
+        }
+        let offset = offset_of(self.head, capacity);
+        let to_end = capacity as usize - offset;
+        let (padding, offset) = if length > to_end { (to_end, 0) } else { (0, offset) };
+        // Acquire: the consumer's reads of the room are over.
+        let used = self.head.wrapping_sub(self.memory.load(Word::Tail, Ordering::Acquire));
+        let room = capacity.saturating_sub(used);
+        Ok(((padding + length) as u64 <= room).then_some((padding, offset)))
+    }
+
+    fn write(&self, offset: usize, length: usize, event: &NewEvent<'_>) {
+        let header = RecordHeader {
+            length: length as u32,
+            sequence: self.sequence,
+            timestamp_ms: event.timestamp_ms,
+            score: event.score,
+            person_type: event.person_type,
+            device_type: event.device_type,
+        };
+        let mut at = offset;
+        for word in header.to_words() {
+            self.memory.set_word(at, word);
+            at += ALIGN;
+        }
+        for (kind, bytes) in event.sections().into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+            self.memory.set_word(at, pack(kind, bytes.len() as u32));
+            at += SECTION_HEADER;
+            for chunk in bytes.chunks(ALIGN) {
+                let mut word = [0; ALIGN];
+                word[..chunk.len()].copy_from_slice(chunk);
+                self.memory.set_word(at, u64::from_le_bytes(word));
+                at += ALIGN;
+            }
+        }
+        debug_assert_eq!(at, offset + length);
+    }
+}
+
+fn offset_of(position: u64, capacity: u64) -> usize {
+    (position & (capacity - 1)) as usize
+}

@@ -1,0 +1,99 @@
+//! Sleeping on the ring without missing a publication, and without a system call from the recognizer while nobody sleeps.
+//!
+//! The two sides are Dekker's: the producer writes `publications` and then reads `waiting`, the consumer writes `waiting` and
+//! then reads `publications`, each with a SeqCst fence between. So at least one sees the other's write: either the producer
+//! wakes, or the consumer does not go to sleep (the kernel compares `publications` once more under its own lock).
+//! `publications` is stored with release after `head`, so who sees the new count finds the new records.
+//!
+//! The bound on the wait is no part of the protocol. It covers a recognizer that dies between its stores and the wake-up, and
+//! it is the rhythm in which [`Watcher`] notices that it should stop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::{Memory, Word};
+
+/// The longest sleep.
+pub const WAIT_BOUND: Duration = Duration::from_millis(100);
+
+/// Producer: tells of a publication, after `head` was stored. `publications` is the producer's private count.
+pub fn announce(memory: &impl Memory, publications: &mut u32) {
+    *publications = publications.wrapping_add(1);
+    // Release: who acquires this count sees `head`.
+    memory.store(Word::Publications, u64::from(*publications), Ordering::Release);
+    memory.fence();
+    if memory.load(Word::Waiting, Ordering::Relaxed) != 0 {
+        memory.futex_wake();
+    }
+}
+
+/// The count of publications, to be read before looking for records and given to [`sleep`] when there were none.
+pub fn publications(memory: &impl Memory) -> u32 {
+    memory.load(Word::Publications, Ordering::Acquire) as u32
+}
+
+/// Consumer: sleeps until `publications` is not `seen`, at most `bound`.
+pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
+    memory.store(Word::Waiting, 1, Ordering::Relaxed);
+    memory.fence();
+    if publications(memory) == seen {
+        memory.futex_wait(seen, bound);
+    }
+    memory.store(Word::Waiting, 0, Ordering::Relaxed);
+}
+
+/// A thread that sleeps on a ring and passes every wake-up on to the event loop.
+pub struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Starts the thread; `published` is notified after each publication (or once for several).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start<M>(memory: M, published: Arc<Notify>) -> io::Result<Watcher>
+    where
+        M: Memory + Send + 'static,
+    {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let watch = move || {
+            let mut seen = publications(&memory);
+            published.notify_one(); // what was there before the first sleep
+            while !stopped.load(Ordering::Relaxed) {
+                sleep(&memory, seen, WAIT_BOUND);
+                let now = publications(&memory);
+                if now != seen || memory.lost() {
+                    seen = now;
+                    published.notify_one();
+                    if memory.lost() {
+                        break; // nothing will be published here any more
+                    }
+                }
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("ring-watcher".into())
+            .stack_size(64 * 1024)
+            .spawn(watch)?;
+        Ok(Watcher {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    /// The thread ends by itself within [`WAIT_BOUND`]; nobody waits for it, and it keeps the memory it looks at.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take());
+    }
+}
