@@ -240,6 +240,7 @@ impl Uplink {
                 () = ring.ledger.released() => {}
                 () = self.stop.notified() => {}
                 _ = look.tick() => {
+                    ring.ledger.refresh();
                     if ring.file.is_replaced_at(path) && ring.ledger.has_room() && !self.read_batch(path, ring) {
                         info!(ring = %path.display(), id = %ring.file.id, "replaced by a new ring");
                         return true;

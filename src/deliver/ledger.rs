@@ -90,6 +90,11 @@ impl Ledger {
         self.open.get()
     }
 
+    /// Writes the ring's words again; to be called once in a while.
+    pub fn refresh(&self) {
+        self.releaser.borrow().refresh();
+    }
+
     /// Waits until something was released.
     pub async fn released(&self) {
         self.released.notified().await;

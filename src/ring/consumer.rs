@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::file::positions_are_plausible;
 use super::layout::{ALIGN, EVENT_HEADER, EVENT_HEADER_WORDS, PADDING_HEADER, RecordHeader, RecordKind, high, low};
+use super::wake::publications;
 use super::{Memory, Word};
 
 /// A record that passed the checks of its frame.
@@ -48,8 +49,8 @@ pub struct Reader<M> {
     memory: M,
     capacity: u64,
     position: u64,
-    /// A `head` that made no sense and was reported.
-    suspect: Option<u64>,
+    /// A `head` that made no sense and was reported, and the count of publications then.
+    suspect: Option<(u64, u32)>,
     resyncs: u64,
 }
 
@@ -57,6 +58,7 @@ pub struct Reader<M> {
 #[derive(Debug)]
 pub struct Releaser<M> {
     memory: M,
+    tail: u64,
     consumed: u64,
 }
 
@@ -75,11 +77,15 @@ pub fn attach<M: Memory + Clone>(memory: M) -> (Reader<M>, Releaser<M>, Option<C
         suspect: None,
         resyncs,
     };
-    let releaser = Releaser { memory, consumed };
     let corrupt = (!positions_are_plausible(head, tail, capacity)).then(|| {
-        reader.position = head & !(ALIGN as u64 - 1);
+        reader.position = align_down(head);
         reader.corrupt(tail, format!("its tail {tail} contradicts its head {head}"))
     });
+    let releaser = Releaser {
+        memory,
+        tail: reader.position,
+        consumed,
+    };
     (reader, releaser, corrupt)
 }
 
@@ -110,28 +116,26 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    /// How much is published and not read, in bytes; none for nothing. A `head` that makes no sense is reported once and then
-    /// waited out: the producer writes it anew with its next event, and what lies before it may be whole.
+    /// How much is published and not read, in bytes; none for nothing.
+    ///
+    /// A `head` that makes no sense is reported once and waited out: with its next event the producer writes it anew, and what
+    /// lies before it may be whole. If it still makes no sense then, the producer really is elsewhere, and we go there.
     fn available(&mut self, head: u64) -> Result<Option<u64>, Corrupt> {
-        let available = head.wrapping_sub(self.position);
         if positions_are_plausible(head, self.position, self.capacity) {
             self.suspect = None;
+            let available = head.wrapping_sub(self.position);
             return Ok((available > 0).then_some(available));
         }
-        let reason = format!("its head is {head}");
+        let (position, publications) = (self.position, publications(&self.memory));
         match self.suspect {
-            Some(suspect) if suspect == head => Ok(None),
-            Some(suspect) if positions_are_plausible(head, suspect, self.capacity) => {
-                // The producer did move there, and has gone on from it.
-                let position = self.position;
-                (self.position, self.suspect) = (suspect, None);
-                Err(self.corrupt(position, reason))
+            Some((_, then)) if then == publications => return Ok(None),
+            Some((suspect, _)) => {
+                let went_on = positions_are_plausible(head, suspect, self.capacity);
+                (self.position, self.suspect) = (if went_on { suspect } else { align_down(head) }, None);
             }
-            _ => {
-                self.suspect = Some(head);
-                Err(self.corrupt(self.position, reason))
-            }
+            None => self.suspect = Some((head, publications)),
         }
+        Err(self.corrupt(position, format!("its head is {head}")))
     }
 
     /// Checks the record at the position, of which at most `available` bytes are published.
@@ -182,9 +186,19 @@ impl<M: Memory> Reader<M> {
 impl<M: Memory> Releaser<M> {
     /// Gives back everything before `end`, in which there were `events` events.
     pub fn release(&mut self, end: u64, events: u64) {
+        self.tail = end;
         self.consumed = self.consumed.wrapping_add(events);
+        self.refresh();
+    }
+
+    /// Writes the words again: should something have overwritten them, the producer finds the ring full until then.
+    pub fn refresh(&self) {
         self.memory.store(Word::Consumed, self.consumed, Ordering::Relaxed);
         // Release: our reads of the room are over before the producer sees it free.
-        self.memory.store(Word::Tail, end, Ordering::Release);
+        self.memory.store(Word::Tail, self.tail, Ordering::Release);
     }
+}
+
+fn align_down(position: u64) -> u64 {
+    position & !(ALIGN as u64 - 1)
 }

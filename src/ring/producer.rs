@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::file::{OpenError, RingFile, RingId};
+use super::file::{OpenError, RingFile, RingId, positions_are_plausible};
 use super::layout::{ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, section};
 use super::mapping::Mapping;
 use super::{Memory, wake};
@@ -126,11 +126,10 @@ impl<M: Memory> Producer<M> {
     /// [`PublishError`]; the ring is as it was but for the count of dropped events.
     pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
         let length = event.record_len();
-        let (padding, offset) = self.place(length)?.ok_or_else(|| {
-            self.dropped += 1;
-            self.memory.store(Word::Dropped, self.dropped, Ordering::Relaxed);
-            PublishError::Full
-        })?;
+        let Some((padding, offset)) = self.place(length)? else {
+            self.refuse();
+            return Err(PublishError::Full);
+        };
         if padding > 0 {
             let at = offset_of(self.head, self.memory.capacity());
             self.memory
@@ -156,6 +155,18 @@ impl<M: Memory> Producer<M> {
         self.dropped
     }
 
+    /// Counts an event that found no room. A `tail` that makes no sense says that the consumer lost its way: it is shown `head`
+    /// once more.
+    fn refuse(&mut self) {
+        self.dropped += 1;
+        self.memory.store(Word::Dropped, self.dropped, Ordering::Relaxed);
+        let tail = self.memory.load(Word::Tail, Ordering::Relaxed);
+        if !positions_are_plausible(self.head, tail, self.memory.capacity()) {
+            self.memory.store(Word::Head, self.head, Ordering::Release);
+            wake::announce(&self.memory, &mut self.publications);
+        }
+    }
+
     /// Bytes of padding before a record of `length`, and its offset; none while the ring is too full for it.
     fn place(&self, length: usize) -> Result<Option<(usize, usize)>, PublishError> {
         let capacity = self.memory.capacity();
@@ -166,8 +177,13 @@ impl<M: Memory> Producer<M> {
         let to_end = capacity as usize - offset;
         let (padding, offset) = if length > to_end { (to_end, 0) } else { (0, offset) };
         // Acquire: the consumer's reads of the room are over.
-        let used = self.head.wrapping_sub(self.memory.load(Word::Tail, Ordering::Acquire));
-        let room = capacity.saturating_sub(used);
+        let tail = self.memory.load(Word::Tail, Ordering::Acquire);
+        let plausible = positions_are_plausible(self.head, tail, capacity);
+        let room = if plausible {
+            capacity - self.head.wrapping_sub(tail)
+        } else {
+            0
+        };
         Ok(((padding + length) as u64 <= room).then_some((padding, offset)))
     }
 

@@ -1,0 +1,131 @@
+//! What the tests share: the real daemon in a process of its own, a scripted server on a real socket, a recognizer.
+//!
+//! Nothing waits for a time: every wait is for a condition, with a bound that only a failure reaches.
+#![allow(dead_code, missing_docs)] // each test file uses its part
+
+pub mod daemon;
+pub mod sink;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use sophon_uplink::ring::file::RingFile;
+use sophon_uplink::ring::producer::{NewEvent, Producer};
+
+/// What only a failure reaches.
+pub const BOUND: Duration = Duration::from_secs(60);
+
+/// A folder on tmpfs, where rings live.
+pub fn shm() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("sophon-test-")
+        .tempdir_in("/dev/shm")
+        .expect("/dev/shm is there")
+}
+
+/// A value that a thread changes and another one waits on.
+#[derive(Default)]
+pub struct Watched<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Watched<T> {
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.value.lock().unwrap());
+        self.changed.notify_all();
+        result
+    }
+
+    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.lock().unwrap())
+    }
+
+    /// Waits until `found` finds something.
+    #[track_caller]
+    pub fn wait<R>(&self, what: &str, mut found: impl FnMut(&mut T) -> Option<R>) -> R {
+        let began = Instant::now();
+        let mut value = self.value.lock().unwrap();
+        loop {
+            if let Some(result) = found(&mut value) {
+                return result;
+            }
+            let left = BOUND
+                .checked_sub(began.elapsed())
+                .unwrap_or_else(|| panic!("{what} did not come"));
+            value = self.changed.wait_timeout(value, left).unwrap().0;
+        }
+    }
+}
+
+/// Waits for what no condition variable tells of, as another process's file.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < BOUND, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A JPEG in name: the markers around bytes that depend on `seed`.
+pub fn picture(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length.max(8)];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes[..4].copy_from_slice(&[0xFF, 0xD8, 0xFF, 0xE0]);
+    bytes
+}
+
+/// An event like any other.
+pub fn event<'a>(reg_pic: &'a [u8], spot_pic: &'a [u8]) -> NewEvent<'a> {
+    NewEvent {
+        identity_id: b"17",
+        identity_name: "王芳".as_bytes(),
+        group_name: b"staff",
+        group_id: b"3",
+        timestamp_ms: 1_700_000_000_123,
+        score: 0.75,
+        device_type: -1,
+        reg_pic,
+        spot_pic,
+        ..NewEvent::default()
+    }
+}
+
+/// A seed for what a test randomises: from the environment variable `SEED`, or new; always printed.
+pub fn seed() -> u64 {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    seed
+}
+
+/// A count that soak campaigns raise: from the environment variable `name`.
+pub fn count(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().expect("a number"))
+}
+
+pub type RingProducer = Producer<RingFile>;
+
+/// Publishes as soon as there is room.
+#[track_caller]
+pub fn publish(producer: &mut RingProducer, event: &NewEvent<'_>) -> u64 {
+    wait_until("room in the ring", || producer.has_room(event));
+    producer.publish(event).unwrap()
+}
+
+/// One of the package's programs, or the one of another build (`SOPHON_BIN_DIR`, as for a sanitizer).
+pub fn program(name: &str) -> PathBuf {
+    let built = match name {
+        "sophon-uplink" => env!("CARGO_BIN_EXE_sophon-uplink"),
+        "fake-recognizer" => env!("CARGO_BIN_EXE_fake-recognizer"),
+        "event-receive-server" => env!("CARGO_BIN_EXE_event-receive-server"),
+        other => panic!("no program {other}"),
+    };
+    Path::new(built).to_owned()
+}
