@@ -81,25 +81,15 @@ impl Event {
         }
         let person_type = in_range("person_type", header.person_type, 0, 1..=5)?;
         let device_type = in_range("device_type", header.device_type, -1, 0..=4)?;
-        let sections = sections(
-            words,
-            frame.offset + EVENT_HEADER..frame.offset + header.length as usize,
-        )?;
-        let text = |kind: u32| {
-            sections[kind as usize]
-                .clone()
-                .map_or(String::new(), |range| text(words, range))
-        };
+        let sections = sections(words, frame.offset + EVENT_HEADER..frame.offset + header.length as usize)?;
+        let text = |kind: u32| sections[kind as usize].clone().map_or(String::new(), |range| text(words, range));
         let picture = |kind: u32| sections[kind as usize].clone().unwrap_or(0..0);
         let (ext, ext_fault) = match members(&text(section::EXT_JSON)) {
             Ok(members) => (members, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         Ok(Event {
-            id: EventId {
-                ring,
-                sequence: header.sequence,
-            },
+            id: EventId { ring, sequence: header.sequence },
             identity_id: text(section::IDENTITY_ID),
             identity_name: text(section::IDENTITY_NAME),
             group_name: Some(text(section::GROUP_NAME))

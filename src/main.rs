@@ -59,9 +59,7 @@ fn command() -> Result<Command, lexopt::Error> {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Say(USAGE.into())),
             Long("version") | Short('V') => {
-                return Ok(Command::Say(
-                    concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into(),
-                ));
+                return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
             }
             Long("config") if name.as_deref() == Some("run") => config = Some(parser.value()?.into()),
             Long("json") if name.as_deref() == Some("ring") => json = true,
@@ -71,9 +69,7 @@ fn command() -> Result<Command, lexopt::Error> {
         }
     }
     match (name.as_deref(), operand) {
-        (Some("run"), None) => Ok(Command::Run {
-            config: config.unwrap_or_else(|| config::DEFAULT_PATH.into()),
-        }),
+        (Some("run"), None) => Ok(Command::Run { config: config.unwrap_or_else(|| config::DEFAULT_PATH.into()) }),
         (Some("check-config"), Some(file)) => Ok(Command::CheckConfig { file }),
         (Some("ring"), Some(path)) => Ok(Command::Ring { path, json }),
         (Some("check-config" | "ring"), None) => Err("a path is missing".into()),
@@ -85,10 +81,7 @@ fn command() -> Result<Command, lexopt::Error> {
 fn check_config(file: &Path) -> ExitCode {
     let checked = Config::load(file).and_then(|config| match tls::client_config(&config.tls) {
         Ok(_) => Ok(()),
-        Err(fault) => Err(ConfigError {
-            path: file.to_owned(),
-            faults: vec![fault],
-        }),
+        Err(fault) => Err(ConfigError { path: file.to_owned(), faults: vec![fault] }),
     });
     match checked {
         Ok(()) => {
@@ -117,11 +110,7 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
 }
 
 fn run(file: &Path) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
@@ -142,11 +131,9 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 async fn upload(file: &Path, config: Config) -> ExitCode {
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
         return failed(&"no signal handlers");
     };
     let rings = config.rings.clone();
@@ -154,10 +141,7 @@ async fn upload(file: &Path, config: Config) -> ExitCode {
     let uplink = match Uplink::start(config) {
         Ok(uplink) => uplink,
         Err(fault) => {
-            return bad_config(&ConfigError {
-                path: file.to_owned(),
-                faults: vec![fault],
-            });
+            return bad_config(&ConfigError { path: file.to_owned(), faults: vec![fault] });
         }
     };
     for ring in rings {
@@ -179,10 +163,7 @@ async fn upload(file: &Path, config: Config) -> ExitCode {
 
 /// Puts the file into force, or says what is wrong with it and changes nothing.
 fn reload(file: &Path, uplink: &Rc<Uplink>) {
-    let faults = |faults: Vec<Fault>| ConfigError {
-        path: file.to_owned(),
-        faults,
-    };
+    let faults = |faults: Vec<Fault>| ConfigError { path: file.to_owned(), faults };
     match Config::load(file).and_then(|config| uplink.apply(config).map_err(|fault| faults(vec![fault]))) {
         Ok(()) => info!(config = %file.display(), "config read again"),
         Err(error) => error!("the config stays as it was: {error}"),

@@ -30,13 +30,7 @@ impl fmt::Display for More {
 impl RateLimited {
     /// A brake that was never used.
     pub const fn new(burst: u32, period: Duration) -> RateLimited {
-        RateLimited {
-            burst,
-            period,
-            began: Cell::new(None),
-            said: Cell::new(0),
-            suppressed: Cell::new(0),
-        }
+        RateLimited { burst, period, began: Cell::new(None), said: Cell::new(0), suppressed: Cell::new(0) }
     }
 
     /// Calls `message`, or counts it as suppressed.

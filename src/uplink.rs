@@ -138,9 +138,7 @@ impl Uplink {
             }
         };
         let uplink = Rc::clone(self);
-        Ok(tokio::task::spawn_local(
-            async move { uplink.ring_task(&path, first).await },
-        ))
+        Ok(tokio::task::spawn_local(async move { uplink.ring_task(&path, first).await }))
     }
 
     /// Stops reading, and waits up to `patience` for what is on its way. What was not acknowledged stays in the rings.
@@ -181,22 +179,14 @@ impl Uplink {
         let (reader, releaser, corrupt) = consumer::attach(Arc::clone(&file));
         let ledger = Ledger::new(releaser);
         let published = Arc::new(Notify::new());
-        let watcher = Watcher::start(Arc::clone(&file), Arc::clone(&published)).map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let watcher = Watcher::start(Arc::clone(&file), Arc::clone(&published))
+            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         info!(ring = %path.display(), id = %file.id, capacity = file.capacity(), "attached");
         if let Some(corrupt) = corrupt {
             self.note_corrupt(path, &corrupt);
             ledger.skip(corrupt.resume);
         }
-        Ok(Attached {
-            file,
-            reader,
-            ledger,
-            published,
-            _watcher: watcher,
-        })
+        Ok(Attached { file, reader, ledger, published, _watcher: watcher })
     }
 
     async fn ring_task(&self, path: &Path, first: Option<Attached>) {
@@ -209,10 +199,7 @@ impl Uplink {
                     }
                 }
                 None => {
-                    attached = self
-                        .attach(path)
-                        .inspect_err(|error| self.complain_about(path, error))
-                        .ok();
+                    attached = self.attach(path).inspect_err(|error| self.complain_about(path, error)).ok();
                     if attached.is_none() {
                         self.sleep(LOOK_AGAIN).await;
                     }
@@ -296,26 +283,17 @@ impl Uplink {
         add(&self.counters.shares, config.event_server_url.len() as u64);
         let template = Rc::new(Template::new(&event, config.body));
         let source = Arc::clone(&ring.file);
-        self.fan_out.send(
-            Upload {
-                id: event.id,
-                template,
-                source,
-            },
-            ticket,
-        );
+        self.fan_out.send(Upload { id: event.id, template, source }, ticket);
     }
 
     fn note_corrupt(&self, path: &Path, corrupt: &consumer::Corrupt) {
         add(&self.counters.corrupt, 1);
-        self.complaints
-            .say(|more| warn!(ring = %path.display(), "{corrupt}{more}"));
+        self.complaints.say(|more| warn!(ring = %path.display(), "{corrupt}{more}"));
     }
 
     fn complain_about(&self, path: &Path, error: &OpenError) {
         if !matches!(error, OpenError::Missing(_)) {
-            self.complaints
-                .say(|more| warn!(ring = %path.display(), "waiting: {error}{more}"));
+            self.complaints.say(|more| warn!(ring = %path.display(), "waiting: {error}{more}"));
         }
     }
 

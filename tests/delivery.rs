@@ -25,9 +25,7 @@ fn publish_many(recognizer: &mut RingProducer, count: usize, event: &NewEvent<'_
 
 /// Everything released: nothing is left in the ring.
 fn assert_released(home: &Home) {
-    common::wait_until("the release of every event", || {
-        RingState::of(&home.ring()).unwrap().used == 0
-    });
+    common::wait_until("the release of every event", || RingState::of(&home.ring()).unwrap().used == 0);
 }
 
 #[test]
@@ -35,11 +33,7 @@ fn an_event_arrives_with_every_field_as_it_was_published() {
     let home = Home::new();
     let sink = Sink::start();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(
-        &home,
-        &[sink.url()],
-        json!({ "headers": { "Authorization": "Bearer s3cret" } }),
-    );
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "headers": { "Authorization": "Bearer s3cret" } }));
     let (reg_pic, spot_pic) = (picture(100_001, 1), picture(49_152, 2));
     let sequence = publish(
         &mut recognizer,
@@ -93,10 +87,7 @@ fn form_data_milliseconds_and_no_registered_picture_are_config() {
     let pic = picture(1000, 1);
     publish(&mut recognizer, &event(&pic, &pic));
     let request = &sink.wait(1)[0];
-    let boundary = request.headers["content-type"]
-        .strip_prefix("multipart/form-data; boundary=")
-        .unwrap()
-        .to_owned();
+    let boundary = request.headers["content-type"].strip_prefix("multipart/form-data; boundary=").unwrap().to_owned();
     let part = |name: &str, value: &str| {
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -121,61 +112,25 @@ fn events_below_the_threshold_and_malformed_ones_are_counted_and_not_sent() {
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({ "threshold": 0.7 }));
     let pic = picture(100, 1);
-    let scored = |score| NewEvent {
-        score,
-        ..event(&pic, &pic)
-    };
+    let scored = |score| NewEvent { score, ..event(&pic, &pic) };
     for score in [0.7, 0.699_999, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 0.9] {
         publish(&mut recognizer, &scored(score));
     }
-    publish(
-        &mut recognizer,
-        &NewEvent {
-            person_type: 6,
-            ..scored(0.9)
-        },
-    );
-    publish(
-        &mut recognizer,
-        &NewEvent {
-            device_type: -2,
-            ..scored(0.9)
-        },
-    );
-    publish(
-        &mut recognizer,
-        &NewEvent {
-            ext_json: b"[1]",
-            identity_name: b"\xff\xc3",
-            ..scored(0.95)
-        },
-    );
-    let scores: Vec<_> = sink
-        .wait(3)
-        .iter()
-        .map(|request| (request.sequence(), request.json()["score"].clone()))
-        .collect();
+    publish(&mut recognizer, &NewEvent { person_type: 6, ..scored(0.9) });
+    publish(&mut recognizer, &NewEvent { device_type: -2, ..scored(0.9) });
+    publish(&mut recognizer, &NewEvent { ext_json: b"[1]", identity_name: b"\xff\xc3", ..scored(0.95) });
+    let scores: Vec<_> =
+        sink.wait(3).iter().map(|request| (request.sequence(), request.json()["score"].clone())).collect();
     assert_eq!(scores.len(), 3);
     for expected in [(1, json!(0.7)), (7, json!(0.9)), (10, json!(0.95))] {
         assert!(scores.contains(&expected), "{scores:?}");
     }
-    let last = sink
-        .received()
-        .into_iter()
-        .find(|request| request.sequence() == 10)
-        .unwrap();
+    let last = sink.received().into_iter().find(|request| request.sequence() == 10).unwrap();
     assert_eq!(last.json()["identity_name"], "\u{FFFD}\u{FFFD}");
     assert_released(&home);
     let stopped = daemon.terminate();
-    assert_eq!(
-        (stopped.read, stopped.filtered, stopped.malformed, stopped.acknowledged),
-        (10, 2, 5, 3)
-    );
-    assert!(
-        stopped.log.contains("sequence=3") && stopped.log.contains("its score is NaN"),
-        "{}",
-        stopped.log
-    );
+    assert_eq!((stopped.read, stopped.filtered, stopped.malformed, stopped.acknowledged), (10, 2, 5, 3));
+    assert!(stopped.log.contains("sequence=3") && stopped.log.contains("its score is NaN"), "{}", stopped.log);
     assert!(stopped.log.contains("ext_json left out"), "{}", stopped.log);
 }
 
@@ -193,11 +148,7 @@ fn every_destination_gets_every_event_and_a_dead_one_holds_them_in_the_ring() {
     publish_many(&mut recognizer, 20, &event(&pic, &pic));
     assert_eq!((first.wait(20).len(), second.wait(20).len()), (20, 20));
     daemon.wait_log("Connection refused");
-    assert_eq!(
-        RingState::of(&home.ring()).unwrap().consumed,
-        0,
-        "nothing is released before every destination has it"
-    );
+    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "nothing is released before every destination has it");
     let third = Sink::on(TcpListener::bind(dead_address).unwrap(), |_, _| OK);
     let mut sequences: Vec<_> = third.wait(20).iter().map(common::Request::sequence).collect();
     sequences.sort_unstable();
@@ -229,17 +180,10 @@ fn a_failed_try_is_repeated_with_the_same_id_and_the_same_bytes() {
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
         publish(&mut recognizer, &event(&picture(70_000, 1), b""));
         let requests = sink.wait(2);
-        assert_eq!(
-            (requests[0].id(), &requests[0].body),
-            (requests[1].id(), &requests[1].body)
-        );
+        assert_eq!((requests[0].id(), &requests[0].body), (requests[1].id(), &requests[1].body));
         assert_released(&home);
         let stopped = daemon.terminate();
-        assert_eq!(
-            (stopped.acknowledged, stopped.refused, stopped.failed_tries),
-            (1, 0, 1),
-            "{failure:?}"
-        );
+        assert_eq!((stopped.acknowledged, stopped.refused, stopped.failed_tries), (1, 0, 1), "{failure:?}");
     }
 }
 
@@ -280,11 +224,7 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
     assert_released(&home);
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.refused), (3, 1));
-    assert!(
-        stopped.log.contains("given up: the server answered 400"),
-        "{}",
-        stopped.log
-    );
+    assert!(stopped.log.contains("given up: the server answered 400"), "{}", stopped.log);
 
     let home = Home::new();
     let sink = Sink::with(|_, _| Answer::Status(422, ""));
@@ -301,13 +241,7 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
 fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     let home = Home::new();
     // Reads the request on a reused connection, and closes without a byte: what a server's idle timeout looks like.
-    let sink = Sink::with(|request, before| {
-        if before == 1 && request.connection == 0 {
-            Answer::Close
-        } else {
-            OK
-        }
-    });
+    let sink = Sink::with(|request, before| if before == 1 && request.connection == 0 { Answer::Close } else { OK });
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     let pic = picture(200_000, 1);
@@ -317,10 +251,7 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     publish(&mut recognizer, &event(&pic, b""));
     let requests = sink.wait(3);
     assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
-    assert_eq!(
-        (requests[1].id(), &requests[1].body),
-        (requests[2].id(), &requests[2].body)
-    );
+    assert_eq!((requests[1].id(), &requests[1].body), (requests[2].id(), &requests[2].body));
     assert_released(&home);
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
@@ -335,9 +266,7 @@ fn a_connection_is_kept_for_the_next_event() {
     for sent in 1..=30 {
         publish(&mut recognizer, &event(b"", b""));
         sink.wait(sent);
-        common::wait_until("the release", || {
-            RingState::of(&home.ring()).unwrap().consumed == sent as u64
-        });
+        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
     }
     assert_eq!(sink.connections(), 1);
     daemon.terminate();
@@ -394,10 +323,7 @@ fn sigterm_in_the_middle_of_an_upload_ends_within_two_seconds_and_loses_nothing(
     deaf.wait_heads(1);
     let began = Instant::now();
     let stopped = daemon.terminate();
-    println!(
-        "SIGTERM to exit with an upload that hangs: {} ms (budget 2000)",
-        began.elapsed().as_millis()
-    );
+    println!("SIGTERM to exit with an upload that hangs: {} ms (budget 2000)", began.elapsed().as_millis());
     assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 1));
     let sink = Sink::start();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
@@ -434,11 +360,7 @@ fn a_reload_under_load_loses_no_event_and_a_bad_config_changes_nothing() {
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("the config stays as it was");
     assert_released(&home);
-    let mut got: Vec<_> = [old.received(), new.received()]
-        .concat()
-        .iter()
-        .map(common::Request::sequence)
-        .collect();
+    let mut got: Vec<_> = [old.received(), new.received()].concat().iter().map(common::Request::sequence).collect();
     got.sort_unstable();
     assert_eq!(got, (1..=200).collect::<Vec<_>>());
     let stopped = daemon.terminate();
@@ -447,24 +369,13 @@ fn a_reload_under_load_loses_no_event_and_a_bad_config_changes_nothing() {
 
 #[test]
 fn a_link_local_or_metadata_address_is_a_bad_config_in_every_notation() {
-    for host in [
-        "169.254.169.254",
-        "[fe80::1]",
-        "[::ffff:169.254.169.254]",
-        "0xa9fea9fe",
-        "2852039166",
-        "0.0.0.0",
-    ] {
+    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0xa9fea9fe", "2852039166", "0.0.0.0"] {
         let home = Home::new();
         let (status, log) = Daemon::start(&home, &[format!("http://{host}/")], json!({})).wait();
         assert_eq!(status.code(), Some(78), "{host}: {log}");
     }
     // What a name leads to is looked at again when it is connected to.
-    assert!(sophon_uplink::config::is_forbidden_address(
-        "169.254.1.1".parse().unwrap()
-    ));
-    assert!(!sophon_uplink::config::is_forbidden_address(
-        "192.168.1.19".parse().unwrap()
-    ));
+    assert!(sophon_uplink::config::is_forbidden_address("169.254.1.1".parse().unwrap()));
+    assert!(!sophon_uplink::config::is_forbidden_address("192.168.1.19".parse().unwrap()));
     assert!(!sophon_uplink::config::is_forbidden_address("::1".parse().unwrap()));
 }

@@ -91,10 +91,7 @@ impl Memory for Model {
 }
 
 fn event(score: f32) -> NewEvent<'static> {
-    NewEvent {
-        score,
-        ..NewEvent::default()
-    }
+    NewEvent { score, ..NewEvent::default() }
 }
 
 /// Reads the next event, sleeping as the watcher and the reader do together.
@@ -143,10 +140,7 @@ fn room_is_not_written_before_it_is_released_across_the_wrap() {
         let (mut reader, mut releaser, _) = consumer::attach(Arc::clone(&memory));
         let publishing = thread::spawn(move || {
             let mut producer = producer;
-            (
-                producer.publish(&event(3.0)).is_ok(),
-                producer.publish(&event(4.0)).is_ok(),
-            )
+            (producer.publish(&event(3.0)).is_ok(), producer.publish(&event(4.0)).is_ok())
         });
         for expected in [1.0, 2.0] {
             let frame = reader.read().unwrap().unwrap();
@@ -159,13 +153,6 @@ fn room_is_not_written_before_it_is_released_across_the_wrap() {
             got.push(frame.header.score);
         }
         let expected = [(published.0, 3.0), (published.1, 4.0)];
-        assert_eq!(
-            got,
-            expected
-                .iter()
-                .filter(|(done, _)| *done)
-                .map(|(_, score)| *score)
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(got, expected.iter().filter(|(done, _)| *done).map(|(_, score)| *score).collect::<Vec<_>>());
     });
 }

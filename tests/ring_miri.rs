@@ -12,13 +12,7 @@ use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::ring::{Memory, Word, Words, consumer};
 
 fn event<'a>(name: &'a [u8], picture: &'a [u8]) -> NewEvent<'a> {
-    NewEvent {
-        identity_name: name,
-        reg_pic: picture,
-        device_type: -1,
-        score: 1.0,
-        ..NewEvent::default()
-    }
+    NewEvent { identity_name: name, reg_pic: picture, device_type: -1, score: 1.0, ..NewEvent::default() }
 }
 
 #[test]
@@ -47,11 +41,7 @@ fn a_producer_and_a_consumer_on_two_threads_race_for_nothing() {
         assert_eq!((event.id.sequence, event.identity_name.as_str()), (number + 1, "name"));
         let length = event.reg_pic.len();
         assert_eq!(length, (number as usize * 7) % 90);
-        memory
-            .lend(event.reg_pic, &mut |bytes| {
-                assert!(bytes.iter().all(|byte| *byte == number as u8))
-            })
-            .unwrap();
+        memory.lend(event.reg_pic, &mut |bytes| assert!(bytes.iter().all(|byte| *byte == number as u8))).unwrap();
         releaser.release(frame.end, 1);
         number += 1;
     }
@@ -65,10 +55,7 @@ fn noise_in_the_ring_is_read_within_bounds() {
     for _ in 0..40 {
         let memory = Arc::new(Mapping::on_heap(256));
         for offset in (0..256).step_by(8) {
-            memory.set_word(
-                offset,
-                u64::from(random.u32(0..10) * 8) | u64::from(random.u32(0..4)) << 32,
-            );
+            memory.set_word(offset, u64::from(random.u32(0..10) * 8) | u64::from(random.u32(0..4)) << 32);
         }
         memory.store(Word::Head, random.u64(0..34) * 8, Ordering::Relaxed);
         let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));

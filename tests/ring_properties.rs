@@ -49,9 +49,7 @@ fn lent(memory: &Mapping, range: std::ops::Range<usize>) -> Vec<u8> {
 }
 
 fn used(memory: &Mapping) -> usize {
-    memory
-        .load(Word::Head, Ordering::Relaxed)
-        .wrapping_sub(memory.load(Word::Tail, Ordering::Relaxed)) as usize
+    memory.load(Word::Head, Ordering::Relaxed).wrapping_sub(memory.load(Word::Tail, Ordering::Relaxed)) as usize
 }
 
 proptest! {

@@ -60,14 +60,8 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
     let mut ring = None;
-    let mut options = Options {
-        ring: PathBuf::new(),
-        pictures: None,
-        rate: None,
-        count: u64::MAX,
-        seed: 1,
-        capacity: 16 << 20,
-    };
+    let mut options =
+        Options { ring: PathBuf::new(), pictures: None, rate: None, count: u64::MAX, seed: 1, capacity: 16 << 20 };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(None),
@@ -85,10 +79,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let number = text
-        .parse::<f64>()
-        .ok()
-        .filter(|number| *number > 0.0 && number.is_finite());
+    let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
     number.ok_or_else(|| "a positive number is wanted".into())
 }
 
@@ -116,10 +107,7 @@ fn load_pictures(folder: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Erro
         .map_err(|error| format!("{}: {error}", folder.display()))?
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<_>>()?;
-    paths.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "jpg" || extension == "jpeg")
-    });
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jpg" || extension == "jpeg"));
     paths.sort();
     if paths.is_empty() {
         return Err(format!("there is no .jpg file in {}", folder.display()).into());
@@ -155,9 +143,7 @@ fn publish(
     let (name, group) = PEOPLE[index as usize % PEOPLE.len()];
     let identity_id = format!("{:06}", 100_000 + index % 900_000);
     let ext_json = json!({ "fake": true, "index": index }).to_string();
-    let timestamp_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_millis() as i64);
+    let timestamp_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
     let event = NewEvent {
         identity_id: identity_id.as_bytes(),
         identity_name: name.as_bytes(),

@@ -60,19 +60,12 @@ pub struct Chunk {
 #[derive(Debug)]
 enum Content {
     Text(Bytes),
-    Encoded {
-        buffer: Box<[u8]>,
-        rest: Range<usize>,
-        pool: Arc<Pool>,
-    },
+    Encoded { buffer: Box<[u8]>, rest: Range<usize>, pool: Arc<Pool> },
 }
 
 impl Chunk {
     pub(super) fn text(text: Bytes, sent: &Sent) -> Chunk {
-        Chunk {
-            content: Content::Text(text),
-            sent: Arc::clone(sent),
-        }
+        Chunk { content: Content::Text(text), sent: Arc::clone(sent) }
     }
 
     /// Encodes `range` of `source`, at most [`CHUNK`] bytes.
@@ -85,16 +78,10 @@ impl Chunk {
         let mut buffer = pool.take();
         let mut written = 0;
         let lent = source.lend(range, &mut |bytes| {
-            written = ENGINE
-                .encode_slice(bytes, &mut buffer)
-                .expect("a chunk fits its buffer");
+            written = ENGINE.encode_slice(bytes, &mut buffer).expect("a chunk fits its buffer");
         });
         let chunk = Chunk {
-            content: Content::Encoded {
-                buffer,
-                rest: 0..written,
-                pool: Arc::clone(pool),
-            },
+            content: Content::Encoded { buffer, rest: 0..written, pool: Arc::clone(pool) },
             sent: sent.clone(),
         };
         lent.map(|()| chunk)

@@ -28,23 +28,14 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     part(&mut writer, "score", &score(event));
     part(&mut writer, "ext_data", "");
     ext_data(&mut writer, event);
-    writer
-        .text
-        .extend_from_slice(format!("\r\n--{}--\r\n", *BOUNDARY).as_bytes());
+    writer.text.extend_from_slice(format!("\r\n--{}--\r\n", *BOUNDARY).as_bytes());
     writer.finish(format!("multipart/form-data; boundary={}", *BOUNDARY))
 }
 
 /// Ends the part before and begins this one with `value`; what is written next belongs to it.
 fn part(writer: &mut Writer, name: &str, value: &str) {
-    let line = if writer.text.is_empty() && writer.cuts.is_empty() {
-        ""
-    } else {
-        "\r\n"
-    };
-    let head = format!(
-        "{line}--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n",
-        *BOUNDARY
-    );
+    let line = if writer.text.is_empty() && writer.cuts.is_empty() { "" } else { "\r\n" };
+    let head = format!("{line}--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n", *BOUNDARY);
     writer.text.extend_from_slice(head.as_bytes());
     writer.text.extend_from_slice(value.as_bytes());
 }

@@ -106,10 +106,7 @@ struct Writer {
 
 impl Writer {
     fn new(capacity: usize) -> Writer {
-        Writer {
-            text: Vec::with_capacity(capacity),
-            cuts: Vec::with_capacity(2),
-        }
+        Writer { text: Vec::with_capacity(capacity), cuts: Vec::with_capacity(2) }
     }
 
     /// A picture in base64 comes here; an empty range writes nothing.
@@ -121,11 +118,7 @@ impl Writer {
 
     fn finish(self, content_type: String) -> Template {
         let text = Bytes::from(self.text);
-        let pictures = self
-            .cuts
-            .iter()
-            .map(|(_, range)| base64::encoded_len(range.len()))
-            .sum::<u64>();
+        let pictures = self.cuts.iter().map(|(_, range)| base64::encoded_len(range.len())).sum::<u64>();
         let mut segments = Vec::with_capacity(2 * self.cuts.len() + 1);
         let mut start = 0;
         for (end, range) in self.cuts {
@@ -134,11 +127,7 @@ impl Writer {
             start = end;
         }
         segments.push(Segment::Text(text.slice(start..)));
-        Template {
-            segments,
-            length: text.len() as u64 + pictures,
-            content_type,
-        }
+        Template { segments, length: text.len() as u64 + pictures, content_type }
     }
 }
 
@@ -162,15 +151,7 @@ impl EventBody {
     /// A body from its first byte; `sent` counts what has gone.
     pub fn new(template: Rc<Template>, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
         let left = template.length;
-        EventBody {
-            template,
-            source,
-            pool,
-            sent,
-            index: 0,
-            offset: 0,
-            left,
-        }
+        EventBody { template, source, pool, sent, index: 0, offset: 0, left }
     }
 
     fn next_chunk(&mut self) -> Option<Result<Chunk, Lost>> {

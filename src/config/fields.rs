@@ -35,51 +35,26 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub fn of(name: &str, value: Value, folder: &'a Path, faults: &'a mut Vec<Fault>) -> Fields<'a> {
-        let prefix = if name.is_empty() {
-            String::new()
-        } else {
-            format!("{name}.")
-        };
+        let prefix = if name.is_empty() { String::new() } else { format!("{name}.") };
         let members = match value {
             Value::Object(members) => members,
             other => {
-                let key = if name.is_empty() { "the file" } else { name };
-                faults.push(Fault {
-                    key: key.into(),
-                    value: Some(shown(&other)),
-                    allowed: "a JSON object".into(),
-                });
-                // No second fault for keys that cannot be there.
-                Map::from_iter([("event_server_url".to_owned(), Value::Array(Vec::new()))])
+                faults.push(Fault { key: name.into(), value: Some(shown(&other)), allowed: "a JSON object".into() });
+                Map::new()
             }
         };
-        Fields {
-            prefix,
-            members,
-            folder,
-            faults,
-        }
+        Fields { prefix, members, folder, faults }
     }
 
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
         let key = format!("{}{key}", self.prefix);
-        self.faults.push(Fault {
-            key,
-            value: value.map(shown),
-            allowed: allowed.into(),
-        });
+        self.faults.push(Fault { key, value: value.map(shown), allowed: allowed.into() });
     }
 
     /// Everything that was not taken is a fault.
     pub fn end(mut self) {
         for (key, _) in std::mem::take(&mut self.members) {
-            if !(self.prefix.is_empty() && key == "event_server_url") {
-                self.fault(
-                    &key,
-                    None,
-                    "this key is not known; see the configuration reference in README.md",
-                );
-            }
+            self.fault(&key, None, "this key is not known; see the configuration reference in README.md");
         }
     }
 
@@ -97,42 +72,27 @@ impl<'a> Fields<'a> {
     }
 
     pub fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>, allowed: &str) -> u64 {
-        self.take(key, allowed, |value| {
-            value.as_u64().filter(|number| range.contains(number))
-        })
-        .unwrap_or(default)
+        self.take(key, allowed, |value| value.as_u64().filter(|number| range.contains(number))).unwrap_or(default)
     }
 
     pub fn finite(&mut self, key: &str, default: f32) -> f32 {
-        let finite = |value: &Value| {
-            value
-                .as_f64()
-                .map(|number| number as f32)
-                .filter(|number| number.is_finite())
-        };
+        let finite = |value: &Value| value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
         self.take(key, "a number", finite).unwrap_or(default)
     }
 
     pub fn one_of<T: Copy>(&mut self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
-        let choose = |value: &Value| {
-            choices
-                .iter()
-                .find(|(name, _)| value == name)
-                .map(|(_, choice)| *choice)
-        };
+        let choose = |value: &Value| choices.iter().find(|(name, _)| value == name).map(|(_, choice)| *choice);
         self.take(key, &names.join(" or "), choose).unwrap_or(default)
     }
 
     pub fn parsed<T: std::str::FromStr>(&mut self, key: &str, default: T, allowed: &str) -> T {
-        self.take(key, allowed, |value| value.as_str()?.parse().ok())
-            .unwrap_or(default)
+        self.take(key, allowed, |value| value.as_str()?.parse().ok()).unwrap_or(default)
     }
 
     pub fn path(&mut self, key: &str, default: &str) -> PathBuf {
         let folder = self.folder;
-        self.take(key, "a path", |value| path(value, folder).ok())
-            .unwrap_or_else(|| default.into())
+        self.take(key, "a path", |value| path(value, folder).ok()).unwrap_or_else(|| default.into())
     }
 
     /// Null is as good as nothing.
@@ -145,10 +105,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn object<'b>(&'b mut self, key: &str) -> Fields<'b> {
-        let value = self
-            .members
-            .shift_remove(key)
-            .unwrap_or_else(|| Value::Object(Map::new()));
+        let value = self.members.shift_remove(key).unwrap_or_else(|| Value::Object(Map::new()));
         Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
     }
 
@@ -173,9 +130,8 @@ impl<'a> Fields<'a> {
         count: RangeInclusive<usize>,
         item: impl Fn(&Value, &Path) -> Result<T, Refused>,
     ) -> Option<Vec<T>> {
-        let values = self.take(key, allowed, |value| {
-            value.as_array().filter(|list| count.contains(&list.len())).cloned()
-        })?;
+        let values =
+            self.take(key, allowed, |value| value.as_array().filter(|list| count.contains(&list.len())).cloned())?;
         let mut items = Vec::new();
         for (index, value) in values.iter().enumerate() {
             let key = format!("{key}[{index}]");
@@ -192,9 +148,7 @@ impl<'a> Fields<'a> {
     /// Names are checked and shown, values are secrets.
     pub fn headers(&mut self, key: &str) -> Vec<(HeaderName, HeaderValue)> {
         let is_object = |value: &Value| value.as_object().cloned();
-        let written = self
-            .take(key, "an object of header names and values", is_object)
-            .unwrap_or_default();
+        let written = self.take(key, "an object of header names and values", is_object).unwrap_or_default();
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (name, value) in written {
             let key = format!("{key}.{}", shorten(&name));
@@ -229,10 +183,7 @@ pub(super) struct Refused {
 pub(super) fn path(value: &Value, folder: &Path) -> Result<PathBuf, Refused> {
     match value.as_str() {
         Some(path) if !path.is_empty() && !path.contains('\0') => Ok(folder.join(path)),
-        _ => Err(Refused {
-            shown: true,
-            allowed: "a path".into(),
-        }),
+        _ => Err(Refused { shown: true, allowed: "a path".into() }),
     }
 }
 

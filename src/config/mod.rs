@@ -129,12 +129,7 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.faults.len();
-        write!(
-            f,
-            "{}: {count} fault{}",
-            self.path.display(),
-            if count == 1 { "" } else { "s" }
-        )?;
+        write!(f, "{}: {count} fault{}", self.path.display(), if count == 1 { "" } else { "s" })?;
         self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
@@ -150,11 +145,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let fail = |allowed: String| ConfigError {
             path: path.to_owned(),
-            faults: vec![Fault {
-                key: "the file".into(),
-                value: None,
-                allowed,
-            }],
+            faults: vec![Fault { key: "the file".into(), value: None, allowed }],
         };
         let read = std::fs::metadata(path).and_then(|found| {
             if found.len() > MAX_FILE {
@@ -166,10 +157,7 @@ impl Config {
         let bytes = read.map_err(|error| fail(format!("it cannot be read: {error}")))?;
         let value = serde_json::from_slice(&bytes).map_err(|error| fail(format!("it is not JSON: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Config::check(value, folder).map_err(|faults| ConfigError {
-            path: path.to_owned(),
-            faults,
-        })
+        Config::check(value, folder).map_err(|faults| ConfigError { path: path.to_owned(), faults })
     }
 
     /// Checks what was written; relative paths are taken from `folder`.
@@ -177,6 +165,13 @@ impl Config {
     /// # Errors
     /// Every fault.
     pub fn check(written: Value, folder: &Path) -> Result<Config, Vec<Fault>> {
+        if !written.is_object() {
+            return Err(vec![Fault {
+                key: "the file".into(),
+                value: None,
+                allowed: "it must hold a JSON object".into(),
+            }]);
+        }
         let mut faults = Vec::new();
         let mut fields = Fields::of("", written, folder, &mut faults);
         let config = Config {
@@ -221,11 +216,7 @@ fn tls(mut fields: Fields<'_>) -> TlsFiles {
         client_key_file: fields.optional_path("client_key_file"),
     };
     if files.client_cert_file.is_some() != files.client_key_file.is_some() {
-        fields.fault(
-            "client_cert_file",
-            None,
-            "client_cert_file and client_key_file go together",
-        );
+        fields.fault("client_cert_file", None, "client_cert_file and client_key_file go together");
     }
     fields.end();
     files

@@ -24,14 +24,13 @@ impl Url {
             return Err("a URL without a fragment (#…)".into());
         }
         let uri: Uri = text.parse().map_err(|_| SCHEMES.to_owned())?;
-        let authority = uri
-            .authority()
-            .filter(|_| matches!(uri.scheme_str(), Some("http" | "https")))
-            .ok_or(SCHEMES)?;
+        let authority =
+            uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))).ok_or(SCHEMES)?;
         if authority.as_str().contains('@') {
             return Err("a URL without user name and password; put them into headers.Authorization".into());
         }
-        if authority.as_str().ends_with(':') || authority.port().is_some_and(|port| port.as_u16() == 0) {
+        let port = &authority.as_str()[authority.host().len()..];
+        if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
             return Err("a URL with a port from 1 to 65535, or without one".into());
         }
         check_host(authority.host())?;
@@ -61,22 +60,14 @@ impl fmt::Display for Url {
 }
 
 pub(super) fn from_value(value: &Value, _: &Path) -> Result<Url, Refused> {
-    let text = value.as_str().ok_or_else(|| Refused {
-        shown: true,
-        allowed: "a URL as text".into(),
-    })?;
-    Url::parse(text).map_err(|allowed| Refused {
-        shown: !text.contains('@'),
-        allowed,
-    })
+    let text = value.as_str().ok_or_else(|| Refused { shown: true, allowed: "a URL as text".into() })?;
+    Url::parse(text).map_err(|allowed| Refused { shown: !text.contains('@'), allowed })
 }
 
 fn check_host(host: &str) -> Result<(), String> {
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address: Option<IpAddr> = match literal {
-        Some(v6) => Some(IpAddr::V6(
-            v6.parse::<Ipv6Addr>().map_err(|_| "a valid IPv6 address in brackets")?,
-        )),
+        Some(v6) => Some(IpAddr::V6(v6.parse::<Ipv6Addr>().map_err(|_| "a valid IPv6 address in brackets")?)),
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     };
     if let Some(address) = address {
@@ -94,17 +85,13 @@ fn check_host(host: &str) -> Result<(), String> {
     }
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     if host.len() > 253 || !host.split('.').all(label) {
         return Err("a host name of letters, digits, '-' and '.' (other scripts in their xn-- form)".into());
     }
-    if matches!(
-        host.as_str(),
-        "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal"
-    ) {
+    if matches!(host.as_str(), "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal")
+    {
         return Err("a host that is not a cloud's metadata service".into());
     }
     Ok(())

@@ -12,9 +12,7 @@ const BASE: Duration = Duration::from_millis(500);
 /// A random pause from nothing up to `500 ms * 2^(failures - 1)`, at most [`DOWN_CAP`]; never shorter than what the server
 /// asked for. `failures` counts from 1.
 pub fn after_failure(failures: u32, retry_after: Option<Duration>, random: &mut fastrand::Rng) -> Duration {
-    let ceiling = BASE
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(DOWN_CAP);
+    let ceiling = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(DOWN_CAP);
     let jittered = ceiling.mul_f64(random.f64());
     match retry_after {
         Some(asked) => asked + jittered.min(Duration::from_secs(5)),
@@ -37,9 +35,7 @@ mod tests {
     fn pauses_grow_are_jittered_over_their_whole_range_and_stay_under_the_cap() {
         let mut random = fastrand::Rng::with_seed(7);
         for failures in 1..=40 {
-            let ceiling = Duration::from_millis(500)
-                .saturating_mul(1 << (failures - 1).min(16))
-                .min(DOWN_CAP);
+            let ceiling = Duration::from_millis(500).saturating_mul(1 << (failures - 1).min(16)).min(DOWN_CAP);
             let pauses: Vec<_> = (0..400).map(|_| after_failure(failures, None, &mut random)).collect();
             assert!(pauses.iter().all(|pause| *pause <= ceiling));
             assert!(pauses.iter().min().unwrap() < &ceiling.mul_f64(0.1));

@@ -90,11 +90,7 @@ enum Try {
 impl Client {
     /// A client without connections yet.
     pub fn new(url: Url, settings: Settings) -> Client {
-        Client {
-            url,
-            settings: RefCell::new(settings),
-            idle: RefCell::default(),
-        }
+        Client { url, settings: RefCell::new(settings), idle: RefCell::default() }
     }
 
     /// Its destination.
@@ -151,11 +147,7 @@ impl Client {
         tokio::task::spawn_local(async move {
             let _ = connection.await; // whoever sent the request is told
         });
-        Ok(Connection {
-            sender,
-            progress,
-            idle_since: Instant::now(),
-        })
+        Ok(Connection { sender, progress, idle_since: Instant::now() })
     }
 
     async fn exchange(&self, mut connection: Connection, reused: bool, upload: &Upload) -> Try {
@@ -167,10 +159,7 @@ impl Client {
         connection.progress.written_at.set(Instant::now());
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
-            answer_in_time(answer, &connection.progress, timeouts, || {
-                sent.load(Ordering::Relaxed) == length
-            })
-            .await
+            answer_in_time(answer, &connection.progress, timeouts, || sent.load(Ordering::Relaxed) == length).await
         };
         match answer {
             Ok(Ok(response)) => {
@@ -190,19 +179,10 @@ impl Client {
         let settings = self.settings.borrow();
         let id = HeaderValue::try_from(upload.id.to_string()).expect("hex and digits");
         let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
-        headers.insert(
-            HOST,
-            HeaderValue::try_from(self.url.authority()).expect("checked in the config"),
-        );
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(HOST, HeaderValue::try_from(self.url.authority()).expect("checked in the config"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
         headers.extend(settings.headers.iter().cloned());
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::try_from(&upload.template.content_type).expect("ours"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::try_from(&upload.template.content_type).expect("ours"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(upload.template.length()));
         headers.insert(X_EVENT_ID, id.clone());
         headers.insert(IDEMPOTENCY_KEY, id);
@@ -245,9 +225,7 @@ impl Client {
 async fn drain(mut body: Incoming) -> bool {
     let mut left = DRAIN_LIMIT;
     while let Some(frame) = body.frame().await {
-        let length = frame
-            .as_ref()
-            .map_or(usize::MAX, |frame| frame.data_ref().map_or(0, |data| data.len()));
+        let length = frame.as_ref().map_or(usize::MAX, |frame| frame.data_ref().map_or(0, |data| data.len()));
         match left.checked_sub(length) {
             Some(rest) => left = rest,
             None => return false,
@@ -268,10 +246,7 @@ async fn answer_in_time<T>(
         let (due, why) = if is_sent() {
             let moved_at = written_at.max(progress.read_at.get());
             let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
-            (
-                due,
-                format!("no answer within {} ms of the request", timeouts.response.as_millis()),
-            )
+            (due, format!("no answer within {} ms of the request", timeouts.response.as_millis()))
         } else {
             let why = format!("no byte of the request moved for {} ms", timeouts.progress.as_millis());
             (written_at + timeouts.progress, why)

@@ -89,12 +89,7 @@ impl Lane {
         Rc::new(Lane {
             client: Client::new(url, settings),
             queue: RefCell::default(),
-            state: RefCell::new(State {
-                failures: 0,
-                refusals: 0,
-                paused_until: None,
-                why: None,
-            }),
+            state: RefCell::new(State { failures: 0, refusals: 0, paused_until: None, why: None }),
             in_flight: Cell::new(0),
             changed: Notify::new(),
             phase: RefCell::new(Phase::Open),
@@ -178,17 +173,11 @@ impl Lane {
     /// How long nothing may start, if at all.
     fn pause(&self) -> Option<Duration> {
         let until = self.state.borrow().paused_until?;
-        until
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     fn take(&self) -> Option<Rc<Delivery>> {
-        let most = if self.state.borrow().why.is_some() {
-            1
-        } else {
-            IN_FLIGHT
-        };
+        let most = if self.state.borrow().why.is_some() { 1 } else { IN_FLIGHT };
         if self.in_flight.get() >= most {
             return None;
         }
@@ -243,11 +232,7 @@ impl Lane {
         };
         if refusals >= BROKEN_AFTER {
             let why = format!("{why} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
-            self.failed(
-                delivery,
-                why,
-                backoff::after_misconfiguration(refusals - BROKEN_AFTER, random),
-            );
+            self.failed(delivery, why, backoff::after_misconfiguration(refusals - BROKEN_AFTER, random));
             return;
         }
         warn!(event = %delivery.upload.id, url = %self.url(), "given up: {why}");

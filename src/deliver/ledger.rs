@@ -58,25 +58,14 @@ impl Ledger {
     /// An event was read; its record ends at `end`.
     pub fn enter(self: &Rc<Self>, end: u64) -> Ticket {
         let number = self.first.get() + self.entries.borrow().len() as u64;
-        self.entries.borrow_mut().push_back(Entry {
-            end,
-            events: 1,
-            done: false,
-        });
+        self.entries.borrow_mut().push_back(Entry { end, events: 1, done: false });
         self.open.set(self.open.get() + 1);
-        Ticket {
-            ledger: Rc::clone(self),
-            number,
-        }
+        Ticket { ledger: Rc::clone(self), number }
     }
 
     /// What lies before `end` is not an event: it is released with what comes before it.
     pub fn skip(&self, end: u64) {
-        self.entries.borrow_mut().push_back(Entry {
-            end,
-            events: 0,
-            done: true,
-        });
+        self.entries.borrow_mut().push_back(Entry { end, events: 0, done: true });
         self.release();
     }
 

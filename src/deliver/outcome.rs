@@ -37,10 +37,7 @@ pub enum Outcome {
 impl Outcome {
     /// A failure of the network or of the server's HTTP.
     pub fn down(why: impl Into<String>) -> Outcome {
-        Outcome::Down {
-            why: why.into(),
-            retry_after: None,
-        }
+        Outcome::Down { why: why.into(), retry_after: None }
     }
 
     /// Judges an answer by its status alone; its body is never looked at.
@@ -51,22 +48,13 @@ impl Outcome {
         };
         match status.as_u16() {
             200..=299 => Outcome::Acknowledged,
-            408 | 425 | 429 | 500..=599 => Outcome::Down {
-                why,
-                retry_after: retry_after(headers),
-            },
-            300..=399 => Outcome::Misconfigured {
-                why: format!("{why}: a redirect is not followed, set the final URL"),
-            },
-            401 | 407 => Outcome::Misconfigured {
-                why: format!("{why}: check headers.Authorization"),
-            },
-            403 => Outcome::Misconfigured {
-                why: format!("{why}: check the server's access rules and the headers"),
-            },
-            404 | 405 => Outcome::Misconfigured {
-                why: format!("{why}: check the URL's path"),
-            },
+            408 | 425 | 429 | 500..=599 => Outcome::Down { why, retry_after: retry_after(headers) },
+            300..=399 => {
+                Outcome::Misconfigured { why: format!("{why}: a redirect is not followed, set the final URL") }
+            }
+            401 | 407 => Outcome::Misconfigured { why: format!("{why}: check headers.Authorization") },
+            403 => Outcome::Misconfigured { why: format!("{why}: check the server's access rules and the headers") },
+            404 | 405 => Outcome::Misconfigured { why: format!("{why}: check the URL's path") },
             400..=499 => Outcome::Refused { why },
             _ => Outcome::down(why),
         }
@@ -92,9 +80,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&'static str, &str)]) -> Outcome {
-        let pairs = headers
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         Outcome::of_answer(StatusCode::from_u16(status).unwrap(), &pairs.collect())
     }
 
@@ -128,10 +114,7 @@ mod tests {
         assert_eq!(pause(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(pause(&[("retry-after", "86400")]), Some(MAX_RETRY_AFTER));
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(
-            pause(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]),
-            Some(Duration::from_secs(30))
-        );
+        assert_eq!(pause(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(Duration::from_secs(30)));
         assert_eq!(pause(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), None);
         assert_eq!(pause(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), None);
         assert_eq!(pause(&[("retry-after", "soon")]), None);

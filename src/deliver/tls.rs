@@ -15,14 +15,10 @@ use crate::config::{Fault, TlsFiles};
 /// # Errors
 /// The key of the file that does not do, and why; never what is in it.
 pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Fault> {
-    let mut roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = &files.ca_file {
         for certificate in certificates("tls.ca_file", path)? {
-            roots
-                .add(certificate)
-                .map_err(|error| fault("tls.ca_file", path, &error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault("tls.ca_file", path, &error.to_string()))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -55,9 +51,5 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn fault(key: &str, path: &Path, why: &str) -> Fault {
-    Fault {
-        key: key.into(),
-        value: Some(path.display().to_string()),
-        allowed: format!("a readable PEM file: {why}"),
-    }
+    Fault { key: key.into(), value: Some(path.display().to_string()), allowed: format!("a readable PEM file: {why}") }
 }

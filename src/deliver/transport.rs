@@ -30,17 +30,9 @@ const UNSENT: u32 = 128 * 1024;
 /// # Errors
 /// What to tell the operator.
 pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
-    let mut connector = HttpsConnector::new(
-        Tcp { bound },
-        tls,
-        false,
-        Arc::new(DefaultServerNameResolver::default()),
-    );
+    let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {
-        Ok(Ok(stream)) => Ok(Transport {
-            stream: TokioIo::new(stream),
-            progress: Rc::new(Progress::new()),
-        }),
+        Ok(Ok(stream)) => Ok(Transport { stream: TokioIo::new(stream), progress: Rc::new(Progress::new()) }),
         Ok(Err(error)) => Err(describe(&*error)),
         Err(_) => Err(format!("no connection within {} ms", bound.as_millis())),
     }
@@ -83,22 +75,11 @@ impl Service<Uri> for Tcp {
 
 /// Tries the host's addresses in turn, each with its share of the time.
 async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let found = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = found
-        .map_err(|error| format!("the name {host} cannot be resolved: {error}"))?
-        .collect();
-    let allowed: Vec<_> = addresses
-        .into_iter()
-        .filter(|address| !is_forbidden_address(address.ip()))
-        .collect();
+    let addresses: Vec<_> = found.map_err(|error| format!("the name {host} cannot be resolved: {error}"))?.collect();
+    let allowed: Vec<_> = addresses.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
     let share = bound / u32::try_from(allowed.len().max(1))?;
     let mut last: BoxError = format!("the name {host} has no address that events may go to").into();
     for address in allowed {
@@ -118,10 +99,8 @@ async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
     socket.set_tcp_notsent_lowat(UNSENT)
@@ -141,11 +120,7 @@ pub struct Progress {
 impl Progress {
     fn new() -> Progress {
         let now = Instant::now();
-        Progress {
-            written_at: Cell::new(now),
-            read_at: Cell::new(now),
-            read: Cell::new(0),
-        }
+        Progress { written_at: Cell::new(now), read_at: Cell::new(now), read: Cell::new(0) }
     }
 }
 

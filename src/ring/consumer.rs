@@ -70,22 +70,12 @@ pub fn attach<M: Memory + Clone>(memory: M) -> (Reader<M>, Releaser<M>, Option<C
     let tail = memory.load(Word::Tail, Ordering::Relaxed);
     let consumed = memory.load(Word::Consumed, Ordering::Relaxed);
     let resyncs = memory.load(Word::Resyncs, Ordering::Relaxed);
-    let mut reader = Reader {
-        memory: memory.clone(),
-        capacity,
-        position: tail,
-        suspect: None,
-        resyncs,
-    };
+    let mut reader = Reader { memory: memory.clone(), capacity, position: tail, suspect: None, resyncs };
     let corrupt = (!positions_are_plausible(head, tail, capacity)).then(|| {
         reader.position = align_down(head);
         reader.corrupt(tail, format!("its tail {tail} contradicts its head {head}"))
     });
-    let releaser = Releaser {
-        memory,
-        tail: reader.position,
-        consumed,
-    };
+    let releaser = Releaser { memory, tail: reader.position, consumed };
     (reader, releaser, corrupt)
 }
 
@@ -150,9 +140,7 @@ impl<M: Memory> Reader<M> {
             RecordKind::Event => length >= EVENT_HEADER as u64 && length <= to_end && length <= self.capacity / 2,
         };
         if !fits || length > available || !length.is_multiple_of(ALIGN as u64) {
-            return Err(format!(
-                "a record of kind {kind:?} and {length} bytes where {available} are published"
-            ));
+            return Err(format!("a record of kind {kind:?} and {length} bytes where {available} are published"));
         }
         let mut words = [0; EVENT_HEADER_WORDS];
         if kind == RecordKind::Event {
@@ -162,24 +150,13 @@ impl<M: Memory> Reader<M> {
             }
         }
         let header = RecordHeader::from_words(words);
-        Ok((
-            kind,
-            Frame {
-                header,
-                offset,
-                end: self.position.wrapping_add(length),
-            },
-        ))
+        Ok((kind, Frame { header, offset, end: self.position.wrapping_add(length) }))
     }
 
     fn corrupt(&mut self, position: u64, reason: String) -> Corrupt {
         self.resyncs = self.resyncs.wrapping_add(1);
         self.memory.store(Word::Resyncs, self.resyncs, Ordering::Relaxed);
-        Corrupt {
-            position,
-            reason,
-            resume: self.position,
-        }
+        Corrupt { position, reason, resume: self.position }
     }
 }
 

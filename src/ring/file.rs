@@ -130,8 +130,7 @@ impl RingFile {
     /// Every [`OpenError`].
     pub fn open_consumer(path: &Path) -> Result<RingFile, OpenError> {
         let ring = RingFile::open(path, Some(Side::Consumer), Access::Consumer)?;
-        ring.mapping
-            .store(Word::ConsumerPid, u64::from(std::process::id()), Ordering::Relaxed);
+        ring.mapping.store(Word::ConsumerPid, u64::from(std::process::id()), Ordering::Relaxed);
         Ok(ring)
     }
 
@@ -150,16 +149,12 @@ impl RingFile {
     /// As [`RingFile::open_consumer`]; a capacity out of range is [`OpenError::NotARing`].
     pub fn open_producer(path: &Path, capacity: u64) -> Result<RingFile, OpenError> {
         if !layout::is_capacity(capacity) {
-            return Err(not_a_ring(
-                path,
-                format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB"),
-            ));
+            return Err(not_a_ring(path, format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB")));
         }
         loop {
             match RingFile::open(path, Some(Side::Producer), Access::Producer) {
                 Ok(ring) if ring.is_at(path) && (ring.mapping.capacity() == capacity || !ring.is_empty()) => {
-                    ring.mapping
-                        .store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
+                    ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
                     return Ok(ring);
                 }
                 Ok(ring) if !ring.is_at(path) => continue, // replaced between open and lock
@@ -227,52 +222,33 @@ impl RingFile {
         let size = found.len();
         let capacity = size.saturating_sub(HEADER_SIZE as u64);
         if !layout::is_capacity(capacity) {
-            return Err(not_a_ring(
-                path,
-                format!("its size is {size} bytes, not 4096 more than a power of two"),
-            ));
+            return Err(not_a_ring(path, format!("its size is {size} bytes, not 4096 more than a power of two")));
         }
         let mapping = Mapping::of_file(&file, capacity, access).map_err(|error| io_error(path, error))?;
         if let (Some(side), Err(error)) = (side, locked) {
             return Err(if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
                 let pid = mapping.load(side.pid_word(), Ordering::Relaxed) as u32;
-                OpenError::Busy {
-                    path: path.to_owned(),
-                    side: side.name(),
-                    pid,
-                }
+                OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
             } else {
                 io_error(path, error)
             });
         }
         let id = check_header(&mapping, capacity, access).map_err(|reason| not_a_ring(path, reason))?;
-        Ok(RingFile {
-            file,
-            mapping,
-            id,
-            inode: (found.dev(), found.ino()),
-        })
+        Ok(RingFile { file, mapping, id, inode: (found.dev(), found.ino()) })
     }
 
     /// A new ring under a temporary name beside `path`, locked and complete.
     fn make(path: &Path, capacity: u64) -> Result<(RingFile, PathBuf), OpenError> {
         let temporary = suffixed(path, &format!(".new.{}", std::process::id()));
-        RingFile::make_at(&temporary, capacity)
-            .map(|ring| (ring, temporary.clone()))
-            .map_err(|error| {
-                let _ = fs::remove_file(&temporary);
-                io_error(path, error)
-            })
+        RingFile::make_at(&temporary, capacity).map(|ring| (ring, temporary.clone())).map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            io_error(path, error)
+        })
     }
 
     fn make_at(temporary: &Path, capacity: u64) -> io::Result<RingFile> {
         let _ = fs::remove_file(temporary); // left by a process of the same number that died here
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(temporary)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(temporary)?;
         allocate(&file, HEADER_SIZE as u64 + capacity)?;
         lock(&file, Side::Producer)?;
         let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
@@ -286,43 +262,26 @@ impl RingFile {
         mapping.set_header_word(0x020, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
         mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
         let found = file.metadata()?;
-        Ok(RingFile {
-            file,
-            mapping,
-            id: RingId(id),
-            inode: (found.dev(), found.ino()),
-        })
+        Ok(RingFile { file, mapping, id: RingId(id), inode: (found.dev(), found.ino()) })
     }
 }
 
 /// The header's constants, and (for who goes on from them) its positions.
 fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<RingId, String> {
     let magic = mapping.header_word(0x000);
-    let (version, header_size) = (
-        layout::low(mapping.header_word(0x008)),
-        layout::high(mapping.header_word(0x008)),
-    );
+    let (version, header_size) = (layout::low(mapping.header_word(0x008)), layout::high(mapping.header_word(0x008)));
     if magic != MAGIC {
-        return Err(format!(
-            "it begins with {magic:#018x}, not with {MAGIC:#018x} (SPOHRING)"
-        ));
+        return Err(format!("it begins with {magic:#018x}, not with {MAGIC:#018x} (SPOHRING)"));
     }
     if version != ABI_VERSION {
-        return Err(format!(
-            "its ABI version is {version}, this program knows {ABI_VERSION}: update the older side"
-        ));
+        return Err(format!("its ABI version is {version}, this program knows {ABI_VERSION}: update the older side"));
     }
     if header_size != HEADER_SIZE as u32 || mapping.header_word(0x010) != capacity {
         return Err("the sizes in its header do not fit the size of the file".into());
     }
-    let (head, tail) = (
-        mapping.load(Word::Head, Ordering::Relaxed),
-        mapping.load(Word::Tail, Ordering::Relaxed),
-    );
+    let (head, tail) = (mapping.load(Word::Head, Ordering::Relaxed), mapping.load(Word::Tail, Ordering::Relaxed));
     if access == Access::Producer && !positions_are_plausible(head, tail, capacity) {
-        return Err(format!(
-            "its positions contradict each other (head {head}, tail {tail})"
-        ));
+        return Err(format!("its positions contradict each other (head {head}, tail {tail})"));
     }
     let mut id = [0; 16];
     id[..8].copy_from_slice(&mapping.header_word(0x018).to_le_bytes());
@@ -358,17 +317,11 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn not_a_ring(path: &Path, reason: String) -> OpenError {
-    OpenError::NotARing {
-        path: path.to_owned(),
-        reason,
-    }
+    OpenError::NotARing { path: path.to_owned(), reason }
 }
 
 fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    OpenError::Io { path: path.to_owned(), source }
 }
 
 impl PictureSource for RingFile {

@@ -145,10 +145,7 @@ impl Word {
 
     /// Whether the word is a u32 (the others are u64).
     pub const fn is_u32(self) -> bool {
-        matches!(
-            self,
-            Word::ProducerPid | Word::Publications | Word::Waiting | Word::ConsumerPid
-        )
+        matches!(self, Word::ProducerPid | Word::Publications | Word::Waiting | Word::ConsumerPid)
     }
 }
 

@@ -66,10 +66,7 @@ pub struct Mapping {
 #[derive(Debug)]
 enum Backing {
     /// A mapped file, with its place in the SIGBUS guard's table.
-    File {
-        guarded: Option<guard::Slot>,
-        access: Access,
-    },
+    File { guarded: Option<guard::Slot>, access: Access },
     /// Heap memory, for tests under Miri.
     Heap(Layout),
 }
@@ -94,20 +91,13 @@ impl Mapping {
         };
         // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
         let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0)? };
-        let mut mapping = Mapping {
-            base: base.cast(),
-            capacity,
-            backing: Backing::File { guarded: None, access },
-        };
+        let mut mapping = Mapping { base: base.cast(), capacity, backing: Backing::File { guarded: None, access } };
         if access == Access::Consumer {
             // SAFETY: the first page of the mapping just made.
             unsafe { mprotect(base, HEADER_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)? };
         }
         let slot = guard::watch(base.cast(), length.get())?;
-        mapping.backing = Backing::File {
-            guarded: Some(slot),
-            access,
-        };
+        mapping.backing = Backing::File { guarded: Some(slot), access };
         Ok(mapping)
     }
 
@@ -120,11 +110,7 @@ impl Mapping {
         let layout = Layout::from_size_align(HEADER_SIZE + capacity, HEADER_SIZE).expect("a small power of two");
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        Mapping {
-            base,
-            capacity,
-            backing: Backing::Heap(layout),
-        }
+        Mapping { base, capacity, backing: Backing::Heap(layout) }
     }
 
     /// The eight bytes of the header at `offset`, a multiple of 8.
@@ -153,13 +139,7 @@ impl Mapping {
     }
 
     fn writable(&self) -> bool {
-        !matches!(
-            self.backing,
-            Backing::File {
-                access: Access::Inspect,
-                ..
-            }
-        )
+        !matches!(self.backing, Backing::File { access: Access::Inspect, .. })
     }
 }
 
@@ -197,24 +177,13 @@ impl Memory for Mapping {
     }
 
     fn set_word(&self, offset: usize, value: u64) {
-        assert!(
-            offset < self.capacity
-                && !matches!(
-                    self.backing,
-                    Backing::File {
-                        access: Access::Consumer,
-                        ..
-                    }
-                )
-        );
+        assert!(offset < self.capacity && !matches!(self.backing, Backing::File { access: Access::Consumer, .. }));
         self.atomic64(HEADER_SIZE + offset).store(value, Ordering::Relaxed);
     }
 
     fn futex_wait(&self, expected: u32, timeout: Duration) {
-        let timeout = libc::timespec {
-            tv_sec: timeout.as_secs() as libc::time_t,
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+        let timeout =
+            libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos().into() };
         // SAFETY: the word and the timeout outlive the call. Its result does not matter: woken, changed, timed out,
         // interrupted or EFAULT on a truncated file, the caller looks at the ring again.
         unsafe {
@@ -231,12 +200,7 @@ impl Memory for Mapping {
     fn futex_wake(&self) {
         // SAFETY: the word outlives the call; waking nobody is no error.
         unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.atomic32(Word::Publications).as_ptr(),
-                libc::FUTEX_WAKE,
-                i32::MAX,
-            );
+            libc::syscall(libc::SYS_futex, self.atomic32(Word::Publications).as_ptr(), libc::FUTEX_WAKE, i32::MAX);
         }
     }
 
@@ -292,13 +256,9 @@ mod guard {
         lost: AtomicBool,
     }
 
-    static TABLE: [Entry; SLOTS] = [const {
-        Entry {
-            base: AtomicUsize::new(0),
-            length: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
-        }
-    }; SLOTS];
+    static TABLE: [Entry; SLOTS] =
+        [const { Entry { base: AtomicUsize::new(0), length: AtomicUsize::new(0), lost: AtomicBool::new(false) } };
+            SLOTS];
 
     /// Who handled SIGBUS before us (the Rust runtime's stack guard), for faults that are not ours. Written once, before our
     /// handler is in place.
@@ -326,12 +286,7 @@ mod guard {
         install()?;
         let free = TABLE
             .iter()
-            .position(|entry| {
-                entry
-                    .base
-                    .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-            })
+            .position(|entry| entry.base.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
             .ok_or_else(|| io::Error::other("too many rings are open in this process"))?;
         TABLE[free].lost.store(false, Ordering::Relaxed);
         TABLE[free].length.store(length, Ordering::Relaxed);

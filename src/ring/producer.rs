@@ -57,10 +57,7 @@ impl<'a> NewEvent<'a> {
     /// Bytes of its record.
     pub fn record_len(&self) -> usize {
         let present = self.sections().into_iter().filter(|(_, bytes)| !bytes.is_empty());
-        EVENT_HEADER
-            + present
-                .map(|(_, bytes)| SECTION_HEADER + aligned(bytes.len()))
-                .sum::<usize>()
+        EVENT_HEADER + present.map(|(_, bytes)| SECTION_HEADER + aligned(bytes.len())).sum::<usize>()
     }
 }
 
@@ -111,13 +108,7 @@ impl<M: Memory> Producer<M> {
         let word = |word| memory.load(word, Ordering::Relaxed);
         let (head, sequence, dropped) = (word(Word::Head), word(Word::Sequence), word(Word::Dropped));
         let publications = word(Word::Publications) as u32;
-        Producer {
-            memory,
-            head,
-            sequence,
-            dropped,
-            publications,
-        }
+        Producer { memory, head, sequence, dropped, publications }
     }
 
     /// Publishes `event` and returns its sequence number.
@@ -132,8 +123,7 @@ impl<M: Memory> Producer<M> {
         };
         if padding > 0 {
             let at = offset_of(self.head, self.memory.capacity());
-            self.memory
-                .set_word(at, pack(padding as u32, RecordKind::Padding.code()));
+            self.memory.set_word(at, pack(padding as u32, RecordKind::Padding.code()));
         }
         self.sequence += 1;
         self.write(offset, length, event);
@@ -179,11 +169,7 @@ impl<M: Memory> Producer<M> {
         // Acquire: the consumer's reads of the room are over.
         let tail = self.memory.load(Word::Tail, Ordering::Acquire);
         let plausible = positions_are_plausible(self.head, tail, capacity);
-        let room = if plausible {
-            capacity - self.head.wrapping_sub(tail)
-        } else {
-            0
-        };
+        let room = if plausible { capacity - self.head.wrapping_sub(tail) } else { 0 };
         Ok(((padding + length) as u64 <= room).then_some((padding, offset)))
     }
 

@@ -79,14 +79,8 @@ impl Watcher {
                 }
             }
         };
-        let thread = thread::Builder::new()
-            .name("ring-watcher".into())
-            .stack_size(64 * 1024)
-            .spawn(watch)?;
-        Ok(Watcher {
-            stop,
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name("ring-watcher".into()).stack_size(64 * 1024).spawn(watch)?;
+        Ok(Watcher { stop, thread: Some(thread) })
     }
 }
 

@@ -34,10 +34,7 @@ impl Home {
     /// Writes a config for this home's ring; `more` adds to it.
     pub fn configure(&self, urls: &[String], more: Value) {
         let mut config = json!({ "rings": [self.ring()], "event_server_url": urls });
-        config
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         std::fs::write(self.config(), config.to_string()).unwrap();
     }
 }
@@ -77,11 +74,7 @@ impl Daemon {
                 });
             }
         });
-        Daemon {
-            child,
-            log,
-            reader: Some(reader),
-        }
+        Daemon { child, log, reader: Some(reader) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -95,8 +88,7 @@ impl Daemon {
     /// Waits for a text in the log.
     #[track_caller]
     pub fn wait_log(&self, text: &str) {
-        self.log
-            .wait(&format!("{text:?} in the log"), |log| log.contains(text).then_some(()));
+        self.log.wait(&format!("{text:?} in the log"), |log| log.contains(text).then_some(()));
     }
 
     #[track_caller]
@@ -166,18 +158,11 @@ pub struct Stopped {
 impl Stopped {
     #[track_caller]
     fn read(log: String) -> Stopped {
-        let line = log
-            .lines()
-            .rfind(|line| line.contains("stopped: "))
-            .unwrap_or_else(|| panic!("no summary\n{log}"));
+        let line = log.lines().rfind(|line| line.contains("stopped: ")).unwrap_or_else(|| panic!("no summary\n{log}"));
         let number = |name: &str| -> u64 {
             let words = line.split(|end: char| end.is_whitespace() || end == ';');
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            values
-                .next()
-                .unwrap_or_else(|| panic!("no {name} in {line}"))
-                .parse()
-                .unwrap()
+            values.next().unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
         };
         let stopped = Stopped {
             read: number("read"),
@@ -192,18 +177,8 @@ impl Stopped {
             corrupt: number("corrupt"),
             log: log.clone(),
         };
-        assert_eq!(
-            stopped.read,
-            stopped.filtered + stopped.malformed + number("sent"),
-            "{line}"
-        );
-        let ends = [
-            stopped.acknowledged,
-            stopped.refused,
-            stopped.lost,
-            stopped.abandoned,
-            stopped.unfinished,
-        ];
+        assert_eq!(stopped.read, stopped.filtered + stopped.malformed + number("sent"), "{line}");
+        let ends = [stopped.acknowledged, stopped.refused, stopped.lost, stopped.abandoned, stopped.unfinished];
         assert_eq!(number("shares"), ends.iter().sum::<u64>(), "{line}");
         stopped
     }

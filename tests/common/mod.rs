@@ -1,7 +1,7 @@
 //! What the tests share: the real daemon in a process of its own, a scripted server on a real socket, a recognizer.
 //!
 //! Nothing waits for a time: every wait is for a condition, with a bound that only a failure reaches.
-#![allow(dead_code, missing_docs)] // each test file uses its part
+#![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
 pub mod daemon;
 pub mod sink;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use sophon_uplink::ring::file::RingFile;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 
+pub use daemon::Daemon;
+pub use sink::{Answer, Request, Sink};
+
 /// What only a failure reaches.
 pub const BOUND: Duration = Duration::from_secs(60);
 
 /// A folder on tmpfs, where rings live.
 pub fn shm() -> tempfile::TempDir {
-    tempfile::Builder::new()
-        .prefix("sophon-test-")
-        .tempdir_in("/dev/shm")
-        .expect("/dev/shm is there")
+    tempfile::Builder::new().prefix("sophon-test-").tempdir_in("/dev/shm").expect("/dev/shm is there")
 }
 
 /// A value that a thread changes and another one waits on.
@@ -51,9 +51,7 @@ impl<T> Watched<T> {
             if let Some(result) = found(&mut value) {
                 return result;
             }
-            let left = BOUND
-                .checked_sub(began.elapsed())
-                .unwrap_or_else(|| panic!("{what} did not come"));
+            let left = BOUND.checked_sub(began.elapsed()).unwrap_or_else(|| panic!("{what} did not come"));
             value = self.changed.wait_timeout(value, left).unwrap().0;
         }
     }
@@ -95,19 +93,14 @@ pub fn event<'a>(reg_pic: &'a [u8], spot_pic: &'a [u8]) -> NewEvent<'a> {
 
 /// A seed for what a test randomises: from the environment variable `SEED`, or new; always printed.
 pub fn seed() -> u64 {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     seed
 }
 
 /// A count that soak campaigns raise: from the environment variable `name`.
 pub fn count(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .map_or(default, |text| text.parse().expect("a number"))
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
 pub type RingProducer = Producer<RingFile>;

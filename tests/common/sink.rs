@@ -107,22 +107,18 @@ impl Sink {
     /// Waits until `count` requests came whole, and returns all that did.
     #[track_caller]
     pub fn wait(&self, count: usize) -> Vec<Request> {
-        self.log.wait(&format!("request {count}"), |log| {
-            (log.requests.len() >= count).then(|| log.requests.clone())
-        })
+        self.log.wait(&format!("request {count}"), |log| (log.requests.len() >= count).then(|| log.requests.clone()))
     }
 
     /// Waits until the requests do.
     #[track_caller]
     pub fn wait_for(&self, what: &str, mut enough: impl FnMut(&[Request]) -> bool) -> Vec<Request> {
-        self.log
-            .wait(what, |log| enough(&log.requests).then(|| log.requests.clone()))
+        self.log.wait(what, |log| enough(&log.requests).then(|| log.requests.clone()))
     }
 
     #[track_caller]
     pub fn wait_heads(&self, count: usize) {
-        self.log
-            .wait(&format!("head {count}"), |log| (log.heads >= count).then_some(()));
+        self.log.wait(&format!("head {count}"), |log| (log.heads >= count).then_some(()));
     }
 
     pub fn received(&self) -> Vec<Request> {
@@ -142,9 +138,9 @@ impl Sink {
         });
     }
 
-    /// Forgets what came so far, so that long tests stay small.
-    pub fn clear(&self) {
-        self.log.change(|log| log.requests.clear());
+    /// Gives away what came so far, so that long tests stay small.
+    pub fn take(&self) -> Vec<Request> {
+        self.log.change(|log| std::mem::take(&mut log.requests))
     }
 }
 
@@ -205,10 +201,5 @@ fn read_head(input: &mut impl BufRead, connection: usize) -> io::Result<Option<R
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    Ok(Some(Request {
-        line: line.trim_end().into(),
-        headers,
-        body: Vec::new(),
-        connection,
-    }))
+    Ok(Some(Request { line: line.trim_end().into(), headers, body: Vec::new(), connection }))
 }

@@ -1,0 +1,160 @@
+//! The promise: a config does what it says, or every fault of it is named with key, value and what is allowed.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::program;
+use serde_json::{Value, json};
+use sophon_uplink::body::{Format, TimestampUnit};
+use sophon_uplink::config::{Config, Fault};
+
+fn check(config: Value) -> Result<Config, Vec<Fault>> {
+    Config::check(config, Path::new("/etc/box"))
+}
+
+#[test]
+fn the_example_of_the_contract_is_good_and_says_what_the_defaults_say() {
+    let example = json!({
+        "rings": ["/dev/shm/sophonfog.events"],
+        "event_server_url": [],
+        "real_need_reg_pic": true,
+        "content-type": "json",
+        "threshold": 0.0,
+        "timestamp_unit": "s",
+        "headers": {},
+        "tls": { "ca_file": null, "client_cert_file": null, "client_key_file": null },
+        "timeouts_ms": { "connect": 5000, "progress": 10000, "response": 10000 },
+        "spool": { "dir": "/system/data/sophon_gate/spool", "max_bytes": 268_435_456u64, "min_free_bytes": 67_108_864u64 },
+        "api": { "listen": "127.0.0.1:5555", "token_file": "/system/data/sophon_gate/config/api.token" }
+    });
+    assert_eq!(check(example).unwrap(), check(json!({ "event_server_url": [] })).unwrap());
+}
+
+#[test]
+fn what_is_written_is_what_is_in_force() {
+    let config = check(json!({
+        "rings": ["a", "/b"],
+        "event_server_url": ["http://192.168.1.19:9528/RealTimeEvent", "https://[::1]/x?y=z"],
+        "real_need_reg_pic": false,
+        "content-type": "form-data",
+        "threshold": 0.7,
+        "timestamp_unit": "ms",
+        "headers": { "Authorization": "Bearer secret" },
+        "timeouts_ms": { "connect": 100, "progress": 600_000 },
+        "tls": { "ca_file": "ca.pem" },
+    }))
+    .unwrap();
+    assert_eq!(config.rings, [PathBuf::from("/etc/box/a"), "/b".into()]);
+    assert_eq!(config.event_server_url[1].to_string(), "https://[::1]/x?y=z");
+    assert_eq!(config.event_server_url[1].target(), "/x?y=z");
+    assert_eq!(config.event_server_url[0].authority(), "192.168.1.19:9528");
+    assert_eq!((config.body.format, config.body.timestamp_unit), (Format::FormData, TimestampUnit::Milliseconds));
+    assert!(!config.body.with_reg_pic && config.threshold.0 == 0.7f32);
+    assert_eq!(config.timeouts.connect, Duration::from_millis(100));
+    assert_eq!(config.timeouts.response, Duration::from_secs(10));
+    assert_eq!(config.tls.ca_file, Some("/etc/box/ca.pem".into()));
+    assert!(!format!("{config:?}").contains("Bearer secret"));
+}
+
+#[test]
+fn every_fault_names_its_key() {
+    let url = |url: &str| json!({ "event_server_url": [url] });
+    for (key, config) in [
+        ("event_server_url", json!({})),
+        ("event_server_url", json!({ "event_server_url": "http://a/" })),
+        ("event_server_url[0]", json!({ "event_server_url": [5] })),
+        ("event_server_url[1]", json!({ "event_server_url": ["http://a/", "http://a/"] })),
+        ("event_server_url[0]", url("ftp://a/")),
+        ("event_server_url[0]", url("a/b")),
+        ("event_server_url[0]", url("http:///x")),
+        ("event_server_url[0]", url("http://a:0/")),
+        ("event_server_url[0]", url("http://a:/")),
+        ("event_server_url[0]", url("http://a:70000/")),
+        ("event_server_url[0]", url("http://u:p@a/")),
+        ("event_server_url[0]", url("http://a/#f")),
+        ("event_server_url[0]", url("http://a b/")),
+        ("event_server_url[0]", url("http://a/\r\nx")),
+        ("event_server_url[0]", url("http://bücher.example/")),
+        ("event_server_url[0]", url("http://169.254.169.254/")),
+        ("event_server_url[0]", url("http://0xA9.254.169.254/")),
+        ("event_server_url[0]", url("http://169.254.43518/")),
+        ("event_server_url[0]", url("http://0251.0376.0251.0376/")),
+        ("event_server_url[0]", url("http://2852039166./")),
+        ("event_server_url[0]", url("http://[fe80::1]/")),
+        ("event_server_url[0]", url("http://[::ffff:a9fe:a9fe]/")),
+        ("event_server_url[0]", url("http://[64:ff9b::a9fe:a9fe]/")),
+        ("event_server_url[0]", url("http://[fd00:ec2::254]/")),
+        ("event_server_url[0]", url("http://METADATA.google.internal./")),
+        ("rings", json!({ "event_server_url": [], "rings": [] })),
+        ("rings[0]", json!({ "event_server_url": [], "rings": [""] })),
+        ("real_need_reg_pic", json!({ "event_server_url": [], "real_need_reg_pic": 1 })),
+        ("content-type", json!({ "event_server_url": [], "content-type": "xml" })),
+        ("timestamp_unit", json!({ "event_server_url": [], "timestamp_unit": 1 })),
+        ("threshold", json!({ "event_server_url": [], "threshold": "0.5" })),
+        ("threshold", json!({ "event_server_url": [], "threshold": 1e300 })),
+        ("headers", json!({ "event_server_url": [], "headers": [] })),
+        ("headers.Content-Length", json!({ "event_server_url": [], "headers": { "Content-Length": "1" } })),
+        ("headers.X", json!({ "event_server_url": [], "headers": { "X": "a\nb" } })),
+        ("tls", json!({ "event_server_url": [], "tls": null })),
+        ("tls.verify", json!({ "event_server_url": [], "tls": { "verify": false } })),
+        ("tls.client_cert_file", json!({ "event_server_url": [], "tls": { "client_cert_file": "a" } })),
+        ("timeouts_ms.connect", json!({ "event_server_url": [], "timeouts_ms": { "connect": 0 } })),
+        ("timeouts_ms.response", json!({ "event_server_url": [], "timeouts_ms": { "response": 1.5 } })),
+        ("spool.max_bytes", json!({ "event_server_url": [], "spool": { "max_bytes": -1 } })),
+        ("spool.dir", json!({ "event_server_url": [], "spool": { "dir": 5 } })),
+        ("api.listen", json!({ "event_server_url": [], "api": { "listen": "localhost" } })),
+        ("treshold", json!({ "event_server_url": [], "treshold": 0.5 })),
+        ("the file", json!([])),
+    ] {
+        let faults = check(config.clone()).expect_err(&config.to_string());
+        assert_eq!(faults.iter().map(|fault| fault.key.as_str()).collect::<Vec<_>>(), [key], "{config}: {faults:?}");
+        assert!(!faults[0].allowed.is_empty());
+    }
+}
+
+#[test]
+fn no_fault_shows_a_secret() {
+    let faults = check(json!({
+        "event_server_url": ["http://user:hunter2@a/", 5],
+        "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" },
+    }))
+    .unwrap_err();
+    let text: String = faults.iter().map(Fault::to_string).collect();
+    assert!(faults.len() == 5 && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn check_config_names_every_fault_and_exits_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.json");
+    let run = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(program("sophon-uplink")).arg("check-config").arg(&file).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(r#"{"event_server_url": ["http://a/"]}"#).0, Some(0));
+    let (code, text) = run(r#"{"event_server_url": ["x"], "threshold": true, "foo": 1}"#);
+    assert_eq!(code, Some(78));
+    for expected in ["3 faults", "event_server_url[0]: \"x\"", "threshold: true", "foo: "] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(run("{").1.contains("not JSON"));
+    let missing = Command::new(program("sophon-uplink")).args(["check-config", "/nowhere.json"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+}
+
+#[test]
+fn wrong_usage_is_said_and_exits_2() {
+    for arguments in [&["fly"][..], &[], &["run", "x"], &["ring"], &["check-config"], &["run", "--conf"], &["--json"]] {
+        let output = Command::new(program("sophon-uplink")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--help"));
+    }
+    for argument in ["--help", "--version"] {
+        let output = Command::new(program("sophon-uplink")).arg(argument).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty());
+    }
+}

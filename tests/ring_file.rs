@@ -1,0 +1,273 @@
+//! The promise: recognizer and uplink start, stop, die and are replaced in any order, and nothing that was published is lost.
+
+mod common;
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use common::daemon::Home;
+use common::{Daemon, Sink, event, picture, program, publish};
+use serde_json::{Value, json};
+use sophon_uplink::ring::file::{OpenError, RingFile, Side};
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::mapping::PictureSource;
+use sophon_uplink::ring::producer::Producer;
+use sophon_uplink::ring::{Memory, Word, consumer};
+
+const RING: u64 = 1 << 20;
+
+#[test]
+fn the_uplink_may_start_first_or_last() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_log("waiting: there is no ring");
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    daemon.terminate();
+    publish(&mut recognizer, &event(b"", b""));
+    let daemon = Daemon::restart(&home);
+    assert_eq!(sink.wait(2)[1].sequence(), 2);
+    daemon.terminate();
+}
+
+#[test]
+fn a_ring_that_is_replaced_is_emptied_first_and_the_new_one_comes_next() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut first = Producer::open(&home.ring(), RING).unwrap();
+    let first_id = first.id();
+    let pic = picture(10_000, 1);
+    (0..20).for_each(|_| assert!(first.publish(&event(&pic, b"")).is_ok()));
+    // As an update of the recognizer might do: the file goes, the uplink has not even started.
+    let held = fs::hard_link(home.ring(), home.folder.path().join("held"));
+    held.unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_attached();
+    drop(first);
+    fs::remove_file(home.ring()).unwrap();
+    let mut second = Producer::open(&home.ring(), 2 * RING).unwrap();
+    assert_ne!(second.id(), first_id);
+    publish(&mut second, &event(&pic, b""));
+    let requests = sink.wait(21);
+    daemon.wait_log("replaced by a new ring");
+    let of = |id: String| requests.iter().filter(|request| request.id().starts_with(&id)).count();
+    assert_eq!((of(first_id.to_string()), of(second.id().to_string())), (20, 1));
+    assert_eq!(daemon.terminate().acknowledged, 21);
+}
+
+#[test]
+fn a_second_consumer_is_refused_with_the_pid_of_the_first() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let _recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_attached();
+    let (status, log) = Daemon::restart(&home).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(&format!("in use by another consumer, process {}", daemon.pid())), "{log}");
+    daemon.kill();
+    let daemon = Daemon::restart(&home);
+    daemon.wait_attached();
+    daemon.terminate();
+}
+
+#[test]
+fn a_second_producer_is_refused_until_the_first_is_gone_even_by_kill() {
+    let home = Home::new();
+    let recognizer = Producer::open(&home.ring(), RING).unwrap();
+    match Producer::open(&home.ring(), RING) {
+        Err(OpenError::Busy { side: "producer", pid, .. }) => assert_eq!(pid, std::process::id()),
+        other => panic!("{other:?}"),
+    }
+    drop(recognizer);
+    let mut child = Command::new(program("fake-recognizer"))
+        .args(["--rate", "1", "--ring"])
+        .arg(home.ring())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    common::wait_until("the other recognizer", || {
+        RingState::of(&home.ring()).unwrap().producer == Some(child.id())
+            && RingState::of(&home.ring()).unwrap().published > 0
+    });
+    assert!(matches!(Producer::open(&home.ring(), RING), Err(OpenError::Busy { pid, .. }) if pid == child.id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = RingState::of(&home.ring()).unwrap();
+    let mut successor = Producer::open(&home.ring(), RING).unwrap();
+    assert_eq!(successor.id().to_string(), before.id);
+    assert_eq!(successor.publish(&event(b"", b"")), Ok(before.published + 1));
+}
+
+#[test]
+fn what_is_at_the_path_is_taken_over_replaced_or_set_aside_and_never_destroyed() {
+    let folder = common::shm();
+    let path = folder.path().join("ring");
+    let open = |capacity| Producer::open(&path, capacity);
+    let mut producer = open(RING).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4096 + RING);
+    let id = producer.id();
+    producer.publish(&event(b"", b"")).unwrap();
+    drop(producer);
+    assert_eq!(open(2 * RING).unwrap().id(), id, "not empty: taken over as it is");
+    let file = RingFile::open_consumer(&path).unwrap();
+    let (mut reader, mut releaser, _) = consumer::attach(&file);
+    let frame = reader.read().unwrap().unwrap();
+    releaser.release(frame.end, 1);
+    let bigger = open(2 * RING).unwrap();
+    assert_ne!(bigger.id(), id, "empty and of another size: replaced");
+    assert!(file.is_replaced_at(&path));
+    drop((bigger, file));
+
+    for damage in [
+        |bytes: &mut Vec<u8>| bytes[0] = b'x',
+        |bytes: &mut Vec<u8>| bytes[8] = 2,
+        |bytes: &mut Vec<u8>| bytes[0x12] ^= 1,
+        |bytes: &mut Vec<u8>| bytes[0x80] = 4,
+        |bytes: &mut Vec<u8>| bytes[0x100] = 8,
+        |bytes: &mut Vec<u8>| bytes.truncate(4096 + 100_000),
+        |bytes: &mut Vec<u8>| bytes.clear(),
+    ] {
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        drop(open(RING).unwrap());
+        assert!(fs::read(folder.path().join("ring.bad")).unwrap() == bytes);
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(open(RING), Err(OpenError::NotARing { .. })));
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("ring.bad"), &path).unwrap();
+    assert!(matches!(open(RING), Err(OpenError::NotARing { .. })));
+    assert!(matches!(open(RING + 8), Err(OpenError::NotARing { .. })));
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
+}
+
+#[test]
+fn a_file_that_is_no_ring_is_named_and_waited_out() {
+    let home = Home::new();
+    fs::write(home.ring(), vec![7; 4096 + 65536]).unwrap();
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_log("is not a usable ring");
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    daemon.terminate();
+}
+
+#[test]
+fn a_corrupt_ring_is_counted_and_the_next_good_event_still_arrives() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 16).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    let ring = recognizer.mapping();
+    let good = ring.load(Word::Head, std::sync::atomic::Ordering::Relaxed);
+    // Positions that make no sense, each healed by the producer itself.
+    for head in [good + 8, good + 4, good.wrapping_sub(8), good + (1 << 20), u64::MAX] {
+        let before = RingState::of(&home.ring()).unwrap().resyncs;
+        recognizer.mapping().store(Word::Head, head, std::sync::atomic::Ordering::Release);
+        recognizer.mapping().futex_wake();
+        common::wait_until("the corruption noticed", || RingState::of(&home.ring()).unwrap().resyncs > before);
+        let arrived = sink.received().len();
+        // It may take a few events until both agree again; what is refused or skipped meanwhile is what corruption costs.
+        common::wait_until("a good event", || {
+            let _ = recognizer.publish(&event(b"", b""));
+            sink.received().len() > arrived
+        });
+    }
+    // A tail that makes no sense is written anew by the consumer.
+    recognizer.mapping().store(Word::Tail, u64::MAX - 3, std::sync::atomic::Ordering::Relaxed);
+    let arrived = sink.received().len();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(arrived + 1);
+    let stopped = daemon.terminate();
+    assert!(stopped.corrupt >= 5, "{stopped:?}");
+    assert!(stopped.log.contains("the ring is corrupt"));
+}
+
+#[test]
+fn a_file_truncated_under_an_upload_kills_nobody_and_sends_no_false_picture() {
+    let home = Home::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[format!("http://{}/", listener.local_addr().unwrap())], json!({}));
+    publish(&mut recognizer, &event(&picture(24 << 20, 1), b""));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    OpenOptions::new().write(true).open(home.ring()).unwrap().set_len(8192).unwrap();
+    let mut rest = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        rest += count;
+    }
+    assert!(rest < 32 << 20, "the request broke off");
+    daemon.wait_log("lost: the ring's file was truncated");
+    daemon.wait_log("left, waiting for a new one");
+    // What is left is no ring: the next recognizer sets it aside, and goes on.
+    drop(recognizer);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    assert!(home.folder.path().join("events.bad").exists());
+    publish(&mut recognizer, &event(b"", b""));
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\"ext_data\":{}}") {
+        let count = stream.read(&mut buffer).unwrap();
+        head.extend_from_slice(&buffer[..count]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    common::wait_until("the release", || RingState::of(&home.ring()).unwrap().used == 0);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.lost, stopped.acknowledged), (1, 1));
+}
+
+#[test]
+fn a_mapping_whose_file_shrinks_reads_as_zeros_and_says_so() {
+    let folder = common::shm();
+    let path = folder.path().join("ring");
+    let mut producer = Producer::open(&path, RING).unwrap();
+    producer.publish(&event(&picture(100_000, 1), b"")).unwrap();
+    let ring = RingFile::open_consumer(&path).unwrap();
+    assert!(!ring.lost());
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let lent = ring.lend(0..100_000, &mut |bytes| assert!(bytes.iter().all(|byte| *byte == 0)));
+    assert!(lent.is_err() && ring.lost());
+}
+
+#[test]
+fn the_ring_command_shows_the_state_and_disturbs_nothing() {
+    let home = Home::new();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 16).unwrap();
+    let pic = picture(20_000, 1);
+    assert_eq!((0..4).filter(|_| recognizer.publish(&event(&pic, b"")).is_ok()).count(), 3);
+    let before = fs::read(home.ring()).unwrap();
+    let ring = |more: &[&str]| {
+        let output = Command::new(program("sophon-uplink")).arg("ring").arg(home.ring()).args(more).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let state: Value = serde_json::from_str(&ring(&["--json"])).unwrap();
+    assert_eq!(state["id"], recognizer.id().to_string());
+    let numbers = ["capacity", "published", "consumed", "dropped"].map(|name| state[name].as_u64().unwrap());
+    assert_eq!(numbers, [65536, 3, 0, 1]);
+    assert!(state["used"].as_u64().unwrap() > 60_000);
+    assert_eq!((&state["producer"], &state["consumer"]), (&json!(std::process::id()), &Value::Null));
+    let text = ring(&[]);
+    assert!(text.contains("published  3") && text.contains("consumer   none"), "{text}");
+    assert!(before == fs::read(home.ring()).unwrap());
+    assert_eq!(RingFile::open_inspect(&home.ring()).unwrap().holder(Side::Consumer), None);
+    let missing = Command::new(program("sophon-uplink")).args(["ring", "/nowhere"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no ring at /nowhere"));
+}
