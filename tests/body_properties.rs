@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use sophon_uplink::body::base64::{CHUNK, Pool, encoded_len};
+use sophon_uplink::body::base64::{BUFFER, Pool, encoded_len};
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::event::Event;
 use sophon_uplink::ring::consumer;
@@ -67,8 +67,13 @@ fn ext() -> impl Strategy<Value = Option<Map<String, Value>>> {
 }
 
 fn picture() -> impl Strategy<Value = Vec<u8>> {
-    let length =
-        prop_oneof![Just(0), 1..10usize, 0..3000usize, (0..5usize).prop_map(|more| CHUNK - 2 + more), Just(2 * CHUNK)];
+    let length = prop_oneof![
+        Just(0),
+        1..10usize,
+        0..3000usize,
+        (0..400usize).prop_map(|more| BUFFER / 4 * 3 - 390 + more),
+        Just(2 * BUFFER)
+    ];
     (length, any::<u64>()).prop_map(|(length, seed)| {
         let mut bytes = vec![0; length];
         fastrand::Rng::with_seed(seed).fill(&mut bytes);

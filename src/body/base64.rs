@@ -1,26 +1,28 @@
-//! Pictures as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks), a chunk at a time.
+//! The buffers that a body goes out in, and pictures as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks).
 //!
-//! The encoder reads the picture where it lies and writes into a pooled buffer; the buffer is the very chunk handed to hyper, and
+//! The encoder reads a picture where it lies and writes into a pooled buffer; the buffer is the very chunk handed to hyper, and
 //! goes back to the pool when the socket has taken it. Nothing else touches a picture's bytes.
 
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::{GeneralPurposeConfig, Simd};
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 use super::Sent;
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// Bytes of picture a chunk: a multiple of 3, so that only a picture's last chunk is padded; 64 KiB encoded.
-pub const CHUNK: usize = 48 * 1024;
-const ENCODED_CHUNK: usize = CHUNK / 3 * 4;
-const _: () = assert!(CHUNK.is_multiple_of(3));
+/// Bytes of a buffer: what goes to the socket in one write.
+pub const BUFFER: usize = 64 * 1024;
 
 /// Buffers kept for the next upload: as many as uploads run at once where nothing is wrong.
 const KEPT: usize = 4;
+
+/// Bytes that come from memory together.
+const CACHE_LINE: usize = 64;
 
 /// NEON on the box, AVX2 where there is any: a quarter to a half of the scalar engine's instructions.
 static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
@@ -39,7 +41,7 @@ pub struct Pool {
 impl Pool {
     fn take(&self) -> Box<[u8]> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| vec![0; ENCODED_CHUNK].into_boxed_slice())
+        free.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
     }
 
     fn give_back(&self, buffer: Box<[u8]>) {
@@ -50,75 +52,66 @@ impl Pool {
     }
 }
 
-/// A piece of a body on its way; counts what the transport takes of it.
+/// A piece of a body: filled, then on its way, where it counts what the transport takes of it.
 #[derive(Debug)]
 pub struct Chunk {
-    content: Content,
+    buffer: Box<[u8]>,
+    /// What is filled and not taken yet.
+    rest: Range<usize>,
+    pool: Arc<Pool>,
     sent: Sent,
 }
 
-#[derive(Debug)]
-enum Content {
-    Text(Bytes),
-    Encoded { buffer: Box<[u8]>, rest: Range<usize>, pool: Arc<Pool> },
+impl Chunk {
+    pub(super) fn new(pool: &Arc<Pool>, sent: &Sent) -> Chunk {
+        Chunk { buffer: pool.take(), rest: 0..0, pool: Arc::clone(pool), sent: Arc::clone(sent) }
+    }
+
+    /// Takes as much of `text` as there is room for, and says how much.
+    pub(super) fn fill_text(&mut self, text: &[u8]) -> usize {
+        let count = text.len().min(BUFFER - self.rest.end);
+        self.buffer[self.rest.end..][..count].copy_from_slice(&text[..count]);
+        self.rest.end += count;
+        count
+    }
+
+    /// Encodes as much of the picture in `range` as there is room for, and says how much: all of it, or a multiple of 3 bytes,
+    /// so that only a picture's end is padded.
+    pub(super) fn fill_picture(&mut self, source: &dyn PictureSource, range: Range<usize>) -> Result<usize, Lost> {
+        let count = range.len().min((BUFFER - self.rest.end) / 4 * 3);
+        source.lend(range.start..range.start + count, &mut |bytes| {
+            fetch(bytes);
+            let written = ENGINE.encode_slice(bytes, &mut self.buffer[self.rest.end..]);
+            self.rest.end += written.expect("as much as there is room for");
+        })?;
+        Ok(count)
+    }
 }
 
-impl Chunk {
-    pub(super) fn text(text: Bytes, sent: &Sent) -> Chunk {
-        Chunk { content: Content::Text(text), sent: Arc::clone(sent) }
-    }
-
-    /// Encodes `range` of `source`, at most [`CHUNK`] bytes.
-    pub(super) fn encode(
-        pool: &Arc<Pool>,
-        source: &dyn PictureSource,
-        range: Range<usize>,
-        sent: &Sent,
-    ) -> Result<Chunk, Lost> {
-        let mut buffer = pool.take();
-        let mut written = 0;
-        let lent = source.lend(range, &mut |bytes| {
-            written = ENGINE.encode_slice(bytes, &mut buffer).expect("a chunk fits its buffer");
-        });
-        let chunk = Chunk {
-            content: Content::Encoded { buffer, rest: 0..written, pool: Arc::clone(pool) },
-            sent: sent.clone(),
-        };
-        lent.map(|()| chunk)
-    }
+/// Reads a byte of every cache line, so that memory delivers many at once: the encoder alone waits for one after another. The
+/// picture was written by another core and is not in this one's cache (docs/benchmarks.md has the figures).
+fn fetch(bytes: &[u8]) {
+    black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
 }
 
 impl Buf for Chunk {
     fn remaining(&self) -> usize {
-        match &self.content {
-            Content::Text(text) => text.len(),
-            Content::Encoded { rest, .. } => rest.len(),
-        }
+        self.rest.len()
     }
 
     fn chunk(&self) -> &[u8] {
-        match &self.content {
-            Content::Text(text) => text,
-            Content::Encoded { buffer, rest, .. } => &buffer[rest.clone()],
-        }
+        &self.buffer[self.rest.clone()]
     }
 
     fn advance(&mut self, count: usize) {
-        match &mut self.content {
-            Content::Text(text) => text.advance(count),
-            Content::Encoded { rest, .. } => {
-                assert!(count <= rest.len());
-                rest.start += count;
-            }
-        }
+        assert!(count <= self.rest.len());
+        self.rest.start += count;
         self.sent.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Content::Encoded { buffer, pool, .. } = &mut self.content {
-            pool.give_back(std::mem::take(buffer));
-        }
+        self.pool.give_back(std::mem::take(&mut self.buffer));
     }
 }

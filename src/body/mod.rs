@@ -3,8 +3,8 @@
 //! ```text
 //!  Template   {"identity_id":"7",…,"reg_pic":" ░░░░░░░░░ ","timestamp":1,…,"spot_pic":" ░░░░░░░░░ "}}
 //!             └──────── Text ───────────────┘└Picture┘└──────── Text ─────────────┘└Picture┘└Text┘
-//!  EventBody  one walk over it: hyper asks for a frame, a picture's next 48 KiB are encoded into a pooled buffer,
-//!             and that buffer is what goes to the socket
+//!  EventBody  one walk over it: hyper asks for a frame, a pooled buffer of 64 KiB is filled with the next text and
+//!             encoded picture, and that buffer is what goes to the socket
 //! ```
 //!
 //! The exact length is known before the first byte, so that a request always has a Content-Length. Memory does not depend on the
@@ -154,24 +154,31 @@ impl EventBody {
         EventBody { template, source, pool, sent, index: 0, offset: 0, left }
     }
 
+    /// The next buffer, full unless it is the last.
     fn next_chunk(&mut self) -> Option<Result<Chunk, Lost>> {
-        let segment = self.template.segments.get(self.index)?;
-        match segment {
-            Segment::Text(text) => {
-                self.index += 1;
-                Some(Ok(Chunk::text(text.clone(), &self.sent)))
-            }
-            Segment::Picture(range) => {
-                let start = range.start + self.offset;
-                let end = range.end.min(start + base64::CHUNK);
-                if end == range.end {
-                    (self.index, self.offset) = (self.index + 1, 0);
-                } else {
-                    self.offset += base64::CHUNK;
-                }
-                Some(Chunk::encode(&self.pool, &*self.source, start..end, &self.sent))
-            }
+        if self.left == 0 {
+            return None;
         }
+        let mut chunk = Chunk::new(&self.pool, &self.sent);
+        while let Some(segment) = self.template.segments.get(self.index) {
+            let (length, filled) = match segment {
+                Segment::Text(text) => (text.len(), Ok(chunk.fill_text(&text[self.offset..]))),
+                Segment::Picture(range) => {
+                    let rest = range.start + self.offset..range.end;
+                    (range.len(), chunk.fill_picture(&*self.source, rest))
+                }
+            };
+            match filled {
+                Ok(count) => self.offset += count,
+                Err(lost) => return Some(Err(lost)),
+            }
+            if self.offset < length {
+                break; // the buffer is full
+            }
+            (self.index, self.offset) = (self.index + 1, 0);
+        }
+        self.left -= chunk.remaining() as u64;
+        Some(Ok(chunk))
     }
 }
 
@@ -180,15 +187,11 @@ impl hyper::body::Body for EventBody {
     type Error = Lost;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Lost>>> {
-        let chunk = self.next_chunk();
-        if let Some(Ok(chunk)) = &chunk {
-            self.left -= chunk.remaining() as u64;
-        }
-        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+        Poll::Ready(self.next_chunk().map(|chunk| chunk.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.index == self.template.segments.len()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {

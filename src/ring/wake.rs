@@ -21,6 +21,10 @@ use super::{Memory, Word};
 /// The longest sleep.
 pub const WAIT_BOUND: Duration = Duration::from_millis(100);
 
+/// After a wake-up the consumer is awake anyway: what is published within this time needs no wake-up of its own, and the
+/// recognizer no system call for it.
+const REST: Duration = Duration::from_millis(1);
+
 /// Producer: tells of a publication, after `head` was stored. `publications` is the producer's private count.
 pub fn announce(memory: &impl Memory, publications: &mut u32) {
     *publications = publications.wrapping_add(1);
@@ -76,6 +80,7 @@ impl Watcher {
                     if memory.lost() {
                         break; // nothing will be published here any more
                     }
+                    thread::sleep(REST);
                 }
             }
         };
