@@ -175,9 +175,11 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
  * ------------------------------------------------------------------------------------------------------------------ */
 
 #ifdef __cplusplus
+#define SOPHON_RING_NULL_ nullptr
 #define SOPHON_RING_CAST_(type, value) static_cast<type>(value)
 #define SOPHON_RING_ASSERT_(name, condition) static_assert(condition, #name)
 #else
+#define SOPHON_RING_NULL_ NULL
 #define SOPHON_RING_CAST_(type, value) ((type)(value))
 /* _Static_assert is not C99 and a macro cannot silence that everywhere: an array of -1 elements is an error in any C. */
 #define SOPHON_RING_ASSERT_(name, condition) typedef char sophon_ring_assert_##name##_[(condition) ? 1 : -1]
@@ -341,7 +343,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_put_section_(unsigned char *at, uint32_t 
     section.kind = kind;
     section.length = SOPHON_RING_CAST_(uint32_t, length);
     memcpy(at, &section, sizeof section);
-    memset(at + sizeof section + length, 0, SOPHON_RING_CAST_(size_t, sophon_ring_round_up_(length) - length));
+    memset(at + sizeof section + length, 0, sophon_ring_round_up_(length) - length);
 }
 
 /* The record that is being written. */
@@ -385,7 +387,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
         return -EMSGSIZE;
     need += sophon_ring_section_size_(reg_pic_max) + sophon_ring_section_size_(spot_pic_max);
     for (i = 0; i < SOPHON_RING_TEXTS_; i++) {
-        length[i] = text[i] == NULL ? 0 : strlen(text[i]);
+        length[i] = text[i] == SOPHON_RING_NULL_ ? 0 : strlen(text[i]);
         if (length[i] > half)
             return -EMSGSIZE;
         need += sophon_ring_section_size_(length[i]);
@@ -452,14 +454,16 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 #pragma GCC diagnostic pop
 #endif
     if (__atomic_load_n(&ring->header->waiting, __ATOMIC_RELAXED) != 0)
-        sophon_ring_syscall_(SYS_futex, &ring->header->publications, SOPHON_RING_FUTEX_WAKE_, INT32_MAX, NULL, NULL, 0);
+        sophon_ring_syscall_(SYS_futex, &ring->header->publications, SOPHON_RING_FUTEX_WAKE_, INT32_MAX,
+                             SOPHON_RING_NULL_, SOPHON_RING_NULL_, 0);
 }
 
 SOPHON_RING_FUNCTION_ int sophon_ring_publish(sophon_ring *ring, const sophon_event *event)
 {
     int error;
-    if (ring == NULL || event == NULL || (event->reg_pic == NULL && event->reg_pic_len > 0)
-        || (event->spot_pic == NULL && event->spot_pic_len > 0))
+    if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_
+        || (event->reg_pic == SOPHON_RING_NULL_ && event->reg_pic_len > 0)
+        || (event->spot_pic == SOPHON_RING_NULL_ && event->spot_pic_len > 0))
         return -EINVAL;
     error = sophon_ring_place_(ring, event, event->reg_pic_len, event->spot_pic_len);
     if (error != 0)
@@ -475,15 +479,16 @@ SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_ev
                                               size_t spot_pic_max, void **reg_pic, void **spot_pic)
 {
     int error;
-    if (ring == NULL || event == NULL || (reg_pic == NULL && reg_pic_max > 0) || (spot_pic == NULL && spot_pic_max > 0))
+    if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_ || (reg_pic == SOPHON_RING_NULL_ && reg_pic_max > 0)
+        || (spot_pic == SOPHON_RING_NULL_ && spot_pic_max > 0))
         return -EINVAL;
     error = sophon_ring_place_(ring, event, reg_pic_max, spot_pic_max);
     if (error != 0)
         return error;
-    if (reg_pic != NULL)
-        *reg_pic = reg_pic_max == 0 ? NULL : sophon_ring_record_at_(ring) + ring->reg_pic + 8;
-    if (spot_pic != NULL)
-        *spot_pic = spot_pic_max == 0 ? NULL : sophon_ring_record_at_(ring) + ring->spot_pic + 8;
+    if (reg_pic != SOPHON_RING_NULL_)
+        *reg_pic = reg_pic_max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->reg_pic + 8;
+    if (spot_pic != SOPHON_RING_NULL_)
+        *spot_pic = spot_pic_max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->spot_pic + 8;
     return 0;
 }
 
@@ -492,7 +497,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_l
     unsigned char *record;
     uint32_t length;
     uint64_t sequence;
-    if (ring == NULL || !ring->reserved || reg_pic_len > ring->reg_pic_max || spot_pic_len > ring->spot_pic_max)
+    if (ring == SOPHON_RING_NULL_ || !ring->reserved || reg_pic_len > ring->reg_pic_max || spot_pic_len > ring->spot_pic_max)
         return -EINVAL;
 
     record = sophon_ring_record_at_(ring);
@@ -528,13 +533,13 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_l
 
 SOPHON_RING_FUNCTION_ void sophon_ring_abort(sophon_ring *ring)
 {
-    if (ring != NULL)
+    if (ring != SOPHON_RING_NULL_)
         ring->reserved = 0;
 }
 
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_dropped(const sophon_ring *ring)
 {
-    return ring == NULL ? 0 : ring->dropped;
+    return ring == SOPHON_RING_NULL_ ? 0 : ring->dropped;
 }
 
 /* open() that is not interrupted. -errno, or the descriptor. */
@@ -622,7 +627,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_allocate_(int fd, uint64_t size)
 
 SOPHON_RING_FUNCTION_ int sophon_ring_map_(sophon_ring *ring, int fd, uint64_t capacity)
 {
-    void *const memory = mmap(NULL, SOPHON_RING_CAST_(size_t, SOPHON_RING_HEADER_SIZE_ + capacity),
+    void *const memory = mmap(SOPHON_RING_NULL_, SOPHON_RING_HEADER_SIZE_ + capacity,
                               PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED)
         return -errno;
@@ -635,9 +640,9 @@ SOPHON_RING_FUNCTION_ int sophon_ring_map_(sophon_ring *ring, int fd, uint64_t c
 
 SOPHON_RING_FUNCTION_ void sophon_ring_unmap_(sophon_ring *ring)
 {
-    if (ring->header != NULL)
-        munmap(ring->header, SOPHON_RING_CAST_(size_t, SOPHON_RING_HEADER_SIZE_ + ring->capacity));
-    ring->header = NULL;
+    if (ring->header != SOPHON_RING_NULL_)
+        munmap(ring->header, SOPHON_RING_HEADER_SIZE_ + ring->capacity);
+    ring->header = SOPHON_RING_NULL_;
 }
 
 SOPHON_RING_FUNCTION_ int sophon_ring_random_(uint8_t *bytes, size_t length)
@@ -816,10 +821,10 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
     size_t length;
     int error = SOPHON_RING_AGAIN_;
     int tries;
-    if (ring == NULL)
+    if (ring == SOPHON_RING_NULL_)
         return -EINVAL;
-    *ring = NULL;
-    if (path == NULL || *path == '\0' || capacity > SOPHON_RING_MAX_CAPACITY_)
+    *ring = SOPHON_RING_NULL_;
+    if (path == SOPHON_RING_NULL_ || *path == '\0' || capacity > SOPHON_RING_MAX_CAPACITY_)
         return -EINVAL;
     while (rounded < capacity)
         rounded *= 2;
@@ -827,7 +832,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
     length = strlen(path);
     made = SOPHON_RING_CAST_(sophon_ring *, calloc(1, sizeof *made));
     spare = SOPHON_RING_CAST_(char *, malloc(length + sizeof ".new"));
-    if (made == NULL || spare == NULL) {
+    if (made == SOPHON_RING_NULL_ || spare == SOPHON_RING_NULL_) {
         error = -ENOMEM;
     } else {
         memcpy(spare, path, length + 1);
@@ -848,7 +853,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
 
 SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring)
 {
-    if (ring == NULL)
+    if (ring == SOPHON_RING_NULL_)
         return;
     sophon_ring_unmap_(ring);
     close(ring->fd);                    /* no F_UNLCK: it would take the lock from a parent, if this is its child */
