@@ -2,9 +2,9 @@
 /*
  * sophon_ring.h: hands a face recognizer's events to sophon-uplink through a ring in shared memory.
  *
- * C99 or C++11, gcc or clang, 64-bit little-endian Linux (4.9 and up). Include this file; there is no library to link and
- * no macro to define first. The ring is a file on tmpfs, by default /dev/shm/sophonfog.events; sophon-uplink reads it.
- * Whoever of the two starts first waits for the other, whoever dies is resumed where it stopped.
+ * C99 or C++11, gcc or clang, 64-bit little-endian Linux (4.9 and up). Include this file; there is no library to link
+ * and no macro to define first. The ring is a file on tmpfs, by default /dev/shm/sophonfog.events; sophon-uplink reads
+ * it. Whoever of the two starts first waits for the other, whoever dies is resumed where it stopped.
  *
  *     sophon_ring *ring;
  *     int error = sophon_ring_open(&ring, "/dev/shm/sophonfog.events", 16u << 20);
@@ -38,17 +38,17 @@
  * Threads: one at a time a ring. Nothing is locked inside; a recognizer with several threads puts its own mutex around
  * the calls (from sophon_ring_reserve to its commit or abort, all of it), or gives each thread a ring of its own.
  *
- * Cost of an event: its bytes are copied once (not at all between reserve and commit), a few atomic stores, one fence. No
- * lock, no allocation, and no system call but the one that wakes sophon-uplink when it sleeps. It never waits.
+ * Cost of an event: its bytes are copied once (not at all between reserve and commit), a few atomic stores, one fence.
+ * No lock, no allocation, and no system call but the one that wakes sophon-uplink when it sleeps. It never waits.
  *
  * Errors are returned as negative numbers of <errno.h>; `errno` itself means nothing after a call.
  *
- * fork: the child shares the ring's lock and must not use the ring (sophon_ring_close is allowed, and leaves the parent's
- * lock alone). As long as such a child lives, the ring stays locked, even if the parent dies: children that outlive the
- * recognizer must exec, which closes the ring's descriptor.
+ * fork: the child shares the ring's lock and must not use the ring (sophon_ring_close is allowed, and leaves the
+ * parent's lock alone). As long as such a child lives, the ring stays locked, even if the parent dies: children that
+ * outlive the recognizer must exec, which closes the ring's descriptor.
  *
- * Death: a process killed at any moment, also inside any of these functions, leaves a good ring behind. What was published
- * is delivered, what was not is not there; the next sophon_ring_open takes the ring over.
+ * Death: a process killed at any moment, also inside any of these functions, leaves a good ring behind. What was
+ * published is delivered, what was not is not there; the next sophon_ring_open takes the ring over.
  *
  * The layout is in docs/ring-abi.md, byte by byte; it is asserted below.
  */
@@ -108,9 +108,11 @@ typedef struct sophon_event {
  *
  * ring      set to the ring, to NULL on an error.
  * path      the ring's file, in a folder that is there, on tmpfs. `path`.new and `path`.bad are used beside it.
- * capacity  bytes for events, 0 to 1 GiB; rounded up to a power of two and to 64 KiB at least. One event may fill half of
- *           it. A ring that is taken over with events in it keeps the capacity that it has. All of it is allocated here,
- *           so that a full tmpfs is an error of this call and never a SIGBUS of a later one.
+ * capacity  bytes for events, 0 to 1 GiB; rounded up to a power of two and to 64 KiB at least. One event may fill half
+ *           of it. A ring that is taken over with events in it keeps the capacity that it has. All of it is allocated
+ *           here, so that a full tmpfs is an error of this call and never a SIGBUS of a later one.
+ *
+ * A file that is there and is no good ring, or is neither this user's nor root's, is renamed to `path`.bad.
  *
  * 0, or -EINVAL (NULL, empty path, capacity above 1 GiB, a path that is a folder, a device or a symbolic link),
  * -EBUSY (another live producer, here or in another process, holds the ring or is making it), -ENOSPC (no room on the
@@ -124,37 +126,38 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
  * Publishes an event, copying its strings and pictures into the ring.
  *
  * 0, or
- * -EINVAL    ring or event is NULL, score is not finite, person_type is not 0..5, device_type is not -1..4, or a picture is
- *            NULL and its length is not 0. Nothing was written.
+ * -EINVAL    ring or event is NULL, score is not finite, person_type is not 0..5, device_type is not -1..4, or a picture
+ *            is NULL and its length is not 0. Nothing was written.
  * -EMSGSIZE  the event is larger than half the ring: it will never fit. Nothing was written, it is not counted.
- * -ENOSPC    the ring is full, because sophon-uplink is not running or does not keep up. The event is counted as dropped:
- *            go on with the next one.
+ * -ENOSPC    the ring is full, because sophon-uplink is not running or does not keep up. The event is counted as
+ *            dropped: go on with the next one.
  * -EBUSY     a reservation is open.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_publish(sophon_ring *ring, const sophon_event *event);
 
 /*
- * Makes room in the ring for an event whose pictures are still to be written, for instance by a JPEG encoder. Everything
- * else of `event` is copied now; its pictures (pointers and lengths) are ignored.
+ * Makes room in the ring for an event whose pictures are still to be written, for instance by a JPEG encoder.
+ * Everything else of `event` is copied now; its pictures (pointers and lengths) are ignored.
  *
  * reg_pic_max, spot_pic_max   the most bytes that each picture may have; 0: there will be none.
- * reg_pic, spot_pic           set to where to write, aligned to 8 bytes, valid until commit, abort or close; set to NULL
- *                             where the maximum is 0, where the argument itself may be NULL too. Writing beyond the
- *                             maximum damages the ring.
+ * reg_pic, spot_pic           set to where to write, aligned to 8 bytes, valid until commit, abort or close; set to
+ *                             NULL where the maximum is 0, where the argument itself may be NULL too. Writing beyond
+ *                             the maximum damages the ring.
  *
  * Nothing is visible to sophon-uplink before sophon_ring_commit. Errors as of sophon_ring_publish (the maxima count for
- * -EMSGSIZE and -ENOSPC), and -EINVAL if there is a maximum and no place for its pointer. After an error there is no
- * reservation but the one that was open before (-EBUSY), and the pointers are unchanged.
+ * -EMSGSIZE and -ENOSPC), and -EINVAL if there is a maximum and no place for its pointer. After an error both pointers
+ * are NULL, and there is no reservation but the one that was open before (-EBUSY), which stays as it was.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_event *event, size_t reg_pic_max,
                                               size_t spot_pic_max, void **reg_pic, void **spot_pic);
 
 /*
  * Publishes what was reserved, with pictures of these lengths (0: without that picture). What was reserved beyond them
- * is given back, but for what lies between a shortened registered picture and a spot picture: that goes back to the ring
- * with the event.
+ * is given back, but for what lies between a shortened registered picture and a spot picture: that goes back to the
+ * ring with the event.
  *
- * 0, or -EINVAL: no reservation is open, or a length is more than the maximum reserved; then the reservation stays open.
+ * 0, or -EINVAL: no reservation is open, or a length is more than the maximum reserved; then the reservation stays
+ * open.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len);
 
@@ -181,7 +184,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
 #else
 #define SOPHON_RING_NULL_ NULL
 #define SOPHON_RING_CAST_(type, value) ((type)(value))
-/* _Static_assert is not C99 and a macro cannot silence that everywhere: an array of -1 elements is an error in any C. */
+/* _Static_assert is not C99, and compilers say so: an array of -1 elements is an error in any C. */
 #define SOPHON_RING_ASSERT_(name, condition) typedef char sophon_ring_assert_##name##_[(condition) ? 1 : -1]
 #endif
 
@@ -353,8 +356,8 @@ SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_record_at_(const sophon_ring *r
 }
 
 /*
- * Checks an event, finds room for it, and writes all of it but its pictures: steps 1 to 4 of "Publishing" in the ABI. The
- * reservation that it leaves is invisible to the consumer.
+ * Checks an event, finds room for it, and writes all of it but its pictures: steps 1 to 4 of "Publishing" in the ABI.
+ * The reservation that it leaves is invisible to the consumer.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_event *event, size_t reg_pic_max,
                                              size_t spot_pic_max)
@@ -444,7 +447,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
     ring->publications++;
     /* Release: who sees this number sees the new head. Relaxed, it could be seen first, and be slept upon. */
     __atomic_store_n(&ring->header->publications, ring->publications, __ATOMIC_RELEASE);
-    /* Either we see `waiting`, or the consumer, whose fence stands between it and its last look, sees the publication. */
+    /* Either we see `waiting`, or the consumer, with its fence between that and its last look, sees the number. */
 #if defined(__SANITIZE_THREAD__) && !defined(__clang__) && __GNUC__ >= 11
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
@@ -479,16 +482,20 @@ SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_ev
                                               size_t spot_pic_max, void **reg_pic, void **spot_pic)
 {
     int error;
+    if (reg_pic != SOPHON_RING_NULL_)
+        *reg_pic = SOPHON_RING_NULL_;
+    if (spot_pic != SOPHON_RING_NULL_)
+        *spot_pic = SOPHON_RING_NULL_;
     if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_ || (reg_pic == SOPHON_RING_NULL_ && reg_pic_max > 0)
         || (spot_pic == SOPHON_RING_NULL_ && spot_pic_max > 0))
         return -EINVAL;
     error = sophon_ring_place_(ring, event, reg_pic_max, spot_pic_max);
     if (error != 0)
         return error;
-    if (reg_pic != SOPHON_RING_NULL_)
-        *reg_pic = reg_pic_max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->reg_pic + 8;
-    if (spot_pic != SOPHON_RING_NULL_)
-        *spot_pic = spot_pic_max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->spot_pic + 8;
+    if (reg_pic_max > 0)
+        *reg_pic = sophon_ring_record_at_(ring) + ring->reg_pic + 8;
+    if (spot_pic_max > 0)
+        *spot_pic = sophon_ring_record_at_(ring) + ring->spot_pic + 8;
     return 0;
 }
 
@@ -497,7 +504,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_l
     unsigned char *record;
     uint32_t length;
     uint64_t sequence;
-    if (ring == SOPHON_RING_NULL_ || !ring->reserved || reg_pic_len > ring->reg_pic_max || spot_pic_len > ring->spot_pic_max)
+    if (ring == SOPHON_RING_NULL_ || !ring->reserved || reg_pic_len > ring->reg_pic_max
+        || spot_pic_len > ring->spot_pic_max)
         return -EINVAL;
 
     record = sophon_ring_record_at_(ring);
@@ -577,7 +585,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_still_names_(const char *path, int fd)
     return named.st_dev == held.st_dev && named.st_ino == held.st_ino ? 0 : SOPHON_RING_AGAIN_;
 }
 
-/* Takes the producer's lock. It lives as long as the open file description: nothing ever unlocks it but the last close. */
+/* Takes the producer's lock. It lives as long as the open file description: nothing unlocks it but the last close. */
 SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
 {
     struct flock lock;
@@ -591,7 +599,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-/* Opens the regular file at `path` and locks it: who holds the lock of the file that a name names may change that name. */
+/* Opens the regular file at `path` and locks it: who holds the lock of the file that a name names may change it. */
 SOPHON_RING_FUNCTION_ int sophon_ring_open_locked_(const char *path)
 {
     int error;
@@ -693,8 +701,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t 
 }
 
 /*
- * Makes a ring as `fresh` and gives it the name `path`, where there is none, or, to replace a ring whose lock the caller
- * holds, there is that one. Nobody ever sees half a header under `path`.
+ * Makes a ring as `fresh` and gives it the name `path`, where there is none, or, to replace a ring whose lock the
+ * caller holds, there is that one. Nobody ever sees half a header under `path`.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path, const char *fresh, uint64_t capacity,
                                             int replace)
@@ -702,7 +710,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
     int error;
     int fd = sophon_ring_open_file_(fresh, O_RDWR | O_CREAT | O_EXCL);
     if (fd == -EEXIST) {
-        /* One is being made at this moment (-EBUSY), or somebody was killed while making one: out of the way with it. */
+        /* One is being made at this moment (-EBUSY), or somebody was killed while making one: away with it. */
         fd = sophon_ring_open_locked_(fresh);
         if (fd < 0)
             return fd;
@@ -735,8 +743,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
 }
 
 /*
- * Maps the ring behind `fd`, if it is a good one: 1, and 0 if it is not. A file of another user's is not, whatever is in
- * it: somebody who may read faces and names put it there to be filled.
+ * Maps the ring behind `fd`, if it is a good one: 1, and 0 if it is not. A file of another user's is not, whatever is
+ * in it: somebody who may read faces and names put it there to be filled.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_adopt_(sophon_ring *ring, int fd, const struct stat *file)
 {
@@ -767,7 +775,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_adopt_(sophon_ring *ring, int fd, const st
     return 0;
 }
 
-/* One try at the table of "Making, taking over, replacing" in the ABI. `spare` is `path` with four bytes more for a suffix. */
+/* One try at the table of "Making, taking over, replacing" in the ABI. `spare` is `path` and room for a suffix. */
 SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *path, char *spare, uint64_t capacity)
 {
     char *const suffix = spare + strlen(path);

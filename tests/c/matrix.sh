@@ -50,7 +50,15 @@ int other(sophon_ring *ring)
     sophon_event event;
     memset(&event, 0, sizeof event);
     event.identity_id = "1";
-    return sophon_ring_publish(ring, &event);
+    if (sophon_ring_publish(ring, &event) != 0)
+        return -1;
+    /* As an integrator writes it: nothing may be called uninitialized. */
+    void *reg_pic, *spot_pic;
+    if (sophon_ring_reserve(ring, &event, 100, 200, &reg_pic, &spot_pic) != 0)
+        return -1;
+    memset(reg_pic, 1, 100);
+    memset(spot_pic, 2, 200);
+    return sophon_ring_commit(ring, 100, 200);
 }
 END
 cat >"$work/two.c" <<'END'

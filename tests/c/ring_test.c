@@ -23,8 +23,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -227,7 +229,7 @@ static void in_child(void (*child)(void))
     EQUAL(ended(start(child)), 0);
 }
 
-/* ---- The layout, once more ---------------------------------------------------------------------------------------- */
+/* ---- The layout, once more -------------------------------------------------------------------------------------- */
 
 enum {
     HEADER = 4096,
@@ -417,7 +419,7 @@ static int drain(struct view *view)
     return count;
 }
 
-/* ---- Events ------------------------------------------------------------------------------------------------------- */
+/* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 static sophon_event plain_event(void)
 {
@@ -545,7 +547,7 @@ static void refused(uint64_t capacity, int error)
     EQUAL(mappings_of_rings(), mappings);
 }
 
-/* ---- Tests -------------------------------------------------------------------------------------------------------- */
+/* ---- Tests ------------------------------------------------------------------------------------------------------ */
 
 static void header(void)
 {
@@ -727,7 +729,7 @@ static void size_limit(void)
     sophon_ring *ring;
     struct view view;
     sophon_event event = plain_event();
-    void *reg = NULL, *spot = NULL;
+    void *reg = junk, *spot = junk;
     char *text = malloc(40001);
     size_t i;
     CHECK(text != NULL);
@@ -990,7 +992,7 @@ static void reservations(void)
     /* One at a time, and an error leaves it as it was. */
     EQUAL(sophon_ring_reserve(ring, &event, 1000, 2000, &reg, &spot), 0);
     {
-        void *other_reg = NULL, *other_spot = NULL;
+        void *other_reg = junk, *other_spot = junk;
         EQUAL(sophon_ring_reserve(ring, &event, 1000, 2000, &other_reg, &other_spot), -EBUSY);
         CHECK(other_reg == NULL && other_spot == NULL);
         EQUAL(publish_sized(ring, 56), -EBUSY);
@@ -1110,7 +1112,7 @@ static void die_half_way(void)
 {
     sophon_ring *ring = open_ring(65536);
     sophon_event event = plain_event();
-    void *reg = NULL, *spot = NULL;
+    void *reg, *spot;
     EQUAL(publish_sized(ring, 56), 0);
     EQUAL(sophon_ring_reserve(ring, &event, 20000, 10000, &reg, &spot), 0);
     memset(reg, 0xAA, 10000);
@@ -1721,16 +1723,23 @@ static void random_operations(void)
     CHECK(published > done / 5 && refused_count > 0 && too_large > 0 && wraps > 10);
 }
 
-/* ---- Two processes --------------------------------------------------------------------------------------------------- */
+/* ---- Two processes ---------------------------------------------------------------------------------------------- */
 
 static uint64_t wake_events;
+static int in_lockstep;
+
+static void spin(uint64_t turns)
+{
+    while (turns-- > 0)
+        __asm__ volatile("" ::: "memory");
+}
 
 /* The consumer of the ABI's page, but with a bound of 5 s: within it, nothing may be outstanding. */
 static void sleeping_consumer(void)
 {
     struct view view = view_of(path);
     struct seen seen;
-    uint64_t last = 0, sleeps = 0;
+    uint64_t last = 0, sleeps = 0, state = seed + 1;
     store32(&view, CONSUMER_PID, (uint32_t)getpid());
     while (last < wake_events) {
         const struct timespec bound = {5, 0};
@@ -1745,6 +1754,8 @@ static void sleeping_consumer(void)
         }
         if (load64(&view, HEAD) != view.position || last >= wake_events)
             continue;
+        if (in_lockstep)
+            spin(below(&state, 1000));                  /* the next one may come here, or any moment later */
         __atomic_store_n((uint32_t *)word_at(&view, WAITING), 1, __ATOMIC_RELAXED);
 #ifndef __SANITIZE_THREAD__
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -1762,12 +1773,18 @@ static void sleeping_consumer(void)
     CHECK(sleeps > wake_events / 1000);
 }
 
-static void sleeping(int lockstep)
+static void still_there(pid_t pid)
+{
+    if (waitpid(pid, NULL, WNOHANG) != 0)
+        FAIL("the consumer gave up");
+}
+
+static void sleeping(void)
 {
     sophon_ring *ring;
     struct view view;
     unsigned char picture[256];
-    uint64_t state = seed, number;
+    uint64_t state = seed, number, turns = 0;
     pid_t pid;
     remove_all();
     ring = open_ring(65536);
@@ -1781,21 +1798,21 @@ static void sleeping(int lockstep)
         memset(picture, (int)(number % 251), sizeof picture);
         event.spot_pic = picture;
         event.spot_pic_len = number % 200 + 1;
-        while ((error = sophon_ring_publish(ring, &event)) == -ENOSPC)
+        while ((error = sophon_ring_publish(ring, &event)) == -ENOSPC) {
+            if (++turns % 4096 == 0)
+                still_there(pid);
             sched_yield();
+        }
         EQUAL(error, 0);
-        if (lockstep) {
+        if (in_lockstep) {
             /* Wait until it is read, and publish the next one just when the consumer is on its way to sleep. */
-            uint64_t turns;
-            const uint64_t delay = below(&state, 400);
             for (turns = 0; load64(&view, CONSUMED) < number; turns++)
-                if (turns > 1000) {
+                if (turns > 10000) {
+                    if (turns % 4096 == 0)
+                        still_there(pid);
                     sched_yield();
-                    if (turns % 4096 == 0 && waitpid(pid, NULL, WNOHANG) == pid)
-                        FAIL("the consumer gave up");
                 }
-            for (turns = 0; turns < delay; turns++)
-                __asm__ volatile("" ::: "memory");
+            spin(below(&state, 1000));
         } else if (below(&state, 8) == 0) {
             nap_us((long)below(&state, 200));
         }
@@ -1808,16 +1825,18 @@ static void sleeping(int lockstep)
 static void wake_up(void)
 {
     wake_events = operations / 5;
-    sleeping(0);
+    in_lockstep = 0;
+    sleeping();
 }
 
 static void wake_up_in_lockstep(void)
 {
     wake_events = operations * 3;
-    sleeping(1);
+    in_lockstep = 1;
+    sleeping();
 }
 
-/* ---- Two threads, for the thread sanitizer ------------------------------------------------------------------------- */
+/* ---- Two threads, for the thread sanitizer ---------------------------------------------------------------------- */
 
 static struct view shared_view;
 static uint64_t thread_events;
@@ -1886,6 +1905,160 @@ static void threads(void)
     }
 }
 
+/* ---- Every instruction ------------------------------------------------------------------------------------------ */
+
+#ifdef __x86_64__
+static sophon_event stepped_event;
+static int stepped_reservation;
+
+static void be_traced(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+        _exit(77);
+}
+
+/* Stops before and after what is to be looked at. The event goes behind a padding record. */
+static void stepped_publish(void)
+{
+    sophon_ring *const ring = open_ring(65536);
+    struct view view = view_of(path);
+    void *reg, *spot;
+    be_traced();
+    EQUAL(publish_sized(ring, 32768), 0);
+    EQUAL(publish_sized(ring, 32768 - 64), 0);
+    EQUAL(drain(&view), 2);
+    raise(SIGSTOP);
+    if (stepped_reservation) {
+        EQUAL(sophon_ring_reserve(ring, &stepped_event, 100, 200, &reg, &spot), 0);
+        memcpy(reg, stepped_event.reg_pic, stepped_event.reg_pic_len);
+        memcpy(spot, stepped_event.spot_pic, stepped_event.spot_pic_len);
+        EQUAL(sophon_ring_commit(ring, stepped_event.reg_pic_len, stepped_event.spot_pic_len), 0);
+    } else {
+        EQUAL(sophon_ring_publish(ring, &stepped_event), 0);
+    }
+    raise(SIGSTOP);
+}
+
+static void stepped_open(void)
+{
+    be_traced();
+    raise(SIGSTOP);
+    open_ring(65536);
+    raise(SIGSTOP);
+}
+
+/* Waits for the first stop: 0 if it may not be traced. */
+static int stopped(pid_t pid)
+{
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        printf("  (every_instruction: skipped, no right to trace)\n");
+        return 0;
+    }
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    return 1;
+}
+
+/* One instruction: 0 at the second stop. Notes a fence (mfence, or a locked instruction), and a system call that wakes. */
+static int step(pid_t pid, int *fenced, int *woke)
+{
+    struct user_regs_struct registers;
+    long code;
+    int status;
+    CHECK(ptrace(PTRACE_GETREGS, pid, NULL, &registers) == 0);
+    code = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)registers.rip, NULL);
+    if ((code & 0xFFFFFF) == 0xF0AE0F || (code & 0xFF) == 0xF0)
+        *fenced = 1;
+    if ((code & 0xFFFF) == 0x050F && registers.rax == SYS_futex && registers.rsi == FUTEX_WAKE) {
+        CHECK(*fenced);
+        *woke = 1;
+    }
+    CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSTOPPED(status));
+    if (WSTOPSIG(status) == SIGTRAP)
+        return 1;
+    EQUAL(WSTOPSIG(status), SIGSTOP);
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK(WIFSIGNALED(ended(pid)));
+    return 0;
+}
+
+/* A producer may be killed between any two instructions: after each of them, the file is looked at as a successor would. */
+static void every_instruction(void)
+{
+    struct view view;
+    struct seen seen;
+    uint64_t head, publishing = 0, opening = 0;
+    int i, fenced = 0, woke, waiting;
+    pid_t pid;
+    stepped_event = plain_event();
+    stepped_event.identity_id = "stepped";
+    stepped_event.reg_pic = "registered";
+    stepped_event.reg_pic_len = 10;
+    stepped_event.spot_pic = "on the spot";
+    stepped_event.spot_pic_len = 11;
+    for (i = 0; i < 4; i++) {
+        stepped_reservation = i / 2;
+        waiting = i % 2;
+        remove_all();
+        pid = start(stepped_publish);
+        if (!stopped(pid))
+            return;
+        view = view_of(path);
+        head = load64(&view, HEAD);
+        EQUAL(load64(&view, SEQUENCE), 2);
+        for (woke = 0; step(pid, &fenced, &woke); publishing++) {
+            const uint64_t now = load64(&view, HEAD), sequence = load64(&view, SEQUENCE);
+            const uint32_t publications = load32(&view, PUBLICATIONS);
+            CHECK(sequence == 2 || sequence == 3);
+            CHECK(publications == 2 || publications == 3);
+            if (now != head) {
+                EQUAL(sequence, 3);                     /* else a successor would give the number once more */
+                view.position = head;
+                CHECK(next_event(&view, &seen));
+                EQUAL(seen.sequence, 3);
+                same_event(&seen, &stepped_event);
+                EQUAL(view.position, now);
+            }
+            if (publications == 2)
+                fenced = 0;                             /* it counts between this number and the look at `waiting` */
+            if (now == head) {
+                EQUAL(publications, 2);                 /* else a consumer would sleep upon it */
+            }
+            /* The consumer wants to sleep at the last moment: before the number that it looks at has changed. */
+            if (waiting && publications == 3)
+                store32(&view, WAITING, 1);
+        }
+        CHECK(load64(&view, HEAD) != head);
+        EQUAL(woke, waiting);
+        close_view(&view);
+    }
+
+    remove_all();
+    pid = start(stepped_open);
+    CHECK(stopped(pid));
+    while (step(pid, &fenced, &woke)) {
+        opening++;
+        if (exists(path)) {
+            view = view_of(path);
+            EQUAL(view.capacity, 65536);
+            CHECK(memcmp(view.bytes, "SPOHRING\1\0\0\0\0\x10\0\0\0\0\1\0\0\0\0\0", 24) == 0);
+            CHECK(get64(view.bytes + ID) != 0);
+            close_view(&view);
+        }
+    }
+    CHECK(exists(path));
+    printf("  (%" PRIu64 " instructions of publishing, %" PRIu64 " of opening)\n", publishing, opening);
+}
+#else
+static void every_instruction(void)
+{
+    printf("  (every_instruction: skipped, x86_64 only)\n");
+}
+#endif
+
 /* Many producers that all want the same name: one at a time has it, and no event is lost or torn. */
 static void contending_producer(void)
 {
@@ -1950,8 +2123,8 @@ static const struct {
     {"locks", locks, 0}, {"death", death, 0}, {"capacity_change", capacity_change, 0}, {"foreign", foreign, 0},
     {"not_files", not_files, 0}, {"leftovers", leftovers, 0}, {"replaced_meanwhile", replaced_meanwhile, 0},
     {"failures", failures, 0}, {"other_filesystems", other_filesystems, 1}, {"random_operations", random_operations, 0},
-    {"contention", contention, 0}, {"wake_up", wake_up, 0}, {"wake_up_in_lockstep", wake_up_in_lockstep, 0},
-    {"threads", threads, 0}};
+    {"contention", contention, 0}, {"every_instruction", every_instruction, 0}, {"wake_up", wake_up, 0},
+    {"wake_up_in_lockstep", wake_up_in_lockstep, 0}, {"threads", threads, 0}};
 
 int main(int count, char **arguments_given)
 {
