@@ -9,16 +9,20 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::{Deref, Range};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::unistd::geteuid;
 
 use super::Memory;
 use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
 use super::mapping::{Access, Lost, Mapping, PictureSource};
+
+/// How often a producer looks again because another one was faster.
+const TRIES: usize = 100;
 
 /// Why a ring cannot be used now.
 #[derive(Debug, thiserror::Error)]
@@ -151,33 +155,37 @@ impl RingFile {
         if !layout::is_capacity(capacity) {
             return Err(not_a_ring(path, format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB")));
         }
-        loop {
-            match RingFile::open(path, Some(Side::Producer), Access::Producer) {
-                Ok(ring) if ring.is_at(path) && (ring.mapping.capacity() == capacity || !ring.is_empty()) => {
-                    ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
-                    return Ok(ring);
-                }
-                Ok(ring) if !ring.is_at(path) => continue, // replaced between open and lock
-                Ok(_old_and_locked) => {
-                    let (ring, temporary) = RingFile::make(path, capacity)?;
-                    fs::rename(&temporary, path).map_err(|error| io_error(path, error))?;
-                    return Ok(ring);
-                }
-                Err(OpenError::Missing(_)) => {
-                    let (ring, temporary) = RingFile::make(path, capacity)?;
-                    let linked = fs::hard_link(&temporary, path);
-                    fs::remove_file(&temporary).map_err(|error| io_error(path, error))?;
-                    match linked {
-                        Ok(()) => return Ok(ring),
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                        Err(error) => return Err(io_error(path, error)),
-                    }
-                }
-                Err(OpenError::NotARing { .. }) if is_regular(path) => {
-                    fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
-                }
-                Err(error) => return Err(error),
+        for _ in 0..TRIES {
+            if let Some(ring) = RingFile::try_open_producer(path, capacity)? {
+                return Ok(ring);
             }
+        }
+        Err(OpenError::Busy { path: path.to_owned(), side: Side::Producer.name(), pid: 0 })
+    }
+
+    /// One try at the table of "Making, taking over, replacing"; none where another process was faster.
+    fn try_open_producer(path: &Path, capacity: u64) -> Result<Option<RingFile>, OpenError> {
+        match RingFile::open(path, Some(Side::Producer), Access::Producer) {
+            Ok(ring) if !ring.is_at(path) => Ok(None), // replaced between open and lock
+            Ok(ring) if ring.mapping.capacity() == capacity || !ring.is_empty() => {
+                let fresh = suffixed(path, ".new");
+                if ring.is_at(&fresh) {
+                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?; // its maker died between the names
+                }
+                ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
+                Ok(Some(ring))
+            }
+            Ok(_old_and_locked) => RingFile::make(path, capacity, |fresh| fs::rename(fresh, path)),
+            Err(OpenError::Missing(_)) => RingFile::make(path, capacity, |fresh| {
+                let linked = fs::hard_link(fresh, path);
+                fs::remove_file(fresh)?;
+                linked
+            }),
+            Err(OpenError::NotARing { .. }) if is_regular(path) => {
+                fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -204,53 +212,66 @@ impl RingFile {
     }
 
     fn open(path: &Path, side: Option<Side>, access: Access) -> Result<RingFile, OpenError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(access != Access::Inspect)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOENT) => OpenError::Missing(path.to_owned()),
-                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => not_a_ring(path, "not a regular file".into()),
+        let file = open_regular(path, access != Access::Inspect)?;
+        if let Some(side) = side {
+            lock(&file, side).map_err(|error| match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => busy(path, &file, side),
                 _ => io_error(path, error),
             })?;
-        let found = file.metadata().map_err(|error| io_error(path, error))?;
-        if !found.is_file() {
-            return Err(not_a_ring(path, "not a regular file".into()));
         }
-        let locked = side.map_or(Ok(()), |side| lock(&file, side));
-        let size = found.len();
-        let capacity = size.saturating_sub(HEADER_SIZE as u64);
+        let found = file.metadata().map_err(|error| io_error(path, error))?;
+        if access == Access::Producer && ![0, geteuid().as_raw()].contains(&found.uid()) {
+            return Err(not_a_ring(path, format!("it belongs to user {}", found.uid())));
+        }
+        let capacity = found.len().saturating_sub(HEADER_SIZE as u64);
         if !layout::is_capacity(capacity) {
-            return Err(not_a_ring(path, format!("its size is {size} bytes, not 4096 more than a power of two")));
+            return Err(not_a_ring(path, format!("{} bytes are not 4096 more than a power of two", found.len())));
         }
         let mapping = Mapping::of_file(&file, capacity, access).map_err(|error| io_error(path, error))?;
-        if let (Some(side), Err(error)) = (side, locked) {
-            return Err(if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
-                let pid = mapping.load(side.pid_word(), Ordering::Relaxed) as u32;
-                OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
-            } else {
-                io_error(path, error)
-            });
-        }
         let id = check_header(&mapping, capacity, access).map_err(|reason| not_a_ring(path, reason))?;
         Ok(RingFile { file, mapping, id, inode: (found.dev(), found.ino()) })
     }
 
-    /// A new ring under a temporary name beside `path`, locked and complete.
-    fn make(path: &Path, capacity: u64) -> Result<(RingFile, PathBuf), OpenError> {
-        let temporary = suffixed(path, &format!(".new.{}", std::process::id()));
-        RingFile::make_at(&temporary, capacity).map(|ring| (ring, temporary.clone())).map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            io_error(path, error)
-        })
+    /// Makes a ring as `PATH.new`, locked and complete, and lets `name_it` give it its name. None where another was faster.
+    fn make(
+        path: &Path,
+        capacity: u64,
+        name_it: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Option<RingFile>, OpenError> {
+        let fresh = suffixed(path, ".new");
+        let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // One is being made at this moment, or somebody was killed while making one: away with it.
+                let leftover = open_regular(&fresh, true)?;
+                lock(&leftover, Side::Producer).map_err(|_| busy(path, &leftover, Side::Producer))?;
+                fs::remove_file(&fresh).map_err(|error| io_error(path, error))?;
+                return Ok(None);
+            }
+            Err(error) => return Err(io_error(path, error)),
+        };
+        // Between its making and its lock another may have taken it for a dead one's.
+        if lock(&file, Side::Producer).is_err() {
+            return Ok(None);
+        }
+        let ring = match RingFile::fill(file, capacity) {
+            Ok(ring) if ring.is_at(&fresh) => ring,
+            Ok(_taken_for_dead) => return Ok(None),
+            Err(error) => {
+                let _ = fs::remove_file(&fresh);
+                return Err(io_error(path, error));
+            }
+        };
+        match name_it(&fresh) {
+            Ok(()) => Ok(Some(ring)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(io_error(path, error)),
+        }
     }
 
-    fn make_at(temporary: &Path, capacity: u64) -> io::Result<RingFile> {
-        let _ = fs::remove_file(temporary); // left by a process of the same number that died here
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(temporary)?;
+    /// Makes the new, locked file an empty ring.
+    fn fill(file: File, capacity: u64) -> io::Result<RingFile> {
         allocate(&file, HEADER_SIZE as u64 + capacity)?;
-        lock(&file, Side::Producer)?;
         let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
         let mut id = [0; 16];
         getrandom::fill(&mut id)?;
@@ -292,6 +313,29 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
 /// Whether a ring of `capacity` can have these positions.
 pub fn positions_are_plausible(head: u64, tail: u64, capacity: u64) -> bool {
     head.wrapping_sub(tail) <= capacity && head.is_multiple_of(8) && tail.is_multiple_of(8)
+}
+
+/// Opens what is at `path` if it is a regular file; anything else is not even opened.
+fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
+    let found = fs::symlink_metadata(path).and_then(|found| {
+        let options =
+            OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
+        if found.is_file() { options.open(path).map(Some) } else { Ok(None) }
+    });
+    match found {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(not_a_ring(path, "not a regular file".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing(path.to_owned())),
+        Err(error) => Err(io_error(path, error)),
+    }
+}
+
+/// Somebody holds `side`; its pid is what it wrote into the header, if there is one already.
+fn busy(path: &Path, file: &File, side: Side) -> OpenError {
+    let mut pid = [0; 4];
+    let read = file.read_exact_at(&mut pid, side.pid_word().offset() as u64);
+    let pid = read.map_or(0, |()| u32::from_le_bytes(pid));
+    OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
 }
 
 fn lock(file: &File, side: Side) -> io::Result<()> {
