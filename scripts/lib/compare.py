@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Compares what a recognizer published with what a receiver stored, picture by picture.
 
-    compare.py PUBLISHED EVENTS [--store DIR] [--threshold T]
+    compare.py PUBLISHED EVENTS [--store DIR] [--threshold T] [--receiver URL]
 
 PUBLISHED is what fake-recognizer printed, EVENTS a receiver's events.jsonl: one JSON object a line in both.
   published: {"id": "<hex>-<seq>", "score": 0.9, "reg_pic": {"sha256": "…", "bytes": 123} or null, "spot_pic": …}
   received:  {"id": …, "reg_pic": {"file": …, "sha256": …, "bytes": …}, "ext_data": {"spot_pic": …}, …}
 With --store the picture files in DIR are hashed again: what a receiver says of itself is not believed.
+With --receiver the event-receive-server at URL is asked how many duplicates it dropped: it stores an event only once,
+so its file cannot show them.
 The last line of the output is the verdict, `delivered N/N events, 0 lost, 0 duplicated`; exit 0 if all agree, else 1.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 import json
 import os
 import sys
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -70,15 +73,17 @@ class Report:
     lost: list = field(default_factory=list)
     duplicated: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
+    dropped_duplicates: int = 0
 
     @property
     def agrees(self):
-        return self.delivered == self.expected and not (self.lost or self.duplicated or self.wrong)
+        return self.delivered == self.expected and not (
+            self.lost or self.duplicated or self.wrong or self.dropped_duplicates
+        )
 
     def verdict(self):
-        text = (
-            f"delivered {self.delivered}/{self.expected} events, {len(self.lost)} lost, {len(self.duplicated)} duplicated"
-        )
+        duplicated = len(self.duplicated) + self.dropped_duplicates
+        text = f"delivered {self.delivered}/{self.expected} events, {len(self.lost)} lost, {duplicated} duplicated"
         return text + (f", {len(self.wrong)} wrong" if self.wrong else "")
 
     def details(self):
@@ -126,16 +131,25 @@ def compare(published, received, threshold=0.0, store=None):
     return report
 
 
+def dropped_duplicates(receiver):
+    """The number of duplicates that an event-receive-server recognised and did not store."""
+    with urllib.request.urlopen(f"{receiver}/api/events?limit=1", timeout=10) as answer:
+        return json.load(answer)["duplicates"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("published")
     parser.add_argument("events")
     parser.add_argument("--store", help="folder of the picture files, to hash them again")
     parser.add_argument("--threshold", type=float, default=0.0)
+    parser.add_argument("--receiver", metavar="URL", help="event-receive-server to ask for the duplicates it dropped")
     arguments = parser.parse_args()
     report = compare(
         read_lines(arguments.published), read_lines(arguments.events), arguments.threshold, arguments.store
     )
+    if arguments.receiver:
+        report.dropped_duplicates = dropped_duplicates(arguments.receiver)
     for line in report.details():
         print(line)
     print(report.verdict())
