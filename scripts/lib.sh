@@ -68,14 +68,16 @@ need() {
 need_rust() {
     need cc gcc libc6-dev
     if ! have cargo; then
-        MISSING_OTHER+=("curl https://sh.rustup.rs -sSf | sh     # Rust; Debian's own is too old")
+        warn "Rust is missing (Debian's own is too old)"
+        MISSING_OTHER+=("curl https://sh.rustup.rs -sSf | sh")
         return
     fi
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
     found=$(cargo --version | cut -d' ' -f2)
     if [[ $(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n1) != "$wanted" ]]; then
-        MISSING_OTHER+=("rustup update stable     # Rust $wanted or newer; this is $found")
+        warn "Rust $wanted or newer is needed; this is $found"
+        MISSING_OTHER+=("rustup update stable")
     fi
 }
 
