@@ -64,6 +64,11 @@ need() {
     MISSING_PACKAGES+=("$@")
 }
 
+# want CMD PACKAGE...: like need, for what makes the work more complete and is no reason to stop; in CI it is.
+want() {
+    if [[ ${CI:-} == true ]]; then need "$@"; else have "$1" || apt_install "${@:2}" || true; fi
+}
+
 # need_rust: cargo, new enough, and the linker it calls for programs of this machine.
 need_rust() {
     need cc gcc libc6-dev
