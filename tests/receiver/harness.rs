@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
@@ -30,6 +30,20 @@ pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_event-receive-server"));
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Runs a program that must end by itself; one that starts to serve fails the test.
+pub fn ends(mut command: Command) -> Output {
+    let mut child = command.spawn().unwrap();
+    let mut first = [0; 9];
+    let read = child.stdout.as_mut().unwrap().read(&mut first).unwrap();
+    if first == *b"listening" {
+        let _ = child.kill();
+    }
+    let mut output = child.wait_with_output().unwrap();
+    assert_ne!(first, *b"listening", "it serves");
+    output.stdout.splice(0..0, first[..read].iter().copied());
+    output
 }
 
 impl Server {

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, changed, event, post_request, program};
+use crate::harness::{Server, changed, ends, event, post_request, program};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -218,7 +218,7 @@ fn a_reader_of_the_stream_that_falls_behind_is_dropped() {
 #[test]
 fn a_port_in_use_is_explained() {
     let server = Server::in_memory();
-    let second = program(&["--listen", &server.address.to_string()]).output().unwrap();
+    let second = ends(program(&["--listen", &server.address.to_string()]));
     let fault = String::from_utf8(second.stderr).unwrap();
     assert_eq!((second.status.code(), second.stdout.is_empty()), (Some(1), true));
     assert!(
@@ -229,14 +229,14 @@ fn a_port_in_use_is_explained() {
 
 #[test]
 fn the_command_line_says_what_it_can_and_what_it_cannot() {
-    let help = program(&["--help"]).output().unwrap();
+    let help = ends(program(&["--help"]));
     assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().contains("--store DIR"));
-    let version = program(&["--version"]).output().unwrap();
+    let version = ends(program(&["--version"]));
     assert_eq!(
         String::from_utf8(version.stdout).unwrap(),
         concat!("event-receive-server ", env!("CARGO_PKG_VERSION"), "\n")
     );
-    let wrong = program(&["--listen", "9528"]).output().unwrap();
+    let wrong = ends(program(&["--listen", "9528"]));
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
         String::from_utf8(wrong.stderr)

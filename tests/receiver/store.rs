@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Server, base64, changed, event, fixture, lines, parts, pictures, program, sha256};
+use crate::harness::{Server, base64, changed, ends, event, fixture, lines, parts, pictures, program, sha256};
 
 #[test]
 fn json_and_form_data_are_kept_byte_for_byte() {
@@ -236,9 +236,12 @@ fn when_the_store_is_full_nothing_is_kept_by_halves() {
 fn a_store_has_one_server() {
     let folder = tempfile::tempdir().unwrap();
     let _server = Server::with_store(folder.path());
-    let second = program(&["--listen", "127.0.0.1:0", "--store", folder.path().to_str().unwrap()])
-        .output()
-        .unwrap();
+    let second = ends(program(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--store",
+        folder.path().to_str().unwrap(),
+    ]));
     assert_eq!(second.status.code(), Some(1));
     assert!(
         String::from_utf8(second.stderr)

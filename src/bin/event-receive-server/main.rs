@@ -30,6 +30,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::args::{Args, Asked};
@@ -85,11 +86,14 @@ fn run(args: Args) -> Result<(), String> {
     let app = Arc::new(App::new(journal, args.paths, limits));
     let served = runtime.block_on(async move {
         let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
+        // Before the line that says that all is ready: whoever waits for it may send a signal at once.
+        let told_to_stop = told_to_stop().map_err(|error| format!("cannot catch signals: {error}"))?;
         print(&format!("listening on http://{address}\n"));
         tokio::select! {
-            () = http::serve(listener, app) => Ok(()),
-            stopped = told_to_stop() => stopped,
+            () = http::serve(listener, app) => {}
+            () = told_to_stop => {}
         }
+        Ok(())
     });
     // Dropping the runtime waits for the events that are being written: none of them is left half-stored.
     drop(runtime);
@@ -97,17 +101,16 @@ fn run(args: Args) -> Result<(), String> {
     served
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() -> Result<(), String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let cannot = |error: std::io::Error| format!("cannot listen for signals: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+/// Catches SIGTERM and SIGINT from now on; what is returned waits for one of them.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Writes to standard output at once; a reader that has gone away is no reason to stop.
