@@ -165,6 +165,8 @@ fn a_restart_remembers_and_cuts_off_a_torn_line() {
         pictures(folder.path()).is_empty(),
         "the picture that was not finished is gone"
     );
+    let text = fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
+    assert!(text.ends_with("\ndamaged\n"), "the torn line is gone: {text}");
     assert_eq!(server.counters()[0], 2);
     for id in ["a", "b", "c"] {
         assert!(server.post_json(id, &event()).is_ok());
