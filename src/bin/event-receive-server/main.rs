@@ -1,2 +1,141 @@
-//! The receiving server that the box offers for trying the uplink out.
-fn main() {}
+//! The receiving server of the box: what an owner's cloud has to do to get events, in one program to try it out with.
+//!
+//! ```text
+//!  POST ──▶ http (bounds) ──▶ receive (length, id) ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
+//!                                                                                        │
+//!  page, /api/events, /api/stream ◀── journal (seen ids, recent events, counters) ◀──────┘──▶ disk (--store)
+//! ```
+//! Everything that comes from outside is bounded: connections, headers, bodies in memory, times, lists. One thread serves the
+//! sockets; checking and storing an event happens on a blocking thread, because it hashes megabytes and waits for the disk.
+//! An event is answered with 200 only after it is where it will stay. The process holds no other state than the journal.
+
+mod args;
+mod clock;
+mod disk;
+mod event;
+mod fields;
+mod http;
+mod journal;
+mod json;
+mod patience;
+mod picture;
+mod receive;
+mod recent;
+mod record;
+mod routes;
+mod stream;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::args::{Args, Asked};
+use crate::http::Limits;
+use crate::journal::Journal;
+use crate::routes::App;
+
+/// The exit code for a command line that cannot be understood.
+const BAD_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = match args::parse(lexopt::Parser::from_env()) {
+        Ok(Asked::Run(args)) => args,
+        Ok(Asked::Print(text)) => {
+            print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(fault) => {
+            eprintln!("event-receive-server: {fault}\nTry: event-receive-server --help");
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("event-receive-server: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Opens the store, listens, says where, and serves until it is told to stop.
+fn run(args: Args) -> Result<(), String> {
+    let limits = Limits::default();
+    let journal = match &args.store {
+        Some(folder) => Journal::on_disk(folder)?,
+        None => Journal::in_memory(),
+    };
+    let listener = TcpListener::bind(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| cannot_listen(args.listen, &error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let app = Arc::new(App::new(journal, args.paths, limits));
+    let served = runtime.block_on(async move {
+        let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
+        // Before the line that says that all is ready: whoever waits for it may send a signal at once.
+        let told_to_stop = told_to_stop().map_err(|error| format!("cannot catch signals: {error}"))?;
+        print(&format!("listening on http://{address}\n"));
+        tokio::select! {
+            () = http::serve(listener, app) => {}
+            () = told_to_stop => {}
+        }
+        Ok(())
+    });
+    // Dropping the runtime waits for the events that are being written: none of them is left half-stored.
+    drop(runtime);
+    info!("stopped");
+    served
+}
+
+/// Catches SIGTERM and SIGINT from now on; what is returned waits for one of them.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Writes to standard output at once; a reader that has gone away is no reason to stop.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Why the address cannot be used, and what to do about it.
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    let port = address.port();
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "another program uses this port. See which one with `ss -ltnp 'sport = :{port}'`, \
+             or choose another port, for example --listen {}:{}",
+            address.ip(),
+            port.checked_add(1).unwrap_or(9528)
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root; choose a higher one, for example --listen 0.0.0.0:9528".to_string()
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; --listen 0.0.0.0:9528 listens on all it has".to_string()
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {advice}")
+}

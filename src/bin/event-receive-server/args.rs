@@ -1,0 +1,168 @@
+//! The command line: what was asked for, checked. It does no input or output.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+/// The documented path that events are sent to; always there.
+pub const EVENT_PATH: &str = "/RealTimeEvent";
+
+const HELP: &str = "\
+Receives the events of a SophonGate box, shows them on a page, and keeps them if asked to.
+
+Usage: event-receive-server [--listen ADDRESS] [--store DIR] [--path PATH ...]
+
+  --listen ADDRESS  IP and port to listen on [default: 0.0.0.0:9528]; port 0 takes a free one
+  --store DIR       keep every event: DIR/events.jsonl and DIR/pictures/; without it the last 200 stay in memory
+  --path PATH       a further path that takes events, beside /RealTimeEvent; can be given several times
+  --help            this text
+  --version         the version
+
+Events are taken with POST, as JSON or as form-data; an answer of 400 says everything that is wrong with one.
+GET / is a page of what came in. GET /api/events?limit=N gives the same as JSON, GET /api/stream as it happens.
+
+Faces and names are personal data, and whoever reaches the address can see them: for trials, in a network you trust.
+";
+
+/// A command line that can be run.
+#[derive(Debug, PartialEq)]
+pub struct Args {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The folder that keeps the events; without one they stay in memory.
+    pub store: Option<PathBuf>,
+    /// Every path that takes events, the documented one first, each once.
+    pub paths: Vec<String>,
+}
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq)]
+pub enum Asked {
+    /// To serve.
+    Run(Args),
+    /// To print this and end.
+    Print(String),
+}
+
+/// Reads the command line; an error says which argument is wrong and what is allowed.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
+    let mut args = Args {
+        listen: SocketAddr::from(([0, 0, 0, 0], 9528)),
+        store: None,
+        paths: vec![EVENT_PATH.to_string()],
+    };
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Long("listen") => args.listen = listen(&text(&mut parser)?)?,
+            Long("store") => args.store = Some(folder(parser.value().map_err(|error| error.to_string())?)?),
+            Long("path") => {
+                let path = path(text(&mut parser)?)?;
+                if !args.paths.contains(&path) {
+                    args.paths.push(path);
+                }
+            }
+            Short('h') | Long("help") => return Ok(Asked::Print(HELP.to_string())),
+            Short('V') | Long("version") => {
+                return Ok(Asked::Print(format!(
+                    "event-receive-server {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Asked::Run(args))
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
+    parser
+        .value()
+        .and_then(|value| value.string())
+        .map_err(|error| error.to_string())
+}
+
+fn listen(value: &str) -> Result<SocketAddr, String> {
+    value
+        .parse()
+        .map_err(|_| format!("--listen {value:?}: an IP address and a port are needed, such as 0.0.0.0:9528"))
+}
+
+fn folder(value: std::ffi::OsString) -> Result<PathBuf, String> {
+    if value.is_empty() {
+        return Err("--store \"\": the name of a folder is needed".to_string());
+    }
+    Ok(value.into())
+}
+
+/// A path is compared byte for byte with the request's, so it must be written as a request writes it.
+fn path(value: String) -> Result<String, String> {
+    let written_as_in_a_request = value
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
+    if value.starts_with('/') && written_as_in_a_request {
+        Ok(value)
+    } else {
+        Err(format!(
+            "--path {value:?}: a path starts with / and has no query, no spaces and no bare non-ASCII letters"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Asked, String> {
+        parse(lexopt::Parser::from_args(args))
+    }
+
+    #[test]
+    fn without_arguments_it_listens_on_the_documented_port_and_path() {
+        let expected = Args {
+            listen: "0.0.0.0:9528".parse().unwrap(),
+            store: None,
+            paths: vec!["/RealTimeEvent".into()],
+        };
+        assert_eq!(parsed(&[]), Ok(Asked::Run(expected)));
+    }
+
+    #[test]
+    fn every_option_is_taken_and_a_repeated_path_counts_once() {
+        let args = [
+            "--listen=[::1]:0",
+            "--store",
+            "/tmp/x",
+            "--path",
+            "/a/b",
+            "--path",
+            "/a/b",
+            "--path",
+            "/RealTimeEvent",
+        ];
+        let Ok(Asked::Run(args)) = parsed(&args) else {
+            panic!("refused")
+        };
+        assert_eq!(args.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(args.store, Some(PathBuf::from("/tmp/x")));
+        assert_eq!(args.paths, ["/RealTimeEvent", "/a/b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        for (args, named) in [
+            (&["--listen", "9528"][..], "9528"),
+            (&["--listen", "localhost:1"], "localhost"),
+            (&["--listen"], "--listen"),
+            (&["--store", ""], "--store"),
+            (&["--path", "events"], "events"),
+            (&["--path", "/a?b"], "/a?b"),
+            (&["--path", "/a b"], "/a b"),
+            (&["--port", "1"], "--port"),
+            (&["serve"], "serve"),
+        ] {
+            let fault = parsed(args).expect_err(named);
+            assert!(fault.contains(named), "{fault}");
+        }
+    }
+}

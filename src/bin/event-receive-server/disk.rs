@@ -1,0 +1,177 @@
+//! The store of `--store DIR`: `events.jsonl`, one line an event, and `pictures/`, one file a picture.
+//!
+//! An event is there if its line is there, whole. So the pictures come first (written to a temporary name, flushed, renamed,
+//! their folder flushed), then the line in one write, flushed. What fails half-way is taken back: the pictures are removed and
+//! the file is cut to where it was. A power cut leaves at most a line without its end, which the next start cuts off, and
+//! pictures without a line, which the next delivery of the same event replaces.
+//!
+//! One process at a time: it holds a lock on events.jsonl. Faces are personal data: folders are 0700 and files 0600.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::Deserialize;
+use tracing::warn;
+
+use crate::event::Event;
+use crate::record::picture_file;
+
+/// What a file is called until it is complete.
+const UNFINISHED: &str = "tmp";
+
+/// The store, open and locked.
+pub struct Disk {
+    folder: PathBuf,
+    events: Flock<File>,
+    /// The length of events.jsonl up to the last whole line; what is beyond it is what a failed write left.
+    length: u64,
+}
+
+/// The part of a line that is needed to know an event again.
+#[derive(Deserialize)]
+struct Known {
+    id: String,
+}
+
+impl Disk {
+    /// Opens or makes the store and tells of every event in it, the oldest first. Repairs what a power cut left.
+    pub fn open(folder: &Path, each: impl FnMut(String, Vec<u8>)) -> Result<Disk, String> {
+        let in_folder = |error: io::Error| format!("cannot use {} as --store: {error}", folder.display());
+        let pictures = folder.join("pictures");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&pictures)
+            .map_err(in_folder)?;
+        let path = folder.join("events.jsonl");
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(in_folder)?;
+        let events = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => format!("another event-receive-server is using {} as --store", folder.display()),
+            error => in_folder(error.into()),
+        })?;
+        remove_unfinished(&pictures).map_err(in_folder)?;
+        let length = read_events(&events, &path, each).map_err(in_folder)?;
+        Ok(Disk {
+            folder: folder.to_path_buf(),
+            events,
+            length,
+        })
+    }
+
+    /// Keeps an event; when this returns an error, nothing of it is left.
+    pub fn store(&mut self, id: &str, event: &Event, line: &str) -> io::Result<()> {
+        // What an earlier failure could not take back must go before anything is appended to it.
+        if self.events.metadata()?.len() != self.length {
+            self.events.set_len(self.length)?;
+        }
+        let mut written = Vec::new();
+        let stored = self
+            .store_pictures(id, event, &mut written)
+            .and_then(|()| self.append(line));
+        if stored.is_err() {
+            for picture in &written {
+                let _ = fs::remove_file(picture);
+            }
+            let _ = self.events.set_len(self.length);
+        }
+        stored
+    }
+
+    /// Where the picture of an event lies, if it has one; `which` is `reg` or `spot`.
+    pub fn picture_path(folder: &Path, id: &str, which: &str) -> PathBuf {
+        folder.join(picture_file(id, which))
+    }
+
+    fn store_pictures(&self, id: &str, event: &Event, written: &mut Vec<PathBuf>) -> io::Result<()> {
+        for (picture, which) in [(&event.reg_pic, "reg"), (&event.spot_pic, "spot")] {
+            let Some(picture) = picture else { continue };
+            let path = Disk::picture_path(&self.folder, id, which);
+            let unfinished = path.with_extension(UNFINISHED);
+            written.push(unfinished.clone());
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&unfinished)?;
+            file.write_all(&picture.bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            written.push(path);
+        }
+        if !written.is_empty() {
+            File::open(self.folder.join("pictures"))?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{line}\n");
+        self.events.write_all(line.as_bytes())?;
+        self.events.sync_data()?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// Removes the pictures that were being written when the power went.
+fn remove_unfinished(pictures: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(pictures)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            warn!("removed {}, which was not finished", path.display());
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads every line and cuts off a last one that has no end; returns the file's length.
+fn read_events(events: &File, path: &Path, mut each: impl FnMut(String, Vec<u8>)) -> io::Result<u64> {
+    let mut reader = BufReader::with_capacity(1 << 16, events);
+    let (mut length, mut number, mut unreadable) = (0, 0_u64, 0_u64);
+    loop {
+        let mut line = Vec::new();
+        reader.read_until(b'\n', &mut line)?;
+        if line.pop_if(|last| *last == b'\n').is_none() {
+            if !line.is_empty() {
+                events.set_len(length)?;
+                events.sync_data()?;
+                warn!(
+                    "{}: cut off a last line of {} bytes that was not finished",
+                    path.display(),
+                    line.len()
+                );
+            }
+            break;
+        }
+        number += 1;
+        length += line.len() as u64 + 1;
+        match serde_json::from_slice::<Known>(&line) {
+            Ok(Known { id }) => each(id, line),
+            Err(error) => {
+                unreadable += 1;
+                if unreadable == 1 {
+                    warn!(
+                        "{}: line {number} is no event and is left as it is: {error}",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+    if unreadable > 1 {
+        warn!("{}: {unreadable} lines in all are no events", path.display());
+    }
+    Ok(length)
+}

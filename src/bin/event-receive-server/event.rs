@@ -1,0 +1,269 @@
+//! An event, checked against the documented table. Every fault is named: the key, what came, and what is allowed.
+//!
+//! | key | type | allowed |
+//! | --- | --- | --- |
+//! | identity_id, identity_name, group_name | string | any; required |
+//! | reg_pic | base64 | a JPEG or `""`; required |
+//! | timestamp | int | int32 seconds, or milliseconds (see `timestamp`); required |
+//! | score | float | finite; required |
+//! | ext_data | object | required |
+//! | ext_data.device_ip | string | any |
+//! | ext_data.spot_pic | base64 | a JPEG or `""` |
+//! | ext_data.person_type | int | 1 to 5 |
+//! | ext_data.device_type | string | "0" to "4" |
+//!
+//! Further members of ext_data are kept as they came. Further keys beside ext_data are accepted and their names noted.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde_json::value::RawValue;
+
+use crate::fields::{Given, key_of};
+use crate::json::{Members, on_one_line, shortened};
+use crate::picture::{self, Picture};
+
+/// More faults than this are counted, not listed.
+const MAX_FAULTS: usize = 50;
+/// The milliseconds that are taken for a timestamp: from 2001-09-09 to the year 9999.
+const MILLISECONDS: std::ops::RangeInclusive<i64> = 1_000_000_000_000..=253_402_300_799_999;
+
+/// What an event says, with its pictures decoded.
+#[derive(Debug, Default)]
+pub struct Event {
+    pub identity_id: String,
+    pub identity_name: String,
+    pub group_name: String,
+    /// `None` stands for `""`.
+    pub reg_pic: Option<Picture>,
+    pub timestamp: i64,
+    pub score: f64,
+    /// The members of ext_data in the order they came; the value of spot_pic is left out, its place is kept.
+    pub ext_data: Vec<(String, Option<Box<RawValue>>)>,
+    /// `None` stands for `""` and for no member spot_pic.
+    pub spot_pic: Option<Picture>,
+    /// The names of the keys that the table does not know.
+    pub unknown_keys: Vec<String>,
+}
+
+/// Checks the fields of an event; the error lists every fault.
+pub fn check(fields: &[(String, Given)]) -> Result<Event, Vec<String>> {
+    let mut check = Check {
+        fields,
+        faults: Vec::new(),
+    };
+    let mut event = Event {
+        identity_id: check.text("identity_id").unwrap_or_default().into_owned(),
+        identity_name: check.text("identity_name").unwrap_or_default().into_owned(),
+        group_name: check.text("group_name").unwrap_or_default().into_owned(),
+        reg_pic: check.reg_pic(),
+        timestamp: check.timestamp().unwrap_or_default(),
+        score: check.score().unwrap_or_default(),
+        ..Event::default()
+    };
+    check.ext_data(&mut event);
+    const KNOWN: [&str; 7] = [
+        "identity_id",
+        "identity_name",
+        "group_name",
+        "reg_pic",
+        "timestamp",
+        "score",
+        "ext_data",
+    ];
+    let unknown = fields.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str()));
+    event.unknown_keys = unknown.map(|(key, _)| key_of(key)).take(MAX_FAULTS).collect();
+    let Check { mut faults, .. } = check;
+    if faults.is_empty() {
+        return Ok(event);
+    }
+    if faults.len() > MAX_FAULTS {
+        let more = faults.split_off(MAX_FAULTS).len();
+        faults.push(format!("and {more} more"));
+    }
+    Err(faults)
+}
+
+/// The fields that are checked and the faults found so far.
+struct Check<'a> {
+    fields: &'a [(String, Given<'a>)],
+    faults: Vec<String>,
+}
+
+impl<'a> Check<'a> {
+    fn fault(&mut self, key: &str, came: &str, allowed: &str) {
+        self.faults.push(format!("{key}: came {came}; allowed: {allowed}"));
+    }
+
+    /// The one value of a required key.
+    fn required(&mut self, key: &str, allowed: &str) -> Option<Given<'a>> {
+        let mut values = self
+            .fields
+            .iter()
+            .filter(|(name, _)| name == key)
+            .map(|(_, value)| *value);
+        let (first, more) = (values.next(), values.count());
+        if first.is_none() {
+            self.faults.push(format!("{key}: missing; allowed: {allowed}"));
+        }
+        if more > 0 {
+            self.fault(key, &format!("{} times", more + 1), "once");
+        }
+        first
+    }
+
+    fn text(&mut self, key: &str) -> Option<Cow<'a, str>> {
+        const ALLOWED: &str = "a string";
+        let value = self.required(key, ALLOWED)?;
+        let text = string(value);
+        if text.is_none() {
+            self.fault(key, &described(value), ALLOWED);
+        }
+        text
+    }
+
+    fn reg_pic(&mut self) -> Option<Picture> {
+        let value = self.required("reg_pic", picture::ALLOWED)?;
+        self.picture("reg_pic", value)
+    }
+
+    fn picture(&mut self, key: &str, value: Given<'a>) -> Option<Picture> {
+        let decoded = match string(value) {
+            Some(text) => picture::decode(&text),
+            None => Err(described(value)),
+        };
+        decoded.unwrap_or_else(|came| {
+            self.fault(key, &came, picture::ALLOWED);
+            None
+        })
+    }
+
+    /// Documented are seconds that fit an int32. Boxes in the field were seen to send milliseconds, which clouds have come to
+    /// expect, so these are taken too; what lies between and beyond (microseconds, for one) is a fault.
+    fn timestamp(&mut self) -> Option<i64> {
+        const ALLOWED: &str = "an integer: Unix time in seconds (int32), or in milliseconds";
+        let value = self.required("timestamp", ALLOWED)?;
+        let number = number(value).and_then(|text| text.parse::<i64>().ok());
+        let number = number.filter(|number| i32::try_from(*number).is_ok() || MILLISECONDS.contains(number));
+        if number.is_none() {
+            self.fault("timestamp", &described(value), ALLOWED);
+        }
+        number
+    }
+
+    fn score(&mut self) -> Option<f64> {
+        const ALLOWED: &str = "a finite number";
+        let value = self.required("score", ALLOWED)?;
+        let score = number(value)
+            .and_then(|text| text.parse::<f64>().ok())
+            .filter(|score| score.is_finite());
+        if score.is_none() {
+            self.fault("score", &described(value), ALLOWED);
+        }
+        score
+    }
+
+    fn ext_data(&mut self, event: &mut Event) {
+        const ALLOWED: &str = "a JSON object";
+        let Some(value) = self.required("ext_data", ALLOWED) else {
+            return;
+        };
+        let json = match value {
+            Given::Json(raw) => raw.get(),
+            Given::Text(text) => text,
+        };
+        let members = match serde_json::from_str::<Members>(json) {
+            Ok(Members(members)) => members,
+            Err(error) => return self.fault("ext_data", &format!("{} ({error})", described(value)), ALLOWED),
+        };
+        let mut seen = HashSet::new();
+        for (name, value) in members {
+            let key = format!("ext_data.{}", key_of(&name));
+            if !seen.insert(name.clone()) {
+                self.fault(&key, "more than once", "once");
+            }
+            let kept = match name.as_str() {
+                "spot_pic" => {
+                    event.spot_pic = self.picture(&key, Given::Json(value));
+                    None
+                }
+                _ => {
+                    self.member(&name, &key, value);
+                    let line = on_one_line(value);
+                    if line.is_none() {
+                        self.fault(&key, "a value that nests deeper than 64", "less");
+                    }
+                    line
+                }
+            };
+            event.ext_data.push((name, kept));
+        }
+    }
+
+    /// Checks a member of ext_data that the table knows and that is no picture.
+    fn member(&mut self, name: &str, key: &str, raw: &'a RawValue) {
+        let value = Given::Json(raw);
+        let (good, allowed) = match name {
+            "device_ip" => (string(value).is_some(), "a string"),
+            "person_type" => (["1", "2", "3", "4", "5"].contains(&raw.get()), "an integer from 1 to 5"),
+            "device_type" => {
+                let type_ = string(value);
+                (
+                    type_.is_some_and(|type_| ["0", "1", "2", "3", "4"].contains(&&*type_)),
+                    "a string from \"0\" to \"4\"",
+                )
+            }
+            _ => return,
+        };
+        if !good {
+            let hint = if raw.get() == "null" {
+                ", or no member at all"
+            } else {
+                ""
+            };
+            self.fault(key, &described(value), &format!("{allowed}{hint}"));
+        }
+    }
+}
+
+/// The text of a JSON string or of a part; borrowed unless it was written with escapes.
+fn string<'a>(value: Given<'a>) -> Option<Cow<'a, str>> {
+    match value {
+        Given::Text(text) => Some(Cow::Borrowed(text)),
+        Given::Json(raw) => {
+            let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+            if inner.contains('\\') {
+                serde_json::from_str(raw.get()).ok().map(Cow::Owned)
+            } else {
+                Some(Cow::Borrowed(inner))
+            }
+        }
+    }
+}
+
+/// The text of a JSON number, or of a part, which is still to be parsed.
+fn number<'a>(value: Given<'a>) -> Option<&'a str> {
+    match value {
+        Given::Text(text) => Some(text),
+        Given::Json(raw) => {
+            Some(raw.get()).filter(|text| text.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
+        }
+    }
+}
+
+/// A value as messages show it.
+fn described(value: Given) -> String {
+    match value {
+        Given::Text(text) => format!("the text {}", shortened(text)),
+        Given::Json(raw) => match raw.get().as_bytes().first() {
+            Some(b'"') => match string(value) {
+                Some(text) => format!("the string {}", shortened(&text)),
+                None => "a string with half a surrogate pair".into(),
+            },
+            Some(b'{') => "an object".into(),
+            Some(b'[') => "a list".into(),
+            Some(b't' | b'f' | b'n') => raw.get().into(),
+            _ => format!("the number {}", raw.get().chars().take(40).collect::<String>()),
+        },
+    }
+}

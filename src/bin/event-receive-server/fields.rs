@@ -1,0 +1,210 @@
+//! The body of a request, taken apart into named values; what they must be is the matter of `event`.
+//!
+//! - `application/json`: one object, UTF-8. Its values stay as they were written.
+//! - `multipart/form-data`: a part for each key. Every value is text; `ext_data` is text that holds a JSON object.
+
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::StatusCode;
+use serde_json::value::RawValue;
+
+use crate::json::{Members, shortened};
+
+/// More parts than any event has.
+const MAX_PARTS: usize = 100;
+
+/// What the request's headers say the body is.
+#[derive(Debug, PartialEq)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `multipart/form-data`, with the line that separates its parts.
+    FormData { boundary: String },
+}
+
+impl Format {
+    /// The name that is used in the config of the uplink and in the record of an event.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::FormData { .. } => "form-data",
+        }
+    }
+
+    /// Reads a Content-Type header.
+    pub fn of(content_type: Option<&str>) -> Result<Format, (StatusCode, String)> {
+        const ALLOWED: &str = "allowed: application/json or multipart/form-data";
+        let unsupported = |what: String| {
+            (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!("Content-Type: {what}; {ALLOWED}"),
+            )
+        };
+        let Some(content_type) = content_type else {
+            return Err(unsupported("missing".into()));
+        };
+        let mut pieces = content_type.split(';').map(str::trim);
+        match pieces.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "application/json" => {
+                for (name, value) in pieces.filter_map(|parameter| parameter.split_once('=')) {
+                    let utf8 = value.trim_matches('"').eq_ignore_ascii_case("utf-8");
+                    if name.eq_ignore_ascii_case("charset") && !utf8 {
+                        return Err(unsupported(format!(
+                            "came the charset {}, but JSON is UTF-8",
+                            shortened(value)
+                        )));
+                    }
+                }
+                Ok(Format::Json)
+            }
+            "multipart/form-data" => match multer::parse_boundary(content_type) {
+                Ok(boundary) => Ok(Format::FormData { boundary }),
+                Err(_) => Err((
+                    StatusCode::BAD_REQUEST,
+                    "Content-Type: multipart/form-data without its boundary".into(),
+                )),
+            },
+            _ => Err(unsupported(format!("came {}", shortened(content_type)))),
+        }
+    }
+}
+
+/// A body whose outer form is known to be right.
+pub enum Body {
+    /// UTF-8, not yet parsed.
+    Json(Bytes),
+    /// The parts in the order they came, each checked to be UTF-8.
+    Form(Vec<(String, Bytes)>),
+}
+
+/// One value as it came.
+#[derive(Clone, Copy)]
+pub enum Given<'a> {
+    /// A JSON value.
+    Json(&'a RawValue),
+    /// The text of a part of form-data.
+    Text(&'a str),
+}
+
+impl Body {
+    /// Takes form-data apart; leaves JSON alone. An error is a fault of the body as a whole.
+    pub async fn read(format: &Format, bytes: Bytes) -> Result<Body, String> {
+        if bytes.is_empty() {
+            return Err("body: empty; allowed: an event".into());
+        }
+        match format {
+            Format::Json => Ok(Body::Json(bytes)),
+            Format::FormData { boundary } => parts(bytes, boundary).await.map(Body::Form),
+        }
+    }
+
+    /// The values by name, in the order they came.
+    pub fn fields(&self) -> Result<Vec<(String, Given<'_>)>, String> {
+        match self {
+            Body::Json(bytes) => {
+                let text = utf8("body", bytes)?;
+                let Members(members) = serde_json::from_str(text)
+                    .map_err(|error| format!("body: came no JSON object: {error}; allowed: one JSON object"))?;
+                Ok(members
+                    .into_iter()
+                    .map(|(key, value)| (key, Given::Json(value)))
+                    .collect())
+            }
+            Body::Form(parts) => parts
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), Given::Text(utf8(&key_of(name), value)?))))
+                .collect(),
+        }
+    }
+}
+
+/// A key as messages name it: as it is where it is plain, otherwise quoted, so that it cannot forge a message.
+pub fn key_of(name: &str) -> String {
+    let plain = name.len() <= 40
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if plain && !name.is_empty() {
+        name.to_string()
+    } else {
+        shortened(name)
+    }
+}
+
+fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, String> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let hint = if bytes.starts_with(b"\xFF\xD8\xFF") {
+            "; a picture is sent as base64 text"
+        } else {
+            ""
+        };
+        format!(
+            "{what}: came {} bytes that are not UTF-8 from byte {} on{hint}",
+            bytes.len(),
+            error.valid_up_to()
+        )
+    })
+}
+
+async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, Bytes)>, String> {
+    let broken = |error: multer::Error| format!("body: came broken multipart/form-data: {error}");
+    let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
+    let mut multipart = multer::Multipart::new(whole, boundary);
+    let mut parts = Vec::new();
+    while let Some(part) = multipart.next_field().await.map_err(broken)? {
+        if parts.len() == MAX_PARTS {
+            return Err(format!("body: came more than {MAX_PARTS} parts"));
+        }
+        let name = part.name().unwrap_or_default().to_string();
+        parts.push((name, part.bytes().await.map_err(broken)?));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_taken_with_the_charset_that_it_has_anyway() {
+        for accepted in [
+            "application/json",
+            "Application/JSON ; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+        ] {
+            assert_eq!(Format::of(Some(accepted)), Ok(Format::Json), "{accepted}");
+        }
+    }
+
+    #[test]
+    fn form_data_is_taken_with_its_boundary() {
+        let format = Format::of(Some("multipart/form-data; boundary=\"a b\"")).unwrap();
+        assert_eq!(format, Format::FormData { boundary: "a b".into() });
+        let (status, fault) = Format::of(Some("multipart/form-data")).unwrap_err();
+        assert_eq!((status, fault.contains("boundary")), (StatusCode::BAD_REQUEST, true));
+    }
+
+    #[test]
+    fn another_type_or_charset_is_named() {
+        for (refused, named) in [
+            (None, "missing"),
+            (Some("text/plain"), "text/plain"),
+            (Some("application/x-www-form-urlencoded"), "urlencoded"),
+            (Some("application/json; charset=gbk"), "gbk"),
+        ] {
+            let (status, fault) = Format::of(refused).unwrap_err();
+            assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            assert!(
+                fault.contains(named) && fault.contains("multipart/form-data"),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_cannot_forge_a_message() {
+        assert_eq!(key_of("reg_pic"), "reg_pic");
+        assert_eq!(key_of("a\nb"), r#""a\nb""#);
+        assert_eq!(key_of(""), r#""""#);
+    }
+}

@@ -1,0 +1,267 @@
+//! What came in: the ids that are known, the recent events, the counters, and word of each new one.
+//!
+//! Two locks, so that a reader never waits for the disk: `writer` is held while an event is checked against the known ids and
+//! stored, `shown` only for as long as it takes to look at the list. Taking an event is one blocking call that ends even if its
+//! sender goes away meanwhile: an event is never stored without its id being known.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{broadcast, watch};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::disk::Disk;
+use crate::recent::{Recent, Seen};
+use crate::record::{self, Arrival, Record};
+
+/// New events that a reader of the stream may be behind before it is dropped.
+const NEWS: usize = 64;
+
+/// How much is remembered; with a store the pictures are files, so more events fit.
+struct Bounds {
+    shown: usize,
+    ids: usize,
+}
+
+const IN_MEMORY: Bounds = Bounds {
+    shown: 200,
+    ids: 100_000,
+};
+const ON_DISK: Bounds = Bounds {
+    shown: 1000,
+    ids: 1_000_000,
+};
+
+/// The figures at the top of the page.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counters {
+    /// Events that were stored; with a store, those of earlier runs too.
+    pub received: u64,
+    /// Deliveries of an event that was there already.
+    pub duplicates: u64,
+    /// Deliveries that were answered with an error.
+    pub rejected: u64,
+    /// Deliveries that ended before their body did.
+    pub incomplete: u64,
+    /// The last of the rejected ones.
+    pub last_rejection: Option<Rejection>,
+}
+
+/// When and why a delivery was rejected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejection {
+    at: String,
+    errors: Vec<String>,
+}
+
+/// What became of an event that is in order.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// It is new, and where it will stay.
+    Stored,
+    /// Its id was known.
+    Duplicate,
+}
+
+/// See the module.
+pub struct Journal {
+    store: Option<PathBuf>,
+    writer: Mutex<Writer>,
+    shown: Mutex<Recent>,
+    /// Why the last event could not be stored, until one can be again.
+    fault: Mutex<Option<String>>,
+    logged: Mutex<Logged>,
+    counters: watch::Sender<Counters>,
+    news: broadcast::Sender<Weak<Record>>,
+}
+
+struct Writer {
+    seen: Seen,
+    disk: Option<Disk>,
+}
+
+/// When a rejection was last logged, and how many were not since.
+#[derive(Default)]
+struct Logged {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Journal {
+    /// A journal that ends with the process.
+    pub fn in_memory() -> Journal {
+        Journal::new(None, None, Seen::new(IN_MEMORY.ids), Recent::new(IN_MEMORY.shown), 0)
+    }
+
+    /// The journal of a folder, as it was left.
+    pub fn on_disk(folder: &Path) -> Result<Journal, String> {
+        let (mut seen, mut shown, mut received) = (Seen::new(ON_DISK.ids), Recent::new(ON_DISK.shown), 0);
+        let disk = Disk::open(folder, |id, line| {
+            seen.insert(&id);
+            shown.push(Arc::new(Record {
+                id,
+                json: line.into(),
+                reg_pic: None,
+                spot_pic: None,
+            }));
+            received += 1;
+        })?;
+        info!("{} holds {received} events", folder.display());
+        Ok(Journal::new(
+            Some(folder.to_path_buf()),
+            Some(disk),
+            seen,
+            shown,
+            received,
+        ))
+    }
+
+    fn new(store: Option<PathBuf>, disk: Option<Disk>, seen: Seen, shown: Recent, received: u64) -> Journal {
+        Journal {
+            store,
+            writer: Mutex::new(Writer { seen, disk }),
+            shown: Mutex::new(shown),
+            fault: Mutex::default(),
+            logged: Mutex::default(),
+            counters: watch::Sender::new(Counters {
+                received,
+                ..Counters::default()
+            }),
+            news: broadcast::Sender::new(NEWS),
+        }
+    }
+
+    /// Takes an event that is in order. Blocks while the disk works. After an error nothing of the event is left.
+    pub fn take(&self, arrival: Arrival) -> io::Result<Outcome> {
+        let mut writer = lock(&self.writer);
+        if writer.seen.contains(&arrival.id) {
+            self.counters.send_modify(|counters| counters.duplicates += 1);
+            return Ok(Outcome::Duplicate);
+        }
+        let line = record::line(&arrival, writer.disk.is_some());
+        let Arrival { id, event, .. } = arrival;
+        let mut pictures = [None, None];
+        match &mut writer.disk {
+            Some(disk) => {
+                let stored = disk.store(&id, &event, &line);
+                *lock(&self.fault) = stored
+                    .as_ref()
+                    .err()
+                    .map(|error| format!("the last event could not be stored: {error}"));
+                stored?;
+            }
+            None => pictures = [event.reg_pic, event.spot_pic].map(|picture| picture.map(|picture| picture.bytes)),
+        }
+        writer.seen.insert(&id);
+        let [reg_pic, spot_pic] = pictures;
+        let record = Arc::new(Record {
+            id,
+            json: line.into(),
+            reg_pic,
+            spot_pic,
+        });
+        // The event is in the list before its news goes out, so that a reader who missed the news finds it there.
+        lock(&self.shown).push(record.clone());
+        self.counters.send_modify(|counters| counters.received += 1);
+        let _ = self.news.send(Arc::downgrade(&record));
+        Ok(Outcome::Stored)
+    }
+
+    /// Counts a delivery that was answered with an error. At most one a second is logged: a sender could fill the log.
+    pub fn reject(&self, errors: &[String]) {
+        let rejection = Rejection {
+            at: clock::now(),
+            errors: errors.to_vec(),
+        };
+        self.counters.send_modify(|counters| {
+            counters.rejected += 1;
+            counters.last_rejection = Some(rejection);
+        });
+        let mut logged = lock(&self.logged);
+        if logged.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            logged.suppressed += 1;
+            return;
+        }
+        logged.last = Some(Instant::now());
+        let suppressed = std::mem::take(&mut logged.suppressed);
+        warn!(
+            "rejected ({suppressed} more since the last message): {}",
+            errors.join("; ")
+        );
+    }
+
+    /// Counts a delivery that ended before its body did.
+    pub fn cut_short(&self) {
+        self.counters.send_modify(|counters| counters.incomplete += 1);
+    }
+
+    /// The newest events, the newest first.
+    pub fn newest(&self, limit: usize) -> Vec<Arc<Record>> {
+        lock(&self.shown).newest().take(limit).cloned().collect()
+    }
+
+    /// A picture of an event, `reg` or `spot`. Blocks while the disk works.
+    pub fn picture(&self, id: &str, which: &str) -> io::Result<Option<Bytes>> {
+        if let Some(folder) = &self.store {
+            return match std::fs::read(Disk::picture_path(folder, id, which)) {
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let shown = lock(&self.shown);
+        let record = shown.newest().find(|record| record.id == id);
+        Ok(record.and_then(|record| {
+            if which == "reg" {
+                record.reg_pic.clone()
+            } else {
+                record.spot_pic.clone()
+            }
+        }))
+    }
+
+    /// The counters now.
+    pub fn counters(&self) -> Counters {
+        self.counters.borrow().clone()
+    }
+
+    /// The counters as they change, and every new event; one that nobody holds any more was pushed out of the list.
+    pub fn follow(&self) -> (watch::Receiver<Counters>, broadcast::Receiver<Weak<Record>>) {
+        (self.counters.subscribe(), self.news.subscribe())
+    }
+
+    /// Why events cannot be stored at present.
+    pub fn fault(&self) -> Option<String> {
+        lock(&self.fault).clone()
+    }
+}
+
+/// A panic while a lock was held leaves counts at worst one too low: no reason to stop serving.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_id_is_stored_once_and_counted() {
+        let journal = Journal::in_memory();
+        let arrival = || Arrival {
+            id: "a".into(),
+            received_at: String::new(),
+            format: "json",
+            event: Default::default(),
+        };
+        assert_eq!(journal.take(arrival()).unwrap(), Outcome::Stored);
+        assert_eq!(journal.take(arrival()).unwrap(), Outcome::Duplicate);
+        assert_eq!(journal.newest(10).len(), 1);
+        assert_eq!((journal.counters().received, journal.counters().duplicates), (1, 1));
+    }
+}

@@ -1,0 +1,294 @@
+//! The route table, and what every answer has in common.
+//!
+//! | method | path | answer |
+//! | --- | --- | --- |
+//! | POST | /RealTimeEvent, every --path | `receive` |
+//! | GET | / /receiver.css /receiver.js /icon.svg | the page |
+//! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
+//! | GET | /api/events/ID/reg_pic, …/spot_pic | a picture |
+//! | GET | /api/stream | `stream` |
+//! | GET | /healthz | 200, or 503 while events cannot be stored |
+//!
+//! HEAD is answered where GET is. Paths are compared as they were sent, byte for byte. There is no login: the page and the events
+//! are for everyone who reaches the address, as the help says.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
+
+use crate::http::Limits;
+use crate::journal::Journal;
+use crate::json::shortened;
+use crate::{receive, stream as live};
+
+/// An answer.
+pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Everything the answers are made from.
+pub struct App {
+    pub journal: Journal,
+    /// The paths that take events.
+    pub paths: Vec<String>,
+    pub limits: Limits,
+    /// Room for connections, for readers of the stream, and for bodies (in units of `receive::ROOM_UNIT`).
+    pub connections: Arc<Semaphore>,
+    pub streams: Arc<Semaphore>,
+    pub bodies: Arc<Semaphore>,
+}
+
+impl App {
+    /// Nothing received, nobody connected.
+    pub fn new(journal: Journal, paths: Vec<String>, limits: Limits) -> App {
+        let room = |most| Arc::new(Semaphore::new(most));
+        App {
+            journal,
+            paths,
+            connections: room(limits.connections),
+            streams: room(limits.streams),
+            bodies: room((limits.bodies_bytes / receive::ROOM_UNIT) as usize),
+            limits,
+        }
+    }
+}
+
+/// What a path is for.
+enum Route<'a> {
+    Asset(&'static str, &'static str),
+    Events,
+    Picture { id: String, which: &'a str },
+    Stream,
+    Health,
+}
+
+impl Route<'_> {
+    fn of(path: &str) -> Option<Route<'_>> {
+        Some(match path {
+            "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
+            "/receiver.css" => Route::Asset("text/css; charset=utf-8", include_str!("page/receiver.css")),
+            "/receiver.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/receiver.js")),
+            "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
+            "/api/events" => Route::Events,
+            "/api/stream" => Route::Stream,
+            "/healthz" => Route::Health,
+            _ => {
+                let (id, which) = path.strip_prefix("/api/events/")?.split_once('/')?;
+                let which = which
+                    .strip_suffix("_pic")
+                    .filter(|which| ["reg", "spot"].contains(which))?;
+                Route::Picture {
+                    id: percent_decoded(id)?,
+                    which,
+                }
+            }
+        })
+    }
+}
+
+/// Answers one request.
+pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
+    let path = request.uri().path().to_string();
+    let takes_events = app.paths.contains(&path);
+    let route = Route::of(&path);
+    let method = request.method();
+    let mut reply = if method == Method::POST && takes_events {
+        receive::receive(&app, request).await
+    } else if let Some(route) = route.as_ref().filter(|_| [Method::GET, Method::HEAD].contains(method)) {
+        show(&app, route, request.uri().query().unwrap_or_default()).await
+    } else {
+        let mut reply = match (&route, takes_events) {
+            (None, false) => not_found(&app, &path),
+            (route, takes_events) => wrong_method(&app, method, &path, route.is_some(), takes_events),
+        };
+        // The connection ends here: its body, if there is one, is not looked at.
+        reply
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+        let (head, body) = request.into_parts();
+        receive::discard(body, &head.headers, &app.limits);
+        reply
+    };
+    guard(reply.headers_mut());
+    reply
+}
+
+async fn show(app: &Arc<App>, route: &Route<'_>, query: &str) -> Reply {
+    match route {
+        Route::Asset(type_, text) => {
+            let mut reply = typed(StatusCode::OK, type_, Bytes::from_static(text.as_bytes()));
+            reply
+                .headers_mut()
+                .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            reply
+        }
+        Route::Events => events(app, query),
+        Route::Picture { id, which } => picture(app.clone(), id.clone(), which).await,
+        Route::Stream => live::follow(app),
+        Route::Health => match app.journal.fault() {
+            None => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
+            Some(fault) => failure(StatusCode::SERVICE_UNAVAILABLE, &[fault]),
+        },
+    }
+}
+
+/// The list is sent as it lies in the journal, piece by piece: it may be large.
+fn events(app: &App, query: &str) -> Reply {
+    let mut limit = 50;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "limit") {
+        match value.parse() {
+            Ok(number @ 0..=1000) => limit = number,
+            _ => {
+                let error = format!("{name}: came {}; allowed: a number from 0 to 1000", shortened(&value));
+                return failure(StatusCode::BAD_REQUEST, &[error]);
+            }
+        }
+    }
+    let counters = serde_json::to_string(&app.journal.counters()).expect("counters have nothing that JSON cannot hold");
+    let mut pieces = vec![Bytes::from_static(br#"{"events":["#)];
+    for (index, record) in app.journal.newest(limit).into_iter().enumerate() {
+        if index > 0 {
+            pieces.push(Bytes::from_static(b",\n"));
+        }
+        pieces.push(record.json.clone());
+    }
+    pieces.push(format!("],{}", &counters[1..]).into());
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let frames = stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece))));
+    let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(CONTENT_LENGTH, length.into());
+    reply
+}
+
+async fn picture(app: Arc<App>, id: String, which: &str) -> Reply {
+    let kind = which.to_string();
+    let found = tokio::task::spawn_blocking(move || app.journal.picture(&id, &kind)).await;
+    match found {
+        Ok(Ok(Some(bytes))) => {
+            let mut reply = typed(StatusCode::OK, "image/jpeg", bytes);
+            // Whatever the bytes are, they are shown as a picture or not at all.
+            let policy = HeaderValue::from_static("default-src 'none'; sandbox");
+            reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+            reply
+        }
+        Ok(Ok(None)) => failure(
+            StatusCode::NOT_FOUND,
+            &[format!("there is no {which}_pic of that event")],
+        ),
+        _ => failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &["the picture could not be read".into()],
+        ),
+    }
+}
+
+fn not_found(app: &App, path: &str) -> Reply {
+    let paths = app.paths.join(", ");
+    let error = format!(
+        "{}: no such path; events are sent with POST to {paths}; the page is at /",
+        shortened(path)
+    );
+    failure(StatusCode::NOT_FOUND, &[error])
+}
+
+fn wrong_method(app: &App, method: &Method, path: &str, shows: bool, takes_events: bool) -> Reply {
+    let allowed = match (shows, takes_events) {
+        (true, true) => "GET, HEAD, POST",
+        (true, false) => "GET, HEAD",
+        _ => "POST",
+    };
+    let mut error = format!("{} {}: allowed: {allowed}", shortened(method.as_str()), shortened(path));
+    if !takes_events {
+        error.push_str(&format!("; events are sent with POST to {}", app.paths.join(", ")));
+    }
+    let mut reply = failure(StatusCode::METHOD_NOT_ALLOWED, &[error]);
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    reply
+}
+
+/// An answer that is JSON.
+pub fn json(status: StatusCode, text: String) -> Reply {
+    typed(status, "application/json", text.into())
+}
+
+/// An answer that says what is wrong.
+pub fn failure(status: StatusCode, errors: &[String]) -> Reply {
+    json(
+        status,
+        serde_json::json!({"status": "error", "errors": errors}).to_string(),
+    )
+}
+
+fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body).boxed_unsync());
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(type_));
+    reply
+}
+
+/// The headers that keep names and faces out of caches and other sites, and foreign script out of the page.
+fn guard(headers: &mut hyper::HeaderMap) {
+    const PAGE: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let guards: [(HeaderName, &'static str); 6] = [
+        (CONTENT_SECURITY_POLICY, PAGE),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in guards {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// A piece of a path with its %XX turned back; `None` where it is not UTF-8.
+fn percent_decoded(piece: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(piece.len());
+    let mut rest = piece.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let coded = tail
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
+            None => (bytes.push(*first), rest = tail),
+        };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_out_of_a_path_as_it_went_in() {
+        for (coded, id) in [
+            ("ab-1", "ab-1"),
+            ("a%2Fb%25", "a/b%"),
+            ("a+b", "a+b"),
+            ("50%", "50%"),
+            ("%zz", "%zz"),
+        ] {
+            assert_eq!(percent_decoded(coded).as_deref(), Some(id));
+        }
+        assert_eq!(percent_decoded("%FF"), None);
+    }
+}
