@@ -52,27 +52,15 @@ impl Server {
     }
 
     pub fn with_store(folder: &Path) -> Server {
-        Server::of(program(&[
-            "--listen",
-            "127.0.0.1:0",
-            "--store",
-            folder.to_str().unwrap(),
-        ]))
+        Server::of(program(&["--listen", "127.0.0.1:0", "--store", folder.to_str().unwrap()]))
     }
 
     /// Starts a program and reads its address from the line that it prints.
     pub fn of(mut command: Command) -> Server {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .strip_prefix("listening on http://")
-            .expect(&line)
-            .trim_end()
-            .parse()
-            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on http://").expect(&line).trim_end().parse().unwrap();
         Server { child, address }
     }
 
@@ -100,10 +88,7 @@ impl Server {
     }
 
     pub fn post_json(&self, id: &str, event: &Value) -> Answer {
-        self.post(
-            &format!("Content-Type: application/json\r\nX-Event-Id: {id}\r\n"),
-            event.to_string().as_bytes(),
-        )
+        self.post(&format!("Content-Type: application/json\r\nX-Event-Id: {id}\r\n"), event.to_string().as_bytes())
     }
 
     pub fn post_form(&self, id: &str, parts: &[(&str, String)]) -> Answer {
@@ -134,18 +119,10 @@ impl Answer {
     pub fn read(mut socket: TcpStream) -> Answer {
         let mut bytes = Vec::new();
         socket.read_to_end(&mut bytes).unwrap();
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .expect("an answer with a head")
-            + 4;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer with a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer {
-            status,
-            head,
-            body: bytes.split_off(end),
-        }
+        Answer { status, head, body: bytes.split_off(end) }
     }
 
     pub fn text(&self) -> &str {
@@ -236,9 +213,7 @@ pub fn lines(folder: &Path) -> Vec<Value> {
 /// The names of the pictures of a store, sorted.
 pub fn pictures(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder.join("pictures")).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

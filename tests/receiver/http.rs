@@ -34,10 +34,7 @@ fn what_follows_a_body_is_not_part_of_it() {
     let request = String::from_utf8(post_request("/RealTimeEvent", JSON, event().to_string().as_bytes())).unwrap();
     let open = request.replace("Connection: close\r\n", "");
     let answers = server.raw(format!("{open}{request}").as_bytes());
-    assert_eq!(
-        answers.head.matches("HTTP/1.1 200").count() + answers.text().matches("HTTP/1.1 200").count(),
-        2
-    );
+    assert_eq!(answers.head.matches("HTTP/1.1 200").count() + answers.text().matches("HTTP/1.1 200").count(), 2);
     assert_eq!(server.counters(), [1, 1, 0, 0]);
 }
 
@@ -56,10 +53,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
     let answer = server.raw(&[head.as_bytes(), &vec![b' '; too_large]].concat());
     assert_eq!(
         (answer.status, answer.errors()),
-        (
-            413,
-            vec!["Content-Length: came 67108865; allowed: at most 67108864 bytes".into()]
-        )
+        (413, vec!["Content-Length: came 67108865; allowed: at most 67108864 bytes".into()])
     );
     assert!(answer.head.contains("connection: close"));
     assert_eq!(server.counters(), [0, 0, 2, 0]);
@@ -80,12 +74,7 @@ fn a_body_without_a_length_or_with_two_is_refused() {
     let chunked = server.raw(format!("{start}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n").as_bytes());
     assert_eq!(chunked.status, 411);
     assert!(chunked.errors()[0].starts_with("Content-Length: missing"));
-    assert_eq!(
-        server
-            .raw(format!("{start}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}").as_bytes())
-            .status,
-        400
-    );
+    assert_eq!(server.raw(format!("{start}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}").as_bytes()).status, 400);
     assert_eq!(server.counters()[0], 0);
 }
 
@@ -96,33 +85,17 @@ fn another_kind_of_body_is_refused_by_its_name() {
     for (headers, named) in [
         ("", "Content-Type: missing"),
         ("Content-Type: text/json\r\n", "Content-Type: came \"text/json\""),
-        (
-            "Content-Type: application/json; charset=gbk\r\n",
-            "Content-Type: came the charset \"gbk\"",
-        ),
-        (
-            "Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
-            "Content-Encoding: came \"gzip\"",
-        ),
+        ("Content-Type: application/json; charset=gbk\r\n", "Content-Type: came the charset \"gbk\""),
+        ("Content-Type: application/json\r\nContent-Encoding: gzip\r\n", "Content-Encoding: came \"gzip\""),
     ] {
         let answer = server.post(headers, body.as_bytes());
-        assert!(
-            answer.status == 415 && answer.errors()[0].starts_with(named),
-            "{named}: {answer:?}"
-        );
+        assert!(answer.status == 415 && answer.errors()[0].starts_with(named), "{named}: {answer:?}");
     }
 }
 
 #[test]
 fn a_wrong_path_or_method_names_the_right_one() {
-    let server = Server::of(program(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--path",
-        "/my/events",
-        "--path",
-        "/",
-    ]));
+    let server = Server::of(program(&["--listen", "127.0.0.1:0", "--path", "/my/events", "--path", "/"]));
     let body = event().to_string();
     let to = |path: &str| server.raw(&post_request(path, JSON, body.as_bytes()));
     for path in ["/RealTimeEvent", "/my/events?token=x", "/"] {
@@ -145,10 +118,7 @@ fn a_wrong_path_or_method_names_the_right_one() {
     ] {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         let answer = server.raw(request.as_bytes());
-        assert!(
-            answer.status == 405 && answer.head.contains(&format!("\r\nallow: {allow}\r\n")),
-            "{answer:?}"
-        );
+        assert!(answer.status == 405 && answer.head.contains(&format!("\r\nallow: {allow}\r\n")), "{answer:?}");
     }
     for limit in ["-1", "1001", "all", ""] {
         assert_eq!(server.get(&format!("/api/events?limit={limit}")).status, 400);
@@ -168,11 +138,7 @@ fn a_hostile_name_is_served_only_as_json() {
     assert_eq!(server.events()["events"][0]["identity_name"], hostile);
     let page = server.get("/");
     assert!(page.status == 200 && !page.text().contains("onerror"));
-    let policy = page
-        .head
-        .lines()
-        .find(|line| line.starts_with("content-security-policy: "))
-        .unwrap();
+    let policy = page.head.lines().find(|line| line.starts_with("content-security-policy: ")).unwrap();
     assert!(
         policy.contains("default-src 'none'; script-src 'self'; style-src 'self'") && !policy.contains("unsafe"),
         "{policy}"
@@ -201,24 +167,14 @@ fn a_reader_of_the_stream_that_falls_behind_is_dropped() {
     let mut stream = stream(&server);
     let padding = "x".repeat(200_000);
     for number in 0..200 {
-        assert!(
-            server
-                .post_json(&number.to_string(), &changed("ext_data/padding", json!(padding)))
-                .is_ok()
-        );
+        assert!(server.post_json(&number.to_string(), &changed("ext_data/padding", json!(padding))).is_ok());
     }
     // What was under way is still read; then the connection ends, where a reader that keeps up would wait for more. The bound is
     // less than the time between two comments, which would keep a failing test waiting for ever.
-    stream
-        .get_ref()
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
-    assert!(
-        rest.len() < 200 * padding.len(),
-        "it was behind, so not all of it can have come"
-    );
+    assert!(rest.len() < 200 * padding.len(), "it was behind, so not all of it can have come");
 }
 
 #[test]
@@ -227,10 +183,7 @@ fn a_port_in_use_is_explained() {
     let second = ends(program(&["--listen", &server.address.to_string()]));
     let fault = String::from_utf8(second.stderr).unwrap();
     assert_eq!((second.status.code(), second.stdout.is_empty()), (Some(1), true));
-    assert!(
-        fault.contains("another program uses this port") && fault.contains("--listen 127.0.0.1:"),
-        "{fault}"
-    );
+    assert!(fault.contains("another program uses this port") && fault.contains("--listen 127.0.0.1:"), "{fault}");
 }
 
 #[test]
@@ -245,9 +198,7 @@ fn the_command_line_says_what_it_can_and_what_it_cannot() {
     let wrong = ends(program(&["--listen", "9528"]));
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
-        String::from_utf8(wrong.stderr)
-            .unwrap()
-            .contains("--listen \"9528\": an IP address and a port are needed")
+        String::from_utf8(wrong.stderr).unwrap().contains("--listen \"9528\": an IP address and a port are needed")
     );
 }
 
@@ -268,18 +219,13 @@ fn sigterm_is_a_clean_end() {
 /// A reader of /api/stream, past the head of the answer.
 fn stream(server: &Server) -> BufReader<std::net::TcpStream> {
     let mut socket = server.connect();
-    socket
-        .write_all(b"GET /api/stream HTTP/1.0\r\nHost: x\r\n\r\n")
-        .unwrap();
+    socket.write_all(b"GET /api/stream HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
     let mut reader = BufReader::new(socket);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
     }
-    assert!(
-        head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
     reader
 }

@@ -40,11 +40,7 @@ fn json_and_form_data_are_kept_byte_for_byte() {
         }
     }
     assert_eq!(pictures(folder.path()).len(), 4, "and nothing beside them");
-    assert_eq!(
-        server.events()["events"],
-        json!([lines[1], lines[0]]),
-        "the newest first"
-    );
+    assert_eq!(server.events()["events"], json!([lines[1], lines[0]]), "the newest first");
 }
 
 #[test]
@@ -53,10 +49,7 @@ fn no_picture_stays_an_empty_string() {
     let server = Server::with_store(folder.path());
     assert!(server.post_json("a", &changed("ext_data/spot_pic", json!(""))).is_ok());
     let line = &lines(folder.path())[0];
-    assert_eq!(
-        (&line["reg_pic"], &line["ext_data"]["spot_pic"]),
-        (&json!(""), &json!(""))
-    );
+    assert_eq!((&line["reg_pic"], &line["ext_data"]["spot_pic"]), (&json!(""), &json!("")));
     assert!(pictures(folder.path()).is_empty());
     assert_eq!(server.get("/api/events/a/reg_pic").status, 404);
 }
@@ -87,12 +80,8 @@ fn the_same_id_is_kept_once_and_other_ids_are_other_events() {
     assert!(server.post_json("a-1", &changed("score", json!(0.1))).is_ok());
     assert!(server.post_json("a-2", &event()).is_ok());
     assert_eq!(server.counters(), [2, 1, 0, 0]);
-    let scores: Vec<_> = server.events()["events"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|event| event["score"].clone())
-        .collect();
+    let scores: Vec<_> =
+        server.events()["events"].as_array().unwrap().iter().map(|event| event["score"].clone()).collect();
     assert_eq!(scores, [json!(0.93), json!(0.93)], "the first one stays");
 }
 
@@ -101,27 +90,14 @@ fn an_event_without_an_id_is_known_by_its_body() {
     let server = Server::in_memory();
     let body = event().to_string();
     for _ in 0..2 {
-        assert!(
-            server
-                .post("Content-Type: application/json\r\n", body.as_bytes())
-                .is_ok()
-        );
+        assert!(server.post("Content-Type: application/json\r\n", body.as_bytes()).is_ok());
     }
     assert_eq!(server.counters(), [1, 1, 0, 0]);
     assert_eq!(server.events()["events"][0]["id"], json!(sha256(body.as_bytes())));
-    assert!(
-        server
-            .post(
-                "Content-Type: application/json\r\nIdempotency-Key: k\r\n",
-                body.as_bytes()
-            )
-            .is_ok()
-    );
+    assert!(server.post("Content-Type: application/json\r\nIdempotency-Key: k\r\n", body.as_bytes()).is_ok());
     assert_eq!(server.events()["events"][0]["id"], "k");
-    let differ = server.post(
-        "Content-Type: application/json\r\nX-Event-Id: a\r\nIdempotency-Key: b\r\n",
-        body.as_bytes(),
-    );
+    let differ =
+        server.post("Content-Type: application/json\r\nX-Event-Id: a\r\nIdempotency-Key: b\r\n", body.as_bytes());
     assert_eq!(
         differ.errors(),
         ["Idempotency-Key: came \"b\", which differs from X-Event-Id; allowed: the same value"]
@@ -138,11 +114,7 @@ fn an_id_that_is_no_file_name_cannot_leave_the_folder() {
         let coded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
         assert_eq!(server.get(&format!("/api/events/{coded}/reg_pic")).body, reg, "{id}");
     }
-    assert!(
-        pictures(&folder.path().join("store"))
-            .iter()
-            .all(|name| name.starts_with("sha256_"))
-    );
+    assert!(pictures(&folder.path().join("store")).iter().all(|name| name.starts_with("sha256_")));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -153,36 +125,22 @@ fn a_restart_remembers_and_cuts_off_a_torn_line() {
         // The server is killed each time: nothing it answered for may depend on a clean end.
         assert!(Server::with_store(folder.path()).post_json(id, &event()).is_ok());
     }
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .open(folder.path().join("events.jsonl"))
-        .unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(folder.path().join("events.jsonl")).unwrap();
     file.write_all(b"damaged\n{\"id\":\"c\",\"recei").unwrap();
     fs::write(folder.path().join("pictures/c-reg.tmp"), b"\xFF\xD8").unwrap();
 
     let server = Server::with_store(folder.path());
-    assert!(
-        pictures(folder.path()).is_empty(),
-        "the picture that was not finished is gone"
-    );
+    assert!(pictures(folder.path()).is_empty(), "the picture that was not finished is gone");
     let text = fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
     assert!(text.ends_with("\ndamaged\n"), "the torn line is gone: {text}");
     assert_eq!(server.counters()[0], 2);
     for id in ["a", "b", "c"] {
         assert!(server.post_json(id, &event()).is_ok());
     }
-    assert_eq!(
-        server.counters(),
-        [3, 2, 0, 0],
-        "the torn event was never answered for, so it is new"
-    );
+    assert_eq!(server.counters(), [3, 2, 0, 0], "the torn event was never answered for, so it is new");
     let text = fs::read_to_string(folder.path().join("events.jsonl")).unwrap();
     let starts: Vec<&str> = text.lines().map(|line| &line[..7.min(line.len())]).collect();
-    assert_eq!(
-        starts,
-        ["{\"id\":\"", "{\"id\":\"", "damaged", "{\"id\":\""],
-        "a damaged line is left for its owner"
-    );
+    assert_eq!(starts, ["{\"id\":\"", "{\"id\":\"", "damaged", "{\"id\":\""], "a damaged line is left for its owner");
 }
 
 #[test]
@@ -191,19 +149,13 @@ fn when_the_store_is_full_nothing_is_kept_by_halves() {
     // A bound on the size of files stands for a full disk; it is inherited, and so is ignoring its signal.
     let mut limited = Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" --listen 127.0.0.1:0 --store \"$1\"";
-    limited
-        .args(["-c", script, env!("CARGO_BIN_EXE_event-receive-server")])
-        .arg(folder.path())
-        .stdout(Stdio::piped());
+    limited.args(["-c", script, env!("CARGO_BIN_EXE_event-receive-server")]).arg(folder.path()).stdout(Stdio::piped());
     let server = Server::of(limited);
 
     let large = changed("reg_pic", json!(base64(&fixture("astronaut-spot-200k.jpg"))));
     let answer = server.post_json("large", &large);
     assert_eq!(answer.status, 507);
-    assert!(
-        answer.errors()[0].starts_with("the event could not be stored, nothing of it was kept: "),
-        "{answer:?}"
-    );
+    assert!(answer.errors()[0].starts_with("the event could not be stored, nothing of it was kept: "), "{answer:?}");
     assert!(pictures(folder.path()).is_empty() && lines(folder.path()).is_empty());
     assert_eq!(server.get("/healthz").status, 503);
 
@@ -226,10 +178,7 @@ fn when_the_store_is_full_nothing_is_kept_by_halves() {
 
     drop(server);
     let server = Server::with_store(folder.path());
-    assert!(
-        server.post_json("large", &large).is_ok(),
-        "a refused event can be sent again"
-    );
+    assert!(server.post_json("large", &large).is_ok(), "a refused event can be sent again");
     assert_eq!(server.get("/healthz").status, 200);
     assert_eq!(server.counters(), [kept as u64 + 1, 0, 0, 0]);
 }
@@ -238,16 +187,7 @@ fn when_the_store_is_full_nothing_is_kept_by_halves() {
 fn a_store_has_one_server() {
     let folder = tempfile::tempdir().unwrap();
     let _server = Server::with_store(folder.path());
-    let second = ends(program(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--store",
-        folder.path().to_str().unwrap(),
-    ]));
+    let second = ends(program(&["--listen", "127.0.0.1:0", "--store", folder.path().to_str().unwrap()]));
     assert_eq!(second.status.code(), Some(1));
-    assert!(
-        String::from_utf8(second.stderr)
-            .unwrap()
-            .contains("another event-receive-server is using")
-    );
+    assert!(String::from_utf8(second.stderr).unwrap().contains("another event-receive-server is using"));
 }

@@ -47,11 +47,8 @@ pub enum Asked {
 
 /// Reads the command line; an error says which argument is wrong and what is allowed.
 pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
-    let mut args = Args {
-        listen: SocketAddr::from(([0, 0, 0, 0], 9528)),
-        store: None,
-        paths: vec![EVENT_PATH.to_string()],
-    };
+    let mut args =
+        Args { listen: SocketAddr::from(([0, 0, 0, 0], 9528)), store: None, paths: vec![EVENT_PATH.to_string()] };
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Long("listen") => args.listen = listen(&text(&mut parser)?)?,
@@ -64,10 +61,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
             }
             Short('h') | Long("help") => return Ok(Asked::Print(HELP.to_string())),
             Short('V') | Long("version") => {
-                return Ok(Asked::Print(format!(
-                    "event-receive-server {}\n",
-                    env!("CARGO_PKG_VERSION")
-                )));
+                return Ok(Asked::Print(format!("event-receive-server {}\n", env!("CARGO_PKG_VERSION"))));
             }
             other => return Err(other.unexpected().to_string()),
         }
@@ -76,16 +70,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
 }
 
 fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser
-        .value()
-        .and_then(|value| value.string())
-        .map_err(|error| error.to_string())
+    parser.value().and_then(|value| value.string()).map_err(|error| error.to_string())
 }
 
 fn listen(value: &str) -> Result<SocketAddr, String> {
-    value
-        .parse()
-        .map_err(|_| format!("--listen {value:?}: an IP address and a port are needed, such as 0.0.0.0:9528"))
+    value.parse().map_err(|_| format!("--listen {value:?}: an IP address and a port are needed, such as 0.0.0.0:9528"))
 }
 
 fn folder(value: std::ffi::OsString) -> Result<PathBuf, String> {
@@ -97,15 +86,12 @@ fn folder(value: std::ffi::OsString) -> Result<PathBuf, String> {
 
 /// A path is compared byte for byte with the request's, so it must be written as a request writes it.
 fn path(value: String) -> Result<String, String> {
-    let written_as_in_a_request = value
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
+    let written_as_in_a_request =
+        value.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
     if value.starts_with('/') && written_as_in_a_request {
         Ok(value)
     } else {
-        Err(format!(
-            "--path {value:?}: a path starts with / and has no query, no spaces and no bare non-ASCII letters"
-        ))
+        Err(format!("--path {value:?}: a path starts with / and has no query, no spaces and no bare non-ASCII letters"))
     }
 }
 
@@ -119,30 +105,16 @@ mod tests {
 
     #[test]
     fn without_arguments_it_listens_on_the_documented_port_and_path() {
-        let expected = Args {
-            listen: "0.0.0.0:9528".parse().unwrap(),
-            store: None,
-            paths: vec!["/RealTimeEvent".into()],
-        };
+        let expected =
+            Args { listen: "0.0.0.0:9528".parse().unwrap(), store: None, paths: vec!["/RealTimeEvent".into()] };
         assert_eq!(parsed(&[]), Ok(Asked::Run(expected)));
     }
 
     #[test]
     fn every_option_is_taken_and_a_repeated_path_counts_once() {
-        let args = [
-            "--listen=[::1]:0",
-            "--store",
-            "/tmp/x",
-            "--path",
-            "/a/b",
-            "--path",
-            "/a/b",
-            "--path",
-            "/RealTimeEvent",
-        ];
-        let Ok(Asked::Run(args)) = parsed(&args) else {
-            panic!("refused")
-        };
+        let args =
+            ["--listen=[::1]:0", "--store", "/tmp/x", "--path", "/a/b", "--path", "/a/b", "--path", "/RealTimeEvent"];
+        let Ok(Asked::Run(args)) = parsed(&args) else { panic!("refused") };
         assert_eq!(args.listen, "[::1]:0".parse().unwrap());
         assert_eq!(args.store, Some(PathBuf::from("/tmp/x")));
         assert_eq!(args.paths, ["/RealTimeEvent", "/a/b"]);

@@ -42,30 +42,17 @@ impl Disk {
     pub fn open(folder: &Path, each: impl FnMut(String, Vec<u8>)) -> Result<Disk, String> {
         let in_folder = |error: io::Error| format!("cannot use {} as --store: {error}", folder.display());
         let pictures = folder.join("pictures");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&pictures)
-            .map_err(in_folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&pictures).map_err(in_folder)?;
         let path = folder.join("events.jsonl");
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(in_folder)?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).map_err(in_folder)?;
         let events = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
             Errno::EWOULDBLOCK => format!("another event-receive-server is using {} as --store", folder.display()),
             error => in_folder(error.into()),
         })?;
         remove_unfinished(&pictures).map_err(in_folder)?;
         let length = read_events(&events, &path, each).map_err(in_folder)?;
-        Ok(Disk {
-            folder: folder.to_path_buf(),
-            events,
-            length,
-        })
+        Ok(Disk { folder: folder.to_path_buf(), events, length })
     }
 
     /// Keeps an event; when this returns an error, nothing of it is left.
@@ -75,9 +62,7 @@ impl Disk {
             self.events.set_len(self.length)?;
         }
         let mut written = Vec::new();
-        let stored = self
-            .store_pictures(id, event, &mut written)
-            .and_then(|()| self.append(line));
+        let stored = self.store_pictures(id, event, &mut written).and_then(|()| self.append(line));
         if stored.is_err() {
             for picture in &written {
                 let _ = fs::remove_file(picture);
@@ -98,12 +83,7 @@ impl Disk {
             let path = Disk::picture_path(&self.folder, id, which);
             let unfinished = path.with_extension(UNFINISHED);
             written.push(unfinished.clone());
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&unfinished)?;
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
             file.write_all(&picture.bytes)?;
             file.sync_all()?;
             fs::rename(&unfinished, &path)?;
@@ -147,11 +127,7 @@ fn read_events(events: &File, path: &Path, mut each: impl FnMut(String, Vec<u8>)
             if !line.is_empty() {
                 events.set_len(length)?;
                 events.sync_data()?;
-                warn!(
-                    "{}: cut off a last line of {} bytes that was not finished",
-                    path.display(),
-                    line.len()
-                );
+                warn!("{}: cut off a last line of {} bytes that was not finished", path.display(), line.len());
             }
             break;
         }
@@ -162,10 +138,7 @@ fn read_events(events: &File, path: &Path, mut each: impl FnMut(String, Vec<u8>)
             Err(error) => {
                 unreadable += 1;
                 if unreadable == 1 {
-                    warn!(
-                        "{}: line {number} is no event and is left as it is: {error}",
-                        path.display()
-                    );
+                    warn!("{}: line {number} is no event and is left as it is: {error}", path.display());
                 }
             }
         }

@@ -48,10 +48,7 @@ pub struct Event {
 
 /// Checks the fields of an event; the error lists every fault.
 pub fn check(fields: &[(String, Given)]) -> Result<Event, Vec<String>> {
-    let mut check = Check {
-        fields,
-        faults: Vec::new(),
-    };
+    let mut check = Check { fields, faults: Vec::new() };
     let mut event = Event {
         identity_id: check.text("identity_id").unwrap_or_default().into_owned(),
         identity_name: check.text("identity_name").unwrap_or_default().into_owned(),
@@ -62,15 +59,8 @@ pub fn check(fields: &[(String, Given)]) -> Result<Event, Vec<String>> {
         ..Event::default()
     };
     check.ext_data(&mut event);
-    const KNOWN: [&str; 7] = [
-        "identity_id",
-        "identity_name",
-        "group_name",
-        "reg_pic",
-        "timestamp",
-        "score",
-        "ext_data",
-    ];
+    const KNOWN: [&str; 7] =
+        ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
     let unknown = fields.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str()));
     event.unknown_keys = unknown.map(|(key, _)| key_of(key)).take(MAX_FAULTS).collect();
     let Check { mut faults, .. } = check;
@@ -97,11 +87,7 @@ impl<'a> Check<'a> {
 
     /// The one value of a required key.
     fn required(&mut self, key: &str, allowed: &str) -> Option<Given<'a>> {
-        let mut values = self
-            .fields
-            .iter()
-            .filter(|(name, _)| name == key)
-            .map(|(_, value)| *value);
+        let mut values = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         let (first, more) = (values.next(), values.count());
         if first.is_none() {
             self.faults.push(format!("{key}: missing; allowed: {allowed}"));
@@ -154,9 +140,7 @@ impl<'a> Check<'a> {
     fn score(&mut self) -> Option<f64> {
         const ALLOWED: &str = "a finite number";
         let value = self.required("score", ALLOWED)?;
-        let score = number(value)
-            .and_then(|text| text.parse::<f64>().ok())
-            .filter(|score| score.is_finite());
+        let score = number(value).and_then(|text| text.parse::<f64>().ok()).filter(|score| score.is_finite());
         if score.is_none() {
             self.fault("score", &described(value), ALLOWED);
         }
@@ -216,11 +200,7 @@ impl<'a> Check<'a> {
             _ => return,
         };
         if !good {
-            let hint = if raw.get() == "null" {
-                ", or no member at all"
-            } else {
-                ""
-            };
+            let hint = if raw.get() == "null" { ", or no member at all" } else { "" };
             self.fault(key, &described(value), &format!("{allowed}{hint}"));
         }
     }

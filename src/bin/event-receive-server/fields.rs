@@ -34,12 +34,8 @@ impl Format {
     /// Reads a Content-Type header.
     pub fn of(content_type: Option<&str>) -> Result<Format, (StatusCode, String)> {
         const ALLOWED: &str = "allowed: application/json or multipart/form-data";
-        let unsupported = |what: String| {
-            (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                format!("Content-Type: {what}; {ALLOWED}"),
-            )
-        };
+        let unsupported =
+            |what: String| (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type: {what}; {ALLOWED}"));
         let Some(content_type) = content_type else {
             return Err(unsupported("missing".into()));
         };
@@ -49,20 +45,16 @@ impl Format {
                 for (name, value) in pieces.filter_map(|parameter| parameter.split_once('=')) {
                     let utf8 = value.trim_matches('"').eq_ignore_ascii_case("utf-8");
                     if name.eq_ignore_ascii_case("charset") && !utf8 {
-                        return Err(unsupported(format!(
-                            "came the charset {}, but JSON is UTF-8",
-                            shortened(value)
-                        )));
+                        return Err(unsupported(format!("came the charset {}, but JSON is UTF-8", shortened(value))));
                     }
                 }
                 Ok(Format::Json)
             }
             "multipart/form-data" => match multer::parse_boundary(content_type) {
                 Ok(boundary) => Ok(Format::FormData { boundary }),
-                Err(_) => Err((
-                    StatusCode::BAD_REQUEST,
-                    "Content-Type: multipart/form-data without its boundary".into(),
-                )),
+                Err(_) => {
+                    Err((StatusCode::BAD_REQUEST, "Content-Type: multipart/form-data without its boundary".into()))
+                }
             },
             _ => Err(unsupported(format!("came {}", shortened(content_type)))),
         }
@@ -105,44 +97,25 @@ impl Body {
                 let text = utf8("body", bytes)?;
                 let Members(members) = serde_json::from_str(text)
                     .map_err(|error| format!("body: came no JSON object: {error}; allowed: one JSON object"))?;
-                Ok(members
-                    .into_iter()
-                    .map(|(key, value)| (key, Given::Json(value)))
-                    .collect())
+                Ok(members.into_iter().map(|(key, value)| (key, Given::Json(value))).collect())
             }
-            Body::Form(parts) => parts
-                .iter()
-                .map(|(name, value)| Ok((name.clone(), Given::Text(utf8(&key_of(name), value)?))))
-                .collect(),
+            Body::Form(parts) => {
+                parts.iter().map(|(name, value)| Ok((name.clone(), Given::Text(utf8(&key_of(name), value)?)))).collect()
+            }
         }
     }
 }
 
 /// A key as messages name it: as it is where it is plain, otherwise quoted, so that it cannot forge a message.
 pub fn key_of(name: &str) -> String {
-    let plain = name.len() <= 40
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    if plain && !name.is_empty() {
-        name.to_string()
-    } else {
-        shortened(name)
-    }
+    let plain = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if plain && !name.is_empty() { name.to_string() } else { shortened(name) }
 }
 
 fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, String> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let hint = if bytes.starts_with(b"\xFF\xD8\xFF") {
-            "; a picture is sent as base64 text"
-        } else {
-            ""
-        };
-        format!(
-            "{what}: came {} bytes that are not UTF-8 from byte {} on{hint}",
-            bytes.len(),
-            error.valid_up_to()
-        )
+        let hint = if bytes.starts_with(b"\xFF\xD8\xFF") { "; a picture is sent as base64 text" } else { "" };
+        format!("{what}: came {} bytes that are not UTF-8 from byte {} on{hint}", bytes.len(), error.valid_up_to())
     })
 }
 
@@ -167,11 +140,7 @@ mod tests {
 
     #[test]
     fn json_is_taken_with_the_charset_that_it_has_anyway() {
-        for accepted in [
-            "application/json",
-            "Application/JSON ; charset=UTF-8",
-            "application/json;charset=\"utf-8\"",
-        ] {
+        for accepted in ["application/json", "Application/JSON ; charset=UTF-8", "application/json;charset=\"utf-8\""] {
             assert_eq!(Format::of(Some(accepted)), Ok(Format::Json), "{accepted}");
         }
     }
@@ -194,10 +163,7 @@ mod tests {
         ] {
             let (status, fault) = Format::of(refused).unwrap_err();
             assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            assert!(
-                fault.contains(named) && fault.contains("multipart/form-data"),
-                "{fault}"
-            );
+            assert!(fault.contains(named) && fault.contains("multipart/form-data"), "{fault}");
         }
     }
 

@@ -62,12 +62,7 @@ pub fn adopt(listener: StdListener) -> io::Result<TcpListener> {
 /// Serves every connection, each as a task of its own, until the caller stops it.
 pub async fn serve(listener: TcpListener, app: Arc<App>) {
     loop {
-        let room = app
-            .connections
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let room = app.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
@@ -82,9 +77,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
         tokio::spawn(async move {
             let socket = Patient::new(socket, app.limits.write_progress);
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(app.limits.head_time)
-                .max_buf_size(app.limits.head_bytes);
+            http.timer(TokioTimer::new()).header_read_timeout(app.limits.head_time).max_buf_size(app.limits.head_bytes);
             let service = service_fn(|request| {
                 let app = app.clone();
                 async move { Ok::<_, Infallible>(answer(app, request).await) }
@@ -114,10 +107,7 @@ mod tests {
     fn against(app: Arc<App>, client: impl FnOnce(SocketAddr) + Send + 'static) {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = tokio::task::spawn_blocking(move || client(address));
             tokio::select! {
@@ -148,116 +138,69 @@ mod tests {
 
     #[test]
     fn a_head_that_does_not_end_ends_the_connection() {
-        against(
-            app(Limits {
-                head_time: soon(),
-                ..Limits::default()
-            }),
-            |address| {
-                let answer = answer_to(address, "GET / HTTP/1.1\r\nHost: x\r\n");
-                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
-            },
-        );
+        against(app(Limits { head_time: soon(), ..Limits::default() }), |address| {
+            let answer = answer_to(address, "GET / HTTP/1.1\r\nHost: x\r\n");
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        });
     }
 
     #[test]
     fn a_head_that_is_too_large_is_refused() {
-        against(
-            app(Limits {
-                head_bytes: 8192,
-                ..Limits::default()
-            }),
-            |address| {
-                let answer = answer_to(address, &format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8180)));
-                assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
-            },
-        );
+        against(app(Limits { head_bytes: 8192, ..Limits::default() }), |address| {
+            let answer = answer_to(address, &format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8180)));
+            assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        });
     }
 
     #[test]
     fn a_body_that_does_not_go_on_is_answered_and_the_connection_closed() {
         let head =
             "POST /RealTimeEvent HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
-        for limits in [
-            Limits {
-                body_progress: soon(),
-                ..Limits::default()
-            },
-            Limits {
-                body_time: soon(),
-                ..Limits::default()
-            },
-        ] {
+        for limits in
+            [Limits { body_progress: soon(), ..Limits::default() }, Limits { body_time: soon(), ..Limits::default() }]
+        {
             against(app(limits), move |address| {
                 let answer = answer_to(address, head);
-                assert!(
-                    answer.starts_with("HTTP/1.1 408") && answer.contains("1 of 100 bytes"),
-                    "{answer}"
-                );
+                assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("1 of 100 bytes"), "{answer}");
             });
         }
     }
 
     #[test]
     fn a_body_that_finds_no_room_in_memory_is_told_to_come_again() {
-        let app = app(Limits {
-            bodies_bytes: 4096,
-            body_progress: soon(),
-            ..Limits::default()
-        });
+        let app = app(Limits { bodies_bytes: 4096, body_progress: soon(), ..Limits::default() });
         let _others = app.bodies.clone().try_acquire_many_owned(1).unwrap();
         against(app, |address| {
-            let answer = answer_to(
-                address,
-                "POST /RealTimeEvent HTTP/1.1\r\nHost: x\r\nContent-Length: 4096\r\n\r\n",
-            );
-            assert!(
-                answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"),
-                "{answer}"
-            );
+            let answer = answer_to(address, "POST /RealTimeEvent HTTP/1.1\r\nHost: x\r\nContent-Length: 4096\r\n\r\n");
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
         });
     }
 
     #[test]
     fn connections_beyond_the_bound_wait_for_one_that_ends() {
-        against(
-            app(Limits {
-                connections: 1,
-                ..Limits::default()
-            }),
-            |address| {
-                let first = TcpStream::connect(address).unwrap();
-                let mut second = connected(address, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-                second.set_read_timeout(Some(soon())).unwrap();
-                assert!(
-                    second.read(&mut [0]).is_err(),
-                    "it was answered while another connection had the only room"
-                );
-                drop(first);
-                second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-                let mut answer = String::new();
-                second.read_to_string(&mut answer).unwrap();
-                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            },
-        );
+        against(app(Limits { connections: 1, ..Limits::default() }), |address| {
+            let first = TcpStream::connect(address).unwrap();
+            let mut second = connected(address, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            second.set_read_timeout(Some(soon())).unwrap();
+            assert!(second.read(&mut [0]).is_err(), "it was answered while another connection had the only room");
+            drop(first);
+            second.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut answer = String::new();
+            second.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        });
     }
 
     #[test]
     fn streams_beyond_the_bound_are_refused_until_a_reader_goes() {
-        let app = app(Limits {
-            streams: 1,
-            ..Limits::default()
-        });
+        let app = app(Limits { streams: 1, ..Limits::default() });
         let room = app.streams.clone();
         against(app, move |address| {
             let mut first = connected(address, "GET /api/stream HTTP/1.1\r\nHost: x\r\n\r\n");
             let mut start = [0; 15];
             first.read_exact(&mut start).unwrap();
             assert_eq!(&start, b"HTTP/1.1 200 OK");
-            let second = answer_to(
-                address,
-                "GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-            );
+            let second = answer_to(address, "GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             assert!(second.starts_with("HTTP/1.1 503"), "{second}");
             drop(first);
             while room.available_permits() == 0 {
@@ -269,28 +212,11 @@ mod tests {
     #[test]
     fn a_reader_that_takes_nothing_is_dropped() {
         // The reader holds the only connection, so another is answered only once it was dropped.
-        let app = app(Limits {
-            connections: 1,
-            write_progress: soon(),
-            ..Limits::default()
-        });
+        let app = app(Limits { connections: 1, write_progress: soon(), ..Limits::default() });
         let larger_than_socket_buffers = vec![0; 64 << 20].into();
-        let picture = Picture {
-            bytes: larger_than_socket_buffers,
-            sha256: String::new(),
-        };
-        let event = Event {
-            reg_pic: Some(picture),
-            ..Event::default()
-        };
-        app.journal
-            .take(Arrival {
-                id: "a".into(),
-                received_at: String::new(),
-                format: "json",
-                event,
-            })
-            .unwrap();
+        let picture = Picture { bytes: larger_than_socket_buffers, sha256: String::new() };
+        let event = Event { reg_pic: Some(picture), ..Event::default() };
+        app.journal.take(Arrival { id: "a".into(), received_at: String::new(), format: "json", event }).unwrap();
         against(app, |address| {
             let _reader = connected(address, "GET /api/events/a/reg_pic HTTP/1.1\r\nHost: x\r\n\r\n");
             let other = answer_to(address, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

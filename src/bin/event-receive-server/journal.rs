@@ -28,14 +28,8 @@ struct Bounds {
     ids: usize,
 }
 
-const IN_MEMORY: Bounds = Bounds {
-    shown: 200,
-    ids: 100_000,
-};
-const ON_DISK: Bounds = Bounds {
-    shown: 1000,
-    ids: 1_000_000,
-};
+const IN_MEMORY: Bounds = Bounds { shown: 200, ids: 100_000 };
+const ON_DISK: Bounds = Bounds { shown: 1000, ids: 1_000_000 };
 
 /// The figures at the top of the page.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -103,22 +97,11 @@ impl Journal {
         let (mut seen, mut shown, mut received) = (Seen::new(ON_DISK.ids), Recent::new(ON_DISK.shown), 0);
         let disk = Disk::open(folder, |id, line| {
             seen.insert(&id);
-            shown.push(Arc::new(Record {
-                id,
-                json: line.into(),
-                reg_pic: None,
-                spot_pic: None,
-            }));
+            shown.push(Arc::new(Record { id, json: line.into(), reg_pic: None, spot_pic: None }));
             received += 1;
         })?;
         info!("{} holds {received} events", folder.display());
-        Ok(Journal::new(
-            Some(folder.to_path_buf()),
-            Some(disk),
-            seen,
-            shown,
-            received,
-        ))
+        Ok(Journal::new(Some(folder.to_path_buf()), Some(disk), seen, shown, received))
     }
 
     fn new(store: Option<PathBuf>, disk: Option<Disk>, seen: Seen, shown: Recent, received: u64) -> Journal {
@@ -128,10 +111,7 @@ impl Journal {
             shown: Mutex::new(shown),
             fault: Mutex::default(),
             logged: Mutex::default(),
-            counters: watch::Sender::new(Counters {
-                received,
-                ..Counters::default()
-            }),
+            counters: watch::Sender::new(Counters { received, ..Counters::default() }),
             news: broadcast::Sender::new(NEWS),
         }
     }
@@ -149,22 +129,15 @@ impl Journal {
         match &mut writer.disk {
             Some(disk) => {
                 let stored = disk.store(&id, &event, &line);
-                *lock(&self.fault) = stored
-                    .as_ref()
-                    .err()
-                    .map(|error| format!("the last event could not be stored: {error}"));
+                *lock(&self.fault) =
+                    stored.as_ref().err().map(|error| format!("the last event could not be stored: {error}"));
                 stored?;
             }
             None => pictures = [event.reg_pic, event.spot_pic].map(|picture| picture.map(|picture| picture.bytes)),
         }
         writer.seen.insert(&id);
         let [reg_pic, spot_pic] = pictures;
-        let record = Arc::new(Record {
-            id,
-            json: line.into(),
-            reg_pic,
-            spot_pic,
-        });
+        let record = Arc::new(Record { id, json: line.into(), reg_pic, spot_pic });
         // The event is in the list before its news goes out, so that a reader who missed the news finds it there.
         lock(&self.shown).push(record.clone());
         self.counters.send_modify(|counters| counters.received += 1);
@@ -174,10 +147,7 @@ impl Journal {
 
     /// Counts a delivery that was answered with an error. At most one a second is logged: a sender could fill the log.
     pub fn reject(&self, errors: &[String]) {
-        let rejection = Rejection {
-            at: clock::now(),
-            errors: errors.to_vec(),
-        };
+        let rejection = Rejection { at: clock::now(), errors: errors.to_vec() };
         self.counters.send_modify(|counters| {
             counters.rejected += 1;
             counters.last_rejection = Some(rejection);
@@ -189,10 +159,7 @@ impl Journal {
         }
         logged.last = Some(Instant::now());
         let suppressed = std::mem::take(&mut logged.suppressed);
-        warn!(
-            "rejected ({suppressed} more since the last message): {}",
-            errors.join("; ")
-        );
+        warn!("rejected ({suppressed} more since the last message): {}", errors.join("; "));
     }
 
     /// Counts a delivery that ended before its body did.
@@ -216,13 +183,7 @@ impl Journal {
         }
         let shown = lock(&self.shown);
         let record = shown.newest().find(|record| record.id == id);
-        Ok(record.and_then(|record| {
-            if which == "reg" {
-                record.reg_pic.clone()
-            } else {
-                record.spot_pic.clone()
-            }
-        }))
+        Ok(record.and_then(|record| if which == "reg" { record.reg_pic.clone() } else { record.spot_pic.clone() }))
     }
 
     /// The counters now.
@@ -253,12 +214,8 @@ mod tests {
     #[test]
     fn the_same_id_is_stored_once_and_counted() {
         let journal = Journal::in_memory();
-        let arrival = || Arrival {
-            id: "a".into(),
-            received_at: String::new(),
-            format: "json",
-            event: Default::default(),
-        };
+        let arrival =
+            || Arrival { id: "a".into(), received_at: String::new(), format: "json", event: Default::default() };
         assert_eq!(journal.take(arrival()).unwrap(), Outcome::Stored);
         assert_eq!(journal.take(arrival()).unwrap(), Outcome::Duplicate);
         assert_eq!(journal.newest(10).len(), 1);

@@ -119,9 +119,6 @@ mod tests {
     #[test]
     fn long_texts_are_shortened_between_characters() {
         assert_eq!(shortened("a\nb"), r#""a\nb""#);
-        assert_eq!(
-            shortened(&"张".repeat(50)),
-            format!("\"{}\"… (150 bytes)", "张".repeat(40))
-        );
+        assert_eq!(shortened(&"张".repeat(50)), format!("\"{}\"… (150 bytes)", "张".repeat(40)));
     }
 }

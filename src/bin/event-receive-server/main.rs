@@ -53,11 +53,7 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -75,9 +71,7 @@ fn run(args: Args) -> Result<(), String> {
         None => Journal::in_memory(),
     };
     let listener = TcpListener::bind(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| cannot_listen(args.listen, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(args.listen, &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

@@ -24,11 +24,7 @@ pub struct Patient {
 impl Patient {
     /// A socket that waits this long for a write to move.
     pub fn new(socket: TcpStream, patience: Duration) -> Patient {
-        Patient {
-            socket: TokioIo::new(socket),
-            patience,
-            waiting: None,
-        }
+        Patient { socket: TokioIo::new(socket), patience, waiting: None }
     }
 
     fn write_with(
@@ -43,10 +39,7 @@ impl Patient {
         }
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting
-            .as_mut()
-            .poll(context)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        waiting.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

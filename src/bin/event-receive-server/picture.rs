@@ -27,22 +27,13 @@ pub fn decode(text: &str) -> Result<Option<Picture>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|error| format!("{} ({})", shortened(text), why(text, error)))?;
+    let bytes = STANDARD.decode(text).map_err(|error| format!("{} ({})", shortened(text), why(text, error)))?;
     if !bytes.starts_with(&JPEG_START) {
         let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02X}")).collect();
-        return Err(format!(
-            "{} bytes that are no JPEG: they begin with {}",
-            bytes.len(),
-            start.join(" ")
-        ));
+        return Err(format!("{} bytes that are no JPEG: they begin with {}", bytes.len(), start.join(" ")));
     }
     let sha256 = sha256_hex(&bytes);
-    Ok(Some(Picture {
-        bytes: bytes.into(),
-        sha256,
-    }))
+    Ok(Some(Picture { bytes: bytes.into(), sha256 }))
 }
 
 /// SHA-256 in lower-case hex.
@@ -52,9 +43,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// The mistake behind a decoding error, where it is one of those that are often made.
 fn why(text: &str, error: DecodeError) -> String {
-    let bad = text
-        .bytes()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
+    let bad = text.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
     match bad.map(|at| (at, text.as_bytes()[at])) {
         Some((at, b'\n' | b'\r')) => format!("a line break at byte {at}"),
         Some((at, b'-' | b'_')) => format!("the URL-safe alphabet, see byte {at}"),
@@ -75,10 +64,7 @@ mod tests {
     fn a_jpeg_is_decoded_to_its_bytes() {
         let picture = decode(&STANDARD.encode(JPEG)).unwrap().unwrap();
         assert_eq!(picture.bytes, JPEG[..]);
-        assert_eq!(
-            sha256_hex(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(picture.sha256, sha256_hex(&JPEG));
     }
 

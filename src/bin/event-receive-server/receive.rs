@@ -43,19 +43,11 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal {
-            status,
-            errors: vec![error.into()],
-            unread: false,
-            incomplete: false,
-        }
+        Refusal { status, errors: vec![error.into()], unread: false, incomplete: false }
     }
 
     fn unread(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal {
-            unread: true,
-            ..Refusal::new(status, error)
-        }
+        Refusal { unread: true, ..Refusal::new(status, error) }
     }
 }
 
@@ -71,9 +63,7 @@ pub async fn receive(app: &Arc<App>, request: Request<Incoming>) -> Reply {
             }
             let mut reply = failure(refusal.status, &refusal.errors);
             if refusal.unread {
-                reply
-                    .headers_mut()
-                    .insert(CONNECTION, "close".parse().expect("a plain text"));
+                reply.headers_mut().insert(CONNECTION, "close".parse().expect("a plain text"));
             }
             if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
                 reply.headers_mut().insert(RETRY_AFTER, 1.into());
@@ -114,30 +104,12 @@ async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<(), Refusal>
             .unwrap_or_else(|error| Err(vec![error]))
             .map_err(|mut faults| errors.append(&mut faults));
         let (Ok(event), Ok(id)) = (event, id) else {
-            return Err(Refusal {
-                status: StatusCode::BAD_REQUEST,
-                errors,
-                unread: false,
-                incomplete: false,
-            });
+            return Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false });
         };
         let id = id.unwrap_or_else(|| sha256_hex(&bytes));
-        app.journal
-            .take(Arrival {
-                id,
-                received_at,
-                format: format.name(),
-                event,
-            })
-            .map(|_| ())
-            .map_err(not_stored)
+        app.journal.take(Arrival { id, received_at, format: format.name(), event }).map(|_| ()).map_err(not_stored)
     };
-    let broken = |_| {
-        Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the event could not be checked: this is a bug",
-        )
-    };
+    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
     tokio::task::spawn_blocking(work).await.map_err(broken)?
 }
 
@@ -149,10 +121,7 @@ fn length(body: &Incoming, limits: &Limits) -> Result<u64, Refusal> {
             Err(Refusal::unread(StatusCode::LENGTH_REQUIRED, error))
         }
         Some(length) if length > limits.body_bytes => {
-            let error = format!(
-                "Content-Length: came {length}; allowed: at most {} bytes",
-                limits.body_bytes
-            );
+            let error = format!("Content-Length: came {length}; allowed: at most {} bytes", limits.body_bytes);
             Err(Refusal::unread(StatusCode::PAYLOAD_TOO_LARGE, error))
         }
         Some(length) => Ok(length),
@@ -174,10 +143,7 @@ async fn read(limits: &Limits, mut body: Incoming, length: u64) -> Result<Bytes,
             Ok(None) if bytes.len() as u64 == length => return Ok(bytes.freeze()),
             Ok(None | Some(Err(_))) => {
                 let error = format!("body: ended after {} of {length} bytes", bytes.len());
-                return Err(Refusal {
-                    incomplete: true,
-                    ..Refusal::unread(StatusCode::BAD_REQUEST, error)
-                });
+                return Err(Refusal { incomplete: true, ..Refusal::unread(StatusCode::BAD_REQUEST, error) });
             }
             Err(_) => {
                 let error = format!("body: only {} of {length} bytes came in time", bytes.len());
@@ -191,9 +157,7 @@ async fn read(limits: &Limits, mut body: Incoming, length: u64) -> Result<Bytes,
 /// may never see the answer. One that waits for `100 Continue` sends nothing.
 pub fn discard(mut body: Incoming, headers: &HeaderMap, limits: &Limits) {
     if !body.is_end_stream() && !headers.contains_key(EXPECT) {
-        tokio::spawn(timeout(limits.body_progress, async move {
-            while let Some(Ok(_)) = body.frame().await {}
-        }));
+        tokio::spawn(timeout(limits.body_progress, async move { while let Some(Ok(_)) = body.frame().await {} }));
     }
 }
 
@@ -203,9 +167,7 @@ fn format(headers: &HeaderMap) -> Result<Format, (StatusCode, String)> {
         let error = format!("Content-Encoding: came {came}; allowed: none");
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
     }
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     Format::of(content_type.as_deref())
 }
 
@@ -217,16 +179,12 @@ fn event_id(headers: &HeaderMap) -> Result<Option<String>, String> {
             let value = value.as_bytes();
             if !(1..=200).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic) {
                 let came = shortened(&String::from_utf8_lossy(value));
-                return Err(format!(
-                    "{name}: came {came}; allowed: 1 to 200 visible ASCII characters"
-                ));
+                return Err(format!("{name}: came {came}; allowed: 1 to 200 visible ASCII characters"));
             }
             match found {
                 Some((other, first)) if first != value => {
                     let came = shortened(&String::from_utf8_lossy(value));
-                    return Err(format!(
-                        "{name}: came {came}, which differs from {other}; allowed: the same value"
-                    ));
+                    return Err(format!("{name}: came {came}, which differs from {other}; allowed: the same value"));
                 }
                 _ => found = Some((name, value)),
             }
@@ -241,8 +199,5 @@ fn not_stored(error: std::io::Error) -> Refusal {
         StorageFull | QuotaExceeded | FileTooLarge => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Refusal::new(
-        status,
-        format!("the event could not be stored, nothing of it was kept: {error}"),
-    )
+    Refusal::new(status, format!("the event could not be stored, nothing of it was kept: {error}"))
 }

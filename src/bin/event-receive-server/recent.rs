@@ -20,11 +20,7 @@ pub struct Recent {
 impl Recent {
     /// An empty list of at most so many events.
     pub fn new(most: usize) -> Recent {
-        Recent {
-            records: VecDeque::new(),
-            bytes: 0,
-            most,
-        }
+        Recent { records: VecDeque::new(), bytes: 0, most }
     }
 
     /// Adds the newest; the oldest go. The newest stays even if it alone is too large.
@@ -52,11 +48,7 @@ pub struct Seen {
 impl Seen {
     /// No ids, and room for so many.
     pub fn new(most: usize) -> Seen {
-        Seen {
-            known: HashSet::new(),
-            in_order: VecDeque::new(),
-            most,
-        }
+        Seen { known: HashSet::new(), in_order: VecDeque::new(), most }
     }
 
     /// Whether the id was inserted and is not forgotten.
@@ -87,12 +79,7 @@ mod tests {
 
     fn record(id: usize, bytes: usize) -> Arc<Record> {
         let reg_pic = Some(vec![0; bytes].into());
-        Arc::new(Record {
-            id: id.to_string(),
-            json: Default::default(),
-            reg_pic,
-            spot_pic: None,
-        })
+        Arc::new(Record { id: id.to_string(), json: Default::default(), reg_pic, spot_pic: None })
     }
 
     fn ids(recent: &Recent) -> Vec<&str> {

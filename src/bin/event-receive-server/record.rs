@@ -42,11 +42,7 @@ impl Record {
 /// No safe id has an underscore, so no id can take the name of another.
 pub fn file_stem(id: &str) -> String {
     let safe = id.len() <= 100 && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if safe {
-        id.to_string()
-    } else {
-        format!("sha256_{}", sha256_hex(id.as_bytes()))
-    }
+    if safe { id.to_string() } else { format!("sha256_{}", sha256_hex(id.as_bytes())) }
 }
 
 /// The name of a picture's file, relative to the store's folder; `which` is `reg` or `spot`.
@@ -56,16 +52,8 @@ pub fn picture_file(id: &str, which: &str) -> String {
 
 /// The line of an event. `files` says whether its pictures are kept as files.
 pub fn line(arrival: &Arrival, files: bool) -> String {
-    let Arrival {
-        id,
-        received_at,
-        format,
-        event,
-    } = arrival;
-    let picture = |picture, which| PictureNote {
-        picture,
-        file: files.then(|| picture_file(id, which)),
-    };
+    let Arrival { id, received_at, format, event } = arrival;
+    let picture = |picture, which| PictureNote { picture, file: files.then(|| picture_file(id, which)) };
     let line = Line {
         id,
         received_at,
@@ -76,10 +64,7 @@ pub fn line(arrival: &Arrival, files: bool) -> String {
         reg_pic: picture(event.reg_pic.as_ref(), "reg"),
         timestamp: event.timestamp,
         score: event.score,
-        ext_data: ExtData {
-            event,
-            spot_pic: picture(event.spot_pic.as_ref(), "spot"),
-        },
+        ext_data: ExtData { event, spot_pic: picture(event.spot_pic.as_ref(), "spot") },
         unknown_keys: &event.unknown_keys,
     };
     serde_json::to_string(&line).expect("a record has nothing that JSON cannot hold")
@@ -158,17 +143,9 @@ mod tests {
         let body = r#"{"identity_id":"7","identity_name":"a\nb","group_name":"g","reg_pic":"/9j/4A==","timestamp":1,
                        "score":0.8700000047683716,"ext_data":{"x":[1, 2.50],"spot_pic":"","person_type":2},"more":null}"#;
         let crate::json::Members(members) = serde_json::from_str(body).unwrap();
-        let fields: Vec<_> = members
-            .into_iter()
-            .map(|(key, value)| (key, crate::fields::Given::Json(value)))
-            .collect();
+        let fields: Vec<_> = members.into_iter().map(|(key, value)| (key, crate::fields::Given::Json(value))).collect();
         let event = crate::event::check(&fields).unwrap();
-        let arrival = Arrival {
-            id: "a-1".into(),
-            received_at: "now".into(),
-            format: "json",
-            event,
-        };
+        let arrival = Arrival { id: "a-1".into(), received_at: "now".into(), format: "json", event };
         let sha256 = sha256_hex(b"\xFF\xD8\xFF\xE0");
         assert_eq!(
             line(&arrival, true),

@@ -83,13 +83,8 @@ impl Route<'_> {
             "/healthz" => Route::Health,
             _ => {
                 let (id, which) = path.strip_prefix("/api/events/")?.split_once('/')?;
-                let which = which
-                    .strip_suffix("_pic")
-                    .filter(|which| ["reg", "spot"].contains(which))?;
-                Route::Picture {
-                    id: percent_decoded(id)?,
-                    which,
-                }
+                let which = which.strip_suffix("_pic").filter(|which| ["reg", "spot"].contains(which))?;
+                Route::Picture { id: percent_decoded(id)?, which }
             }
         })
     }
@@ -111,9 +106,7 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
             (route, takes_events) => wrong_method(&app, method, &path, route.is_some(), takes_events),
         };
         // The connection ends here: its body, if there is one, is not looked at.
-        reply
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         let (head, body) = request.into_parts();
         receive::discard(body, &head.headers, &app.limits);
         reply
@@ -126,9 +119,7 @@ async fn show(app: &Arc<App>, route: &Route<'_>, query: &str) -> Reply {
     match route {
         Route::Asset(type_, text) => {
             let mut reply = typed(StatusCode::OK, type_, Bytes::from_static(text.as_bytes()));
-            reply
-                .headers_mut()
-                .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             reply
         }
         Route::Events => events(app, query),
@@ -165,9 +156,7 @@ fn events(app: &App, query: &str) -> Reply {
     let length: usize = pieces.iter().map(Bytes::len).sum();
     let frames = stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece))));
     let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply.headers_mut().insert(CONTENT_LENGTH, length.into());
     reply
 }
@@ -183,23 +172,14 @@ async fn picture(app: Arc<App>, id: String, which: &str) -> Reply {
             reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
             reply
         }
-        Ok(Ok(None)) => failure(
-            StatusCode::NOT_FOUND,
-            &[format!("there is no {which}_pic of that event")],
-        ),
-        _ => failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &["the picture could not be read".into()],
-        ),
+        Ok(Ok(None)) => failure(StatusCode::NOT_FOUND, &[format!("there is no {which}_pic of that event")]),
+        _ => failure(StatusCode::INTERNAL_SERVER_ERROR, &["the picture could not be read".into()]),
     }
 }
 
 fn not_found(app: &App, path: &str) -> Reply {
     let paths = app.paths.join(", ");
-    let error = format!(
-        "{}: no such path; events are sent with POST to {paths}; the page is at /",
-        shortened(path)
-    );
+    let error = format!("{}: no such path; events are sent with POST to {paths}; the page is at /", shortened(path));
     failure(StatusCode::NOT_FOUND, &[error])
 }
 
@@ -225,18 +205,13 @@ pub fn json(status: StatusCode, text: String) -> Reply {
 
 /// An answer that says what is wrong.
 pub fn failure(status: StatusCode, errors: &[String]) -> Reply {
-    json(
-        status,
-        serde_json::json!({"status": "error", "errors": errors}).to_string(),
-    )
+    json(status, serde_json::json!({"status": "error", "errors": errors}).to_string())
 }
 
 fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body).boxed_unsync());
     *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(type_));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_));
     reply
 }
 
@@ -262,10 +237,7 @@ fn percent_decoded(piece: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(piece.len());
     let mut rest = piece.as_bytes();
     while let [first, tail @ ..] = rest {
-        let coded = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let coded = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
         match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => (bytes.push(byte), rest = &tail[2..]),
             None => (bytes.push(*first), rest = tail),
@@ -280,13 +252,7 @@ mod tests {
 
     #[test]
     fn an_id_comes_out_of_a_path_as_it_went_in() {
-        for (coded, id) in [
-            ("ab-1", "ab-1"),
-            ("a%2Fb%25", "a/b%"),
-            ("a+b", "a+b"),
-            ("50%", "50%"),
-            ("%zz", "%zz"),
-        ] {
+        for (coded, id) in [("ab-1", "ab-1"), ("a%2Fb%25", "a/b%"), ("a+b", "a+b"), ("50%", "50%"), ("%zz", "%zz")] {
             assert_eq!(percent_decoded(coded).as_deref(), Some(id));
         }
         assert_eq!(percent_decoded("%FF"), None);

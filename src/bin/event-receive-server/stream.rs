@@ -39,29 +39,19 @@ struct Reader {
 /// Answers `GET /api/stream`.
 pub fn follow(app: &Arc<App>) -> Reply {
     let Ok(room) = app.streams.clone().try_acquire_owned() else {
-        return failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &["too many readers of /api/stream; try again later".into()],
-        );
+        return failure(StatusCode::SERVICE_UNAVAILABLE, &["too many readers of /api/stream; try again later".into()]);
     };
     let (mut counters, news) = app.journal.follow();
     let first = counters_message(&counters.borrow_and_update());
     // EventSource comes again after this many milliseconds.
     let pieces = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n"), first]);
-    let reader = Reader {
-        counters,
-        news,
-        pieces,
-        _room: room,
-    };
+    let reader = Reader { counters, news, pieces, _room: room };
     let frames = stream::unfold(reader, |mut reader| async move {
         let piece = reader.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(piece)), reader))
     });
     let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, "text/event-stream".parse().expect("a plain text"));
+    reply.headers_mut().insert(CONTENT_TYPE, "text/event-stream".parse().expect("a plain text"));
     reply
 }
 
