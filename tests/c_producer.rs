@@ -1,0 +1,259 @@
+//! The promise: a recognizer in C99 or C++11 that includes `include/sophon_ring.h` feeds the uplink.
+//!
+//! The programs of tests/c are compiled here, with the compilers that integrators use; what cannot be compiled is a failure.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::daemon::Home;
+use common::{Daemon, Sink, picture};
+use serde_json::json;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::Producer;
+
+/// A program of tests/c, driven line by line (the commands are in tests/c/producer.c).
+struct Recognizer {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Recognizer {
+    fn start(language: Language) -> Recognizer {
+        let mut child = Command::new(language.program()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Recognizer { child, input, output }
+    }
+
+    fn ask(&mut self, command: &str) -> String {
+        writeln!(self.input, "{command}").unwrap();
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn ok(&mut self, command: &str) -> String {
+        let answer = self.ask(command);
+        let rest = answer.strip_prefix("ok").unwrap_or_else(|| panic!("{command}: {answer}"));
+        rest.trim_start().to_owned()
+    }
+}
+
+impl Drop for Recognizer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Language {
+    C,
+    Cpp,
+}
+
+const LANGUAGES: [Language; 2] = [Language::C, Language::Cpp];
+
+impl Language {
+    /// Compiled once a test run, without a warning.
+    fn program(self) -> &'static Path {
+        static PROGRAMS: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        let (compiler, standard, source) = match self {
+            Language::C => ("gcc", "-std=c99", "producer.c"),
+            Language::Cpp => ("g++", "-std=c++11", "producer.cpp"),
+        };
+        PROGRAMS[self as usize].get_or_init(|| {
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{source}.{}", std::process::id()));
+            let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source);
+            let compiled = Command::new(compiler)
+                .args([standard, "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o"])
+                .args([&program, &sources])
+                .status();
+            assert!(compiled.unwrap_or_else(|error| panic!("{compiler}: {error}; apt-get install gcc g++")).success());
+            program
+        })
+    }
+}
+
+/// `value` as the producers read it.
+fn percent(value: impl AsRef<[u8]>) -> String {
+    value.as_ref().iter().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+fn assert_released(home: &Home) {
+    common::wait_until("the release of every event", || RingState::of(&home.ring()).unwrap().used == 0);
+}
+
+#[test]
+fn every_field_from_c_and_cpp_arrives() {
+    for language in LANGUAGES {
+        let home = Home::new();
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let mut recognizer = Recognizer::start(language);
+        recognizer.ok(&format!("open {} 1048576", home.ring().display()));
+        let (reg, spot) = (picture(70_001, 1), picture(30_000, 2));
+        let (reg_file, spot_file) = (home.folder.path().join("reg.jpg"), home.folder.path().join("spot.jpg"));
+        std::fs::write(&reg_file, &reg).unwrap();
+        std::fs::write(&spot_file, &spot).unwrap();
+        let sequence = recognizer.ok(&format!(
+            "publish identity_id={} identity_name={} group_name={} group_id=g device_ip=10.1.2.3 ext_json={} \
+             timestamp_ms=1700000000999 score=0.625 person_type=4 device_type=0 reg_file={} spot_file={}",
+            percent("00 7"),
+            percent("张伟 \"x\""),
+            percent(b"\xff!"),
+            percent(r#"{"lane": 2}"#),
+            reg_file.display(),
+            spot_file.display(),
+        ));
+        let request = &sink.wait(1)[0];
+        assert_eq!(request.id(), format!("{}-{sequence}", recognizer.ok("id")));
+        let expected = json!({
+            "identity_id": "00 7",
+            "identity_name": "张伟 \"x\"",
+            "group_name": "\u{FFFD}!",
+            "reg_pic": STANDARD.encode(&reg),
+            "timestamp": 1_700_000_000,
+            "score": 0.625,
+            "ext_data": {
+                "device_ip": "10.1.2.3", "person_type": 4, "device_type": "0", "lane": 2, "spot_pic": STANDARD.encode(&spot),
+            },
+        });
+        assert!(request.json() == expected, "{language:?}");
+
+        // Nothing but what must be: NULL everywhere.
+        recognizer.ok("publish score=0.5");
+        let expected = json!({
+            "identity_id": "", "identity_name": "", "group_name": "", "reg_pic": "", "timestamp": 0, "score": 0.5, "ext_data": {},
+        });
+        assert_eq!(sink.wait(2)[1].json(), expected);
+
+        // The group's id stands in for its name.
+        recognizer.ok("publish group_id=42 score=0.5");
+        assert_eq!(sink.wait(3)[2].json()["group_name"], "42");
+        assert_released(&home);
+        assert_eq!(daemon.terminate().acknowledged, 3);
+    }
+}
+
+#[test]
+fn pictures_encoded_into_the_ring_arrive_at_the_length_of_the_commit() {
+    for language in LANGUAGES {
+        let home = Home::new();
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let mut recognizer = Recognizer::start(language);
+        recognizer.ok(&format!("open {} 1048576", home.ring().display()));
+        let file = home.folder.path().join("x.jpg");
+        std::fs::write(&file, picture(5000, 3)).unwrap();
+        for (count, (reg_len, spot_len)) in
+            [(5000, 5000), (1, 5000), (0, 4999), (5000, 0), (0, 0)].into_iter().enumerate()
+        {
+            recognizer.ok("reserve name=R score=0.5 reg_max=9000 spot_max=70000");
+            recognizer.ok(&format!("write reg_file={0} spot_file={0}", file.display()));
+            recognizer.ok(&format!("commit reg_len={reg_len} spot_len={spot_len}"));
+            let event = sink.wait(count + 1)[count].json();
+            let decoded = |text: &serde_json::Value| STANDARD.decode(text.as_str().unwrap_or_default()).unwrap();
+            assert!(decoded(&event["reg_pic"]) == picture(5000, 3)[..reg_len], "{language:?} {reg_len}");
+            assert!(decoded(&event["ext_data"]["spot_pic"]) == picture(5000, 3)[..spot_len], "{language:?} {spot_len}");
+        }
+        // An aborted reservation was never there.
+        recognizer.ok("reserve name=A score=0.5 reg_max=9000");
+        recognizer.ok("abort");
+        recognizer.ok("publish name=after score=0.5");
+        assert_eq!(sink.wait(6)[5].json()["identity_name"], "after");
+        assert_released(&home);
+        assert_eq!(daemon.terminate().acknowledged, 6);
+    }
+}
+
+#[test]
+fn a_full_ring_and_an_event_that_cannot_fit_are_said_and_counted() {
+    for language in LANGUAGES {
+        let home = Home::new();
+        let mut recognizer = Recognizer::start(language);
+        recognizer.ok(&format!("open {} 65536", home.ring().display()));
+        let file = home.folder.path().join("x.jpg");
+        std::fs::write(&file, picture(30_000, 1)).unwrap();
+        let publish = format!("publish name=F score=0.5 reg_file={}", file.display());
+        recognizer.ok(&publish);
+        recognizer.ok(&publish);
+        assert_eq!(recognizer.ask(&publish), "error -28 ENOSPC");
+        assert_eq!(recognizer.ask(&publish), "error -28 ENOSPC");
+        std::fs::write(&file, picture(40_000, 1)).unwrap();
+        assert_eq!(recognizer.ask(&publish), "error -90 EMSGSIZE");
+        assert_eq!(recognizer.ok("dropped"), "2");
+        assert_eq!(RingState::of(&home.ring()).unwrap().dropped, 2);
+        // The uplink makes room, and the ring goes on where it stopped.
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        sink.wait(2);
+        assert_released(&home);
+        recognizer.ok("publish name=G score=0.5");
+        assert_eq!(sink.wait(3)[2].sequence(), 3);
+        assert_released(&home);
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn a_second_recognizer_is_refused_and_a_killed_one_is_succeeded() {
+    for (first, second) in [(Language::C, Language::Cpp), (Language::Cpp, Language::C)] {
+        let home = Home::new();
+        let open = format!("open {} 1048576", home.ring().display());
+        let mut killed = Recognizer::start(first);
+        killed.ok(&open);
+        killed.ok("publish name=before score=0.5");
+        let mut successor = Recognizer::start(second);
+        assert_eq!(successor.ask(&open), "error -16 EBUSY");
+        // Both languages of the ring see each other's lock.
+        assert!(Producer::open(&home.ring(), 1 << 20).is_err());
+        // In the middle of a write: half a record lies in the ring, and was never published.
+        killed.ok("reserve name=half score=0.5 reg_max=100000 spot_max=100000");
+        killed.ok("write_half");
+        killed.child.kill().unwrap();
+        killed.child.wait().unwrap();
+        successor.ok(&open);
+        assert_eq!(successor.ok("publish name=after score=0.5"), "2");
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let names: Vec<_> = sink.wait(2).iter().map(|request| request.json()["identity_name"].clone()).collect();
+        assert!(names.contains(&json!("before")) && names.contains(&json!("after")), "{names:?}");
+        assert_released(&home);
+        let stopped = daemon.terminate();
+        assert_eq!((stopped.acknowledged, stopped.malformed, stopped.corrupt), (2, 0, 0));
+    }
+}
+
+#[test]
+fn many_events_from_c_through_a_small_ring_arrive_each_once() {
+    for language in LANGUAGES {
+        let home = Home::new();
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let mut recognizer = Recognizer::start(language);
+        recognizer.ok(&format!("open {} 65536", home.ring().display()));
+        let answer = recognizer.ok("many 1000 3001");
+        assert!(answer.starts_with("1000 1000 "), "{answer}");
+        let requests = sink.wait(1000);
+        assert_released(&home);
+        let mut sequences: Vec<_> = requests.iter().map(common::Request::sequence).collect();
+        sequences.sort_unstable();
+        assert_eq!(sequences, (1..=1000).collect::<Vec<_>>());
+        for request in &requests {
+            let (event, number) = (request.json(), request.sequence());
+            assert_eq!(event["identity_id"], format!("many-{number}"));
+            let byte = |j: u64| ((131 * number + 7 * j + j / 256) % 256) as u8;
+            let picture: Vec<u8> = (0..3001).map(byte).collect();
+            assert!(event["reg_pic"] == STANDARD.encode(&picture), "{language:?} {number}");
+        }
+        daemon.terminate();
+    }
+}
