@@ -63,6 +63,9 @@ fn random_writes_over_header_and_records_never_stop_the_uplink() {
     let mut attacker_random = random.fork();
     let attacker = thread::spawn(move || {
         for number in 0..mutations {
+            if number > 0 && number % 10_000_000 == 0 {
+                println!("{number} of {mutations} mutations");
+            }
             mutate(&hostile, &mut attacker_random);
             if number % 64 == 0 {
                 thread::sleep(Duration::from_micros(attacker_random.u64(0..200))); // let it be noticed at many moments

@@ -182,8 +182,7 @@ impl Memory for Mapping {
     }
 
     fn futex_wait(&self, expected: u32, timeout: Duration) {
-        let timeout =
-            libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos().into() };
+        let timeout = nix::sys::time::TimeSpec::from_duration(timeout);
         // SAFETY: the word and the timeout outlive the call. Its result does not matter: woken, changed, timed out,
         // interrupted or EFAULT on a truncated file, the caller looks at the ring again.
         unsafe {
@@ -192,7 +191,7 @@ impl Memory for Mapping {
                 self.atomic32(Word::Publications).as_ptr(),
                 libc::FUTEX_WAIT,
                 expected,
-                &raw const timeout,
+                std::ptr::from_ref(timeout.as_ref()),
             );
         }
     }
