@@ -52,6 +52,80 @@ fn used(memory: &Mapping) -> usize {
     memory.load(Word::Head, Ordering::Relaxed).wrapping_sub(memory.load(Word::Tail, Ordering::Relaxed)) as usize
 }
 
+/// A ring of 512 bytes with an event of 80 bytes at its beginning (header, a section of 25 bytes), published by hand.
+fn ring_with_a_record() -> Arc<Mapping> {
+    let memory = Arc::new(Mapping::on_heap(512));
+    let picture = [7; 25];
+    let event = NewEvent { reg_pic: &picture, device_type: -1, ..NewEvent::default() };
+    assert_eq!(event.record_len(), 80);
+    Producer::attach(Arc::clone(&memory)).publish(&event).unwrap();
+    memory
+}
+
+const fn two(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+
+#[test]
+fn a_record_that_breaks_a_rule_of_the_frame_makes_the_ring_corrupt() {
+    // (what, head, position of the record, its length, its kind)
+    for (what, head, at, length, kind) in [
+        ("longer than what is published", 80, 0, 88, 1),
+        ("not a multiple of 8", 80, 0, 76, 1),
+        ("shorter than its header", 80, 0, 32, 1),
+        ("empty", 80, 0, 0, 1),
+        ("longer than half the ring", 512, 0, 264, 1),
+        ("across the end", 560, 432, 88, 1),
+        ("of an unknown kind", 80, 0, 80, 3),
+        ("padding that ends before the end", 512, 0, 504, 2),
+        ("padding beyond what is published", 504, 432, 80, 2),
+        ("empty padding", 80, 0, 0, 2),
+        ("an endless record", 80, 0, u32::MAX, 1),
+    ] {
+        let memory = ring_with_a_record();
+        memory.store(Word::Head, head, Ordering::Relaxed);
+        memory.store(Word::Tail, at, Ordering::Relaxed);
+        memory.set_word(at as usize, two(length, kind));
+        let (mut reader, _, corrupt) = consumer::attach(Arc::clone(&memory));
+        assert!(corrupt.is_none());
+        let corrupt = reader.read().expect_err(what);
+        assert_eq!((corrupt.position, corrupt.resume), (at, head), "{what}");
+        assert_eq!(reader.read(), Ok(None), "{what}");
+        assert_eq!(memory.load(Word::Resyncs, Ordering::Relaxed), 1);
+    }
+}
+
+#[test]
+fn a_record_that_breaks_a_rule_inside_is_malformed_and_the_next_one_is_read() {
+    let reg_pic = 40;
+    for (what, at, word) in [
+        ("a section that overruns the record", reg_pic, two(7, 33)),
+        ("a section that overruns by far", reg_pic, two(7, u32::MAX)),
+        ("a section that ends early, and another that overruns", reg_pic, two(7, 1)),
+        ("an unknown section that overruns", reg_pic, two(99, 40)),
+        ("a score that is not a number", 24, two(f32::NAN.to_bits(), 0)),
+        ("an unknown person_type", 24, two(0, 6)),
+        ("an unknown device_type", 32, two(5, 0)),
+    ] {
+        let memory = ring_with_a_record();
+        Producer::attach(Arc::clone(&memory)).publish(&NewEvent::default()).unwrap();
+        memory.set_word(at, word);
+        let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));
+        let frame = reader.read().unwrap().unwrap();
+        assert!(Event::from_record(&memory, &frame, RingId([0; 16])).is_err(), "{what}");
+        let frame = reader.read().unwrap().unwrap();
+        assert_eq!(Event::from_record(&memory, &frame, RingId([0; 16])).unwrap().id.sequence, 2);
+    }
+    // Two sections of one kind; an unknown one and a filler are skipped.
+    for (kind, good) in [(7, false), (99, true), (0, true)] {
+        let memory = ring_with_a_record();
+        memory.set_word(reg_pic, two(7, 8));
+        memory.set_word(reg_pic + 16, two(kind, 16));
+        let frame = consumer::attach(Arc::clone(&memory)).0.read().unwrap().unwrap();
+        assert_eq!(Event::from_record(&memory, &frame, RingId([0; 16])).is_ok(), good, "{kind}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: common::count("SOPHON_PROPTEST_CASES", 300) as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
