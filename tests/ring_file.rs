@@ -61,6 +61,30 @@ fn a_ring_that_is_replaced_is_emptied_first_and_the_new_one_comes_next() {
 }
 
 #[test]
+fn a_replaced_ring_with_more_events_than_may_be_in_flight_is_still_emptied() {
+    const EVENTS: usize = 300; // more than the ledger's window
+    let home = Home::new();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // closed again at once
+    let mut first = Producer::open(&home.ring(), RING).unwrap();
+    (0..EVENTS).for_each(|_| assert!(first.publish(&event(b"", b"")).is_ok()));
+    let daemon = Daemon::start(&home, &[format!("http://{address}/")], json!({}));
+    daemon.wait_log("Connection refused");
+    drop(first);
+    fs::remove_file(home.ring()).unwrap();
+    let mut second = Producer::open(&home.ring(), RING).unwrap();
+    publish(&mut second, &event(b"", b""));
+    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| common::sink::OK);
+    let second_id = second.id().to_string();
+    let requests = sink.wait_for("the new ring's event", |requests| {
+        requests.iter().any(|request| request.id().starts_with(&second_id))
+    });
+    let ids: std::collections::HashSet<_> = requests.iter().map(|request| request.id().to_owned()).collect();
+    assert_eq!(ids.len(), EVENTS + 1);
+    common::wait_until("the release", || RingState::of(&home.ring()).unwrap().used == 0);
+    assert_eq!(daemon.terminate().acknowledged as usize, EVENTS + 1);
+}
+
+#[test]
 fn a_second_consumer_is_refused_with_the_pid_of_the_first() {
     let home = Home::new();
     let sink = Sink::start();
