@@ -156,6 +156,7 @@ async fn upload(file: &Path, config: Config) -> ExitCode {
             _ = hangup.recv() => reload(file, &uplink),
         }
     }
+    info!("stopping");
     uplink.stop(PATIENCE).await;
     info!("stopped: {}", uplink.summary());
     ExitCode::SUCCESS

@@ -333,6 +333,22 @@ fn sigterm_in_the_middle_of_an_upload_ends_within_two_seconds_and_loses_nothing(
 }
 
 #[test]
+fn an_upload_that_fails_while_the_uplink_stops_stays_in_the_ring() {
+    let home = Home::new();
+    let sink = Sink::with(|_, _| Answer::Hang);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    publish_many(&mut recognizer, 6, &event(b"", b""));
+    sink.wait(4);
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_log("stopping");
+    sink.close_all();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 6));
+    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0);
+}
+
+#[test]
 fn without_destinations_events_are_read_and_not_kept() {
     let home = Home::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
