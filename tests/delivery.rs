@@ -258,6 +258,33 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
 }
 
 #[test]
+fn an_upload_that_began_before_a_failure_does_not_end_the_pause_that_the_server_asked_for() {
+    let home = Home::new();
+    let (answer_the_second, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let sink = Sink::with(move |request, before| match request.sequence() {
+        1 if before < 2 => Answer::Status(429, "Retry-After: 1\r\n"),
+        2 if !request.body.is_empty() => {
+            gate.lock().unwrap().recv().unwrap();
+            OK
+        }
+        _ => OK,
+    });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    publish_many(&mut recognizer, 2, &event(b"", b""));
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_log("429");
+    let began = Instant::now();
+    answer_the_second.send(()).unwrap();
+    assert_eq!(sink.wait(3)[2].sequence(), 1);
+    let pause = began.elapsed();
+    assert!(pause.as_millis() > 900, "tried again after {pause:?}");
+    assert_released(&home);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 1));
+}
+
+#[test]
 fn a_connection_is_kept_for_the_next_event() {
     let home = Home::new();
     let sink = Sink::start();

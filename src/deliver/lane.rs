@@ -216,7 +216,13 @@ impl Lane {
     }
 
     fn succeeded(&self) {
+        let is_paused = self.pause().is_some();
         let mut state = self.state.borrow_mut();
+        if is_paused {
+            // It began before the failure that made the pause: it says nothing of the time after.
+            state.refusals = 0;
+            return;
+        }
         if let Some(why) = state.why.take() {
             info!(url = %self.url(), "up again (was: {why})");
         }
