@@ -258,6 +258,41 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
 }
 
 #[test]
+fn the_pause_that_a_server_asked_for_is_kept_whatever_becomes_of_uploads_beside_it() {
+    const TOO_MANY: Answer = Answer::Status(429, "Retry-After: 1\r\n");
+    // The first event's answer, and the second's, which comes when the lane has said why it pauses.
+    for (first, second) in [(TOO_MANY, OK), (Answer::Status(500, ""), TOO_MANY)] {
+        let home = Home::new();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let tries = std::sync::atomic::AtomicUsize::new(0);
+        let sink = Sink::with(move |request, _| {
+            let tries =
+                if request.body.is_empty() { 2 } else { tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) };
+            match request.sequence() {
+                1 if tries < 2 => first.clone(),
+                2 if tries < 2 => {
+                    gate.lock().unwrap().recv().unwrap();
+                    second.clone()
+                }
+                _ => OK,
+            }
+        });
+        let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+        publish_many(&mut recognizer, 2, &event(b"", b""));
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        daemon.wait_log("not delivered");
+        let began = Instant::now();
+        open.send(()).unwrap();
+        sink.wait(3);
+        let pause = began.elapsed();
+        assert!(pause.as_millis() > 900, "tried again after {pause:?}");
+        assert_released(&home);
+        assert_eq!(daemon.terminate().acknowledged, 2);
+    }
+}
+
+#[test]
 fn a_connection_is_kept_for_the_next_event() {
     let home = Home::new();
     let sink = Sink::start();

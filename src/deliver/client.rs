@@ -5,6 +5,7 @@
 //!   retry at once on a new connection, same id.
 //! - Waiting is bounded by progress: while the body goes out by its last byte moved, then by the answer's.
 //! - 2xx counts only when the server has had the whole body.
+//! - An answer to nothing, before a request, is nobody's: that connection is not used.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -76,6 +77,7 @@ pub struct Client {
 
 struct Connection {
     sender: SendRequest<EventBody>,
+    is_tls: bool,
     progress: Rc<Progress>,
     idle_since: Instant,
 }
@@ -138,7 +140,7 @@ impl Client {
             (Arc::clone(&settings.tls), settings.timeouts.connect)
         };
         let transport = transport::connect(self.url.uri(), tls, bound).await?;
-        let progress = Rc::clone(&transport.progress);
+        let (progress, is_tls) = (Rc::clone(&transport.progress), transport.is_tls());
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HYPER_BUFFER)
             .handshake(TokioIo::new(transport))
@@ -147,7 +149,7 @@ impl Client {
         tokio::task::spawn_local(async move {
             let _ = connection.await; // whoever sent the request is told
         });
-        Ok(Connection { sender, progress, idle_since: Instant::now() })
+        Ok(Connection { sender, is_tls, progress, idle_since: Instant::now() })
     }
 
     async fn exchange(&self, mut connection: Connection, reused: bool, upload: &Upload) -> Try {
@@ -157,6 +159,8 @@ impl Client {
         let read_before = connection.progress.read.get();
         let timeouts = self.settings.borrow().timeouts;
         connection.progress.written_at.set(Instant::now());
+        // A new TLS connection may bring session tickets at any time.
+        connection.progress.begins.set(reused || !connection.is_tls);
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
             answer_in_time(answer, &connection.progress, timeouts, || sent.load(Ordering::Relaxed) == length).await

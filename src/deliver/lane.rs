@@ -216,7 +216,13 @@ impl Lane {
     }
 
     fn succeeded(&self) {
+        let is_paused = self.pause().is_some();
         let mut state = self.state.borrow_mut();
+        if is_paused {
+            // It began before the failure that made the pause: it says nothing of the time after.
+            state.refusals = 0;
+            return;
+        }
         if let Some(why) = state.why.take() {
             info!(url = %self.url(), "up again (was: {why})");
         }
@@ -239,16 +245,18 @@ impl Lane {
         self.end(&delivery, |counters| &counters.refused);
     }
 
-    /// The event goes back to its place; nothing starts before the pause is over. Uploads that fail together make one pause.
+    /// The event goes back to its place; nothing starts before the pause is over. Uploads that fail together make one pause, the
+    /// longest of theirs: a server may have asked for it.
     fn failed(&self, delivery: Rc<Delivery>, why: String, pause: Duration) {
         self.count(|counters| &counters.failures);
         self.push(delivery);
-        if self.pause().is_some() {
+        let is_paused = self.pause().is_some();
+        let mut state = self.state.borrow_mut();
+        state.paused_until = state.paused_until.max(Some(Instant::now() + pause));
+        if is_paused {
             return;
         }
-        let mut state = self.state.borrow_mut();
         state.failures += 1;
-        state.paused_until = Some(Instant::now() + pause);
         if state.why.as_ref() != Some(&why) {
             warn!(url = %self.url(), "not delivered, trying again: {why}");
             state.why = Some(why);

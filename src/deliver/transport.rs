@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,12 +116,14 @@ pub struct Progress {
     pub read_at: Cell<Instant>,
     /// Bytes that came in, ever.
     pub read: Cell<u64>,
+    /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
+    pub begins: Cell<bool>,
 }
 
 impl Progress {
     fn new() -> Progress {
         let now = Instant::now();
-        Progress { written_at: Cell::new(now), read_at: Cell::new(now), read: Cell::new(0) }
+        Progress { written_at: Cell::new(now), read_at: Cell::new(now), read: Cell::new(0), begins: Cell::new(false) }
     }
 }
 
@@ -134,6 +137,30 @@ pub struct Transport {
 impl Transport {
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>> {
         Pin::new(&mut self.get_mut().stream)
+    }
+
+    /// Whether TLS is spoken on it.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream.inner(), MaybeHttpsStream::Https(_))
+    }
+
+    /// Fails where something came in, or the end did, before a request's first byte went out. What a server says unasked would
+    /// be read as the answer to that request, and an event be taken for delivered that is not. hyper looks for it too, but
+    /// only where the event loop has heard of it: this asks the kernel, with the next system call being the write.
+    fn check_silence(&self) -> io::Result<()> {
+        if !self.progress.begins.take() {
+            return Ok(());
+        }
+        let socket = match self.stream.inner() {
+            MaybeHttpsStream::Http(tcp) => tcp.inner(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        };
+        match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Ok(0) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(_) => Err(io::Error::other("the server spoke before it was asked")),
+            Err(error) => Err(error),
+        }
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
@@ -158,6 +185,7 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_silence()?;
         let written = self.as_mut().stream().poll_write(cx, bytes);
         self.note_written(&written);
         written
@@ -180,6 +208,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_silence()?;
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
         self.note_written(&written);
         written
