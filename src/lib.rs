@@ -19,12 +19,13 @@
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
 //! | [`config`] | the configuration file, checked |
 //! | [`uplink`] | the tasks that tie these together |
-//! | [`rate_limited`] | a brake for messages |
+//! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 
 pub mod body;
 pub mod config;
 pub mod deliver;
 pub mod event;
+pub mod log;
 pub mod rate_limited;
 pub mod ring;
 pub mod uplink;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sophon_uplink::config::{self, Config, ConfigError, Fault};
 use sophon_uplink::deliver::tls;
+use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::uplink::Uplink;
 use tokio::signal::unix::{SignalKind, signal};
@@ -110,16 +111,18 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
 }
 
 fn run(file: &Path) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
-    let config = match Config::load(file) {
-        Ok(config) => config,
-        Err(error) => return bad_config(&error),
+    let _flush = match log::start() {
+        Ok(flush) => flush,
+        Err(error) => {
+            eprintln!("sophon-uplink: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, config)));
+    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file)));
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     code
@@ -130,11 +133,16 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn upload(file: &Path, config: Config) -> ExitCode {
+async fn upload(file: &Path) -> ExitCode {
+    // First of all: a signal that comes before would end the process.
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
         return failed(&"no signal handlers");
+    };
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(error) => return bad_config(&error),
     };
     let rings = config.rings.clone();
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");

@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::body::Template;
 use crate::body::base64::Pool;
 use crate::config::{Config, Fault};
 use crate::deliver::client::{Settings, Upload};
@@ -28,7 +27,7 @@ use crate::event::Event;
 use crate::rate_limited::RateLimited;
 use crate::ring::Memory;
 use crate::ring::consumer::{self, Frame, Reader};
-use crate::ring::file::{OpenError, RingFile};
+use crate::ring::file::{OpenError, RingFile, Side};
 use crate::ring::wake::Watcher;
 
 /// How often a ring that is not there, or that may have been replaced, is looked for.
@@ -99,6 +98,7 @@ impl Uplink {
     /// A certificate file that does not do; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), Fault> {
         let settings = Settings {
+            body: config.body,
             headers: config.headers.clone(),
             timeouts: config.timeouts,
             tls: tls::client_config(&config.tls)?,
@@ -181,10 +181,11 @@ impl Uplink {
         let published = Arc::new(Notify::new());
         let watcher = Watcher::start(Arc::clone(&file), Arc::clone(&published))
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        info!(ring = %path.display(), id = %file.id, capacity = file.capacity(), "attached");
+        let capacity = file.capacity();
+        self.complaints.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
         if let Some(corrupt) = corrupt {
             self.note_corrupt(path, &corrupt);
-            ledger.skip(corrupt.resume);
+            ledger.skip(corrupt.resume, 0);
         }
         Ok(Attached { file, reader, ledger, published, _watcher: watcher })
     }
@@ -194,8 +195,8 @@ impl Uplink {
         while !self.stopping.get() {
             match &mut attached {
                 Some(ring) => {
-                    if self.read_until_replaced(path, ring).await {
-                        attached = None;
+                    if let Some(next) = self.read_until_replaced(path, ring).await {
+                        attached = next;
                     }
                 }
                 None => {
@@ -208,15 +209,18 @@ impl Uplink {
         }
     }
 
-    /// True when the ring is read to its end and another one has taken its place, or when its memory went away.
-    async fn read_until_replaced(&self, path: &Path, ring: &mut Attached) -> bool {
+    /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory went away; nothing at
+    /// all when the uplink stops.
+    async fn read_until_replaced(&self, path: &Path, ring: &mut Attached) -> Option<Option<Attached>> {
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.stopping.get() {
             let more = self.read_batch(path, ring);
             if ring.file.lost() {
-                warn!(ring = %path.display(), "its file was truncated under us: left, waiting for a new one");
-                return true;
+                self.complaints.say(|more| {
+                    warn!(ring = %path.display(), "its file was truncated under us: left, waiting for a new one{more}");
+                });
+                return Some(None);
             }
             if more {
                 tokio::task::yield_now().await;
@@ -228,14 +232,30 @@ impl Uplink {
                 () = self.stop.notified() => {}
                 _ = look.tick() => {
                     ring.ledger.refresh();
-                    if ring.file.is_replaced_at(path) && ring.ledger.has_room() && !self.read_batch(path, ring) {
-                        info!(ring = %path.display(), id = %ring.file.id, "replaced by a new ring");
-                        return true;
+                    if ring.file.is_replaced_at(path) && ring.ledger.has_room() && !self.read_batch(path, ring)
+                        && let Some(next) = self.successor(path, ring)
+                    {
+                        return Some(Some(next));
                     }
                 }
             }
         }
-        false
+        None
+    }
+
+    /// The new ring at `path`, if it is one and the old one's recognizer is gone: one that lives still publishes into the old one,
+    /// whatever somebody put in its place.
+    fn successor(&self, path: &Path, ring: &Attached) -> Option<Attached> {
+        let id = ring.file.id;
+        if let Some(pid) = ring.file.holder(Side::Producer) {
+            self.complaints.say(|more| {
+                warn!(ring = %path.display(), %id, pid, "another file is there now, but its recognizer lives: staying{more}");
+            });
+            return None;
+        }
+        let next = self.attach(path).inspect_err(|error| self.complain_about(path, error)).ok()?;
+        self.complaints.say(|more| info!(ring = %path.display(), %id, "replaced by a new ring{more}"));
+        Some(next)
     }
 
     /// Reads some events; true when there may be more that can be read now.
@@ -249,7 +269,7 @@ impl Uplink {
                 Ok(None) => return false,
                 Err(corrupt) => {
                     self.note_corrupt(path, &corrupt);
-                    ring.ledger.skip(corrupt.resume);
+                    ring.ledger.skip(corrupt.resume, 0);
                 }
             }
         }
@@ -258,9 +278,12 @@ impl Uplink {
 
     /// Sends one event on its way, or counts why not.
     fn take(&self, path: &Path, ring: &Attached, frame: &Frame) {
+        let event = Event::from_record(&ring.file, frame, ring.file.id);
+        if ring.file.lost() {
+            return; // what was read may be zeros; the caller leaves the ring
+        }
         add(&self.counters.read, 1);
-        let ticket = ring.ledger.enter(frame.end);
-        let event = match Event::from_record(&ring.file, frame, ring.file.id) {
+        let event = match event {
             Ok(event) => event,
             Err(malformed) => {
                 add(&self.counters.malformed, 1);
@@ -268,22 +291,21 @@ impl Uplink {
                 self.complaints.say(|more| {
                     warn!(ring = %path.display(), sequence, "malformed event skipped: {malformed}{more}");
                 });
-                return ticket.release();
+                return ring.ledger.skip(frame.end, 1);
             }
         };
         if let Some(fault) = &event.ext_fault {
-            self.complaints
-                .say(|more| warn!(event = %event.id, "ext_json left out: it is no JSON object: {fault}{more}"));
+            self.complaints.say(|more| warn!(event = %event.id, "ext_json left out: {fault}{more}"));
         }
         let config = self.config.borrow();
         if event.score < config.threshold.0 {
             add(&self.counters.filtered, 1);
-            return ticket.release();
+            return ring.ledger.skip(frame.end, 1);
         }
         add(&self.counters.shares, config.event_server_url.len() as u64);
-        let template = Rc::new(Template::new(&event, config.body));
+        let ticket = ring.ledger.enter(frame.end, event.weight());
         let source = Arc::clone(&ring.file);
-        self.fan_out.send(Upload { id: event.id, template, source }, ticket);
+        self.fan_out.send(Upload { event, source }, ticket);
     }
 
     fn note_corrupt(&self, path: &Path, corrupt: &consumer::Corrupt) {

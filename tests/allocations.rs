@@ -10,7 +10,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -205,7 +204,7 @@ fn the_encoders_output_is_the_very_memory_that_the_socket_is_given() {
     let frame = consumer::attach(Arc::clone(&memory)).0.read().unwrap().unwrap();
     let event = Event::from_record(&memory, &frame, RingId([0; 16])).unwrap();
     let options = BodyOptions { format: Format::Json, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds };
-    let template = Rc::new(Template::new(&event, options));
+    let template = Template::new(&event, options);
     let length = template.length() as usize;
     let chunks = Arc::default();
     let given = Arc::new(Mutex::new(Vec::new()));

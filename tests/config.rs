@@ -48,7 +48,7 @@ fn what_is_written_is_what_is_in_force() {
     }))
     .unwrap();
     assert_eq!(config.rings, [PathBuf::from("/etc/box/a"), "/b".into()]);
-    assert_eq!(config.event_server_url[1].to_string(), "https://[::1]/x?y=z");
+    assert_eq!(config.event_server_url[1].to_string(), "https://[::1]/x?…", "a query may hold a token");
     assert_eq!(config.event_server_url[1].target(), "/x?y=z");
     assert_eq!(config.event_server_url[0].authority(), "192.168.1.19:9528");
     assert_eq!((config.body.format, config.body.timestamp_unit), (Format::FormData, TimestampUnit::Milliseconds));
@@ -87,6 +87,9 @@ fn every_fault_names_its_key() {
         ("event_server_url[0]", url("http://[::ffff:a9fe:a9fe]/")),
         ("event_server_url[0]", url("http://[64:ff9b::a9fe:a9fe]/")),
         ("event_server_url[0]", url("http://[fd00:ec2::254]/")),
+        ("event_server_url[0]", url("http://[2002:a9fe:a9fe::]/")),
+        ("event_server_url[0]", url("http://[64:ff9b:1::a9fe:a9fe]/")),
+        ("event_server_url[0]", url("http://168.63.129.16/")),
         ("event_server_url[0]", url("http://METADATA.google.internal./")),
         ("rings", json!({ "event_server_url": [], "rings": [] })),
         ("rings[0]", json!({ "event_server_url": [], "rings": [""] })),
@@ -117,13 +120,26 @@ fn every_fault_names_its_key() {
 
 #[test]
 fn no_fault_shows_a_secret() {
-    let faults = check(json!({
-        "event_server_url": ["http://user:hunter2@a/", 5],
-        "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" },
-    }))
-    .unwrap_err();
-    let text: String = faults.iter().map(Fault::to_string).collect();
-    assert!(faults.len() == 5 && !text.contains("hunter2"), "{text}");
+    for config in [
+        json!({ "event_server_url": ["http://user:hunter2@a/", 5] }),
+        json!({ "event_server_url": "http://user:hunter2@a/" }),
+        json!({ "event_server_url": [{ "url": "hunter2" }] }),
+        json!({ "event_server_url": ["ftp://a/?token=hunter2"] }),
+        json!({ "event_server_url": [], "headers": "Authorization: hunter2" }),
+        json!({ "event_server_url": [], "headers": ["hunter2"] }),
+        json!({ "event_server_url": [], "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" } }),
+        json!({ "event_server_url": [], "headers": { "Authorization: Bearer hunter2": "" } }),
+    ] {
+        let faults = check(config).unwrap_err();
+        let text: String = faults.iter().map(Fault::to_string).collect();
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_query_without_a_path_gets_one() {
+    let config = check(json!({ "event_server_url": ["http://a?token=x"] })).unwrap();
+    assert_eq!(config.event_server_url[0].target(), "/?token=x");
 }
 
 #[test]

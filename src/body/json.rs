@@ -50,7 +50,7 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
         member(writer, "device_type");
         let _ = write!(writer.text, "\"{device_type}\"");
     }
-    for (key, value) in event.ext.iter().filter(|(key, _)| !has(event, key)) {
+    for (key, value) in &event.ext {
         member(writer, key);
         raw(writer, value);
     }
@@ -64,17 +64,6 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
         writer.text.push(b'{');
     }
     writer.text.push(b'}');
-}
-
-/// Whether the event itself has the value that ext_json names `key`: it wins.
-fn has(event: &Event, key: &str) -> bool {
-    match key {
-        "device_ip" => event.device_ip.is_some(),
-        "person_type" => event.person_type.is_some(),
-        "device_type" => event.device_type.is_some(),
-        "spot_pic" => !event.spot_pic.is_empty(),
-        _ => false,
-    }
 }
 
 /// `timestamp` in the unit that is configured; seconds are rounded down.

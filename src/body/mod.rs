@@ -1,4 +1,4 @@
-//! The body of a request: made once an event, sent to every destination, any number of times.
+//! The body of a request: written from the event for each try, its pictures encoded as they go out.
 //!
 //! ```text
 //!  Template   {"identity_id":"7",…,"reg_pic":" ░░░░░░░░░ ","timestamp":1,…,"spot_pic":" ░░░░░░░░░ "}}
@@ -16,7 +16,6 @@ mod json;
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -136,7 +135,7 @@ pub type Sent = Arc<std::sync::atomic::AtomicU64>;
 
 /// One sending of a [`Template`].
 pub struct EventBody {
-    template: Rc<Template>,
+    template: Template,
     source: Arc<dyn PictureSource>,
     pool: Arc<Pool>,
     sent: Sent,
@@ -149,7 +148,7 @@ pub struct EventBody {
 
 impl EventBody {
     /// A body from its first byte; `sent` counts what has gone.
-    pub fn new(template: Rc<Template>, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
+    pub fn new(template: Template, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
         let left = template.length;
         EventBody { template, source, pool, sent, index: 0, offset: 0, left }
     }

@@ -25,6 +25,9 @@ const RESERVED_HEADERS: [&str; 13] = [
     "x-event-id",
 ];
 
+/// Keys whose values are not shown where they are of the wrong type: what was meant for a header or a URL may be in them.
+const MAY_BE_SECRET: [&str; 2] = ["headers", "event_server_url"];
+
 pub(super) struct Fields<'a> {
     /// Before each key: `tls.`; empty at the top.
     prefix: String,
@@ -46,7 +49,9 @@ impl<'a> Fields<'a> {
         Fields { prefix, members, folder, faults }
     }
 
+    /// What is wrong with a key; `value` only where it cannot be a secret.
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
+        let value = value.filter(|_| !(self.prefix.is_empty() && MAY_BE_SECRET.contains(&key)));
         let key = format!("{}{key}", self.prefix);
         self.faults.push(Fault { key, value: value.map(shown), allowed: allowed.into() });
     }
@@ -151,7 +156,9 @@ impl<'a> Fields<'a> {
         let written = self.take(key, "an object of header names and values", is_object).unwrap_or_default();
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (name, value) in written {
-            let key = format!("{key}.{}", shorten(&name));
+            // What does not look like a name may be a whole header, with its value.
+            let shown = name.split([':', ' ', '=']).next().unwrap_or_default();
+            let key = format!("{key}.{}", shorten(shown));
             let parsed = HeaderName::try_from(name.as_str()).ok();
             let secret = value.as_str().and_then(|value| HeaderValue::try_from(value).ok());
             match (parsed, secret) {

@@ -12,6 +12,7 @@ mod fields;
 mod url;
 
 use std::fmt;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -147,14 +148,7 @@ impl Config {
             path: path.to_owned(),
             faults: vec![Fault { key: "the file".into(), value: None, allowed }],
         };
-        let read = std::fs::metadata(path).and_then(|found| {
-            if found.len() > MAX_FILE {
-                Err(std::io::Error::other("it is larger than 1 MiB"))
-            } else {
-                std::fs::read(path)
-            }
-        });
-        let bytes = read.map_err(|error| fail(format!("it cannot be read: {error}")))?;
+        let bytes = read_file(path).map_err(|error| fail(format!("it cannot be read: {error}")))?;
         let value = serde_json::from_slice(&bytes).map_err(|error| fail(format!("it is not JSON: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Config::check(value, folder).map_err(|faults| ConfigError { path: path.to_owned(), faults })
@@ -207,6 +201,19 @@ impl Config {
         fields.end();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
+}
+
+/// A device without end, or a pipe without a writer, is no configuration either.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn tls(mut fields: Fields<'_>) -> TlsFiles {

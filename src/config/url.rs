@@ -9,9 +9,13 @@ use serde_json::Value;
 
 use super::fields::Refused;
 
-/// A checked URL.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Url(Uri);
+/// A checked URL. Shown without its query, which may hold a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    uri: Uri,
+    /// Path and query: what goes into the request line.
+    target: Uri,
+}
 
 impl Url {
     /// Checks `text`.
@@ -34,34 +38,47 @@ impl Url {
             return Err("a URL with a port from 1 to 65535, or without one".into());
         }
         check_host(authority.host())?;
-        Ok(Url(uri))
+        let target = match uri.path_and_query().map_or("/", |target| target.as_str()) {
+            query if query.starts_with('?') => format!("/{query}"),
+            target => target.to_owned(),
+        };
+        let target = target.parse().map_err(|_| SCHEMES.to_owned())?;
+        Ok(Url { uri, target })
     }
 
     /// The URL as hyper takes it.
     pub fn uri(&self) -> &Uri {
-        &self.0
+        &self.uri
     }
 
     /// What goes into the Host header.
     pub fn authority(&self) -> &str {
-        self.0.authority().map_or("", |authority| authority.as_str())
+        self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
     /// Path and query: what goes into the request line.
-    pub fn target(&self) -> &str {
-        self.0.path_and_query().map_or("/", |target| target.as_str())
+    pub fn target(&self) -> &Uri {
+        &self.target
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let query = if self.uri.query().is_some() { "?…" } else { "" };
+        write!(f, "{scheme}://{}{}{query}", self.authority(), self.target.path())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 pub(super) fn from_value(value: &Value, _: &Path) -> Result<Url, Refused> {
-    let text = value.as_str().ok_or_else(|| Refused { shown: true, allowed: "a URL as text".into() })?;
-    Url::parse(text).map_err(|allowed| Refused { shown: !text.contains('@'), allowed })
+    let text = value.as_str().ok_or_else(|| Refused { shown: false, allowed: "a URL as text".into() })?;
+    Url::parse(text).map_err(|allowed| Refused { shown: !text.contains(['@', '?']), allowed })
 }
 
 fn check_host(host: &str) -> Result<(), String> {
@@ -97,6 +114,24 @@ fn check_host(host: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Where clouds tell a machine its secrets, beside the link-local 169.254.169.254.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x0254)];
+
+/// The IPv4 address that an IPv6 one leads to: IPv4-compatible, NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
+fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = v6.octets();
+    let at = match v6.segments() {
+        [0, 0, 0, 0, 0, 0, _, _] if !v6.is_loopback() => 12,
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, 1, _, _, _, _, _] => 12,
+        [0x2002, ..] => 2,
+        _ => return None,
+    };
+    Some(Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]))
+}
+
 /// Addresses that no event may go to, whatever name led there: asked again of every address that a name resolves to.
 pub fn is_forbidden_address(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -105,16 +140,14 @@ pub fn is_forbidden_address(address: IpAddr) -> bool {
                 || v4.is_unspecified()
                 || v4.is_broadcast()
                 || v4.is_multicast()
-                || v4 == Ipv4Addr::new(100, 100, 100, 200)
+                || METADATA_V4.contains(&v4)
         }
         IpAddr::V6(v6) => {
-            let embedded = v6.octets()[12..].try_into().map(<[u8; 4] as Into<Ipv4Addr>>::into);
-            let nat64 = v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || v6.segments()[..6] == [0; 6];
             v6.is_unicast_link_local()
                 || v6.is_unspecified()
                 || v6.is_multicast()
-                || v6 == Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)
-                || (nat64 && !v6.is_loopback() && embedded.is_ok_and(|v4| is_forbidden_address(IpAddr::V4(v4))))
+                || METADATA_V6.contains(&v6)
+                || embedded_v4(v6).is_some_and(|v4| is_forbidden_address(IpAddr::V4(v4)))
         }
     }
 }

@@ -7,7 +7,7 @@
 //! - 2xx counts only when the server has had the whole body.
 //! - An answer to nothing, before a request, is nobody's: that connection is not used.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error::Error as _;
 use std::pin::pin;
 use std::rc::Rc;
@@ -21,14 +21,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::outcome::Outcome;
 use super::transport::{self, Progress, describe};
 use crate::body::base64::Pool;
-use crate::body::{EventBody, Sent, Template};
+use crate::body::{BodyOptions, EventBody, Sent, Template};
 use crate::config::{Timeouts, Url};
-use crate::event::EventId;
+use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
 
 /// Idle connections are dropped after this: below the 5 s of the servers that drop theirs first.
@@ -37,8 +38,8 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 const DRAIN_LIMIT: usize = 64 * 1024;
 /// And for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// The most that hyper keeps of a request before it writes, and of an answer's head. One encoded chunk is always let through.
-const HYPER_BUFFER: usize = 16 * 1024;
+/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: one buffer of ours.
+const HYPER_BUFFER: usize = 64 * 1024;
 /// An answer that trickles in may take this many times the response timeout in all.
 const TRICKLE: u32 = 6;
 
@@ -47,10 +48,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// An event ready to go out, to any destination, any number of times.
 pub struct Upload {
-    /// Its id.
-    pub id: EventId,
-    /// Its body.
-    pub template: Rc<Template>,
+    /// What the recognizer said. Its body is written anew for each try, so that a config read again is in force for what waits.
+    pub event: Event,
     /// Where its pictures lie.
     pub source: Arc<dyn PictureSource>,
 }
@@ -58,6 +57,8 @@ pub struct Upload {
 /// What a client needs to know.
 #[derive(Clone)]
 pub struct Settings {
+    /// From the config.
+    pub body: BodyOptions,
     /// From the config; the values are sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// From the config.
@@ -73,13 +74,26 @@ pub struct Client {
     url: Url,
     settings: RefCell<Settings>,
     idle: RefCell<Vec<Connection>>,
+    /// Counts the settings: a connection made under old ones is not kept.
+    generation: Cell<u64>,
 }
 
+/// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
+/// may be another's.
 struct Connection {
     sender: SendRequest<EventBody>,
+    /// hyper's side of it.
+    task: AbortHandle,
+    generation: u64,
     is_tls: bool,
     progress: Rc<Progress>,
     idle_since: Instant,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// A try on a connection.
@@ -92,7 +106,7 @@ enum Try {
 impl Client {
     /// A client without connections yet.
     pub fn new(url: Url, settings: Settings) -> Client {
-        Client { url, settings: RefCell::new(settings), idle: RefCell::default() }
+        Client { url, settings: RefCell::new(settings), idle: RefCell::default(), generation: Cell::new(0) }
     }
 
     /// Its destination.
@@ -103,6 +117,7 @@ impl Client {
     /// Uses other settings from the next try on.
     pub fn configure(&self, settings: Settings) {
         *self.settings.borrow_mut() = settings;
+        self.generation.set(self.generation.get() + 1);
         self.idle.borrow_mut().clear();
     }
 
@@ -118,7 +133,7 @@ impl Client {
                 Try::Outcome(outcome) => outcome,
                 Try::Stale => Outcome::down("the server closed the connection without an answer"),
             },
-            Err(why) => Outcome::down(why),
+            Err(why) => Outcome::Unreachable { why },
         }
     }
 
@@ -135,6 +150,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, String> {
+        let generation = self.generation.get();
         let (tls, bound) = {
             let settings = self.settings.borrow();
             (Arc::clone(&settings.tls), settings.timeouts.connect)
@@ -146,16 +162,17 @@ impl Client {
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|error| describe(&error))?;
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             let _ = connection.await; // whoever sent the request is told
         });
-        Ok(Connection { sender, is_tls, progress, idle_since: Instant::now() })
+        Ok(Connection { sender, task: task.abort_handle(), generation, is_tls, progress, idle_since: Instant::now() })
     }
 
     async fn exchange(&self, mut connection: Connection, reused: bool, upload: &Upload) -> Try {
         let sent = Sent::default();
-        let length = upload.template.length();
-        let request = self.request(upload, &sent);
+        let template = Template::new(&upload.event, self.settings.borrow().body);
+        let length = template.length();
+        let request = self.request(upload, template, &sent);
         let read_before = connection.progress.read.get();
         let timeouts = self.settings.borrow().timeouts;
         connection.progress.written_at.set(Instant::now());
@@ -179,26 +196,21 @@ impl Client {
         }
     }
 
-    fn request(&self, upload: &Upload, sent: &Sent) -> Request<EventBody> {
+    fn request(&self, upload: &Upload, template: Template, sent: &Sent) -> Request<EventBody> {
         let settings = self.settings.borrow();
-        let id = HeaderValue::try_from(upload.id.to_string()).expect("hex and digits");
+        let id = HeaderValue::try_from(upload.event.id.to_string()).expect("hex and digits");
         let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
         headers.insert(HOST, HeaderValue::try_from(self.url.authority()).expect("checked in the config"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
         headers.extend(settings.headers.iter().cloned());
-        headers.insert(CONTENT_TYPE, HeaderValue::try_from(&upload.template.content_type).expect("ours"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(upload.template.length()));
+        headers.insert(CONTENT_TYPE, HeaderValue::try_from(&template.content_type).expect("ours"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(template.length()));
         headers.insert(X_EVENT_ID, id.clone());
         headers.insert(IDEMPOTENCY_KEY, id);
-        let body = EventBody::new(
-            Rc::clone(&upload.template),
-            Arc::clone(&upload.source),
-            Arc::clone(&settings.pool),
-            Arc::clone(sent),
-        );
+        let body = EventBody::new(template, Arc::clone(&upload.source), Arc::clone(&settings.pool), Arc::clone(sent));
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.target().parse().expect("checked in the config");
+        *request.uri_mut() = self.url.target().clone();
         *request.headers_mut() = headers;
         request
     }
@@ -217,7 +229,8 @@ impl Client {
             };
         }
         let drained = tokio::time::timeout(DRAIN_TIME, drain(body)).await;
-        if drained == Ok(true) && connection.sender.ready().await.is_ok() {
+        let current = connection.generation == self.generation.get();
+        if current && drained == Ok(true) && connection.sender.ready().await.is_ok() {
             connection.idle_since = Instant::now();
             self.idle.borrow_mut().push(connection);
         }

@@ -13,6 +13,9 @@ use crate::ring::file::RingFile;
 /// Events read and not released, at most. More would only fill memory with what the ring holds anyway.
 pub const WINDOW: usize = 256;
 
+/// Bytes of texts of such events, about: no more is read once it is reached.
+const WEIGHT: usize = 1 << 20;
+
 /// One ring's ledger.
 #[derive(Debug)]
 pub struct Ledger {
@@ -22,6 +25,8 @@ pub struct Ledger {
     first: Cell<u64>,
     /// Events among the entries that are not done.
     open: Cell<usize>,
+    /// Their memory, in bytes.
+    weight: Cell<usize>,
     /// An entry was released.
     released: Notify,
 }
@@ -31,6 +36,7 @@ struct Entry {
     /// The position after it.
     end: u64,
     events: u64,
+    weight: usize,
     done: bool,
 }
 
@@ -51,27 +57,36 @@ impl Ledger {
             entries: RefCell::default(),
             first: Cell::new(0),
             open: Cell::new(0),
+            weight: Cell::new(0),
             released: Notify::new(),
         })
     }
 
-    /// An event was read; its record ends at `end`.
-    pub fn enter(self: &Rc<Self>, end: u64) -> Ticket {
+    /// An event was read; its record ends at `end`, and it takes `weight` bytes of memory.
+    pub fn enter(self: &Rc<Self>, end: u64, weight: usize) -> Ticket {
         let number = self.first.get() + self.entries.borrow().len() as u64;
-        self.entries.borrow_mut().push_back(Entry { end, events: 1, done: false });
+        self.entries.borrow_mut().push_back(Entry { end, events: 1, weight, done: false });
         self.open.set(self.open.get() + 1);
+        self.weight.set(self.weight.get() + weight);
         Ticket { ledger: Rc::clone(self), number }
     }
 
-    /// What lies before `end` is not an event: it is released with what comes before it.
-    pub fn skip(&self, end: u64) {
-        self.entries.borrow_mut().push_back(Entry { end, events: 0, done: true });
+    /// Nobody needs what lies before `end`, in which there were `events` events: it is released with what comes before it.
+    pub fn skip(&self, end: u64, events: u64) {
+        {
+            let mut entries = self.entries.borrow_mut();
+            match entries.back_mut().filter(|last| last.done) {
+                // One entry for all in a row: a hostile producer can cause as many as it likes.
+                Some(last) => (last.end, last.events) = (end, last.events + events),
+                None => entries.push_back(Entry { end, events, weight: 0, done: true }),
+            }
+        }
         self.release();
     }
 
     /// Whether another event may be read.
     pub fn has_room(&self) -> bool {
-        self.open.get() < WINDOW
+        self.open.get() < WINDOW && self.weight.get() < WEIGHT
     }
 
     /// Events that somebody still needs.
@@ -91,8 +106,13 @@ impl Ledger {
 
     fn finish(&self, number: u64) {
         let index = (number - self.first.get()) as usize;
-        self.entries.borrow_mut()[index].done = true;
+        let weight = {
+            let entry = &mut self.entries.borrow_mut()[index];
+            entry.done = true;
+            entry.weight
+        };
         self.open.set(self.open.get() - 1);
+        self.weight.set(self.weight.get() - weight);
         self.release();
     }
 

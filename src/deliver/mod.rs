@@ -75,12 +75,15 @@ impl FanOut {
         self.lanes.borrow().clone()
     }
 
-    /// Makes `lanes` the lanes. What waits for a lane that is not among them goes to the first one that was not there before.
+    /// Makes `lanes` the lanes. What waits for the first removed one goes to the first added one, and so on; where fewer were added
+    /// than removed, the last one added gets the rest.
     pub fn replace(&self, lanes: Vec<Rc<Lane>>) {
         let old = self.lanes.replace(lanes.clone());
         let is_in = |lane: &Rc<Lane>, list: &[Rc<Lane>]| list.iter().any(|other| Rc::ptr_eq(lane, other));
-        let heir = lanes.iter().find(|lane| !is_in(lane, &old));
+        let mut added = lanes.iter().filter(|lane| !is_in(lane, &old));
+        let mut heir = None;
         for removed in old.iter().filter(|lane| !is_in(lane, &lanes)) {
+            heir = added.next().or(heir);
             removed.close(heir.cloned());
         }
     }

@@ -13,7 +13,12 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub enum Outcome {
     /// The server had the whole event and answered 2xx.
     Acknowledged,
-    /// The destination does not work now: try again after a while.
+    /// There is no connection to be had: it does not matter which event is tried next.
+    Unreachable {
+        /// In words.
+        why: String,
+    },
+    /// The destination does not work now, or not for this event: try again after a while.
     Down {
         /// In words.
         why: String,
@@ -90,6 +95,7 @@ mod tests {
             let class = match answer(status, &[]) {
                 Outcome::Acknowledged => "acknowledged",
                 Outcome::Down { .. } => "down",
+                Outcome::Unreachable { .. } => "unreachable",
                 Outcome::Misconfigured { .. } => "misconfigured",
                 Outcome::Refused { .. } => "refused",
                 Outcome::SourceLost => "lost",

@@ -24,7 +24,7 @@ use crate::config::is_forbidden_address;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What may wait unsent in the kernel: bytes count as moving when they leave, not when they are piled up there.
-const UNSENT: u32 = 128 * 1024;
+const UNSENT: u32 = 16 * 1024;
 
 /// Connects, TCP and (for https) TLS, within `bound`.
 ///
@@ -33,7 +33,10 @@ const UNSENT: u32 = 128 * 1024;
 pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
     let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {
-        Ok(Ok(stream)) => Ok(Transport { stream: TokioIo::new(stream), progress: Rc::new(Progress::new()) }),
+        Ok(Ok(stream)) => {
+            let progress = Rc::new(Progress::new());
+            Ok(Transport { stream: TokioIo::new(stream), progress, broken: Cell::new(false) })
+        }
         Ok(Err(error)) => Err(describe(&*error)),
         Err(_) => Err(format!("no connection within {} ms", bound.as_millis())),
     }
@@ -81,10 +84,11 @@ async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
     let found = tokio::net::lookup_host((host, port)).await;
     let addresses: Vec<_> = found.map_err(|error| format!("the name {host} cannot be resolved: {error}"))?.collect();
     let allowed: Vec<_> = addresses.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
-    let share = bound / u32::try_from(allowed.len().max(1))?;
+    let deadline = Instant::now() + bound;
     let mut last: BoxError = format!("the name {host} has no address that events may go to").into();
-    for address in allowed {
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+    for (tried, address) in allowed.iter().enumerate() {
+        let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(allowed.len() - tried)?;
+        match tokio::time::timeout(share, TcpStream::connect(*address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream)?;
                 return Ok(stream);
@@ -132,6 +136,8 @@ pub struct Transport {
     stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
     /// Shared with whoever waits for an answer.
     pub progress: Rc<Progress>,
+    /// A write found the connection reset.
+    broken: Cell<bool>,
 }
 
 impl Transport {
@@ -163,10 +169,21 @@ impl Transport {
         }
     }
 
-    fn note_written(&self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.progress.written_at.set(Instant::now());
+    /// Notes what was written. A write that finds the connection reset is no end yet: a server that refuses an event early says so
+    /// and closes, and its words are still there to be read. The reading side tells of the end.
+    fn written(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match written {
+            Poll::Ready(Ok(1..)) => self.progress.written_at.set(Instant::now()),
+            Poll::Ready(Err(ref error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+                if !self.broken.replace(true) {
+                    cx.waker().wake_by_ref(); // to read once more
+                }
+                return Poll::Pending;
+            }
+            _ => {}
         }
+        written
     }
 }
 
@@ -187,8 +204,7 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_silence()?;
         let written = self.as_mut().stream().poll_write(cx, bytes);
-        self.note_written(&written);
-        written
+        self.written(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -210,7 +226,6 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         self.check_silence()?;
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
-        self.note_written(&written);
-        written
+        self.written(cx, written)
     }
 }

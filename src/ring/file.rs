@@ -165,24 +165,37 @@ impl RingFile {
 
     /// One try at the table of "Making, taking over, replacing"; none where another process was faster.
     fn try_open_producer(path: &Path, capacity: u64) -> Result<Option<RingFile>, OpenError> {
-        match RingFile::open(path, Some(Side::Producer), Access::Producer) {
-            Ok(ring) if !ring.is_at(path) => Ok(None), // replaced between open and lock
+        let file = match open_regular(path, true) {
+            Ok(file) => file,
+            Err(OpenError::Missing(_)) => {
+                return RingFile::make(path, capacity, |fresh| {
+                    let linked = fs::hard_link(fresh, path);
+                    fs::remove_file(fresh)?;
+                    linked
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        lock(&file, Side::Producer).map_err(|error| lock_error(path, &file, Side::Producer, error))?;
+        if !names(path, inode(&file).map_err(|error| io_error(path, error))?) {
+            return Ok(None); // replaced between open and lock
+        }
+        // From here on the lock is the right to change the name.
+        let kept = file.try_clone().map_err(|error| io_error(path, error))?;
+        match RingFile::check(path, file, Access::Producer) {
             Ok(ring) if ring.mapping.capacity() == capacity || !ring.is_empty() => {
                 let fresh = suffixed(path, ".new");
                 if ring.is_at(&fresh) {
                     fs::remove_file(&fresh).map_err(|error| io_error(path, error))?; // its maker died between the names
                 }
+                allocate(&kept, HEADER_SIZE as u64 + ring.mapping.capacity()).map_err(|error| io_error(path, error))?;
                 ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
                 Ok(Some(ring))
             }
             Ok(_old_and_locked) => RingFile::make(path, capacity, |fresh| fs::rename(fresh, path)),
-            Err(OpenError::Missing(_)) => RingFile::make(path, capacity, |fresh| {
-                let linked = fs::hard_link(fresh, path);
-                fs::remove_file(fresh)?;
-                linked
-            }),
-            Err(OpenError::NotARing { .. }) if is_regular(path) => {
+            Err(OpenError::NotARing { .. }) => {
                 fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
+                drop(kept);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -191,7 +204,7 @@ impl RingFile {
 
     /// Whether `path` still names this file.
     pub fn is_at(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode)
+        names(path, self.inode)
     }
 
     /// Whether `path` names another file now (nothing at all does not count).
@@ -214,11 +227,13 @@ impl RingFile {
     fn open(path: &Path, side: Option<Side>, access: Access) -> Result<RingFile, OpenError> {
         let file = open_regular(path, access != Access::Inspect)?;
         if let Some(side) = side {
-            lock(&file, side).map_err(|error| match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => busy(path, &file, side),
-                _ => io_error(path, error),
-            })?;
+            lock(&file, side).map_err(|error| lock_error(path, &file, side, error))?;
         }
+        RingFile::check(path, file, access)
+    }
+
+    /// Maps the file, if it is a ring.
+    fn check(path: &Path, file: File, access: Access) -> Result<RingFile, OpenError> {
         let found = file.metadata().map_err(|error| io_error(path, error))?;
         if access == Access::Producer && ![0, geteuid().as_raw()].contains(&found.uid()) {
             return Err(not_a_ring(path, format!("it belongs to user {}", found.uid())));
@@ -243,9 +258,14 @@ impl RingFile {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // One is being made at this moment, or somebody was killed while making one: away with it.
-                let leftover = open_regular(&fresh, true)?;
-                lock(&leftover, Side::Producer).map_err(|_| busy(path, &leftover, Side::Producer))?;
-                fs::remove_file(&fresh).map_err(|error| io_error(path, error))?;
+                let leftover = match open_regular(&fresh, true) {
+                    Err(OpenError::Missing(_)) => return Ok(None),
+                    opened => opened?,
+                };
+                lock(&leftover, Side::Producer).map_err(|error| lock_error(path, &leftover, Side::Producer, error))?;
+                if names(&fresh, inode(&leftover).map_err(|error| io_error(path, error))?) {
+                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?;
+                }
                 return Ok(None);
             }
             Err(error) => return Err(io_error(path, error)),
@@ -265,7 +285,10 @@ impl RingFile {
         match name_it(&fresh) {
             Ok(()) => Ok(Some(ring)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(io_error(path, error)),
+            Err(error) => {
+                let _ = fs::remove_file(&fresh);
+                Err(io_error(path, error))
+            }
         }
     }
 
@@ -330,12 +353,24 @@ fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
     }
 }
 
-/// Somebody holds `side`; its pid is what it wrote into the header, if there is one already.
-fn busy(path: &Path, file: &File, side: Side) -> OpenError {
+/// Why `side` was not locked: somebody holds it (its pid is what it wrote into the header), or the system's reason.
+fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenError {
+    if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
+        return io_error(path, error);
+    }
     let mut pid = [0; 4];
     let read = file.read_exact_at(&mut pid, side.pid_word().offset() as u64);
     let pid = read.map_or(0, |()| u32::from_le_bytes(pid));
     OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
+}
+
+fn inode(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether `path` names the file with this inode.
+fn names(path: &Path, inode: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode)
 }
 
 fn lock(file: &File, side: Side) -> io::Result<()> {
@@ -344,14 +379,13 @@ fn lock(file: &File, side: Side) -> io::Result<()> {
 
 /// Gives the file its size with pages behind it: a full tmpfs must be an error here, not a SIGBUS later.
 fn allocate(file: &File, size: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, size as libc::off_t) {
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => file.set_len(size),
-        result => Ok(result?),
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, size as libc::off_t) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return file.set_len(size),
+            result => return Ok(result?),
+        }
     }
-}
-
-fn is_regular(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

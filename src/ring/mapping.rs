@@ -314,7 +314,10 @@ mod guard {
     /// Runs in the thread that touched the missing page. Only atomics, `mmap` and `sigaction`: all async-signal-safe.
     extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; SIGBUS fills in the address.
-        let address = unsafe { (*info).si_addr() } as usize;
+        let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
+        if code <= 0 {
+            return; // sent by a process: nothing faulted, and the guard stays in place
+        }
         let ours = TABLE.iter().find(|entry| {
             let base = entry.base.load(Ordering::Acquire);
             base > 1 && address.wrapping_sub(base) < entry.length.load(Ordering::Relaxed)
