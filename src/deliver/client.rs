@@ -176,6 +176,7 @@ impl Client {
         let read_before = connection.progress.read.get();
         let timeouts = self.settings.borrow().timeouts;
         connection.progress.written_at.set(Instant::now());
+        connection.progress.sent.replace(Arc::clone(&sent));
         // A new TLS connection may bring session tickets at any time.
         connection.progress.begins.set(reused || !connection.is_tls);
         let answer = {
@@ -184,7 +185,8 @@ impl Client {
         };
         match answer {
             Ok(Ok(response)) => {
-                let complete = sent.load(Ordering::Relaxed) == length;
+                // Not what has gone by now: the rest may have found its way since the answer came.
+                let complete = connection.progress.sent_at_read.get() == length;
                 Try::Outcome(self.finish(connection, response, complete).await)
             }
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {

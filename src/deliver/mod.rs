@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod outcome;
 pub mod tls;
 pub mod transport;
+pub mod unacknowledged;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

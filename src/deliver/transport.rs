@@ -1,12 +1,13 @@
 //! From a URL to a connection: name, TCP, TLS, and the count of moving bytes that the timeouts look at.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::unacknowledged::unacknowledged;
+use crate::body::Sent;
 use crate::config::is_forbidden_address;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -120,6 +123,12 @@ pub struct Progress {
     pub read_at: Cell<Instant>,
     /// Bytes that came in, ever.
     pub read: Cell<u64>,
+    /// Counts what of the request's body has gone.
+    pub sent: RefCell<Sent>,
+    /// That count when bytes last came in, less what the peer's TCP had not acknowledged then: what the sender of an answer can
+    /// have had of the body at most. Every segment acknowledges what came before it was sent, so an honest answer to a whole
+    /// request never leaves anything unacknowledged.
+    pub sent_at_read: Cell<u64>,
     /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
     pub begins: Cell<bool>,
 }
@@ -127,7 +136,14 @@ pub struct Progress {
 impl Progress {
     fn new() -> Progress {
         let now = Instant::now();
-        Progress { written_at: Cell::new(now), read_at: Cell::new(now), read: Cell::new(0), begins: Cell::new(false) }
+        Progress {
+            written_at: Cell::new(now),
+            read_at: Cell::new(now),
+            read: Cell::new(0),
+            sent: RefCell::default(),
+            sent_at_read: Cell::new(0),
+            begins: Cell::new(false),
+        }
     }
 }
 
@@ -145,6 +161,13 @@ impl Transport {
         Pin::new(&mut self.get_mut().stream)
     }
 
+    fn socket(&self) -> &TcpStream {
+        match self.stream.inner() {
+            MaybeHttpsStream::Http(tcp) => tcp.inner(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        }
+    }
+
     /// Whether TLS is spoken on it.
     pub fn is_tls(&self) -> bool {
         matches!(self.stream.inner(), MaybeHttpsStream::Https(_))
@@ -154,16 +177,12 @@ impl Transport {
     /// be read as the answer to that request, and an event be taken for delivered that is not. hyper looks for it too, but
     /// only where the event loop has heard of it: this asks the kernel, with the next system call being the write.
     fn check_silence(&self) -> io::Result<()> {
-        if !self.progress.begins.take() {
+        if !self.progress.begins.get() {
             return Ok(());
         }
-        let socket = match self.stream.inner() {
-            MaybeHttpsStream::Http(tcp) => tcp.inner(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-        };
-        match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+        match SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Ok(0) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
             Ok(_) => Err(io::Error::other("the server spoke before it was asked")),
             Err(error) => Err(error),
         }
@@ -174,7 +193,10 @@ impl Transport {
     fn written(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match written {
-            Poll::Ready(Ok(1..)) => self.progress.written_at.set(Instant::now()),
+            Poll::Ready(Ok(1..)) => {
+                self.progress.begins.set(false);
+                self.progress.written_at.set(Instant::now());
+            }
             Poll::Ready(Err(ref error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
                 if !self.broken.replace(true) {
                     cx.waker().wake_by_ref(); // to read once more
@@ -195,6 +217,8 @@ impl AsyncRead for Transport {
         if count > 0 {
             self.progress.read.set(self.progress.read.get() + count);
             self.progress.read_at.set(Instant::now());
+            let sent = self.progress.sent.borrow().load(Ordering::Relaxed);
+            self.progress.sent_at_read.set(sent.saturating_sub(unacknowledged(self.socket())));
         }
         polled
     }

@@ -1,0 +1,39 @@
+//! What the peer's TCP has not acknowledged yet. This is the one file with `unsafe` for sockets: no safe interface of ours has
+//! this question, and it is the only evidence of what a server can have received.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Bytes written to `socket` that its peer has not acknowledged (`SIOCOUTQ`); 0 where the kernel does not say.
+pub fn unacknowledged(socket: &impl AsFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the kernel writes one int, to a place that outlives the
+    // call. (TIOCOUTQ is the same number under its older name.)
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn whoever_answers_has_acknowledged_what_was_asked_and_who_reads_nothing_has_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        for length in [1, 100, 10_000] {
+            client.write_all(&vec![0; length]).unwrap();
+            server.read_exact(&mut vec![0; length]).unwrap();
+            server.write_all(b"yes").unwrap();
+            client.read_exact(&mut [0; 3]).unwrap();
+            assert_eq!(unacknowledged(&client), 0);
+        }
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 65536]).is_ok() {}
+        assert!(unacknowledged(&client) > 0);
+    }
+}
