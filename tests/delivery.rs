@@ -400,7 +400,7 @@ fn a_reload_under_load_loses_no_event_and_a_bad_config_changes_nothing() {
     let (old, new) = (Sink::start(), Sink::start());
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[old.url()], json!({}));
-    daemon.wait_attached();
+    daemon.wait_attached(); // before that SIGHUP may find no handler
     let pic = picture(20_000, 1);
     for round in 0..40 {
         publish_many(&mut recognizer, 5, &event(&pic, b""));
