@@ -32,7 +32,8 @@
 //! | --- | --- |
 //! | `mod.rs` | what the lanes call to get events and to be rid of them |
 //! | [`store`] | room and writing |
-//! | [`aside`] | dead letters, quarantine, destinations that come and go |
+//! | [`aside`] | dead letters, quarantine |
+//! | [`destinations`] | those that come and go, and their folders |
 //! | [`recover`] | the start |
 //! | [`status`] | what is told about it |
 //! | [`index`] | what lies where, in memory |
@@ -40,6 +41,7 @@
 //! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
 
 pub mod aside;
+pub mod destinations;
 pub mod disk;
 pub mod file;
 pub mod index;
@@ -53,6 +55,7 @@ use std::path::PathBuf;
 
 use crate::config;
 use aside::Shelf;
+pub use destinations::Reassigned;
 use disk::Disk;
 pub use disk::RealDisk;
 use file::Flaw;

@@ -170,14 +170,6 @@ impl<D: Disk> Volume<D> {
         self.disk.link(from, to).map_err(fault("link", to))
     }
 
-    /// As [`Volume::link`]; the name may be there already, for it stands for the same file wherever it is.
-    pub fn link_again(&self, from: &Path, to: &Path) -> Result<(), Fault> {
-        match self.link(from, to) {
-            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
-    }
-
     /// Takes a name away, if it is there.
     pub fn unlink(&self, path: &Path) -> Result<(), Fault> {
         match self.disk.unlink(path) {
