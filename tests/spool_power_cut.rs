@@ -37,6 +37,14 @@ fn campaign(what: &str, count: u64, seed: u64, mut check: impl FnMut(u64) -> u64
 
 /// Cuts the power on a disk in this state and asks for everything that was promised.
 fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &mut fastrand::Rng) {
+    let mut disk = disk.clone();
+    if random.u8(..4) == 0 {
+        // First the process dies here, and another one starts; only then the power goes.
+        let (killed, recovered) = world.elsewhere(disk, promises.clone(), 0);
+        assert!(recovered.unavailable.is_none(), "{recovered:?}");
+        killed.assert_kept(promises);
+        disk = killed.disk.state();
+    }
     let (mut after, recovered) = world.elsewhere(disk.cut(random), promises.clone(), random.u64(..));
     assert!(recovered.unavailable.is_none(), "{recovered:?}");
     assert!(recovered.problems.is_empty() && recovered.foreign == 0, "{recovered:?}");
@@ -108,7 +116,7 @@ fn fail(records: &Records, seed: u64, failure: Option<Failure>) -> u64 {
         let calls = world.disk.calls();
         world.disk.fail(None);
         if matches!(world.spool.state(), State::Unavailable(_)) {
-            assert!(world.spool.open_again().unavailable.is_none());
+            assert!(world.open_again().unavailable.is_none());
         }
         world.store().expect("the disk is well again");
         assert_eq!(world.spool.state(), &State::Usable);
@@ -117,7 +125,8 @@ fn fail(records: &Records, seed: u64, failure: Option<Failure>) -> u64 {
         world.assert_kept(&world.promises);
         world.assert_counted();
         world.read_all();
-        assert_bounded(&world.disk.state());
+        world.store().expect("the disk is well again");
+        assert_bounded(&world.disk.state()); // also what could not be looked at by a start in between
         world.power_cut();
         world.assert_kept(&world.promises);
         world.read_all();

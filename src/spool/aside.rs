@@ -149,9 +149,10 @@ impl<D: Disk> Spool<D> {
         let mut made = Vec::new();
         let linked = counters.iter().try_for_each(|counter| self.link_dead(destination, *counter, &mut made));
         if let Err(fault) = linked.and_then(|()| self.volume.sync_folder(&folder)) {
-            // They would be taken for durable the next time.
-            for counter in made.into_iter().filter(|counter| self.dead.remove((*counter, destination)).is_some()) {
-                let _ = self.volume.unlink(&self.volume.file(Home::Dead(destination), counter));
+            for counter in made {
+                if self.volume.unlink(&self.volume.file(Home::Dead(destination), counter)).is_ok() {
+                    self.dead.remove((counter, destination));
+                }
             }
             return Err(fault);
         }
@@ -165,8 +166,10 @@ impl<D: Disk> Spool<D> {
 
     fn link_dead(&mut self, destination: Destination, counter: u64, made: &mut Vec<u64>) -> Result<(), Fault> {
         let blocks = self.events.get(counter).map_or(0, |entry| entry.blocks);
+        let to = self.volume.file(Home::Dead(destination), counter);
         if self.dead.files.contains_key(&(counter, destination)) {
-            return Ok(()); // durable since an earlier try or since the start
+            self.volume.unlink(&to)?; // from a call that failed half-way: it need not be durable
+            self.dead.remove((counter, destination));
         }
         while !self.dead.is_empty() && !self.fits_small_part(&self.dead, blocks) {
             self.give_up_dead()?;
@@ -177,7 +180,6 @@ impl<D: Disk> Spool<D> {
         }
         self.dead.add((counter, destination), blocks);
         made.push(counter);
-        let to = self.volume.file(Home::Dead(destination), counter);
         self.volume.link(&self.volume.file(Home::To(destination), counter), &to)
     }
 

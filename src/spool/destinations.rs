@@ -129,7 +129,7 @@ impl<D: Disk> Spool<D> {
         }
         let mut made = Vec::new();
         if let Err(fault) = self.link_to_heirs(slot, counters, mask, &mut made) {
-            // They would be taken for durable the next time.
+            // Left there, they would be taken for durable the next time.
             for (counter, heir) in made {
                 if self.unlink(counter, heir).is_err() {
                     self.hidden.insert((counter, heir), Hidden::Done);

@@ -44,6 +44,10 @@ impl Fault {
             || self.operation == SYNC
     }
 
+    fn is_not_our_folder(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+    }
+
     /// This process lacks something (descriptors, memory, places in the SIGBUS guard); the file may be good.
     pub fn is_shortage(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN))
@@ -113,22 +117,15 @@ impl<D: Disk> Volume<D> {
         self.folder(home).join(name(counter, suffix))
     }
 
-    /// Makes the folder at `path` and those above it that are missing, each durable in the one above; true when it is new.
+    /// Makes the folder at `path`, durable in the one above, which must be there; true when it is new.
     ///
-    /// A folder that was there already may be one that was made before a crash and is not durable yet.
+    /// One that was there already may have been made before a crash, and not be durable yet.
     pub fn make_folder(&self, path: &Path) -> Result<bool, Fault> {
-        let parent = path.parent().unwrap_or(path);
-        let made = match self.disk.make_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
-                self.make_folder(parent)?;
-                self.disk.make_folder(path)
-            }
-            other => other,
-        };
-        let made = made.map_err(fault("make the folder", path))?;
-        match self.sync_folder(parent) {
-            // The folder above the spool's may be one that we cannot open; then the spool's was made by somebody else.
-            Err(error) if !made && path == self.root && error.source.kind() == io::ErrorKind::PermissionDenied => {}
+        let made = self.disk.make_folder(path).map_err(fault("make the folder", path))?;
+        match self.sync_folder(path.parent().unwrap_or(path)) {
+            // What is above the spool may be nothing that we can open, or a file system that writes nothing: then the spool's
+            // folder was not made by us.
+            Err(error) if !made && path == self.root && error.is_not_our_folder() => {}
             other => other?,
         }
         Ok(made)

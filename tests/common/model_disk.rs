@@ -4,8 +4,9 @@
 //!   zeros, or rubbish, and the file may have any length.
 //! - A name (made, linked, moved, taken away) is durable after `sync_folder` of its folder; before that each change of a name may
 //!   have happened or not, independently of all others, even of the other half of a rename.
-//! - A failed `sync` loses what was written since the last one; the next `sync` succeeds and changes nothing. The same for folders.
-//! - Any call may fail, with or without having had its effect; a write may be short.
+//! - A failed `sync` loses what was written since the last one; the next `sync` succeeds and changes nothing. The same for the
+//!   names of files in a folder.
+//! - Any call may fail, with or without having had its effect (but what could not be removed is still there); a write may be short.
 #![allow(dead_code, missing_docs)]
 
 use std::cell::RefCell;
@@ -185,10 +186,13 @@ fn torn(data: &[u8], durable: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 impl ModelDisk {
+    /// An empty disk with the folder `/data`.
     pub fn new(seed: u64) -> ModelDisk {
-        let root = Node::Folder { names: BTreeMap::new(), durable: BTreeMap::new(), pending: Vec::new() };
+        let names = BTreeMap::from([("data".to_owned(), 1)]);
+        let root = Node::Folder { durable: names.clone(), names, pending: Vec::new() };
+        let data = Node::Folder { names: BTreeMap::new(), durable: BTreeMap::new(), pending: Vec::new() };
         ModelDisk::of(State {
-            nodes: vec![Rc::new(root)],
+            nodes: vec![Rc::new(root), Rc::new(data)],
             random: fastrand::Rng::with_seed(seed),
             capacity: 1 << 30,
             calls: 0,
@@ -231,6 +235,15 @@ impl ModelDisk {
                 Err(error)
             }
         }
+    }
+
+    /// As `change`, but one that fails has no effect.
+    fn change_or_not<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        if let Some(history) = &mut *self.history.borrow_mut() {
+            history.push(self.state());
+        }
+        let mut state = self.state.borrow_mut();
+        state.call().0.map_or_else(|| change(&mut state), Err)
     }
 
     /// A call that only looks.
@@ -310,7 +323,7 @@ impl Disk for ModelDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.change(|state| {
+        self.change_or_not(|state| {
             if matches!(*state.nodes[state.find(path)?], Node::Folder { .. }) {
                 return Err(errno(libc::EISDIR));
             }
@@ -341,9 +354,15 @@ impl Disk for ModelDisk {
             && let Ok(node) = state.find(path)
         {
             let mut random = state.random.fork();
+            let files: Vec<bool> = state.nodes.iter().map(|node| matches!(**node, Node::File { .. })).collect();
             if let Node::Folder { durable, pending, .. } = Rc::make_mut(&mut state.nodes[node]) {
-                pending.retain(|_| random.bool()); // the others never come to the disk, though they are seen
-                apply(durable, pending);
+                // Some come to the disk, the others never do, though they are seen; folders are still to come.
+                let is_file = |node: &Option<usize>| node.is_none_or(|node| files[node]);
+                let (mut some, later) =
+                    std::mem::take(pending).into_iter().partition::<Vec<_>, _>(|(_, node)| is_file(node));
+                some.retain(|_| random.bool());
+                apply(durable, &mut some);
+                *pending = later;
             }
         }
         synced

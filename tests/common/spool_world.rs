@@ -1,7 +1,7 @@
 //! Random use of a spool on a model disk, with a ledger of what was promised.
 #![allow(dead_code, missing_docs)]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use sophon_uplink::ring::consumer::{self, Frame};
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
-use sophon_uplink::spool::volume::Fault;
 use sophon_uplink::spool::{Bounds, Destination, Evicted, Recovered, Spool, State};
 
 use super::model_disk::{ModelDisk, State as DiskState};
@@ -158,6 +157,13 @@ impl<'a> World<'a> {
         recovered
     }
 
+    /// Tries an unavailable spool once more.
+    pub fn open_again(&mut self) -> Recovered {
+        let recovered = self.spool.open_again();
+        self.settle();
+        recovered
+    }
+
     /// The power goes, and a new process opens the spool.
     pub fn power_cut(&mut self) -> Recovered {
         let mut random = self.random.fork();
@@ -194,8 +200,7 @@ impl<'a> World<'a> {
             view(&self.spool).into_iter().flat_map(|(place, all)| all.into_iter().map(move |c| (c, place))).collect();
         let moved = match (self.random.u8(..16), self.random.choice(&waiting).copied()) {
             _ if matches!(self.spool.state(), State::Unavailable(_)) && self.random.bool() => {
-                self.spool.open_again();
-                self.settle();
+                self.open_again();
                 vec![]
             }
             (0..=6, _) | (_, None) => {
@@ -204,7 +209,7 @@ impl<'a> World<'a> {
             }
             (7..=9, Some((counter, Place::To(destination)))) => {
                 let _ = self.spool.delivered(destination, counter);
-                self.promises.remove(&(counter, Place::To(destination)));
+                self.no_more(counter, Place::To(destination));
                 vec![]
             }
             (10, Some((counter, Place::To(_)))) => {
@@ -227,6 +232,9 @@ impl<'a> World<'a> {
         let during = before.into_iter().filter_map(|(key, mut alternatives)| {
             let moves = moved.iter().filter(|(from, _)| *from == key).map(|(_, to)| to.clone());
             alternatives.extend(moves);
+            // What is there already is linked anew from where it comes from.
+            let back = moved.iter().filter(|(from, to)| from.0 == key.0 && to.contains(&key.1));
+            alternatives.extend(back.map(|(from, _)| vec![from.1]));
             let arrived = alternatives.iter().any(|to| to.iter().all(|to| self.promises.contains_key(&(key.0, *to))));
             (self.promises.contains_key(&key) || arrived).then_some((key, alternatives))
         });
@@ -266,9 +274,16 @@ impl<'a> World<'a> {
         for (counter, destination) in
             evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to)))
         {
-            self.promises.remove(&(counter, Place::To(destination)));
+            self.no_more(counter, Place::To(destination));
         }
         stored
+    }
+
+    /// The event is not needed there any more; what was moved there by a call that failed half-way may have been moved.
+    fn no_more(&mut self, counter: u64, place: Place) {
+        self.promises.retain(|key, alternatives| {
+            *key != (counter, place) && (key.0 != counter || !alternatives.iter().flatten().any(|to| *to == place))
+        });
     }
 
     /// What is listed after a store is what was listed before it, without the oldest that were given up, and with the new one.
@@ -307,6 +322,8 @@ impl<'a> World<'a> {
             } else if let Some(alternatives) = self.promises.get_mut(&from) {
                 alternatives.push(to.clone());
             }
+        } else {
+            self.no_more(from.0, from.1); // it was there only because a call failed half-way
         }
         vec![(from, to)]
     }
@@ -329,9 +346,12 @@ impl<'a> World<'a> {
             true => vec![Place::Dead(removed)],
             false => heirs.iter().map(|heir| Place::To(*heir)).collect(),
         };
+        let promised =
+            self.promises.keys().filter(|(_, place)| *place == Place::To(removed)).map(|(counter, _)| *counter);
+        let mut keys: BTreeSet<u64> = promised.collect(); // some may not be listed, because they could not be moved
+        keys.extend(view(&self.spool).remove(&Place::To(removed)).unwrap_or_default());
         let done = self.spool.reassign(removed, &heirs).is_ok();
-        let keys: Vec<_> = self.promises.keys().filter(|(_, place)| *place == Place::To(removed)).copied().collect();
-        keys.into_iter().flat_map(|key| self.moved(key, places.clone(), done)).collect()
+        keys.into_iter().flat_map(|counter| self.moved((counter, Place::To(removed)), places.clone(), done)).collect()
     }
 
     /// Dead letters are bounded, and may go when the spool says that some went; so may an event on its way there.
@@ -399,8 +419,4 @@ pub fn assert_bounded(state: &DiskState) {
 
 pub fn is_new_empty(state: &DiskState) -> bool {
     state.files_below(&root().join(Path::new("new"))).is_empty()
-}
-
-pub fn fault(recovered: &Recovered) -> Option<&Fault> {
-    recovered.unavailable.as_ref()
 }
