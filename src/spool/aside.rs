@@ -143,6 +143,7 @@ impl<D: Disk> Spool<D> {
 
     /// Makes dead letters of events in a folder: first they are durable there, then they are not here any more.
     pub(super) fn bury(&mut self, slot: usize, counters: &[u64]) -> Result<(), Fault> {
+        self.available()?;
         let destination = self.destination(slot);
         let folder = self.volume.folder(Home::Dead(destination));
         self.volume.make_folder(&folder)?;
@@ -195,6 +196,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// What failed; the letter stays one.
     pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, Fault> {
+        self.available()?;
         let Some(blocks) = self.dead.files.get(&(counter, from)).copied() else {
             return Ok(false);
         };

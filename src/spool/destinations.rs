@@ -28,6 +28,7 @@ impl<D: Disk> Spool<D> {
     pub fn add(&mut self, url: &str) -> Result<Destination, Fault> {
         let destination = Destination::of(url);
         let slot = self.lodge(destination, Some(url.to_owned()))?;
+        self.available()?;
         self.make_folders(1 << slot)?;
         Ok(destination)
     }
@@ -91,6 +92,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
     pub fn reassign(&mut self, removed: Destination, added: &[Destination]) -> Result<Reassigned, Fault> {
+        self.available()?;
         let mut done = Reassigned::default();
         let Some(slot) = self.slot(removed) else {
             return Ok(done);

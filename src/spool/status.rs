@@ -1,9 +1,11 @@
 //! What is told about the spool.
 
+use std::io;
+
 use super::disk::Disk;
 use super::file::Destination;
 use super::index::BLOCK;
-use super::{Hidden, Spool};
+use super::{Fault, Hidden, Spool};
 
 /// Whether events can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,12 @@ impl<D: Disk> Spool<D> {
     /// Whether events can be stored.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What is not listed cannot be moved about: another file may have the name.
+    pub(super) fn available(&self) -> Result<(), Fault> {
+        let State::Unavailable(why) = &self.state else { return Ok(()) };
+        Err(Fault { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
     }
 
     /// Everything, at this moment. Looks at every event in memory, and at no file.
