@@ -65,7 +65,7 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
 #[test]
 fn whatever_was_stored_survives_a_power_cut_at_any_moment() {
     let records = records();
-    campaign("power cuts", common::count("SOPHON_CUTS", 8_000), common::seed(), |seed| {
+    campaign("power cuts", common::count("SOPHON_CUTS", 16_000), common::seed(), |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = World::new(&records, seed, None);
         let (mut cuts, mut bounded) = (0, true);
@@ -95,7 +95,7 @@ fn a_disk_that_fails_at_any_call_costs_nothing_that_was_promised() {
     const ERRORS: [i32; 7] =
         [libc::ENOSPC, libc::EIO, libc::EROFS, libc::EMFILE, libc::EDQUOT, libc::EACCES, libc::ENOMEM];
     let records = records();
-    campaign("failing disks", common::count("SOPHON_CUTS", 8_000) / 8, common::seed(), |seed| {
+    campaign("failing disks", common::count("SOPHON_CUTS", 16_000) / 8, common::seed(), |seed| {
         let calls = fail(&records, seed, None);
         let mut random = fastrand::Rng::with_seed(seed);
         for call in 0..calls {

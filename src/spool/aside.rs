@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::file::Destination;
-use super::index::{BLOCK, Entry};
+use super::index::{BLOCK, Entry, blocks};
 use super::volume::{Fault, Home};
 use super::{Hidden, SMALL_PART, Spool, Waiting};
 
@@ -66,7 +66,8 @@ impl<D: Disk> Spool<D> {
     pub fn set_aside(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, Fault> {
         let from = self.volume.file(Home::To(destination), counter);
         let known = self.slot(destination).and_then(|slot| Some((slot, self.events.get(counter)?)));
-        let blocks = known.map_or(1, |(_, entry)| entry.blocks);
+        // It may not have the size that it was stored with.
+        let blocks = self.volume.stat(&from).map_or(1, |found| blocks(found.bytes));
         match self.move_to_bad(&from, blocks) {
             Ok(path) => {
                 if let Some((slot, _)) = known {

@@ -244,7 +244,9 @@ impl<'a> World<'a> {
     fn share(&mut self, counter: u64) {
         let others: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
         if self.spool.share(counter, &others).is_ok() {
-            others.iter().for_each(|other| drop(self.promises.entry((counter, Place::To(*other))).or_default()));
+            for other in others {
+                self.promises.entry((counter, Place::To(other))).or_default();
+            }
         }
     }
 
