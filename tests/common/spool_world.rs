@@ -243,8 +243,10 @@ impl<'a> World<'a> {
 
     fn share(&mut self, counter: u64) {
         let others: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
+        let before = view(&self.spool);
         if self.spool.share(counter, &others).is_ok() {
-            for other in others {
+            // Where it was already it may be left over from a store that failed, and not be durable.
+            for other in others.into_iter().filter(|other| !is_there(&before, counter, Place::To(*other))) {
                 self.promises.entry((counter, Place::To(other))).or_default();
             }
         }
