@@ -167,6 +167,18 @@ fn a_number_is_never_given_twice_even_when_its_event_is_gone_but_for_one_folder(
 }
 
 #[test]
+fn a_name_that_somebody_else_took_is_left_to_him() {
+    let mut here = Box::new();
+    let counter = here.store(0, &[one(), two()]);
+    let taken = here.file("to", two(), counter + 1);
+    fs::write(&taken, "not ours").unwrap();
+    assert_eq!(here.store(1, &[one(), two()]), counter + 2);
+    assert_eq!(fs::read_to_string(taken).unwrap(), "not ours");
+    assert_eq!((here.waiting(one()), fs::read_dir(here.path("new")).unwrap().count()), (vec![counter, counter + 2], 0));
+    assert!(!here.file("to", one(), counter + 1).exists());
+}
+
+#[test]
 fn not_a_byte_is_written_while_nothing_is_stored() {
     let mut here = Box::new();
     here.restart();

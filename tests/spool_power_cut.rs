@@ -10,8 +10,8 @@ mod model_disk;
 mod spool_world;
 
 use model_disk::{Failure, State as DiskState};
-use sophon_uplink::spool::State;
-use spool_world::{Promises, Records, World, assert_bounded, is_new_empty, view};
+use sophon_uplink::spool::{Destination, State};
+use spool_world::{Promises, Records, World, assert_bounded, is_new_empty, root, view};
 
 const STEPS: usize = 30;
 
@@ -134,4 +134,52 @@ fn fail(records: &Records, seed: u64, failure: Option<Failure>) -> u64 {
         calls
     }));
     result.unwrap_or_else(|_| panic!("it was with {told}"))
+}
+
+#[test]
+fn a_store_that_fails_leaves_nothing_behind() {
+    let records = records();
+    for (call, after) in (0..40).flat_map(|call| [(call, false), (call, true)]) {
+        let mut world = World::new(&records, 1, None);
+        world.store().unwrap();
+        let (files, listed) = (world.disk.state().files_below(&root()), view(&world.spool));
+        let at = world.disk.calls() + call;
+        world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EROFS, after }));
+        let stored = world.store();
+        if stored.is_none() {
+            assert_eq!(world.disk.state().files_below(&root()), files, "call {call} of the store failed");
+            assert_eq!(view(&world.spool), listed);
+        }
+        world.assert_kept(&world.promises);
+        world.disk.fail(None);
+        world.store().unwrap();
+        assert!(is_new_empty(&world.disk.state()) && world.spool.leftovers() == 0);
+        world.assert_counted();
+    }
+}
+
+#[test]
+fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
+    let records = records();
+    for call in 0..60 {
+        let mut world = World::new(&records, 1, None);
+        let counter = world.store().unwrap();
+        let to = Destination::of(&world.urls[0]);
+        let other = world.spool.add("http://c/").unwrap();
+        world.spool.share(counter, &[to, other]).unwrap();
+        world.spool.to_dead(to, counter).unwrap();
+        let at = world.disk.calls() + call;
+        world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EIO, after: false }));
+        if world.restart().unavailable.is_none() {
+            continue; // it did not matter
+        }
+        let before = world.disk.state().files_below(&root());
+        assert!(world.spool.resend(to, counter, to).is_err(), "call {call} of the start failed");
+        assert!(world.spool.reassign(other, &[to]).is_err());
+        assert!(!world.spool.to_dead(other, counter).unwrap_or(false));
+        assert_eq!(world.disk.state().files_below(&root()), before);
+        world.open_again();
+        assert!(world.spool.resend(to, counter, to).unwrap());
+        world.assert_counted();
+    }
 }
