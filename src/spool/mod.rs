@@ -38,7 +38,7 @@
 //! | [`recover`] | the start |
 //! | [`status`] | what is told about it |
 //! | [`index`] | what lies where, in memory |
-//! | [`file`] | format and names |
+//! | [`mod@file`] | format and names |
 //! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
 
 pub mod aside;

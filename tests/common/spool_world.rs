@@ -339,6 +339,14 @@ impl<'a> World<'a> {
         } else {
             self.no_more(from.0, from.1); // it was there only because a call failed half-way
         }
+        if !done {
+            // What was at the other place already may be only here now: it is linked anew from here.
+            for place in &to {
+                if let Some(alternatives) = self.promises.get_mut(&(from.0, *place)) {
+                    alternatives.push(vec![from.1]);
+                }
+            }
+        }
         vec![(from, to)]
     }
 
