@@ -17,6 +17,7 @@
 //! | [`event`] | a checked record as a typed event |
 //! | [`body`] | the request body: segments, exact length, JSON and form-data, base64 |
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
+//! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
 //! | [`config`] | the configuration file, checked |
 //! | [`uplink`] | the tasks that tie these together |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
@@ -28,4 +29,5 @@ pub mod event;
 pub mod log;
 pub mod rate_limited;
 pub mod ring;
+pub mod spool;
 pub mod uplink;

@@ -13,6 +13,9 @@
 //! 4. A file that shrinks under the mapping raises SIGBUS. [`guard`] maps zeros over the whole mapping and marks it lost; the
 //!    faulting instruction then goes on. Whoever read from it asks [`Memory::lost`] afterwards, and throws away what it got.
 //! 5. Of a consumer's mapping only the header page is writable.
+//!
+//! A spooled event's file ([`MappedFile`]) is our own: nobody else writes it, so its bytes are lent to whoever asks. Rule 4 holds
+//! for it all the same: flash that cannot be read raises SIGBUS too.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -30,9 +33,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect, munmap};
 use super::layout::{ALIGN, HEADER_SIZE, Word};
 use super::{Memory, Words};
 
-/// The memory under a record went away (the ring's file was truncated) while it was being read.
+/// The memory under a record went away while it was being read: the ring's file was truncated, or a spooled one cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ring's file was truncated while a picture was read from it")]
+#[error("the file under the event was truncated, or failed, while it was read")]
 pub struct Lost;
 
 /// Where a picture's bytes lie.
@@ -236,6 +239,66 @@ impl Drop for Mapping {
 
 const _: () = assert!(ALIGN == align_of::<AtomicU64>());
 
+/// A file that only this process knows, mapped to be read: a spooled event.
+#[derive(Debug)]
+pub struct MappedFile {
+    base: NonNull<u8>,
+    length: usize,
+    guarded: Option<guard::Slot>,
+}
+
+// SAFETY: nothing is written through it; the base pointer is owned by this value until it is dropped.
+unsafe impl Send for MappedFile {}
+// SAFETY: as above.
+unsafe impl Sync for MappedFile {}
+
+impl MappedFile {
+    /// Maps the whole of `file` as it is now.
+    ///
+    /// # Errors
+    /// `InvalidData` for an empty file; what the system says (no memory), or no free place in the guard's table.
+    pub fn of(file: &File) -> io::Result<MappedFile> {
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidData)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
+        let base = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0)? };
+        let mut mapping = MappedFile { base: base.cast(), length: length.get(), guarded: None };
+        mapping.guarded = Some(guard::watch(mapping.base, mapping.length)?);
+        Ok(mapping)
+    }
+
+    /// Bytes of the file when it was mapped; never 0.
+    pub fn size(&self) -> usize {
+        self.length
+    }
+}
+
+impl Words for MappedFile {
+    fn word(&self, offset: usize) -> u64 {
+        assert!(offset.is_multiple_of(8) && offset < self.length && self.length - offset >= 8);
+        // SAFETY: aligned (the base is page-aligned) and inside the mapping (asserted).
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }.load(Ordering::Relaxed)
+    }
+}
+
+impl PictureSource for MappedFile {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        assert!(range.start <= range.end && range.end <= self.length);
+        // SAFETY: inside the mapping (asserted), which lives as long as `self`; nobody writes the file any more.
+        encode(unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) });
+        if self.guarded.as_ref().is_some_and(guard::Slot::is_lost) { Err(Lost) } else { Ok(()) }
+    }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        drop(self.guarded.take()); // first, as for `Mapping`
+        // SAFETY: the mapping made in `of` (or the zeros that the guard put over all of it).
+        let unmapped = unsafe { munmap(self.base.cast(), self.length) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
 /// The SIGBUS guard (rule 4): a table of mappings that a signal handler may read at any moment.
 mod guard {
     use std::io;
@@ -286,7 +349,7 @@ mod guard {
         let free = TABLE
             .iter()
             .position(|entry| entry.base.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-            .ok_or_else(|| io::Error::other("too many rings are open in this process"))?;
+            .ok_or_else(|| io::Error::other("too many rings and spooled events are mapped in this process"))?;
         TABLE[free].lost.store(false, Ordering::Relaxed);
         TABLE[free].length.store(length, Ordering::Relaxed);
         TABLE[free].base.store(base.as_ptr() as usize, Ordering::Release);

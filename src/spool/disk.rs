@@ -1,0 +1,196 @@
+//! What the spool asks of a disk, and the real one.
+//!
+//! Every file operation of the spool goes through [`Disk`], so that a test can be a disk that tears, reorders, fills up and forgets
+//! what was not flushed (`tests/common/model_disk.rs`). Paths are whole paths; errors are the system's own.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::ring::Words;
+use crate::ring::mapping::{MappedFile, PictureSource};
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it is a regular file.
+    pub regular: bool,
+}
+
+/// A file's bytes, readable until this is dropped, whatever becomes of its names.
+pub trait Mapped: Words + PictureSource + Send + Sync + 'static {
+    /// How many there are.
+    fn size(&self) -> usize;
+}
+
+/// The operations. None of them is durable by itself: a file's bytes are after [`Disk::sync`], names after
+/// [`Disk::sync_folder`] of the folder that they are in.
+pub trait Disk {
+    /// A file that is being written.
+    type File;
+    /// A file that is being read.
+    type Mapped: Mapped;
+
+    /// Makes a folder, 0700, or takes the one there and makes it 0700; true when it is new.
+    ///
+    /// # Errors
+    /// What the system says; `NotADirectory` where something else has the name.
+    fn make_folder(&self, path: &Path) -> io::Result<bool>;
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Makes a file, 0600; the name must be free.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Writes some of `bytes` at `offset` and says how many.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write_at(&self, file: &mut Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// What the system says; what was written is then lost even if a second call should succeed.
+    fn sync(&self, file: &mut Self::File) -> io::Result<()>;
+    /// Gives a file another name, which must be free.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes a name away; with its last name goes the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Moves a name, over what is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a folder's names durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    /// Calls `each` with every name in a folder, in no order.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()>;
+    /// Size and kind of what has this name; links are not followed.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidData` for an empty file and for what is no regular file.
+    fn map(&self, path: &Path) -> io::Result<Self::Mapped>;
+    /// What is free for us on the file system of `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// The machine's own disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Mapped for MappedFile {
+    fn size(&self) -> usize {
+        MappedFile::size(self)
+    }
+}
+
+impl Disk for RealDisk {
+    type File = File;
+    type Mapped = MappedFile;
+
+    fn make_folder(&self, path: &Path) -> io::Result<bool> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let found = fs::metadata(path)?;
+                if !found.is_dir() {
+                    return Err(io::ErrorKind::NotADirectory.into());
+                }
+                if found.permissions().mode() & 0o777 != 0o700 {
+                    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    fn write_at(&self, file: &mut File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &mut File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            each(&entry?.file_name());
+        }
+        Ok(())
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        fs::symlink_metadata(path).map(|found| Stat { bytes: found.len(), regular: found.is_file() })
+    }
+
+    fn map(&self, path: &Path) -> io::Result<MappedFile> {
+        // Neither a link nor a pipe is followed or waited for, should one have the name.
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+        let file = opened.map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENXIO) => io::ErrorKind::InvalidData.into(),
+            _ => error,
+        })?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        MappedFile::of(&file)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let found = nix::sys::statvfs::statvfs(path)?;
+        Ok((found.blocks_available() as u64).saturating_mul(found.fragment_size() as u64))
+    }
+}

@@ -1,0 +1,216 @@
+//! What lies in the destinations' folders, in memory: 16 bytes an event.
+//!
+//! A copy of the folders' listing, made at the start and kept up to date, so that the oldest event of a destination is found
+//! without reading a folder: listing 100,000 names in pages costs the disk more each time than this costs memory for good
+//! (1.6 MB, at most twice that while the queue grows). Counters only grow, so a queue sorted by counter is enough: an event comes
+//! in at the back and mostly leaves at the front. One that leaves elsewhere stays as a place without destinations until half the
+//! queue is such places.
+
+use std::collections::VecDeque;
+
+/// Folders that the index can tell apart.
+pub const SLOTS: usize = 32;
+
+/// A set of destinations, by the numbers of their slots.
+pub type Mask = u32;
+
+/// The size of a block, in which everything is counted: what a small file costs a disk in the end.
+pub const BLOCK: u64 = 4096;
+
+/// Blocks of a file of `bytes`.
+pub fn blocks(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX)
+}
+
+/// The slots in a mask.
+pub fn slots(mask: Mask) -> impl Iterator<Item = usize> {
+    (0..SLOTS).filter(move |slot| mask & 1 << slot != 0)
+}
+
+/// An event and the folders that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its file's counter.
+    pub counter: u64,
+    /// Its file's size.
+    pub blocks: u32,
+    /// The folders.
+    pub mask: Mask,
+}
+
+/// All events.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Sorted by counter; a mask of 0 is a place that nobody took yet.
+    entries: VecDeque<Entry>,
+    /// Places with a mask of 0.
+    empty: usize,
+    blocks: u64,
+}
+
+impl Index {
+    /// Sorts names by counter and makes one entry of all that have the same.
+    pub fn merge(mut links: Vec<Entry>) -> Vec<Entry> {
+        links.sort_unstable_by_key(|entry| entry.counter);
+        links.dedup_by(|next, kept| {
+            let same = next.counter == kept.counter;
+            if same {
+                kept.mask |= next.mask;
+            }
+            same
+        });
+        links
+    }
+
+    /// The index of merged entries.
+    pub fn of(mut entries: Vec<Entry>) -> Index {
+        entries.shrink_to_fit();
+        let blocks = entries.iter().map(|entry| u64::from(entry.blocks)).sum();
+        Index { entries: entries.into(), empty: 0, blocks }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.empty
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What they take, each counted once however many folders it is in.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The event with this counter.
+    pub fn get(&self, counter: u64) -> Option<Entry> {
+        let place = self.entries.binary_search_by_key(&counter, |entry| entry.counter).ok()?;
+        Some(self.entries[place]).filter(|entry| entry.mask != 0)
+    }
+
+    /// The oldest one.
+    pub fn oldest(&self) -> Option<Entry> {
+        self.entries.front().copied()
+    }
+
+    /// The events in a folder, oldest first, from the first one after `after` on.
+    pub fn in_slot(&self, slot: usize, after: Option<u64>) -> impl Iterator<Item = Entry> {
+        let from = after.map_or(0, |after| self.entries.partition_point(|entry| entry.counter <= after));
+        self.entries.range(from..).copied().filter(move |entry| entry.mask & 1 << slot != 0)
+    }
+
+    /// All events, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().copied().filter(|entry| entry.mask != 0)
+    }
+
+    /// An event is in the folders of `entry` too.
+    pub fn add(&mut self, entry: Entry) {
+        let place = match self.entries.back() {
+            Some(last) if last.counter >= entry.counter => {
+                self.entries.binary_search_by_key(&entry.counter, |entry| entry.counter)
+            }
+            _ => Err(self.entries.len()),
+        };
+        match place {
+            Ok(place) => {
+                let known = &mut self.entries[place];
+                if known.mask == 0 {
+                    (known.blocks, self.empty) = (entry.blocks, self.empty - 1);
+                    self.blocks += u64::from(entry.blocks);
+                }
+                known.mask |= entry.mask;
+            }
+            Err(place) => {
+                self.entries.insert(place, entry);
+                self.blocks += u64::from(entry.blocks);
+            }
+        }
+    }
+
+    /// An event is not in a folder any more; whether it was.
+    pub fn remove(&mut self, counter: u64, slot: usize) -> bool {
+        let Ok(place) = self.entries.binary_search_by_key(&counter, |entry| entry.counter) else {
+            return false;
+        };
+        let entry = &mut self.entries[place];
+        if entry.mask & 1 << slot == 0 {
+            return false;
+        }
+        entry.mask &= !(1 << slot);
+        if entry.mask == 0 {
+            self.blocks -= u64::from(entry.blocks);
+            self.empty += 1;
+            self.tidy();
+        }
+        true
+    }
+
+    fn tidy(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.mask == 0) {
+            self.entries.pop_front();
+            self.empty -= 1;
+        }
+        if self.empty > 64 && self.empty > self.entries.len() / 2 {
+            self.entries.retain(|entry| entry.mask != 0);
+            self.empty = 0;
+        }
+        if self.entries.capacity() > 4 * self.entries.len() + 64 {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn it_agrees_with_a_map_whatever_is_done_to_it() {
+        let seed = fastrand::u64(..);
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut index, mut map) = (Index::default(), BTreeMap::<u64, (u32, Mask)>::new());
+        for step in 0..6_000u64 {
+            let growing = step % 2_000 < 1_000;
+            let (slot, any) = (random.usize(..SLOTS), random.u64(..step + 1));
+            if random.u8(..10) < if growing { 7 } else { 2 } {
+                let counter = if random.u8(..20) == 0 { any } else { step };
+                let blocks = map.get(&counter).map_or(random.u32(1..9), |known| known.0);
+                index.add(Entry { counter, blocks, mask: 1 << slot });
+                map.entry(counter).or_insert((blocks, 0)).1 |= 1 << slot;
+            } else {
+                let near =
+                    if random.bool() { map.keys().next().copied() } else { map.range(any..).next().map(|e| *e.0) };
+                let counter = near.unwrap_or(any);
+                let slot = map.get(&counter).map_or(slot, |known| slots(known.1).last().unwrap_or(slot));
+                let known = map.get_mut(&counter).filter(|known| known.1 & 1 << slot != 0);
+                assert_eq!(index.remove(counter, slot), known.is_some());
+                if let Some(known) = known {
+                    known.1 &= !(1 << slot);
+                }
+                map.retain(|other, known| *other != counter || known.1 != 0);
+            }
+            assert_eq!((index.len(), index.is_empty()), (map.len(), map.is_empty()));
+            assert_eq!(index.blocks(), map.values().map(|known| u64::from(known.0)).sum::<u64>());
+            assert_eq!(index.oldest().map(|entry| entry.counter), map.keys().next().copied());
+            let after = random.bool().then_some(any);
+            let next = index.in_slot(slot, after).next().map(|entry| entry.counter);
+            let expected = map
+                .iter()
+                .find(|(counter, known)| known.1 & 1 << slot != 0 && after.is_none_or(|after| **counter > after));
+            assert_eq!(next, expected.map(|(counter, _)| *counter));
+            assert!(index.entries.capacity() <= 4 * index.entries.len() + 128);
+        }
+        assert!(index.iter().map(|entry| entry.counter).eq(map.keys().copied()));
+    }
+
+    #[test]
+    fn an_event_costs_16_bytes() {
+        assert_eq!(size_of::<Entry>(), 16);
+    }
+}

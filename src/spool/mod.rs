@@ -1,0 +1,252 @@
+//! Events that wait on the disk for a destination that is down. One file an event; the folders are the truth.
+//!
+//! ```text
+//!  spool/new/00000000000000000017.event            being written; wiped at every start
+//!  spool/to/4fb1c0e2a9d37761/url                   which destination this folder is, for people
+//!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
+//!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event
+//!  spool/dead/4fb1…/00000000000000000009.event     refused by the server, kept for a person
+//!  spool/bad/00000000000000000001.bad              set aside: damaged, or not ours
+//!
+//!   store: make room ▶ write new/N ▶ fsync it ▶ link it into each folder ▶ fsync each ▶ unlink new/N ▶ stored
+//!   delivered: unlink          start: wipe new/, list the folders, fsync them
+//! ```
+//!
+//! # What holds
+//! - An event counts as stored when its file and every folder that names it are durable. A file that is only half written has no
+//!   name outside `new/`.
+//! - There is no index and no ledger on the disk. In memory there is a copy of the listing ([`index`] says why).
+//! - Taking a name away is not made durable: after a power cut the event may be there again, and is delivered again under the same
+//!   id. An fsync for each delivery would wear the flash for what the receiver must bear anyway. But a start makes what it
+//!   found durable before it gives out counters: so no counter ever stands for two events.
+//! - Bounded in bytes (blocks of 4 KiB, everything under `spool/`), files, and free space left to others. The oldest event goes
+//!   first, counted for each destination that loses it. Nothing is given up for an event that would not fit anyway, and no more
+//!   than one round for a disk that says it is full and stays so.
+//! - After a failed fsync the file is never fsynced again: the kernel may have dropped what it could not write. It is written
+//!   anew, a few times.
+//! - A name that cannot be taken away, or a file that cannot be read just now, is not offered again in this run; it stays where
+//!   it is, counts, and the reader goes on.
+//! - No clock, no randomness, no threads: a call does its work and returns. The caller gives it a thread of its own.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `mod.rs` | what the lanes call to get events and to be rid of them |
+//! | [`store`] | room and writing |
+//! | [`read`] | opening an event |
+//! | [`aside`] | dead letters, quarantine |
+//! | [`destinations`] | those that come and go, and their folders |
+//! | [`recover`] | the start |
+//! | [`status`] | what is told about it |
+//! | [`index`] | what lies where, in memory |
+//! | [`mod@file`] | format and names |
+//! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
+
+pub mod aside;
+pub mod destinations;
+pub mod disk;
+pub mod file;
+pub mod index;
+pub mod read;
+pub mod recover;
+pub mod status;
+pub mod store;
+pub mod volume;
+
+use std::collections::BTreeMap;
+
+use crate::config;
+use aside::Shelf;
+pub use destinations::Reassigned;
+use disk::Disk;
+pub use disk::RealDisk;
+pub use file::{Destination, SpooledEvent};
+use index::{BLOCK, Index, Mask, SLOTS};
+pub use read::ReadError;
+pub use recover::Recovered;
+pub use status::{State, Status, Tally};
+pub use store::{Evicted, StoreError, Stored};
+pub use volume::Fault;
+use volume::{Home, Volume};
+
+/// What the spool may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In whole blocks, dead letters and what was set aside included.
+    pub max_bytes: u64,
+    /// Events, dead letters and files set aside.
+    pub max_files: u64,
+    /// What others on the same file system are left.
+    pub min_free_bytes: u64,
+}
+
+/// The default of [`Bounds::max_files`]: enough for days, few enough for a small file system's inodes.
+pub const MAX_FILES: u64 = 200_000;
+
+/// Dead letters, and what was set aside, may each take this part of the bounds.
+const SMALL_PART: u64 = 8;
+
+impl From<&config::Spool> for Bounds {
+    fn from(config: &config::Spool) -> Bounds {
+        Bounds { max_bytes: config.max_bytes, max_files: MAX_FILES, min_free_bytes: config.min_free_bytes }
+    }
+}
+
+/// The spool on a disk.
+#[derive(Debug)]
+pub struct Spool<D: Disk> {
+    volume: Volume<D>,
+    bounds: Bounds,
+    state: State,
+    /// By slot.
+    lodgings: [Option<Lodging>; SLOTS],
+    events: Index,
+    /// Events that are there and not offered, by counter and slot.
+    hidden: BTreeMap<(u64, usize), Hidden>,
+    dead: Shelf<(u64, Destination)>,
+    bad: Shelf<u64>,
+    /// Names in `new/` that could not be taken away.
+    litter: Vec<u64>,
+    /// The next event's counter, and that of the next file set aside.
+    next: u64,
+    next_bad: u64,
+    /// Whether giving events up has made room on a full disk, as far as is known.
+    eviction_helps: bool,
+    tally: Tally,
+}
+
+/// A destination's place.
+#[derive(Debug)]
+struct Lodging {
+    destination: Destination,
+    /// None where a folder was found whose `url` cannot be read.
+    url: Option<String>,
+    /// The folder is there and durable.
+    made: bool,
+    tally: Tally,
+}
+
+/// Why an event is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hidden {
+    /// Delivered or given up, but its name could not be taken away: tried again with the next store.
+    Done,
+    /// It could not be read or moved: tried again after the next start.
+    Stuck,
+}
+
+/// An event that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number: grows with every event stored.
+    pub counter: u64,
+    /// Of its file, in whole blocks.
+    pub bytes: u64,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Opens the spool of `config` for the destinations with these URLs; what was found is in the second value. A disk that
+    /// cannot be used gives a spool that is [`State::Unavailable`]; [`Spool::open_again`] tries once more.
+    pub fn open(disk: D, config: &config::Spool, destinations: &[String]) -> (Spool<D>, Recovered) {
+        let mut spool = Spool {
+            volume: Volume::new(disk, &config.dir),
+            bounds: config.into(),
+            state: State::Unavailable("it was not opened yet".into()),
+            lodgings: [const { None }; SLOTS],
+            events: Index::default(),
+            hidden: BTreeMap::new(),
+            dead: Shelf::default(),
+            bad: Shelf::default(),
+            litter: Vec::new(),
+            next: 1,
+            next_bad: 1,
+            eviction_helps: true,
+            tally: Tally::default(),
+        };
+        for url in destinations {
+            let lodged = spool.lodge(Destination::of(url), Some(url.clone()));
+            debug_assert!(lodged.is_ok(), "a config has fewer destinations than there are slots");
+        }
+        let recovered = spool.open_again();
+        (spool, recovered)
+    }
+
+    /// Other bounds from now on. What is over them goes with the next [`Spool::store`].
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// What waits for a destination, oldest first, from the first event after `after` on.
+    pub fn list(&self, destination: Destination, after: Option<u64>) -> impl Iterator<Item = Waiting> {
+        let slot = self.slot(destination);
+        let entries = slot.map(|slot| self.events.in_slot(slot, after).map(move |entry| (slot, entry)));
+        let offered =
+            entries.into_iter().flatten().filter(|(slot, entry)| !self.hidden.contains_key(&(entry.counter, *slot)));
+        offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
+    }
+
+    /// A destination has the event: it is not needed there any more. False when it was not there (evicted meanwhile).
+    ///
+    /// # Errors
+    /// When its name cannot be taken away. It is not offered again; but the next start may find it, and deliver it again.
+    pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+        match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
+            None => Ok(false),
+            Some(slot) => {
+                let removed = self.unlink(counter, slot);
+                if removed.is_err() {
+                    self.hidden.insert((counter, slot), Hidden::Done);
+                }
+                removed
+            }
+        }
+    }
+
+    /// Where a destination is kept.
+    fn slot(&self, destination: Destination) -> Option<usize> {
+        self.lodgings
+            .iter()
+            .position(|lodging| lodging.as_ref().is_some_and(|lodging| lodging.destination == destination))
+    }
+
+    fn destination(&self, slot: usize) -> Destination {
+        self.lodgings[slot].as_ref().expect("an event's slot is taken").destination
+    }
+
+    fn is_in(&self, counter: u64, slot: usize) -> bool {
+        self.events.get(counter).is_some_and(|entry| entry.mask & 1 << slot as Mask != 0)
+    }
+
+    /// Takes an event's name out of a folder; whether it was still waiting there.
+    fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, Fault> {
+        self.volume.unlink(&self.volume.file(Home::To(self.destination(slot)), counter))?;
+        Ok(self.forget(counter, slot) != Some(Hidden::Done))
+    }
+
+    /// As [`Spool::unlink`], for a name that is only there because it could not be taken away: the event is to have it anew.
+    fn unlink_if_done(&mut self, counter: u64, slot: usize) -> Result<(), Fault> {
+        if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) {
+            self.unlink(counter, slot)?;
+        }
+        Ok(())
+    }
+
+    /// An event is not in a folder any more; why it was hidden there, if it was.
+    fn forget(&mut self, counter: u64, slot: usize) -> Option<Hidden> {
+        self.events.remove(counter, slot);
+        self.hidden.remove(&(counter, slot))
+    }
+
+    /// Counts something, for the destination and in all.
+    fn count(&mut self, slot: usize, what: impl Fn(&mut Tally) -> &mut u64) {
+        *what(&mut self.tally) += 1;
+        if let Some(lodging) = &mut self.lodgings[slot] {
+            *what(&mut lodging.tally) += 1;
+        }
+    }
+}
+
+impl Lodging {
+    fn new(destination: Destination, url: Option<String>) -> Lodging {
+        Lodging { destination, url, made: false, tally: Tally::default() }
+    }
+}

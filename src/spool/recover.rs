@@ -1,0 +1,286 @@
+//! The start: what the folders say is what is there.
+//!
+//! Damaged content never fails a start: what is not a spool file's name is moved aside, and what is inside a file is looked at when
+//! it is read. A disk that cannot be listed does: it is tried again later, rather than taken for an empty one.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::disk::Disk;
+use super::disk::Mapped;
+use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, URL_FILE, counter};
+use super::index::{BLOCK, Entry, Index, Mask, blocks};
+use super::volume::{Fault, Home};
+use super::{Hidden, Shelf, Spool, State};
+use crate::ring::mapping::PictureSource;
+
+/// At most so many of each are told of one by one.
+const TOLD: usize = 16;
+
+/// What a start found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Events that wait, each counted once.
+    pub events: u64,
+    /// What everything in the spool takes.
+    pub bytes: u64,
+    /// Files in `new/` that were never finished.
+    pub unfinished: u64,
+    /// Configured destinations that had no folder.
+    pub added: Vec<Destination>,
+    /// Destinations with events that are not configured any more: to be given to [`Spool::reassign`].
+    pub removed: Vec<Removed>,
+    /// What was not ours and is in `bad/` now: how much, and the first of it with its new names.
+    pub foreign: u64,
+    /// From, to; without the latter it was too large to be kept.
+    pub set_aside: Vec<(PathBuf, Option<PathBuf>)>,
+    /// What failed and did not matter, the first of it.
+    pub problems: Vec<Fault>,
+    /// Why the spool cannot be used.
+    pub unavailable: Option<Fault>,
+}
+
+/// A destination that is not configured any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Its folder's name.
+    pub destination: Destination,
+    /// As its folder says.
+    pub url: Option<String>,
+    /// Events in its folder.
+    pub events: u64,
+}
+
+impl Recovered {
+    fn problem(&mut self, fault: Fault) {
+        if self.problems.len() < TOLD {
+            self.problems.push(fault);
+        }
+    }
+}
+
+impl<D: Disk> Spool<D> {
+    /// Lists the folders anew: at the start, and again while the spool is [`State::Unavailable`]. What could not be read so far
+    /// is offered again.
+    pub fn open_again(&mut self) -> Recovered {
+        let mut report = Recovered::default();
+        match self.recover(&mut report) {
+            Ok(()) => self.state = State::Usable,
+            Err(fault) => {
+                self.state = State::Unavailable(fault.to_string());
+                report.unavailable = Some(fault);
+            }
+        }
+        (report.events, report.bytes) = (self.events.len() as u64, self.blocks() * BLOCK);
+        report
+    }
+
+    fn recover(&mut self, report: &mut Recovered) -> Result<(), Fault> {
+        let (to, dead) = (self.volume.all_to(), self.volume.all_dead());
+        let (new, bad) = (self.volume.folder(Home::New), self.volume.folder(Home::Bad));
+        let root = self.volume.root().to_owned();
+        for folder in [&root, &new, &to, &dead, &bad] {
+            self.volume.make_folder(folder)?;
+        }
+        self.survey_bad(&bad, report)?;
+        self.wipe(&new, report)?;
+        self.survey_dead(&dead, report)?;
+        self.survey_to(&to, report)?;
+        for folder in [&to, &dead] {
+            self.volume.sync_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Every name in a folder, sorted into ours (as `parse` takes them) and others.
+    fn names<T>(&self, folder: &Path, parse: impl Fn(&OsStr) -> Option<T>) -> Result<(Vec<T>, Vec<OsString>), Fault> {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        self.volume.list(folder, &mut |name| match parse(name) {
+            Some(parsed) => ours.push(parsed),
+            None => others.push(name.to_owned()),
+        })?;
+        Ok((ours, others))
+    }
+
+    fn set_foreign_aside(&mut self, from: &Path, report: &mut Recovered) {
+        let size = self.volume.stat(from).map_or(1, |found| blocks(found.bytes));
+        match self.move_to_bad(from, size) {
+            Ok(to) => {
+                report.foreign += 1;
+                if report.set_aside.len() < TOLD {
+                    report.set_aside.push((from.to_owned(), to));
+                }
+            }
+            Err(fault) => report.problem(fault),
+        }
+    }
+
+    /// What somebody else put into `bad/` is left alone and not counted.
+    fn survey_bad(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+        let (counters, _) = self.names(folder, |name| counter(name, BAD_SUFFIX))?;
+        self.bad = Shelf::default();
+        for counter in counters {
+            match self.volume.stat(&self.volume.file(Home::Bad, counter)) {
+                Ok(found) => self.bad.add(counter, blocks(found.bytes)),
+                Err(fault) => report.problem(fault),
+            }
+            self.next_bad = self.next_bad.max(counter + 1);
+        }
+        Ok(())
+    }
+
+    fn wipe(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+        let (names, _) = self.names(folder, |name| Some(name.to_owned()))?;
+        for name in names {
+            let path = folder.join(&name);
+            self.saw(counter(&name, EVENT_SUFFIX));
+            match self.volume.unlink(&path) {
+                Ok(()) => report.unfinished += 1,
+                Err(_) if self.volume.stat(&path).is_ok_and(|found| !found.regular) => {
+                    self.set_foreign_aside(&path, report);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        self.litter.clear();
+        Ok(())
+    }
+
+    fn saw(&mut self, counter: Option<u64>) {
+        self.next = self.next.max(counter.map_or(0, |counter| counter + 1));
+    }
+
+    /// The events in a destination's folder, which is durable then; what else is there is moved aside.
+    fn survey_folder(&mut self, home: Home, report: &mut Recovered) -> Result<Vec<u64>, Fault> {
+        let folder = self.volume.folder(home);
+        let (counters, others) = self.names(&folder, |name| counter(name, EVENT_SUFFIX))?;
+        for name in others.iter().filter(|name| *name != URL_FILE) {
+            self.set_foreign_aside(&folder.join(name), report);
+        }
+        self.volume.sync_folder(&folder)?;
+        self.saw(counters.iter().copied().max());
+        Ok(counters)
+    }
+
+    fn survey_dead(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+        let (destinations, others) = self.names(folder, Destination::from_name)?;
+        others.iter().for_each(|name| self.set_foreign_aside(&folder.join(name), report));
+        self.dead = Shelf::default();
+        for destination in destinations {
+            let counters = match self.survey_folder(Home::Dead(destination), report) {
+                Err(fault) if is_no_folder(&fault) => {
+                    self.set_foreign_aside(&self.volume.folder(Home::Dead(destination)), report);
+                    continue;
+                }
+                counters => counters?,
+            };
+            if counters.is_empty() {
+                drop(self.volume.remove_folder(&self.volume.folder(Home::Dead(destination))));
+            }
+            for counter in counters {
+                if let Some(blocks) = self.size(Home::Dead(destination), counter, report) {
+                    self.dead.add((counter, destination), blocks);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of what should be an event's file; none when it is none, and was moved aside.
+    fn size(&mut self, home: Home, counter: u64, report: &mut Recovered) -> Option<u32> {
+        let path = self.volume.file(home, counter);
+        match self.volume.stat(&path) {
+            Ok(found) if found.regular => Some(blocks(found.bytes)),
+            Ok(_) => {
+                self.set_foreign_aside(&path, report);
+                None
+            }
+            Err(fault) => {
+                report.problem(fault); // whoever reads it will see
+                Some(1)
+            }
+        }
+    }
+
+    fn survey_to(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+        let (found, others) = self.names(folder, Destination::from_name)?;
+        others.iter().for_each(|name| self.set_foreign_aside(&folder.join(name), report));
+        let found: BTreeSet<_> = found.into_iter().collect();
+        let mut links = Vec::new();
+        self.lodgings.iter_mut().flatten().for_each(|lodging| lodging.made = false);
+        for destination in found {
+            let counters = match self.survey_folder(Home::To(destination), report) {
+                Err(fault) if is_no_folder(&fault) => {
+                    self.set_foreign_aside(&self.volume.folder(Home::To(destination)), report);
+                    continue;
+                }
+                counters => counters?,
+            };
+            self.admit(destination, &counters, &mut links, report);
+        }
+        self.count_events(links, report);
+        for slot in 0..self.lodgings.len() {
+            let Some(lodging) = self.lodgings[slot].as_ref().filter(|lodging| !lodging.made) else {
+                continue;
+            };
+            report.added.push(lodging.destination);
+            if let Err(fault) = self.make_folders(1 << slot) {
+                report.problem(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a folder's events in, and says so where nobody configured its destination.
+    fn admit(&mut self, destination: Destination, counters: &[u64], links: &mut Vec<Entry>, report: &mut Recovered) {
+        let known = self.slot(destination);
+        if known.is_none() && counters.is_empty() {
+            return self.remove_folder(destination);
+        }
+        let url = known.is_none().then(|| self.read_url(destination)).flatten();
+        let slot = match self.lodge(destination, url.clone()) {
+            Ok(slot) => slot,
+            Err(fault) => return report.problem(fault),
+        };
+        if let Some(lodging) = &mut self.lodgings[slot] {
+            lodging.made = true;
+        }
+        if known.is_none() {
+            report.removed.push(Removed { destination, url, events: counters.len() as u64 });
+        }
+        links.extend(counters.iter().map(|counter| Entry { counter: *counter, blocks: 0, mask: 1 << slot }));
+    }
+
+    /// Makes the index of all links, looking at each file once.
+    fn count_events(&mut self, links: Vec<Entry>, report: &mut Recovered) {
+        let mut events = Index::merge(links);
+        events.retain_mut(|entry| {
+            let mut mask: Mask = 0;
+            for slot in super::index::slots(entry.mask) {
+                if entry.blocks > 0 {
+                    mask |= 1 << slot; // another name of a file that was looked at
+                } else if let Some(blocks) = self.size(Home::To(self.destination(slot)), entry.counter, report) {
+                    (entry.blocks, mask) = (blocks.max(1), mask | 1 << slot);
+                }
+            }
+            entry.mask = mask;
+            mask != 0
+        });
+        self.events = Index::of(events);
+        let events = &self.events;
+        let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
+        self.hidden.retain(|(counter, slot), why| *why == Hidden::Done && is_there(*counter, *slot));
+    }
+
+    fn read_url(&self, destination: Destination) -> Option<String> {
+        let mapped = self.volume.map(&self.volume.folder(Home::To(destination)).join(URL_FILE)).ok()?;
+        let mut url = Vec::new();
+        mapped.lend(0..mapped.size().min(4096), &mut |bytes| url.extend_from_slice(bytes)).ok()?;
+        Some(String::from_utf8(url).ok()?.trim_end().to_owned()).filter(|url| !url.is_empty())
+    }
+}
+
+fn is_no_folder(fault: &Fault) -> bool {
+    fault.source.kind() == std::io::ErrorKind::NotADirectory
+}

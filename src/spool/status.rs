@@ -1,0 +1,136 @@
+//! What is told about the spool.
+
+use std::io;
+
+use super::disk::Disk;
+use super::file::Destination;
+use super::index::BLOCK;
+use super::{Fault, Hidden, Spool};
+
+/// Whether events can be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They can.
+    Usable,
+    /// The last one could not, and this is why; the next one is tried.
+    Troubled(String),
+    /// The folders could not be listed, and this is why: nothing is stored before [`Spool::open_again`] succeeds.
+    Unavailable(String),
+}
+
+/// What became of events in the spool, since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stored.
+    pub stored: u64,
+    /// Given up for newer ones.
+    pub evicted: u64,
+    /// Set aside because they were damaged.
+    pub quarantined: u64,
+    /// Made dead letters.
+    pub dead: u64,
+    /// Removed by somebody else.
+    pub vanished: u64,
+    /// Dead letters given up for newer ones, or because they were too large to keep.
+    pub dead_evicted: u64,
+}
+
+/// A destination's part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStatus {
+    /// Its folder's name.
+    pub destination: Destination,
+    /// None where only a folder was found.
+    pub url: Option<String>,
+    /// Events in its folder that wait for it.
+    pub waiting: u64,
+    /// Events in its folder that are not offered: they could not be read, or not be removed.
+    pub hidden: u64,
+    /// Bytes of both, in whole blocks.
+    pub bytes: u64,
+    /// What became of others.
+    pub tally: Tally,
+}
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether events can be stored.
+    pub state: State,
+    /// What everything takes, in whole blocks.
+    pub bytes: u64,
+    /// Events, dead letters and files set aside.
+    pub files: u64,
+    /// Events that wait, each counted once.
+    pub events: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Files set aside.
+    pub bad: u64,
+    /// Bytes written since the process started: 0 while every server is up.
+    pub bytes_written: u64,
+    /// Over all destinations, removed ones too.
+    pub tally: Tally,
+    /// In the order of the config; those that were removed and still have events last.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+impl<D: Disk> Spool<D> {
+    /// Whether events can be stored.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What is not listed cannot be moved about: another file may have the name.
+    pub(super) fn available(&self) -> Result<(), Fault> {
+        let State::Unavailable(why) = &self.state else { return Ok(()) };
+        Err(Fault { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
+    }
+
+    /// Everything, at this moment. Looks at every event in memory, and at no file.
+    pub fn status(&self) -> Status {
+        Status {
+            state: self.state.clone(),
+            bytes: self.blocks() * BLOCK,
+            files: self.files(),
+            events: self.events.len() as u64,
+            dead: self.dead.len(),
+            bad: self.bad.len(),
+            bytes_written: self.volume.bytes_written,
+            tally: self.tally,
+            destinations: (0..self.lodgings.len()).filter_map(|slot| self.destination_status(slot)).collect(),
+        }
+    }
+
+    fn destination_status(&self, slot: usize) -> Option<DestinationStatus> {
+        let lodging = self.lodgings[slot].as_ref()?;
+        let (files, blocks) = self
+            .events
+            .in_slot(slot, None)
+            .fold((0, 0), |(files, blocks), entry| (files + 1, blocks + u64::from(entry.blocks)));
+        let hidden = self.hidden.keys().filter(|(_, hidden_in)| *hidden_in == slot).count() as u64;
+        Some(DestinationStatus {
+            destination: lodging.destination,
+            url: lodging.url.clone(),
+            waiting: files - hidden,
+            hidden,
+            bytes: blocks * BLOCK,
+            tally: lodging.tally,
+        })
+    }
+
+    /// What everything takes. A dead letter that also waits for another destination counts twice, so that the bound holds
+    /// whichever of its names goes first.
+    pub(super) fn blocks(&self) -> u64 {
+        self.events.blocks() + self.dead.blocks() + self.bad.blocks()
+    }
+
+    pub(super) fn files(&self) -> u64 {
+        self.events.len() as u64 + self.dead.len() + self.bad.len()
+    }
+
+    /// Names that could not be taken away so far.
+    pub fn leftovers(&self) -> usize {
+        self.litter.len() + self.hidden.values().filter(|hidden| **hidden == Hidden::Done).count()
+    }
+}

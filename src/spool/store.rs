@@ -1,0 +1,286 @@
+//! Storing an event: room first, then a file that is whole and durable before it has a name that counts.
+
+use super::disk::Disk;
+use super::file::{Destination, HEADER, Header};
+use super::index::{BLOCK, Entry, Mask, blocks, slots};
+use super::volume::{Fault, Home};
+use super::{Hidden, Spool, State};
+use crate::event::EventId;
+use crate::ring::Words;
+use crate::ring::consumer::Frame;
+use crate::ring::file::RingId;
+use crate::ring::layout::ALIGN;
+use crate::ring::mapping::PictureSource;
+
+/// Files tried for one event.
+const TRIES: u32 = 3;
+/// Bytes written at once.
+const CHUNK: usize = 64 * 1024;
+/// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
+const MAX_LITTER: usize = 8;
+
+/// An event that is durable, for every destination asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number.
+    pub counter: u64,
+    /// What was given up for it.
+    pub evicted: Vec<Evicted>,
+}
+
+/// An event that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Its number.
+    pub counter: u64,
+    /// Who will not get it.
+    pub destinations: Vec<Destination>,
+}
+
+/// An event that was not stored. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[error("the event was not spooled: {reason}")]
+pub struct StoreError {
+    /// Why.
+    pub reason: Reason,
+    /// What was given up for it all the same.
+    pub evicted: Vec<Evicted>,
+}
+
+/// Why an event was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// See [`State::Unavailable`].
+    #[error("the spool is unavailable: {0}")]
+    Unavailable(String),
+    /// No destination was named, or one that the spool was not told of.
+    #[error("it has no folder for such a destination")]
+    NoSuchDestination,
+    /// It is larger than the spool may be.
+    #[error("its {0} bytes are more than the spool may hold")]
+    TooLarge(u64),
+    /// The file system would be too full even without the spool.
+    #[error("only {0} bytes are free on its file system")]
+    NoRoom(u64),
+    /// The ring's file went away while the event was read from it.
+    #[error("the ring's file was truncated while the event was read from it")]
+    Lost,
+    /// What failed.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+}
+
+impl<D: Disk> Spool<D> {
+    /// Stores the record at `frame` of `source`, an event of `ring`, for the destinations in `to`. With Ok it is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whatever was made for the event is removed again.
+    pub fn store<S: Words + PictureSource + ?Sized>(
+        &mut self,
+        ring: RingId,
+        source: &S,
+        frame: &Frame,
+        to: &[Destination],
+    ) -> Result<Stored, StoreError> {
+        let mut evicted = Vec::new();
+        let stored = self.mask(to).and_then(|mask| {
+            self.sweep()?;
+            self.make_room(file_blocks(frame), &mut evicted)?;
+            self.make_folders(mask)?;
+            self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
+        });
+        match stored {
+            Ok((counter, mask)) => {
+                slots(mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
+                (self.state, self.eviction_helps) = (State::Usable, true);
+                Ok(Stored { counter, evicted })
+            }
+            Err(reason) => {
+                if !matches!(reason, Reason::Unavailable(_) | Reason::NoSuchDestination | Reason::Lost) {
+                    self.state = match &reason {
+                        // Somebody removed the folders under us: they are to be made and listed again.
+                        Reason::Fault(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => {
+                            State::Unavailable(reason.to_string())
+                        }
+                        _ => State::Troubled(reason.to_string()),
+                    };
+                }
+                Err(StoreError { reason, evicted })
+            }
+        }
+    }
+
+    /// Puts an event that is stored for some destinations into the folders of others too, without writing it again.
+    ///
+    /// # Errors
+    /// `NoSuchDestination` also when the event is in no folder any more; it must then be stored anew.
+    pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<(), Reason> {
+        let mask = self.mask(to)?;
+        slots(mask).try_for_each(|slot| self.unlink_if_done(counter, slot))?;
+        let known = self.events.get(counter).ok_or(Reason::NoSuchDestination)?;
+        let from = slots(known.mask).next().ok_or(Reason::NoSuchDestination)?;
+        self.make_folders(mask)?;
+        let from = self.volume.file(Home::To(self.destination(from)), counter);
+        let mask = mask & !known.mask;
+        self.link(&from, Entry { mask, ..known })?;
+        slots(mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
+        Ok(())
+    }
+
+    fn mask(&self, to: &[Destination]) -> Result<Mask, Reason> {
+        if let State::Unavailable(why) = &self.state {
+            return Err(Reason::Unavailable(why.clone()));
+        }
+        let add = |mask, destination| Some(mask | 1 << self.slot(destination)?);
+        let mask = to.iter().copied().try_fold(0, add);
+        mask.filter(|mask| *mask != 0).ok_or(Reason::NoSuchDestination)
+    }
+
+    /// Tries again to take away what could not be taken away.
+    fn sweep(&mut self) -> Result<(), Fault> {
+        while let Some(counter) = self.litter.last().copied() {
+            match self.volume.unlink(&self.volume.file(Home::New, counter)) {
+                Ok(()) => drop(self.litter.pop()),
+                Err(_) if self.litter.len() < MAX_LITTER => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        let done: Vec<_> = self.hidden.iter().filter(|(_, why)| **why == Hidden::Done).map(|(key, _)| *key).collect();
+        let _still_there = done.into_iter().try_for_each(|(counter, slot)| self.unlink(counter, slot).map(drop));
+        Ok(())
+    }
+
+    /// Gives up the oldest until a file of `wanted` blocks fits into every bound.
+    fn make_room(&mut self, wanted: u32, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
+        let wanted = u64::from(wanted) * BLOCK;
+        if wanted > self.bounds.max_bytes || self.bounds.max_files == 0 {
+            return Err(Reason::TooLarge(wanted));
+        }
+        let free = self.volume.free_bytes()?;
+        // Asked once: file systems are slow to tell of room that was just made.
+        let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free);
+        if short > self.blocks() * BLOCK {
+            return Err(Reason::NoRoom(free));
+        }
+        let mut freed = 0;
+        while freed < short
+            || self.blocks() * BLOCK + wanted > self.bounds.max_bytes
+            || self.files() + 1 > self.bounds.max_files
+        {
+            freed += self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free))? * BLOCK;
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest event; with none left, what was set aside and then dead letters. Says how many blocks that was.
+    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, Fault> {
+        let Some(entry) = self.events.oldest() else {
+            return Ok(self.give_up_bad()?.or(self.give_up_dead()?).map(u64::from));
+        };
+        let mut destinations = Vec::new();
+        let removed = slots(entry.mask).try_for_each(|slot| {
+            if self.unlink(entry.counter, slot)? {
+                self.count(slot, |tally| &mut tally.evicted);
+                destinations.push(self.destination(slot));
+            }
+            Ok(())
+        });
+        if !destinations.is_empty() {
+            evicted.push(Evicted { counter: entry.counter, destinations });
+        }
+        removed.map(|()| Some(u64::from(entry.blocks)))
+    }
+
+    fn write_until_stored<S: Words + PictureSource + ?Sized>(
+        &mut self,
+        ring: RingId,
+        source: &S,
+        frame: &Frame,
+        mask: Mask,
+        evicted: &mut Vec<Evicted>,
+    ) -> Result<u64, Reason> {
+        let mut tries = 1;
+        loop {
+            let counter = self.next;
+            if counter == u64::MAX {
+                return Err(Reason::Unavailable("a file has the last number; it must be delivered or removed".into()));
+            }
+            self.next += 1;
+            let entry = Entry { counter, blocks: file_blocks(frame), mask };
+            let fresh = self.volume.file(Home::New, counter);
+            let linked = self.write(&fresh, ring, source, frame).and_then(|()| Ok(self.link(&fresh, entry)?));
+            if self.volume.unlink(&fresh).is_err() {
+                self.litter.push(counter);
+            }
+            match linked {
+                Ok(()) => return Ok(counter),
+                Err(Reason::Fault(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
+                    self.eviction_helps = false; // until a store succeeds: a full disk must not empty the spool for nothing
+                    self.give_up_oldest(evicted)?.ok_or(fault)?;
+                }
+                Err(Reason::Fault(fault)) if tries < TRIES && fault.is_worth_another_file() => {}
+                Err(reason) => return Err(reason),
+            }
+            tries += 1;
+        }
+    }
+
+    /// Writes the file and makes it durable. Every word is taken from `source` once; the frame's own words are its checked copy.
+    fn write<S: Words + PictureSource + ?Sized>(
+        &mut self,
+        path: &std::path::Path,
+        ring: RingId,
+        source: &S,
+        frame: &Frame,
+    ) -> Result<(), Reason> {
+        let mut file = self.volume.create(path)?;
+        let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
+        let mut crc = crc32fast::Hasher::new();
+        let mut buffer = Vec::with_capacity(CHUNK.min(length));
+        for start in (0..length).step_by(CHUNK) {
+            buffer.clear();
+            for at in (start..length.min(start + CHUNK)).step_by(ALIGN) {
+                let word = checked.get(at / ALIGN).copied().unwrap_or_else(|| source.word(frame.offset + at));
+                buffer.extend_from_slice(&word.to_le_bytes());
+            }
+            crc.update(&buffer);
+            self.volume.write(&mut file, path, &buffer, (HEADER + start) as u64)?;
+        }
+        source.lend(0..0, &mut |_| ()).map_err(|_| Reason::Lost)?;
+        let id = EventId { ring, sequence: frame.header.sequence };
+        let header = Header { id, record_len: length as u64, record_crc: crc.finalize() };
+        self.volume.write(&mut file, path, &header.to_bytes(), 0)?;
+        Ok(self.volume.sync(&mut file, path)?)
+    }
+
+    /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
+    pub(super) fn link(&mut self, from: &std::path::Path, entry: Entry) -> Result<(), Fault> {
+        let path = |spool: &Self, slot| spool.volume.file(Home::To(spool.destination(slot)), entry.counter);
+        let mut made: Mask = 0;
+        let linked = slots(entry.mask).try_for_each(|slot| {
+            let linked = self.volume.link(from, &path(self, slot));
+            let taken = linked.as_ref().is_err_and(|fault| fault.source.kind() == std::io::ErrorKind::AlreadyExists);
+            made |= Mask::from(!taken) << slot; // a link that failed may be there all the same
+            linked
+        });
+        let linked = linked.and_then(|()| {
+            slots(entry.mask)
+                .try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destination(slot)))))
+        });
+        if linked.is_ok() {
+            self.events.add(entry);
+            return Ok(());
+        }
+        for slot in slots(made) {
+            if self.volume.unlink(&path(self, slot)).is_err() {
+                self.events.add(Entry { mask: 1 << slot, ..entry });
+                self.hidden.insert((entry.counter, slot), Hidden::Done);
+            }
+        }
+        linked
+    }
+}
+
+fn file_blocks(frame: &Frame) -> u32 {
+    blocks(HEADER as u64 + u64::from(frame.header.length))
+}

@@ -1,0 +1,445 @@
+//! Random use of a spool on a model disk, with a ledger of what was promised.
+#![allow(dead_code, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sophon_uplink::config;
+use sophon_uplink::event::{Event, EventId};
+use sophon_uplink::ring::Words;
+use sophon_uplink::ring::consumer::{self, Frame};
+use sophon_uplink::ring::file::RingId;
+use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::spool::{Bounds, Destination, Evicted, Recovered, Spool, State};
+
+use super::model_disk::{ModelDisk, State as DiskState};
+
+pub const BLOCK: u64 = 4096;
+pub const BOUNDS: Bounds = Bounds { max_bytes: 24 * BLOCK, max_files: 16, min_free_bytes: 0 };
+const URLS: [&str; 4] = ["http://a/", "http://b/", "http://c/", "http://d/"];
+
+pub fn root() -> PathBuf {
+    PathBuf::from("/data/spool")
+}
+
+pub fn config() -> config::Spool {
+    config::Spool { dir: root(), max_bytes: BOUNDS.max_bytes, min_free_bytes: BOUNDS.min_free_bytes }
+}
+
+/// A ring's memory with records of many sizes in it.
+pub struct Records {
+    pub memory: Arc<Mapping>,
+    pub frames: Vec<Frame>,
+}
+
+impl Records {
+    pub fn new(sizes: &[usize]) -> Records {
+        let memory = Arc::new(Mapping::on_heap(1 << 18));
+        let mut producer = Producer::attach(Arc::clone(&memory));
+        for (number, size) in sizes.iter().enumerate() {
+            let picture = vec![number as u8 + 1; *size];
+            let event = NewEvent { identity_id: b"17", reg_pic: &picture, device_type: -1, ..NewEvent::default() };
+            producer.publish(&event).unwrap();
+        }
+        let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));
+        let frames = std::iter::from_fn(|| reader.read().unwrap()).collect();
+        Records { memory, frames }
+    }
+
+    /// Whether an event read from a spool is the one that was stored.
+    pub fn assert_same(&self, id: EventId, spooled: &(impl Words + PictureSource), frame: &Frame) {
+        let original = self.frames.iter().find(|frame| frame.header.sequence == id.sequence).expect("a known number");
+        assert_eq!(frame.header, original.header);
+        let ours = Event::from_record(spooled, frame, id.ring).unwrap();
+        let theirs = Event::from_record(&self.memory, original, id.ring).unwrap();
+        assert_eq!((ours.id, &ours.identity_id), (id, &theirs.identity_id));
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        spooled.lend(ours.reg_pic, &mut |bytes| one = bytes.to_vec()).unwrap();
+        self.memory.lend(theirs.reg_pic, &mut |bytes| other = bytes.to_vec()).unwrap();
+        assert!(one == other, "{id} has another picture");
+    }
+}
+
+/// Where an event may lie.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    To(Destination),
+    Dead(Destination),
+}
+
+/// What must be there: an event in a place, or instead in all places of one of the alternatives.
+pub type Promises = BTreeMap<(u64, Place), Vec<Vec<Place>>>;
+
+/// What is where, in the order in which the spool says it.
+pub fn view(spool: &Spool<ModelDisk>) -> BTreeMap<Place, Vec<u64>> {
+    let mut view = BTreeMap::<Place, Vec<u64>>::new();
+    for status in spool.status().destinations {
+        let listed = spool.list(status.destination, None).map(|waiting| waiting.counter).collect();
+        view.insert(Place::To(status.destination), listed);
+    }
+    for (destination, letter) in spool.dead_letters() {
+        view.entry(Place::Dead(destination)).or_default().push(letter.counter);
+    }
+    view.retain(|_, counters| !counters.is_empty());
+    view
+}
+
+pub fn is_there(view: &BTreeMap<Place, Vec<u64>>, counter: u64, place: Place) -> bool {
+    view.get(&place).is_some_and(|counters| counters.contains(&counter))
+}
+
+pub struct World<'a> {
+    pub records: &'a Records,
+    pub disk: ModelDisk,
+    pub spool: Spool<ModelDisk>,
+    pub promises: Promises,
+    /// Every event that a store was tried for.
+    pub tried: HashSet<EventId>,
+    /// What each counter stands for, as far as we were told.
+    pub counters: BTreeMap<u64, EventId>,
+    pub urls: Vec<String>,
+    random: fastrand::Rng,
+    rings: u8,
+    /// Dead letters given up, when last looked at.
+    dead_evicted: u64,
+    /// A start could not make durable what it found: names that were taken away may come back, and their numbers be given anew.
+    numbers_may_return: bool,
+}
+
+impl<'a> World<'a> {
+    pub fn new(records: &'a Records, seed: u64, failure: Option<super::model_disk::Failure>) -> World<'a> {
+        let disk = ModelDisk::new(seed);
+        disk.fail(failure);
+        let urls: Vec<String> = URLS[..2].iter().map(|url| (*url).to_owned()).collect();
+        let (mut spool, _) = Spool::open(disk.clone(), &config(), &urls);
+        spool.set_bounds(BOUNDS);
+        World {
+            records,
+            disk,
+            spool,
+            promises: Promises::new(),
+            tried: HashSet::new(),
+            counters: BTreeMap::new(),
+            urls,
+            random: fastrand::Rng::with_seed(seed ^ 1),
+            rings: 0,
+            dead_evicted: 0,
+            numbers_may_return: false,
+        }
+    }
+
+    /// The same history with another disk under it, opened anew.
+    pub fn elsewhere(&self, disk: DiskState, promises: Promises, seed: u64) -> (World<'a>, Recovered) {
+        let disk = ModelDisk::of(disk);
+        let (spool, recovered) = Spool::open(disk.clone(), &config(), &self.urls);
+        let mut world = World {
+            records: self.records,
+            disk,
+            spool,
+            promises,
+            tried: self.tried.clone(),
+            counters: self.counters.clone(),
+            urls: self.urls.clone(),
+            random: fastrand::Rng::with_seed(seed),
+            rings: self.rings,
+            dead_evicted: 0,
+            numbers_may_return: false,
+        };
+        world.spool.set_bounds(BOUNDS);
+        world.settle();
+        (world, recovered)
+    }
+
+    /// Opens the spool anew: what was not durable is still there (the process died, not the machine).
+    pub fn restart(&mut self) -> Recovered {
+        let (spool, recovered) = Spool::open(self.disk.clone(), &config(), &self.urls);
+        self.spool = spool;
+        self.spool.set_bounds(BOUNDS);
+        self.note(&recovered);
+        self.settle();
+        recovered
+    }
+
+    fn note(&mut self, recovered: &Recovered) {
+        self.numbers_may_return |= recovered.unavailable.as_ref().is_some_and(|fault| fault.operation == "sync");
+    }
+
+    /// Tries an unavailable spool once more.
+    pub fn open_again(&mut self) -> Recovered {
+        let recovered = self.spool.open_again();
+        self.note(&recovered);
+        self.settle();
+        recovered
+    }
+
+    /// The power goes, and a new process opens the spool.
+    pub fn power_cut(&mut self) -> Recovered {
+        let mut random = self.random.fork();
+        let after = self.disk.state().cut(&mut random);
+        self.disk.replace(after);
+        self.restart()
+    }
+
+    /// Where alternatives came true, they are what is promised from now on.
+    fn settle(&mut self) {
+        if matches!(self.spool.state(), State::Unavailable(_)) {
+            return;
+        }
+        let view = view(&self.spool);
+        // What is gone for good may give its number to another one.
+        self.counters.retain(|counter, _| view.values().any(|counters| counters.contains(counter)));
+        self.dead_evicted = self.spool.status().tally.dead_evicted;
+        for ((counter, place), alternatives) in std::mem::take(&mut self.promises) {
+            let found = alternatives.iter().find(|places| places.iter().all(|place| is_there(&view, counter, *place)));
+            match found {
+                Some(places) if !is_there(&view, counter, place) => {
+                    places.iter().for_each(|place| drop(self.promises.insert((counter, *place), Vec::new())));
+                }
+                _ => drop(self.promises.insert((counter, place), alternatives)),
+            }
+        }
+    }
+
+    /// Does something at random. What must be there at every moment of it is the result; what must be there afterwards is in
+    /// `promises`.
+    pub fn step(&mut self) -> Promises {
+        let before = self.promises.clone();
+        let waiting: Vec<_> =
+            view(&self.spool).into_iter().flat_map(|(place, all)| all.into_iter().map(move |c| (c, place))).collect();
+        let moved = match (self.random.u8(..16), self.random.choice(&waiting).copied()) {
+            _ if matches!(self.spool.state(), State::Unavailable(_)) && self.random.bool() => {
+                self.open_again();
+                vec![]
+            }
+            (0..=6, _) | (_, None) => {
+                self.store();
+                vec![]
+            }
+            (7..=9, Some((counter, Place::To(destination)))) => {
+                let _ = self.spool.delivered(destination, counter);
+                self.no_more(counter, Place::To(destination));
+                vec![]
+            }
+            (10, Some((counter, Place::To(_)))) => {
+                self.share(counter);
+                vec![]
+            }
+            (11..=12, Some((counter, Place::To(destination)))) => self.bury(destination, counter),
+            (_, Some((counter, Place::Dead(destination)))) => self.resend(destination, counter),
+            (13, _) => {
+                self.restart();
+                vec![]
+            }
+            (14, _) => self.reassign(),
+            _ => {
+                self.read_all();
+                vec![]
+            }
+        };
+        self.forget_dead_letters();
+        let during = before.into_iter().filter_map(|(key, mut alternatives)| {
+            let moves = moved.iter().filter(|(from, _)| *from == key).map(|(_, to)| to.clone());
+            alternatives.extend(moves);
+            // What is there already is linked anew from where it comes from.
+            let back = moved.iter().filter(|(from, to)| from.0 == key.0 && to.contains(&key.1));
+            alternatives.extend(back.map(|(from, _)| vec![from.1]));
+            let arrived = alternatives.iter().any(|to| to.iter().all(|to| self.promises.contains_key(&(key.0, *to))));
+            (self.promises.contains_key(&key) || arrived).then_some((key, alternatives))
+        });
+        during.collect()
+    }
+
+    fn share(&mut self, counter: u64) {
+        let others: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
+        let before = view(&self.spool);
+        if self.spool.share(counter, &others).is_ok() {
+            // Where it was already it may be left over from a store that failed, and not be durable.
+            for other in others.into_iter().filter(|other| !is_there(&before, counter, Place::To(*other))) {
+                self.promises.entry((counter, Place::To(other))).or_default();
+            }
+        }
+    }
+
+    pub fn store(&mut self) -> Option<u64> {
+        let frame = self.records.frames[self.random.usize(..self.records.frames.len())];
+        self.rings = self.rings.wrapping_add(1);
+        let ring = RingId([self.rings; 16]);
+        let mut to: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
+        if to.len() > 1 && self.random.bool() {
+            to.truncate(self.random.usize(1..to.len()));
+        }
+        self.tried.insert(EventId { ring, sequence: frame.header.sequence });
+        let before = view(&self.spool);
+        let (stored, evicted) = match self.spool.store(ring, &*self.records.memory, &frame, &to) {
+            Ok(stored) => {
+                let id = EventId { ring, sequence: frame.header.sequence };
+                assert!(self.counters.insert(stored.counter, id).is_none(), "{} stands for two events", stored.counter);
+                self.check_listing(&before, &stored.evicted, stored.counter, &to);
+                to.iter().for_each(|to| drop(self.promises.insert((stored.counter, Place::To(*to)), Vec::new())));
+                (Some(stored.counter), stored.evicted)
+            }
+            Err(error) => {
+                self.check_listing(&before, &error.evicted, 0, &[]);
+                (None, error.evicted)
+            }
+        };
+        for (counter, destination) in
+            evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to)))
+        {
+            self.no_more(counter, Place::To(destination));
+        }
+        stored
+    }
+
+    /// The event is not needed there any more; what was moved there by a call that failed half-way may have been moved.
+    fn no_more(&mut self, counter: u64, place: Place) {
+        self.promises.retain(|key, alternatives| {
+            *key != (counter, place) && (key.0 != counter || !alternatives.iter().flatten().any(|to| *to == place))
+        });
+    }
+
+    /// What is listed after a store is what was listed before it, without the oldest that were given up, and with the new one.
+    fn check_listing(&self, before: &BTreeMap<Place, Vec<u64>>, evicted: &[Evicted], counter: u64, to: &[Destination]) {
+        let mut expected = before.clone();
+        for (gone, destination) in evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to))) {
+            let Some(listed) = expected.get_mut(&Place::To(destination)) else { continue };
+            listed.retain(|other| *other != gone);
+            let older = listed.iter().any(|other| *other < gone);
+            assert!(!older, "{gone} was given up for an event, and an older one was not");
+        }
+        to.iter().for_each(|to| expected.entry(Place::To(*to)).or_default().push(counter));
+        expected.retain(|place, counters| matches!(place, Place::To(_)) && !counters.is_empty());
+        let mut found = view(&self.spool);
+        found.retain(|place, _| matches!(place, Place::To(_)));
+        assert_eq!(found, expected, "after a store that gave up {evicted:?}");
+    }
+
+    fn bury(&mut self, destination: Destination, counter: u64) -> Vec<((u64, Place), Vec<Place>)> {
+        let (from, to) = ((counter, Place::To(destination)), Place::Dead(destination));
+        let buried = self.spool.to_dead(destination, counter);
+        self.moved(from, vec![to], buried.is_ok())
+    }
+
+    fn resend(&mut self, from: Destination, counter: u64) -> Vec<((u64, Place), Vec<Place>)> {
+        let to = Destination::of(&self.urls[self.random.usize(..self.urls.len())]);
+        let sent = self.spool.resend(from, counter, to);
+        self.moved((counter, Place::Dead(from)), vec![Place::To(to)], sent.is_ok())
+    }
+
+    fn moved(&mut self, from: (u64, Place), to: Vec<Place>, done: bool) -> Vec<((u64, Place), Vec<Place>)> {
+        if self.promises.contains_key(&from) {
+            if done {
+                self.promises.remove(&from);
+                to.iter().for_each(|to| drop(self.promises.insert((from.0, *to), Vec::new())));
+            } else if let Some(alternatives) = self.promises.get_mut(&from) {
+                alternatives.push(to.clone());
+            }
+        } else {
+            self.no_more(from.0, from.1); // it was there only because a call failed half-way
+        }
+        if !done {
+            // What was at the other place already may be only here now: it is linked anew from here.
+            for place in &to {
+                if let Some(alternatives) = self.promises.get_mut(&(from.0, *place)) {
+                    alternatives.push(vec![from.1]);
+                }
+            }
+        }
+        vec![(from, to)]
+    }
+
+    fn reassign(&mut self) -> Vec<((u64, Place), Vec<Place>)> {
+        if self.urls.len() < 2 {
+            return vec![];
+        }
+        let removed_url = self.urls[self.random.usize(..self.urls.len())].clone();
+        let removed = Destination::of(&removed_url);
+        let added: Vec<&str> = URLS.into_iter().filter(|url| !self.urls.iter().any(|old| old == url)).collect();
+        let added: Vec<&str> = added.into_iter().take(self.random.usize(..3)).collect();
+        if added.iter().any(|url| self.spool.add(url).is_err()) {
+            return vec![];
+        }
+        self.urls.retain(|url| *url != removed_url);
+        self.urls.extend(added.iter().map(|url| (*url).to_owned()));
+        let heirs: Vec<_> = added.iter().map(|url| Destination::of(url)).collect();
+        let places = match heirs.is_empty() {
+            true => vec![Place::Dead(removed)],
+            false => heirs.iter().map(|heir| Place::To(*heir)).collect(),
+        };
+        let promised =
+            self.promises.keys().filter(|(_, place)| *place == Place::To(removed)).map(|(counter, _)| *counter);
+        let mut keys: BTreeSet<u64> = promised.collect(); // some may not be listed, because they could not be moved
+        keys.extend(view(&self.spool).remove(&Place::To(removed)).unwrap_or_default());
+        let done = self.spool.reassign(removed, &heirs).is_ok();
+        keys.into_iter().flat_map(|counter| self.moved((counter, Place::To(removed)), places.clone(), done)).collect()
+    }
+
+    /// Dead letters are bounded, and may go when the spool says that some went; so may an event on its way there.
+    fn forget_dead_letters(&mut self) {
+        let dead_evicted = self.spool.status().tally.dead_evicted;
+        if dead_evicted != self.dead_evicted {
+            self.dead_evicted = dead_evicted;
+            let view = view(&self.spool);
+            self.promises.retain(|(counter, place), alternatives| {
+                let may_go = matches!(place, Place::Dead(_))
+                    || alternatives.iter().flatten().any(|place| matches!(place, Place::Dead(_)));
+                !may_go || is_there(&view, *counter, *place)
+            });
+        }
+    }
+
+    /// Reads everything: whatever is there is whole, and is what it was.
+    pub fn read_all(&mut self) {
+        for (place, counters) in view(&self.spool) {
+            let Place::To(destination) = place else { continue };
+            for counter in counters {
+                let Ok(event) = self.spool.read(destination, counter) else {
+                    assert!(self.spool.status().tally.quarantined == 0, "{counter} is damaged");
+                    continue;
+                };
+                assert!(self.tried.contains(&event.id), "nobody stored {}", event.id);
+                let known = self.counters.get(&counter).filter(|_| !self.numbers_may_return);
+                assert!(known.is_none_or(|id| *id == event.id), "{counter} is {} now", event.id);
+                self.records.assert_same(event.id, &event, &event.frame);
+            }
+        }
+    }
+
+    pub fn assert_kept(&self, promises: &Promises) {
+        let view = view(&self.spool);
+        for ((counter, place), alternatives) in promises {
+            let kept = is_there(&view, *counter, *place)
+                || alternatives.iter().any(|places| places.iter().all(|place| is_there(&view, *counter, *place)));
+            assert!(kept, "{counter} is not in {place:?} nor in any of {alternatives:?}, but {view:?}");
+        }
+    }
+
+    /// What the spool says of itself is what lies on the disk, and that is within the bounds.
+    pub fn assert_counted(&self) {
+        let (status, state) = (self.spool.status(), self.disk.state());
+        let files = state.files_below(&root());
+        let bytes: u64 = files.values().map(|size| size.next_multiple_of(BLOCK)).sum();
+        assert_eq!(status.events + status.dead + status.bad, status.files);
+        assert!(
+            status.bytes >= bytes && status.files >= files.len() as u64,
+            "{bytes} in {} files, {status:?}",
+            files.len()
+        );
+        if status.dead == 0 {
+            assert_eq!((status.bytes, status.files), (bytes, files.len() as u64), "{status:?}");
+        }
+    }
+}
+
+/// What lies on a disk is within the bounds.
+pub fn assert_bounded(state: &DiskState) {
+    let files = state.files_below(&root());
+    let bytes: u64 = files.values().map(|size| size.next_multiple_of(BLOCK)).sum();
+    assert!(bytes <= BOUNDS.max_bytes && files.len() as u64 <= BOUNDS.max_files, "{bytes} in {} files", files.len());
+}
+
+pub fn is_new_empty(state: &DiskState) -> bool {
+    state.files_below(&root().join(Path::new("new"))).is_empty()
+}
