@@ -23,11 +23,6 @@ fn publish_many(recognizer: &mut RingProducer, count: usize, event: &NewEvent<'_
     }
 }
 
-/// Everything released: nothing is left in the ring.
-fn assert_released(home: &Home) {
-    common::wait_until("the release of every event", || RingState::of(&home.ring()).unwrap().used == 0);
-}
-
 #[test]
 fn an_event_arrives_with_every_field_as_it_was_published() {
     let home = Home::new();
@@ -71,7 +66,7 @@ fn an_event_arrives_with_every_field_as_it_was_published() {
         STANDARD.encode(&spot_pic)
     );
     assert!(text == expected, "{} … {}", &text[..200], &text[text.len() - 200..]);
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.acknowledged), (1, 1));
     assert!(!stopped.log.contains("s3cret"));
@@ -127,7 +122,7 @@ fn events_below_the_threshold_and_malformed_ones_are_counted_and_not_sent() {
     }
     let last = sink.received().into_iter().find(|request| request.sequence() == 10).unwrap();
     assert_eq!(last.json()["identity_name"], "\u{FFFD}\u{FFFD}");
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.filtered, stopped.malformed, stopped.acknowledged), (10, 2, 5, 3));
     assert!(stopped.log.contains("sequence=3") && stopped.log.contains("its score is NaN"), "{}", stopped.log);
@@ -154,7 +149,7 @@ fn every_destination_gets_every_event_and_a_dead_one_holds_them_in_the_ring() {
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
     daemon.wait_log("up again");
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.acknowledged, stopped.unfinished), (20, 60, 0));
     assert_eq!((first.received().len(), second.received().len()), (20, 20));
@@ -181,7 +176,7 @@ fn a_failed_try_is_repeated_with_the_same_id_and_the_same_bytes() {
         publish(&mut recognizer, &event(&picture(70_000, 1), b""));
         let requests = sink.wait(2);
         assert_eq!((requests[0].id(), &requests[0].body), (requests[1].id(), &requests[1].body));
-        assert_released(&home);
+        home.wait_released();
         let stopped = daemon.terminate();
         assert_eq!((stopped.acknowledged, stopped.refused, stopped.failed_tries), (1, 0, 1), "{failure:?}");
     }
@@ -208,7 +203,7 @@ fn a_misconfigured_destination_is_named_and_tried_again_when_the_config_is_read_
         home.configure(&[right.url()], json!({}));
         daemon.signal(Signal::SIGHUP);
         assert_eq!(right.wait(1)[0].id(), wrong.received()[0].id());
-        assert_released(&home);
+        home.wait_released();
         let stopped = daemon.terminate();
         assert_eq!((stopped.acknowledged, stopped.refused), (1, 0), "{status}");
     }
@@ -221,7 +216,7 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     publish_many(&mut recognizer, 4, &event(b"", b""));
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.refused), (3, 1));
     assert!(stopped.log.contains("given up: the server answered 400"), "{}", stopped.log);
@@ -247,12 +242,12 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     let pic = picture(200_000, 1);
     publish(&mut recognizer, &event(&pic, b""));
     sink.wait(1);
-    assert_released(&home);
+    home.wait_released();
     publish(&mut recognizer, &event(&pic, b""));
     let requests = sink.wait(3);
     assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
     assert_eq!((requests[1].id(), &requests[1].body), (requests[2].id(), &requests[2].body));
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
 }
@@ -287,7 +282,7 @@ fn the_pause_that_a_server_asked_for_is_kept_whatever_becomes_of_uploads_beside_
         sink.wait(3);
         let pause = began.elapsed();
         assert!(pause.as_millis() > 900, "tried again after {pause:?}");
-        assert_released(&home);
+        home.wait_released();
         assert_eq!(daemon.terminate().acknowledged, 2);
     }
 }
@@ -321,7 +316,7 @@ fn an_answer_before_the_whole_event_is_no_acknowledgement_but_a_refusal_is_a_ref
 
     let refusing = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"));
     let daemon = Daemon::start(&home, &[refusing.url()], json!({}));
-    assert_released(&home);
+    home.wait_released();
     assert_eq!(daemon.terminate().refused, 1);
 }
 
@@ -335,7 +330,7 @@ fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
     publish(&mut recognizer, &event(b"", b""));
     daemon.wait_log("no answer within 300 ms");
     silent.wait(2);
-    assert_released(&home);
+    home.wait_released();
     assert_eq!(daemon.terminate().acknowledged, 1);
 
     let deaf = Sink::with(|_, _| Answer::AtHead("")); // reads the head and no more
@@ -363,7 +358,7 @@ fn sigterm_in_the_middle_of_an_upload_ends_within_two_seconds_and_loses_nothing(
     let sink = Sink::start();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     assert_eq!(sink.wait(1)[0].sequence(), 1);
-    assert_released(&home);
+    home.wait_released();
     daemon.terminate();
 }
 
@@ -390,7 +385,7 @@ fn without_destinations_events_are_read_and_not_kept() {
     let daemon = Daemon::start(&home, &[], json!({}));
     let pic = picture(100_000, 1);
     publish_many(&mut recognizer, 50, &event(&pic, b""));
-    assert_released(&home);
+    home.wait_released();
     assert_eq!(daemon.terminate().read, 50);
 }
 
@@ -411,7 +406,7 @@ fn a_reload_under_load_loses_no_event_and_a_bad_config_changes_nothing() {
     std::fs::write(home.config(), r#"{"event_server_url": 5}"#).unwrap();
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("the config stays as it was");
-    assert_released(&home);
+    home.wait_released();
     let mut got: Vec<_> = [old.received(), new.received()].concat().iter().map(common::Request::sequence).collect();
     got.sort_unstable();
     assert_eq!(got, (1..=200).collect::<Vec<_>>());

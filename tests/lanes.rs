@@ -14,14 +14,9 @@ use common::daemon::Home;
 use common::{Answer, Daemon, RingProducer, Sink, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
-
-fn assert_released(home: &Home) {
-    common::wait_until("the release of every event", || RingState::of(&home.ring()).unwrap().used == 0);
-}
 
 fn publish_many(recognizer: &mut RingProducer, count: usize) {
     for _ in 0..count {
@@ -42,7 +37,7 @@ fn mending_the_content_type_mends_what_waits_already() {
     daemon.wait_log("nothing more is given up");
     home.configure(&[sink.url()], json!({ "content-type": "form-data" }));
     daemon.signal(Signal::SIGHUP);
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.refused, stopped.acknowledged), (4, 6));
 }
@@ -77,7 +72,7 @@ fn bad_events_in_a_row_are_given_up_once_another_one_shows_that_the_server_is_we
     daemon.wait_log("nothing more is given up");
     publish_many(&mut recognizer, 20);
     daemon.signal(Signal::SIGHUP); // instead of waiting for half a minute
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.refused, stopped.acknowledged), (5, 20));
 }
@@ -139,7 +134,7 @@ fn removed_destinations_are_inherited_each_by_its_own_heir_and_what_nobody_inher
     old_2.wait(1);
     home.configure(&[new_1.url(), new_2.url()], json!({}));
     daemon.signal(Signal::SIGHUP);
-    assert_released(&home);
+    home.wait_released();
     assert_eq!((new_1.received().len(), new_2.received().len()), (10, 10));
 
     let (third, url) = (down(), new_1.url());
@@ -151,7 +146,7 @@ fn removed_destinations_are_inherited_each_by_its_own_heir_and_what_nobody_inher
     home.configure(&[], json!({}));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("waiting events abandoned");
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.abandoned), (20, 10), "{url}");
 }
@@ -197,13 +192,13 @@ fn a_request_that_was_answered_early_never_goes_on_with_another_events_picture()
         let mut recognizer = Producer::open(&home.ring(), 32 << 20).unwrap();
         let daemon = Daemon::start(&home, &[url], json!({}));
         publish(&mut recognizer, &event(&vec![b'A'; 12 << 20], b""));
-        assert_released(&home);
+        home.wait_released();
         // Somebody else's picture takes the room, again and again.
         let other = vec![b'B'; 12 << 20];
         for _ in 0..5 {
             publish(&mut recognizer, &event(&other, b""));
         }
-        assert_released(&home);
+        home.wait_released();
         go.send(()).unwrap();
         let rest = String::from_utf8(told.recv().unwrap()).unwrap();
         let leaked = rest.matches(&STANDARD.encode(&other[..300])).count();
@@ -227,7 +222,7 @@ fn an_early_refusal_is_heard_although_the_connection_is_reset_under_the_body() {
     let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
     let daemon = Daemon::start(&home, &[url], json!({}));
     publish(&mut recognizer, &event(&picture(12 << 20, 1), b""));
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.refused, stopped.failed_tries), (1, 0));
 }
@@ -259,7 +254,7 @@ fn a_slow_link_is_progress() {
     let short = json!({ "timeouts_ms": { "connect": 1000, "progress": 1000, "response": 1000 } });
     let daemon = Daemon::start(&home, &[url], short);
     publish(&mut recognizer, &event(&picture(120_000, 1), b"")); // 160 KB of body: 4 s
-    assert_released(&home);
+    home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (1, 0));
 }

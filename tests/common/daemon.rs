@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sophon_uplink::ring::inspect::RingState;
 
-use super::{Watched, program, shm};
+use super::{Watched, program, shm, wait_until};
 
 /// A box of its own: a folder on tmpfs with a ring's path and a config.
 pub struct Home {
@@ -25,6 +26,12 @@ impl Home {
 
     pub fn ring(&self) -> PathBuf {
         self.folder.path().join("events")
+    }
+
+    /// Waits until nothing is left in the ring.
+    #[track_caller]
+    pub fn wait_released(&self) {
+        wait_until("the release of every event", || RingState::of(&self.ring()).unwrap().used == 0);
     }
 
     pub fn config(&self) -> PathBuf {
