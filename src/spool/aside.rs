@@ -204,6 +204,10 @@ impl<D: Disk> Spool<D> {
         let slot = self.known(to)?;
         self.make_folders(1 << slot)?;
         let letter = self.volume.file(Home::Dead(from), counter);
+        if self.volume.stat(&letter).is_err_and(|fault| fault.source.kind() == std::io::ErrorKind::NotFound) {
+            self.dead.remove((counter, from)); // its link failed, and looked as if it could not be undone
+            return Ok(false);
+        }
         self.unlink_if_done(counter, slot)?;
         if !self.is_in(counter, slot) {
             self.link(&letter, Entry { counter, blocks, mask: 1 << slot })?;

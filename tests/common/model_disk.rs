@@ -90,6 +90,10 @@ impl State {
         })
     }
 
+    pub fn has(&self, path: &Path) -> bool {
+        self.find(path).is_ok()
+    }
+
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         Ok((self.find(path.parent().unwrap())?, path.file_name().unwrap().to_str().unwrap().to_owned()))
     }
