@@ -75,11 +75,10 @@ fn a_replaced_ring_with_more_events_than_may_be_in_flight_is_still_emptied() {
     publish(&mut second, &event(b"", b""));
     let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| common::sink::OK);
     let second_id = second.id().to_string();
-    let requests = sink.wait_for("the new ring's event", |requests| {
-        requests.iter().any(|request| request.id().starts_with(&second_id))
+    sink.wait_for("every event of both rings", |requests| {
+        let ids: std::collections::HashSet<_> = requests.iter().map(common::Request::id).collect();
+        ids.len() == EVENTS + 1 && ids.iter().any(|id| id.starts_with(&second_id))
     });
-    let ids: std::collections::HashSet<_> = requests.iter().map(|request| request.id().to_owned()).collect();
-    assert_eq!(ids.len(), EVENTS + 1);
     common::wait_until("the release", || RingState::of(&home.ring()).unwrap().used == 0);
     assert_eq!(daemon.terminate().acknowledged as usize, EVENTS + 1);
 }
