@@ -81,6 +81,7 @@ fn every_fault_names_its_key() {
         ("event_server_url[0]", url("http://169.254.169.254/")),
         ("event_server_url[0]", url("http://0xA9.254.169.254/")),
         ("event_server_url[0]", url("http://169.254.43518/")),
+        ("event_server_url[0]", url("http://0xa9fea9fe/")),
         ("event_server_url[0]", url("http://0251.0376.0251.0376/")),
         ("event_server_url[0]", url("http://2852039166./")),
         ("event_server_url[0]", url("http://[fe80::1]/")),
@@ -134,6 +135,12 @@ fn no_fault_shows_a_secret() {
         let text: String = faults.iter().map(Fault::to_string).collect();
         assert!(!text.contains("hunter2"), "{text}");
     }
+}
+
+#[test]
+fn credentials_in_a_url_are_pointed_to_the_headers() {
+    let faults = check(json!({ "event_server_url": ["http://u:p@a/"] })).unwrap_err();
+    assert!(faults[0].allowed.contains("headers.Authorization"), "{faults:?}");
 }
 
 #[test]
