@@ -93,15 +93,14 @@ impl Event {
         if !header.score.is_finite() {
             return Err(Malformed(format!("its score is {}", header.score)));
         }
-        let person_type = in_range("person_type", header.person_type, 0, 1..=5)?;
-        let device_type = in_range("device_type", header.device_type, -1, 0..=4)?;
+        let mut person_type = in_range("person_type", header.person_type, 0, 1..=5)?;
+        let mut device_type = in_range("device_type", header.device_type, -1, 0..=4)?;
         let sections = sections(words, frame.offset + EVENT_HEADER..frame.offset + header.length as usize)?;
         let text = |kind: u32| {
             let most = if kind == section::EXT_JSON { MAX_EXT_JSON } else { MAX_TEXT };
             sections[kind as usize].clone().map_or(String::new(), |range| text(words, range, most))
         };
         let mut device_ip = Some(text(section::DEVICE_IP)).filter(|ip| !ip.is_empty());
-        let (mut person_type, mut device_type) = (person_type, device_type);
         let picture = |kind: u32| sections[kind as usize].clone().unwrap_or(0..0);
         let ext_len = sections[section::EXT_JSON as usize].as_ref().map_or(0, Range::len);
         let (mut ext, mut ext_fault) = match members(&text(section::EXT_JSON)) {

@@ -31,6 +31,13 @@ impl Recognizer {
         Recognizer { child, input, output }
     }
 
+    /// With the ring of `home` open.
+    fn on(language: Language, home: &Home, capacity: u64) -> Recognizer {
+        let mut recognizer = Recognizer::start(language);
+        recognizer.ok(&format!("open {} {capacity}", home.ring().display()));
+        recognizer
+    }
+
     fn ask(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").unwrap();
         let mut answer = String::new();
@@ -93,8 +100,7 @@ fn every_field_from_c_and_cpp_arrives() {
         let home = Home::new();
         let sink = Sink::start();
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-        let mut recognizer = Recognizer::start(language);
-        recognizer.ok(&format!("open {} 1048576", home.ring().display()));
+        let mut recognizer = Recognizer::on(language, &home, 1048576);
         let (reg, spot) = (picture(70_001, 1), picture(30_000, 2));
         let (reg_file, spot_file) = (home.folder.path().join("reg.jpg"), home.folder.path().join("spot.jpg"));
         std::fs::write(&reg_file, &reg).unwrap();
@@ -145,8 +151,7 @@ fn pictures_encoded_into_the_ring_arrive_at_the_length_of_the_commit() {
         let home = Home::new();
         let sink = Sink::start();
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-        let mut recognizer = Recognizer::start(language);
-        recognizer.ok(&format!("open {} 1048576", home.ring().display()));
+        let mut recognizer = Recognizer::on(language, &home, 1048576);
         let file = home.folder.path().join("x.jpg");
         std::fs::write(&file, picture(5000, 3)).unwrap();
         for (count, (reg_len, spot_len)) in
@@ -174,8 +179,7 @@ fn pictures_encoded_into_the_ring_arrive_at_the_length_of_the_commit() {
 fn a_full_ring_and_an_event_that_cannot_fit_are_said_and_counted() {
     for language in LANGUAGES {
         let home = Home::new();
-        let mut recognizer = Recognizer::start(language);
-        recognizer.ok(&format!("open {} 65536", home.ring().display()));
+        let mut recognizer = Recognizer::on(language, &home, 65536);
         let file = home.folder.path().join("x.jpg");
         std::fs::write(&file, picture(30_000, 1)).unwrap();
         let publish = format!("publish name=F score=0.5 reg_file={}", file.display());
@@ -234,8 +238,7 @@ fn many_events_from_c_through_a_small_ring_arrive_each_once() {
         let home = Home::new();
         let sink = Sink::start();
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-        let mut recognizer = Recognizer::start(language);
-        recognizer.ok(&format!("open {} 65536", home.ring().display()));
+        let mut recognizer = Recognizer::on(language, &home, 65536);
         let answer = recognizer.ok("many 1000 3001");
         assert!(answer.starts_with("1000 1000 "), "{answer}");
         let requests = sink.wait(1000);

@@ -89,11 +89,6 @@ impl Ledger {
         self.open.get() < WINDOW && self.weight.get() < WEIGHT
     }
 
-    /// Events that somebody still needs.
-    pub fn open(&self) -> usize {
-        self.open.get()
-    }
-
     /// Writes the ring's words again; to be called once in a while.
     pub fn refresh(&self) {
         self.releaser.borrow().refresh();

@@ -3,7 +3,7 @@
 //! ```text
 //!                   ┌─▶ Lane ─▶ Client ─▶ server 1 ─┐
 //!  Delivery ────────┼─▶ Lane ─▶ Client ─▶ server 2 ─┼──▶ done ──▶ Ledger ──▶ the ring's tail
-//!  (event, template)└─▶ Lane ─▶ …                  ─┘   (the last one)  (in order)
+//!  (event)         └─▶ Lane ─▶ …                  ─┘   (the last one)  (in order)
 //! ```
 //!
 //! This version has no spool: an event waits in the ring until every destination has acknowledged or refused it.

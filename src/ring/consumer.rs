@@ -15,8 +15,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::file::positions_are_plausible;
-use super::layout::{ALIGN, EVENT_HEADER, EVENT_HEADER_WORDS, PADDING_HEADER, RecordHeader, RecordKind, high, low};
+use super::layout::{
+    ALIGN, EVENT_HEADER, EVENT_HEADER_WORDS, PADDING_HEADER, RecordHeader, RecordKind, high, low,
+    positions_are_plausible,
+};
 use super::wake::publications;
 use super::{Memory, Word};
 

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::mem::offset_of;
 use std::ops::{Deref, Range};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 use nix::unistd::geteuid;
 
 use super::Memory;
-use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
+use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
 use super::mapping::{Access, Lost, Mapping, PictureSource};
 
 /// How often a producer looks again because another one was faster.
@@ -299,11 +300,12 @@ impl RingFile {
         let mut id = [0; 16];
         getrandom::fill(&mut id)?;
         let (id_low, id_high) = id.split_at(8);
-        mapping.set_header_word(0x000, MAGIC);
-        mapping.set_header_word(0x008, layout::pack(ABI_VERSION, HEADER_SIZE as u32));
-        mapping.set_header_word(0x010, capacity);
-        mapping.set_header_word(0x018, u64::from_le_bytes(id_low.try_into().expect("8 bytes")));
-        mapping.set_header_word(0x020, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
+        mapping.set_header_word(offset_of!(FileHeader, magic), MAGIC);
+        mapping.set_header_word(offset_of!(FileHeader, abi_version), layout::pack(ABI_VERSION, HEADER_SIZE as u32));
+        mapping.set_header_word(offset_of!(FileHeader, capacity), capacity);
+        mapping.set_header_word(offset_of!(FileHeader, id), u64::from_le_bytes(id_low.try_into().expect("8 bytes")));
+        mapping
+            .set_header_word(offset_of!(FileHeader, id) + 8, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
         mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
         let found = file.metadata()?;
         Ok(RingFile { file, mapping, id: RingId(id), inode: (found.dev(), found.ino()) })
@@ -312,30 +314,28 @@ impl RingFile {
 
 /// The header's constants, and (for who goes on from them) its positions.
 fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<RingId, String> {
-    let magic = mapping.header_word(0x000);
-    let (version, header_size) = (layout::low(mapping.header_word(0x008)), layout::high(mapping.header_word(0x008)));
+    let magic = mapping.header_word(offset_of!(FileHeader, magic));
+    let (version, header_size) = (
+        layout::low(mapping.header_word(offset_of!(FileHeader, abi_version))),
+        layout::high(mapping.header_word(offset_of!(FileHeader, abi_version))),
+    );
     if magic != MAGIC {
         return Err(format!("it begins with {magic:#018x}, not with {MAGIC:#018x} (SPOHRING)"));
     }
     if version != ABI_VERSION {
         return Err(format!("its ABI version is {version}, this program knows {ABI_VERSION}: update the older side"));
     }
-    if header_size != HEADER_SIZE as u32 || mapping.header_word(0x010) != capacity {
+    if header_size != HEADER_SIZE as u32 || mapping.header_word(offset_of!(FileHeader, capacity)) != capacity {
         return Err("the sizes in its header do not fit the size of the file".into());
     }
     let (head, tail) = (mapping.load(Word::Head, Ordering::Relaxed), mapping.load(Word::Tail, Ordering::Relaxed));
-    if access == Access::Producer && !positions_are_plausible(head, tail, capacity) {
+    if access == Access::Producer && !layout::positions_are_plausible(head, tail, capacity) {
         return Err(format!("its positions contradict each other (head {head}, tail {tail})"));
     }
     let mut id = [0; 16];
-    id[..8].copy_from_slice(&mapping.header_word(0x018).to_le_bytes());
-    id[8..].copy_from_slice(&mapping.header_word(0x020).to_le_bytes());
+    id[..8].copy_from_slice(&mapping.header_word(offset_of!(FileHeader, id)).to_le_bytes());
+    id[8..].copy_from_slice(&mapping.header_word(offset_of!(FileHeader, id) + 8).to_le_bytes());
     Ok(RingId(id))
-}
-
-/// Whether a ring of `capacity` can have these positions.
-pub fn positions_are_plausible(head: u64, tail: u64, capacity: u64) -> bool {
-    head.wrapping_sub(tail) <= capacity && head.is_multiple_of(8) && tail.is_multiple_of(8)
 }
 
 /// Opens what is at `path` if it is a regular file; anything else is not even opened.

@@ -270,3 +270,8 @@ pub const fn aligned(length: usize) -> usize {
 pub const fn is_capacity(capacity: u64) -> bool {
     capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY
 }
+
+/// Whether a ring of `capacity` can have these positions.
+pub fn positions_are_plausible(head: u64, tail: u64, capacity: u64) -> bool {
+    head.wrapping_sub(tail) <= capacity && head.is_multiple_of(8) && tail.is_multiple_of(8)
+}

@@ -6,8 +6,11 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::file::{OpenError, RingFile, RingId, positions_are_plausible};
-use super::layout::{ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, section};
+use super::file::{OpenError, RingFile, RingId};
+use super::layout::{
+    ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, positions_are_plausible,
+    section,
+};
 use super::mapping::Mapping;
 use super::{Memory, wake};
 
