@@ -21,16 +21,13 @@ pub struct Reassigned {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A destination is there from now on; nothing happens when it was already.
+    /// A destination is there from now on; nothing happens when it was already. Its folder is made with the next event stored.
     ///
     /// # Errors
-    /// When its folder cannot be made (it is tried again with the first event for it), or there are too many destinations.
+    /// When there are too many destinations.
     pub fn add(&mut self, url: &str) -> Result<Destination, Fault> {
         let destination = Destination::of(url);
-        let slot = self.lodge(destination, Some(url.to_owned()))?;
-        self.available()?;
-        self.make_folders(1 << slot)?;
-        Ok(destination)
+        self.lodge(destination, Some(url.to_owned())).map(|_slot| destination)
     }
 
     /// The slot of a destination, a free one for a new destination.
@@ -54,6 +51,14 @@ impl<D: Disk> Spool<D> {
             path: self.volume.folder(Home::To(destination)),
             source: std::io::ErrorKind::NotFound.into(),
         })
+    }
+
+    /// Makes the folders of all other destinations too, as far as that goes: a start tells by them which ones were configured when
+    /// the last event was stored, and which are new and inherit.
+    pub(super) fn make_all_folders(&mut self) {
+        for slot in 0..self.lodgings.len() {
+            let _an_event_will_tell = self.make_folders(1 << slot);
+        }
     }
 
     /// Makes the folders that are not there yet.
@@ -139,7 +144,13 @@ impl<D: Disk> Spool<D> {
             }
             return Err(fault);
         }
-        counters.iter().try_for_each(|counter| self.unlink(*counter, slot).map(drop))
+        made.iter().for_each(|(_, heir)| self.count(*heir, |tally| &mut tally.inherited));
+        for counter in counters {
+            if self.unlink(*counter, slot)? {
+                self.count(slot, |tally| &mut tally.handed_over);
+            }
+        }
+        Ok(())
     }
 
     fn link_to_heirs(

@@ -191,7 +191,12 @@ impl<D: Disk> Spool<D> {
     pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
         match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             None => Ok(false),
+            Some(slot) if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) => {
+                self.unlink(counter, slot)?;
+                Ok(false)
+            }
             Some(slot) => {
+                self.count(slot, |tally| &mut tally.delivered);
                 let removed = self.unlink(counter, slot);
                 if removed.is_err() {
                     self.hidden.insert((counter, slot), Hidden::Done);
@@ -238,9 +243,13 @@ impl<D: Disk> Spool<D> {
 
     /// Counts something, for the destination and in all.
     fn count(&mut self, slot: usize, what: impl Fn(&mut Tally) -> &mut u64) {
-        *what(&mut self.tally) += 1;
+        self.count_many(slot, 1, what);
+    }
+
+    fn count_many(&mut self, slot: usize, times: u64, what: impl Fn(&mut Tally) -> &mut u64) {
+        *what(&mut self.tally) += times;
         if let Some(lodging) = &mut self.lodgings[slot] {
-            *what(&mut lodging.tally) += 1;
+            *what(&mut lodging.tally) += times;
         }
     }
 }

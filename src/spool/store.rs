@@ -87,6 +87,7 @@ impl<D: Disk> Spool<D> {
             self.sweep()?;
             self.make_room(file_blocks(frame), &mut evicted)?;
             self.make_folders(mask)?;
+            self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
         });
         match stored {
