@@ -9,6 +9,7 @@
 //!                        │                                                       │ base64, 64 KiB at a time,
 //!                        │                                                       ▼ straight from the mapping
 //!                        └── released when every destination has it ◀────── hyper ──▶ server
+//!                            or the spool has it for them
 //! ```
 //!
 //! | module | what it is |
@@ -20,6 +21,7 @@
 //! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
 //! | [`config`] | the configuration file, checked |
 //! | [`uplink`] | the tasks that tie these together |
+//! | [`status`] | what is told about the running uplink |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 
 pub mod body;
@@ -30,4 +32,5 @@ pub mod log;
 pub mod rate_limited;
 pub mod ring;
 pub mod spool;
+pub mod status;
 pub mod uplink;

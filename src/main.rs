@@ -12,7 +12,7 @@ use sophon_uplink::config::{self, Config, ConfigError, Fault};
 use sophon_uplink::deliver::tls;
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
-use sophon_uplink::uplink::Uplink;
+use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
@@ -26,7 +26,9 @@ usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config ag
 
 FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
 
-/// What is on its way at SIGTERM gets this long; with the rest of the end it stays below the 2 s that are promised.
+/// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
+const GRACE: Duration = Duration::from_millis(600);
+/// Everything together, with the summary, stays below the 2 s that are promised.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 enum Command {
@@ -148,9 +150,10 @@ async fn upload(file: &Path) -> ExitCode {
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");
     let uplink = match Uplink::start(config) {
         Ok(uplink) => uplink,
-        Err(fault) => {
+        Err(StartError::Config(fault)) => {
             return bad_config(&ConfigError { path: file.to_owned(), faults: vec![fault] });
         }
+        Err(error @ StartError::Thread(_)) => return failed(&error),
     };
     for ring in rings {
         if let Err(error) = uplink.read_ring(ring) {
@@ -165,8 +168,8 @@ async fn upload(file: &Path) -> ExitCode {
         }
     }
     info!("stopping");
-    uplink.stop(PATIENCE).await;
-    info!("stopped: {}", uplink.summary());
+    uplink.stop(GRACE, PATIENCE).await;
+    info!("stopped: {}", uplink.status().await);
     ExitCode::SUCCESS
 }
 

@@ -76,6 +76,7 @@ pub struct Client {
     idle: RefCell<Vec<Connection>>,
     /// Counts the settings: a connection made under old ones is not kept.
     generation: Cell<u64>,
+    last_answer: Cell<Option<u16>>,
 }
 
 /// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
@@ -106,12 +107,23 @@ enum Try {
 impl Client {
     /// A client without connections yet.
     pub fn new(url: Url, settings: Settings) -> Client {
-        Client { url, settings: RefCell::new(settings), idle: RefCell::default(), generation: Cell::new(0) }
+        Client {
+            url,
+            settings: RefCell::new(settings),
+            idle: RefCell::default(),
+            generation: Cell::new(0),
+            last_answer: Cell::new(None),
+        }
     }
 
     /// Its destination.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The status of the last answer.
+    pub fn last_answer(&self) -> Option<u16> {
+        self.last_answer.get()
     }
 
     /// Uses other settings from the next try on.
@@ -220,6 +232,7 @@ impl Client {
     /// Judges an answer, and keeps the connection where it can be kept.
     async fn finish(&self, mut connection: Connection, response: Response<Incoming>, complete: bool) -> Outcome {
         let (head, body) = response.into_parts();
+        self.last_answer.set(Some(head.status.as_u16()));
         let outcome = Outcome::of_answer(head.status, &head.headers);
         if !complete {
             return match outcome {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::file::{Destination, URL_FILE};
-use super::index::{Entry, Mask, slots};
+use super::index::{Entry, Mask, SLOTS, slots};
 use super::volume::{Fault, Home};
 use super::{Hidden, Lodging, Spool};
 
@@ -26,6 +26,18 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// When there are too many destinations.
     pub fn add(&mut self, url: &str) -> Result<Destination, Fault> {
+        let destination = self.add_removed(url)?;
+        if let Some(lodging) = self.lodgings.iter_mut().flatten().find(|lodging| lodging.destination == destination) {
+            lodging.configured = true;
+        }
+        Ok(destination)
+    }
+
+    /// A destination that is not in the config any more, or is: there may be dead letters to make of what still waits for it.
+    ///
+    /// # Errors
+    /// When there are too many destinations.
+    pub fn add_removed(&mut self, url: &str) -> Result<Destination, Fault> {
         let destination = Destination::of(url);
         self.lodge(destination, Some(url.to_owned())).map(|_slot| destination)
     }
@@ -35,7 +47,12 @@ impl<D: Disk> Spool<D> {
         if let Some(slot) = self.slot(destination) {
             return Ok(slot);
         }
-        let slot = self.lodgings.iter().position(Option::is_none).ok_or_else(|| Fault {
+        let is_deserted = |slot: &usize| {
+            let is_removed = self.lodgings[*slot].as_ref().is_some_and(|lodging| !lodging.configured);
+            is_removed && self.events.in_slot(*slot, None).next().is_none()
+        };
+        let free = self.lodgings.iter().position(Option::is_none).or_else(|| (0..SLOTS).find(is_deserted));
+        let slot = free.ok_or_else(|| Fault {
             operation: "keep",
             path: self.volume.folder(Home::To(destination)),
             source: std::io::Error::other("there are too many destinations with spooled events"),

@@ -51,6 +51,7 @@ pub mod recover;
 pub mod status;
 pub mod store;
 pub mod volume;
+pub mod worker;
 
 use std::collections::BTreeMap;
 
@@ -120,6 +121,8 @@ struct Lodging {
     destination: Destination,
     /// None where a folder was found whose `url` cannot be read.
     url: Option<String>,
+    /// It is in the config.
+    configured: bool,
     /// The folder is there and durable.
     made: bool,
     tally: Tally,
@@ -132,6 +135,8 @@ enum Hidden {
     Done,
     /// It could not be read or moved: tried again after the next start.
     Stuck,
+    /// Somebody is delivering it.
+    Out,
 }
 
 /// An event that waits.
@@ -163,8 +168,8 @@ impl<D: Disk> Spool<D> {
             tally: Tally::default(),
         };
         for url in destinations {
-            let lodged = spool.lodge(Destination::of(url), Some(url.clone()));
-            debug_assert!(lodged.is_ok(), "a config has fewer destinations than there are slots");
+            let added = spool.add(url);
+            debug_assert!(added.is_ok(), "a config has fewer destinations than there are slots");
         }
         let recovered = spool.open_again();
         (spool, recovered)
@@ -182,6 +187,22 @@ impl<D: Disk> Spool<D> {
         let offered =
             entries.into_iter().flatten().filter(|(slot, entry)| !self.hidden.contains_key(&(entry.counter, *slot)));
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
+    }
+
+    /// Somebody delivers the event: it is not offered before [`Spool::put_back`].
+    pub fn hand_out(&mut self, destination: Destination, counter: u64) {
+        if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
+            self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
+        }
+    }
+
+    /// It was not delivered: it is offered again.
+    pub fn put_back(&mut self, destination: Destination, counter: u64) {
+        if let Some(slot) = self.slot(destination)
+            && self.hidden.get(&(counter, slot)) == Some(&Hidden::Out)
+        {
+            self.hidden.remove(&(counter, slot));
+        }
     }
 
     /// A destination has the event: it is not needed there any more. False when it was not there (evicted meanwhile).
@@ -256,6 +277,6 @@ impl<D: Disk> Spool<D> {
 
 impl Lodging {
     fn new(destination: Destination, url: Option<String>) -> Lodging {
-        Lodging { destination, url, made: false, tally: Tally::default() }
+        Lodging { destination, url, configured: false, made: false, tally: Tally::default() }
     }
 }

@@ -273,7 +273,7 @@ impl<D: Disk> Spool<D> {
         self.events = Index::of(events);
         let events = &self.events;
         let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
-        self.hidden.retain(|(counter, slot), why| *why == Hidden::Done && is_there(*counter, *slot));
+        self.hidden.retain(|(counter, slot), why| *why != Hidden::Stuck && is_there(*counter, *slot));
     }
 
     fn read_url(&self, destination: Destination) -> Option<String> {

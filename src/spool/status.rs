@@ -64,7 +64,7 @@ pub struct DestinationStatus {
     pub destination: Destination,
     /// None where only a folder was found.
     pub url: Option<String>,
-    /// Events in its folder that wait for it.
+    /// Events in its folder that wait for it, or are on their way.
     pub waiting: u64,
     /// Events in its folder that are not offered before the next start: they could not be read.
     pub stuck: u64,
@@ -95,6 +95,23 @@ pub struct Status {
     pub tally: Tally,
     /// In the order of the config; those that were removed and still have events last.
     pub destinations: Vec<DestinationStatus>,
+}
+
+impl Status {
+    /// Of a spool that nothing is known of yet.
+    pub fn of_nothing(why: &str) -> Status {
+        Status {
+            state: State::Unavailable(why.into()),
+            bytes: 0,
+            files: 0,
+            events: 0,
+            dead: 0,
+            bad: 0,
+            bytes_written: 0,
+            tally: Tally::default(),
+            destinations: Vec::new(),
+        }
+    }
 }
 
 impl<D: Disk> Spool<D> {
@@ -152,6 +169,7 @@ impl<D: Disk> Spool<D> {
         here.fold((0, 0), |(done, stuck), (_, why)| match why {
             Hidden::Done => (done + 1, stuck),
             Hidden::Stuck => (done, stuck + 1),
+            Hidden::Out => (done, stuck),
         })
     }
 
