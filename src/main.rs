@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sophon_uplink::config::{self, Config, ConfigError, Fault};
-use sophon_uplink::deliver::tls;
+use sophon_uplink::api::{self, App};
+use sophon_uplink::config::{self, ConfigError};
+use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::uplink::{StartError, Uplink};
@@ -82,12 +83,8 @@ fn command() -> Result<Command, lexopt::Error> {
 }
 
 fn check_config(file: &Path) -> ExitCode {
-    let checked = Config::load(file).and_then(|config| match tls::client_config(&config.tls) {
-        Ok(_) => Ok(()),
-        Err(fault) => Err(ConfigError { path: file.to_owned(), faults: vec![fault] }),
-    });
-    match checked {
-        Ok(()) => {
+    match Good::read(file) {
+        Ok(_) => {
             println!("{}: good", file.display());
             ExitCode::SUCCESS
         }
@@ -142,10 +139,11 @@ async fn upload(file: &Path) -> ExitCode {
     else {
         return failed(&"no signal handlers");
     };
-    let config = match Config::load(file) {
-        Ok(config) => config,
+    let (good, fault) = match Good::read_or_last(file) {
+        Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
+    let config = good.config.clone();
     let rings = config.rings.clone();
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");
     let uplink = match Uplink::start(config) {
@@ -160,24 +158,17 @@ async fn upload(file: &Path) -> ExitCode {
             return failed(&error);
         }
     }
+    let control = Control::new(file, Rc::clone(&uplink), good, fault);
+    tokio::task::spawn_local(api::listen::serve(App::new(Rc::clone(&control), api::Limits::default())));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, &uplink),
+            _ = hangup.recv() => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
         }
     }
     info!("stopping");
     uplink.stop(GRACE, PATIENCE).await;
     info!("stopped: {}", uplink.status().await);
     ExitCode::SUCCESS
-}
-
-/// Puts the file into force, or says what is wrong with it and changes nothing.
-fn reload(file: &Path, uplink: &Rc<Uplink>) {
-    let faults = |faults: Vec<Fault>| ConfigError { path: file.to_owned(), faults };
-    match Config::load(file).and_then(|config| uplink.apply(config).map_err(|fault| faults(vec![fault]))) {
-        Ok(()) => info!(config = %file.display(), "config read again"),
-        Err(error) => error!("the config stays as it was: {error}"),
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -84,7 +85,9 @@ impl Home {
     /// Writes a config for this home's ring; `more` adds to it.
     pub fn configure(&self, urls: &[String], more: Value) {
         let spool = json!({ "dir": self.spool(), "min_free_bytes": 0 });
-        let mut config = json!({ "rings": [self.ring()], "event_server_url": urls, "spool": spool });
+        let api = json!({ "listen": "127.0.0.1:0", "token_file": "api.token" });
+        let mut config =
+            json!({ "rings": [self.ring()], "event_server_url": urls, "spool": spool, "api": api });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         std::fs::write(self.config(), config.to_string()).unwrap();
     }
@@ -145,6 +148,16 @@ impl Daemon {
     #[track_caller]
     pub fn wait_attached(&self) {
         self.wait_log(" attached ");
+    }
+
+    /// Where its API listens; waits until it does.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        const BEFORE: &str = "the API listens on http://";
+        self.log.wait("the API's address in the log", |log| {
+            let (_, rest) = log.rsplit_once(BEFORE)?;
+            rest.split_once('/')?.0.parse().ok()
+        })
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
 pub mod daemon;
+pub mod http;
 pub mod sink;
 
 use std::path::{Path, PathBuf};
