@@ -127,6 +127,11 @@ impl Control {
         }
     }
 
+    /// The config file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is in force.
     pub fn config(&self) -> Ref<'_, Config> {
         Ref::map(self.good.borrow(), |good| &good.config)

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sophon_uplink::api::{self, App};
+use sophon_uplink::api::{self, App, ask};
 use sophon_uplink::config::{self, ConfigError};
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
@@ -22,6 +22,8 @@ sophon-uplink uploads a SophonGate box's face recognition events to its owner's 
 
 usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
        sophon-uplink check-config FILE        name every fault of a config file
+       sophon-uplink status [--config FILE] [--json]
+                                              show how the running uplink fares
        sophon-uplink ring PATH [--json]       show a ring's state
        sophon-uplink --help | --version
 
@@ -35,6 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 enum Command {
     Run { config: PathBuf },
     CheckConfig { file: PathBuf },
+    Status { config: PathBuf, json: bool },
     Ring { path: PathBuf, json: bool },
     Say(String),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     match command() {
         Ok(Command::Run { config }) => run(&config),
         Ok(Command::CheckConfig { file }) => check_config(&file),
+        Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
         Ok(Command::Say(text)) => {
             println!("{text}");
@@ -65,15 +69,21 @@ fn command() -> Result<Command, lexopt::Error> {
             Long("version") | Short('V') => {
                 return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
             }
-            Long("config") if name.as_deref() == Some("run") => config = Some(parser.value()?.into()),
-            Long("json") if name.as_deref() == Some("ring") => json = true,
+            Long("config") if matches!(name.as_deref(), Some("run" | "status")) => {
+                config = Some(parser.value()?.into())
+            }
+            Long("json") if matches!(name.as_deref(), Some("ring" | "status")) => json = true,
             Value(value) if name.is_none() => name = Some(value.string()?),
-            Value(value) if operand.is_none() && name.as_deref() != Some("run") => operand = Some(value.into()),
+            Value(value) if operand.is_none() && !matches!(name.as_deref(), Some("run" | "status")) => {
+                operand = Some(value.into())
+            }
             other => return Err(other.unexpected()),
         }
     }
+    let config = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
     match (name.as_deref(), operand) {
-        (Some("run"), None) => Ok(Command::Run { config: config.unwrap_or_else(|| config::DEFAULT_PATH.into()) }),
+        (Some("run"), None) => Ok(Command::Run { config }),
+        (Some("status"), None) => Ok(Command::Status { config, json }),
         (Some("check-config"), Some(file)) => Ok(Command::CheckConfig { file }),
         (Some("ring"), Some(path)) => Ok(Command::Ring { path, json }),
         (Some("check-config" | "ring"), None) => Err("a path is missing".into()),
@@ -101,6 +111,18 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
     match RingState::of(path) {
         Ok(state) if json => println!("{}", serde_json::to_string(&state).expect("plain data")),
         Ok(state) => println!("{state}"),
+        Err(error) => {
+            eprintln!("sophon-uplink: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn show_status(config: &Path, json: bool) -> ExitCode {
+    match ask::status(config) {
+        Ok(status) if json => println!("{status}"),
+        Ok(status) => println!("{}", ask::in_words(&status)),
         Err(error) => {
             eprintln!("sophon-uplink: {error}");
             return ExitCode::FAILURE;
@@ -159,7 +181,11 @@ async fn upload(file: &Path) -> ExitCode {
         }
     }
     let control = Control::new(file, Rc::clone(&uplink), good, fault);
-    tokio::task::spawn_local(api::listen::serve(App::new(Rc::clone(&control), api::Limits::default())));
+    tokio::task::spawn_local(api::listen::serve(App::new(
+        Rc::clone(&control),
+        Rc::clone(&uplink),
+        api::Limits::default(),
+    )));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

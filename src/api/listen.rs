@@ -35,12 +35,15 @@ struct Open {
 
 /// Serves the API where the config in force says, and moves with it. Never returns.
 pub async fn serve(app: Rc<App>) {
+    let mut is_told = false;
     loop {
         let open = match open(&app).await {
             Ok(open) => open,
             Err(problem) => {
-                let is_new = app.problem.borrow().as_ref() != Some(&problem);
-                if is_new {
+                app.failures.set(app.failures.get() + 1);
+                // Once, however long it lasts.
+                if !is_told || app.problem.borrow().as_ref() != Some(&problem) {
+                    is_told = true;
                     warn!("the API does not listen, trying again; uploads go on: {problem}");
                     app.problem.replace(Some(problem));
                 }
@@ -51,7 +54,7 @@ pub async fn serve(app: Rc<App>) {
                 continue;
             }
         };
-        app.problem.replace(None);
+        is_told = false;
         let address = open.listener.local_addr().unwrap_or(open.listen);
         let asks = if *open.access == Access::Loopback { "" } else { ", and asks for the token" };
         info!("the API listens on http://{address}/{asks}");

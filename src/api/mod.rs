@@ -8,20 +8,29 @@
 //! | --- | --- | --- | --- |
 //! | GET, POST | /SophonFogSys/api/EventServerUrl | [`event_server_url`] | yes |
 //! | GET, POST | /api/settings | [`settings`]: the same and what the page's form has beside it | yes |
+//! | GET | /api/status | [`status`] | yes |
+//! | POST | /api/test-event | [`test_event`] | yes |
+//! | GET | /metrics | [`metrics`] | no: counters |
+//! | GET | /healthz | [`health`]: 200, or 503 and why | no |
 //! | GET | / and its files | the page | no: it holds nothing |
 //!
 //! HEAD is answered where GET is. What the API shows never holds a header's value, a token or what is in a file. It runs on the
 //! uploads' own thread, so everything it does is short and bounded: [`Limits`].
 
+pub mod ask;
 pub mod event_server_url;
 pub mod guard;
+pub mod health;
 pub mod listen;
+pub mod metrics;
 pub mod read;
 pub mod refusal;
 pub mod settings;
+pub mod status;
+pub mod test_event;
 pub mod token;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +41,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use crate::control::{ChangeError, Control};
+use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
+use crate::uplink::Uplink;
 use guard::Access;
 use refusal::{Refusal, shortened};
 
@@ -75,9 +86,14 @@ impl Default for Limits {
 /// Everything the answers are made from.
 pub struct App {
     control: Rc<Control>,
+    uplink: Rc<Uplink>,
     limits: Limits,
-    /// Why nothing listens, and where it should; none while it does.
+    /// Why nothing listened the last time that nothing did.
     problem: RefCell<Option<String>>,
+    /// How often that was tried in vain.
+    failures: Cell<u64>,
+    /// Held while a test event is on its way.
+    testing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,29 +101,43 @@ enum Route {
     Asset(&'static str, &'static str),
     EventServerUrl,
     Settings,
+    Status,
+    TestEvent,
+    Metrics,
+    Health,
 }
 
 impl Route {
     fn of(path: &str) -> Option<Route> {
         Some(match path {
+            "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
+            "/uplink.css" => {
+                Route::Asset("text/css; charset=utf-8", concat!(house_css!(), include_str!("page/uplink.css")))
+            }
+            "/texts.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/texts.js")),
+            "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/uplink.js")),
             "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
             "/SophonFogSys/api/EventServerUrl" => Route::EventServerUrl,
             "/api/settings" => Route::Settings,
+            "/api/status" => Route::Status,
+            "/api/test-event" => Route::TestEvent,
+            "/metrics" => Route::Metrics,
+            "/healthz" => Route::Health,
             _ => return None,
         })
     }
 
     fn takes_post(self) -> bool {
-        matches!(self, Route::EventServerUrl | Route::Settings)
+        matches!(self, Route::EventServerUrl | Route::Settings | Route::TestEvent)
     }
 
     fn takes_get(self) -> bool {
-        true
+        self != Route::TestEvent
     }
 
     /// Shown to everyone who reaches the address.
     fn is_public(self) -> bool {
-        matches!(self, Route::Asset(..))
+        matches!(self, Route::Asset(..) | Route::Metrics | Route::Health)
     }
 
     fn allowed(self) -> &'static str {
@@ -120,9 +150,16 @@ impl Route {
 }
 
 impl App {
-    /// Of what `control` has in force; [`listen::serve`] serves it.
-    pub fn new(control: Rc<Control>, limits: Limits) -> Rc<App> {
-        Rc::new(App { control, limits, problem: RefCell::default() })
+    /// Of the running `uplink`, whose config `control` has; [`listen::serve`] serves it.
+    pub fn new(control: Rc<Control>, uplink: Rc<Uplink>, limits: Limits) -> Rc<App> {
+        Rc::new(App {
+            control,
+            uplink,
+            limits,
+            problem: RefCell::default(),
+            failures: Cell::new(0),
+            testing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Answers one request.
@@ -177,10 +214,10 @@ impl App {
         if !route.is_public() {
             guard::check_token(&head.headers, access)?;
         }
-        if writes { self.write(route, head, body).await } else { self.read(route) }
+        if writes { self.write(route, head, body).await } else { self.read(route).await }
     }
 
-    fn read(&self, route: Route) -> Result<Reply, Refusal> {
+    async fn read(&self, route: Route) -> Result<Reply, Refusal> {
         Ok(match route {
             Route::Asset(kind, text) => {
                 let mut reply = typed(StatusCode::OK, kind, text);
@@ -189,6 +226,13 @@ impl App {
             }
             Route::EventServerUrl => json(&event_server_url::show(&self.control)),
             Route::Settings => json(&settings::show(&self.control)),
+            Route::Status => json(&status::report(self, &self.uplink.status().await)),
+            Route::Metrics => {
+                let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
+                typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
+            }
+            Route::Health => health(&health::problems(&self.uplink.status().await)),
+            Route::TestEvent => unreachable!("it takes no GET"),
         })
     }
 
@@ -209,8 +253,18 @@ impl App {
                 self.change(changes).await?;
                 Ok(json(&settings::show(&self.control)))
             }
-            Route::Asset(..) => unreachable!("it takes no POST"),
+            Route::TestEvent => self.send_test_event().await,
+            Route::Asset(..) | Route::Status | Route::Metrics | Route::Health => unreachable!("they take no POST"),
         }
+    }
+
+    async fn send_test_event(&self) -> Result<Reply, Refusal> {
+        let Ok(_one_at_a_time) = self.testing.try_lock() else {
+            let message = "a test event is on its way; wait for its end";
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
+        };
+        let headers = self.control.config().headers.clone();
+        Ok(json(&test_event::send(&self.uplink, &headers).await?))
     }
 
     async fn change(&self, changes: Vec<(&'static str, Value)>) -> Result<(), Refusal> {
@@ -221,6 +275,14 @@ impl App {
             }
         })
     }
+}
+
+fn health(problems: &[String]) -> Reply {
+    if problems.is_empty() {
+        return json(&serde_json::json!({"status": "ok"}));
+    }
+    let why = serde_json::json!({"status": "failing", "problems": problems});
+    typed(StatusCode::SERVICE_UNAVAILABLE, "application/json", why.to_string())
 }
 
 fn json(value: &Value) -> Reply {

@@ -270,6 +270,9 @@ impl Lane {
             urls => info!(url = %self.url(), "removed: what waits goes to {urls}"),
         }
         self.phase.replace(Phase::Closed(heirs));
+        // What has not begun to be sent goes to the heirs; what fails from now on says nothing of them.
+        self.client.retire();
+        self.health.borrow_mut().begin_anew();
         waiting.into_iter().for_each(|waiting| self.put(waiting.delivery, waiting.hold));
         self.changed.notify_one();
     }

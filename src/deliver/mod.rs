@@ -22,6 +22,7 @@ pub mod backoff;
 pub mod client;
 pub mod delivery;
 pub mod health;
+pub mod history;
 pub mod lane;
 pub mod ledger;
 pub mod outcome;

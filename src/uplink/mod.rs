@@ -23,7 +23,8 @@ use tracing::warn;
 
 use crate::body::base64::Pool;
 use crate::config::{Config, Fault};
-use crate::deliver::client::Settings;
+use crate::deliver::client::{Client, Settings};
+use crate::deliver::history::History;
 use crate::deliver::lane::{Lane, LaneCounters};
 use crate::deliver::spooler::Spooler;
 use crate::deliver::{FanOut, tls};
@@ -67,6 +68,7 @@ pub struct Uplink {
     spooler: Rc<Spooler>,
     pool: Arc<Pool>,
     lane_totals: Rc<LaneCounters>,
+    history: Rc<History>,
     counters: Counters,
     started: Instant,
     phase: Cell<Phase>,
@@ -104,6 +106,7 @@ impl Uplink {
             spooler: Rc::clone(&spooler),
             pool: Arc::default(),
             lane_totals: Rc::default(),
+            history: Rc::default(),
             counters: Counters::default(),
             started: Instant::now(),
             phase: Cell::new(Phase::Running),
@@ -137,13 +140,7 @@ impl Uplink {
     /// # Errors
     /// A certificate file that does not do; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), Fault> {
-        let settings = Settings {
-            body: config.body,
-            headers: config.headers.clone(),
-            timeouts: config.timeouts,
-            tls: tls::client_config(&config.tls)?,
-            pool: Arc::clone(&self.pool),
-        };
+        let settings = self.settings(&config, &self.history)?;
         let old = self.fan_out.lanes();
         let lane = |url: &crate::config::Url| match old.iter().find(|lane| lane.url() == url) {
             Some(lane) => {
@@ -168,6 +165,32 @@ impl Uplink {
             );
         }
         Ok(())
+    }
+
+    fn settings(&self, config: &Config, history: &Rc<History>) -> Result<Settings, Fault> {
+        Ok(Settings {
+            body: config.body,
+            headers: config.headers.clone(),
+            timeouts: config.timeouts,
+            tls: tls::client_config(&config.tls)?,
+            pool: Arc::clone(&self.pool),
+            history: Rc::clone(history),
+        })
+    }
+
+    /// A client of its own for each destination in force, whose doings count nowhere: for test events.
+    ///
+    /// # Errors
+    /// A certificate file that does not do.
+    pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
+        let config = self.config.borrow();
+        let settings = self.settings(&config, &Rc::default())?;
+        Ok(config.event_server_url.iter().map(|url| Client::listening(url.clone(), settings.clone())).collect())
+    }
+
+    /// How delivery fared.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The spool must know of a destination before an event of its comes.

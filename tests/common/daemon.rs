@@ -86,8 +86,7 @@ impl Home {
     pub fn configure(&self, urls: &[String], more: Value) {
         let spool = json!({ "dir": self.spool(), "min_free_bytes": 0 });
         let api = json!({ "listen": "127.0.0.1:0", "token_file": "api.token" });
-        let mut config =
-            json!({ "rings": [self.ring()], "event_server_url": urls, "spool": spool, "api": api });
+        let mut config = json!({ "rings": [self.ring()], "event_server_url": urls, "spool": spool, "api": api });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         std::fs::write(self.config(), config.to_string()).unwrap();
     }
