@@ -3,7 +3,7 @@
 
 const TEXTS = {
   en: {
-    title: "Event upload", live: "Live", connecting: "Connecting…", broken: "The box does not answer, trying again…",
+    title: "Event upload", colon: ": ", live: "Live", connecting: "Connecting…", broken: "The box does not answer, trying again…",
     well: "All is well", idle: "Ready; no event has come yet", unwell: "Something needs attention", delivered: "Delivered",
     delivered_note: "acknowledged by the servers", waiting: "Waiting", waiting_note: (spool) => `${spool} of them on flash`,
     undelivered: "Not delivered", undelivered_note: "refused, given up or lost", servers: "Servers",
@@ -68,7 +68,7 @@ const TEXTS = {
     },
   },
   zh: {
-    title: "事件上传", live: "实时更新", connecting: "正在连接…", broken: "盒子没有响应，正在重试…",
+    title: "事件上传", colon: "：", live: "实时更新", connecting: "正在连接…", broken: "盒子没有响应，正在重试…",
     well: "一切正常", idle: "已就绪，尚无事件", unwell: "有问题需要处理", delivered: "已送达",
     delivered_note: "服务器已确认", waiting: "等待中", waiting_note: (spool) => `其中 ${spool} 条存于闪存`,
     undelivered: "未送达", undelivered_note: "被拒收、放弃或丢失", servers: "服务器",

@@ -119,7 +119,7 @@ function show() {
 function troubles() {
   const found = [];
   for (const server of status.destinations) {
-    if (server.state !== "up") found.push(`${text("states")[server.state]}: ${server.url}`);
+    if (server.state !== "up") found.push(text("states")[server.state] + text("colon") + server.url);
   }
   if (status.spool.problem) found.push(text("spool_trouble") + status.spool.problem);
   for (const ring of status.rings) {
