@@ -59,7 +59,8 @@ fn get(address: SocketAddr, token: &str) -> std::io::Result<(String, String)> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     let token = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
-    write!(socket, "GET /api/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}\r\n")?;
+    let request = format!("GET /api/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(LONGEST).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
