@@ -128,7 +128,12 @@ impl Disk for RealDisk {
     fn claim(&mut self, path: &Path) -> io::Result<()> {
         self.claim = None; // the folder may be another one now
         let locked = Flock::lock(File::open(path)?, FlockArg::LockExclusiveNonblock);
-        self.claim = Some(locked.map_err(|(_, error)| io::Error::from(error))?);
+        self.claim = Some(locked.map_err(|(_, error)| match io::Error::from(error) {
+            error if error.kind() == io::ErrorKind::WouldBlock => {
+                io::Error::new(error.kind(), "another process uses it")
+            }
+            error => error,
+        })?);
         Ok(())
     }
 
