@@ -31,7 +31,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `mod.rs` | what the lanes call to get events and to be rid of them |
-//! | [`store`] | room and writing |
+//! | [`store`], [`batch`] | room and writing, one event or several |
 //! | [`read`] | opening an event |
 //! | [`aside`] | dead letters, quarantine |
 //! | [`destinations`] | those that come and go, and their folders |
@@ -44,6 +44,7 @@
 //! | [`inspect`] | a look from outside |
 
 pub mod aside;
+pub mod batch;
 pub mod destinations;
 pub mod disk;
 pub mod file;

@@ -169,6 +169,11 @@ impl<D: Disk> Volume<D> {
         Ok(())
     }
 
+    /// What was written may go to the disk from now on, together with other files.
+    pub fn begin_to_write_back(&self, file: &D::File) {
+        self.disk.begin_to_write_back(file);
+    }
+
     /// Makes a file's bytes durable.
     pub fn sync(&self, file: &mut D::File, path: &Path) -> Result<(), Fault> {
         self.disk.sync(file).map_err(fault(SYNC, path))
