@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sophon_uplink::api::ask;
-use sophon_uplink::config;
+use sophon_uplink::config::{self, Url};
 use sophon_uplink::control::Good;
 use sophon_uplink::spool::inspect::Contents;
-use sophon_uplink::spool::{Destination, RealDisk, Spool, State};
+use sophon_uplink::spool::{Address, RealDisk, Spool, State};
 
 const USAGE: &str = "\
 sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
@@ -151,16 +151,14 @@ pub fn dead_letters(contents: &Contents) -> String {
 /// Why they were not sent.
 pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
-    let urls: Vec<String> = good.config.event_server_url.iter().map(ToString::to_string).collect();
-    if let Some(to) = letters.to.as_ref().filter(|to| !urls.contains(to)) {
-        return Err(format!("{to} is not a destination of the config"));
-    }
-    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &urls);
+    let urls = &good.config.event_server_url;
+    let unknown = |to: &str| format!("{to} is not a destination of the config");
+    let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
+    let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(url).destination);
+    let addresses: Vec<_> = urls.iter().map(Address::from).collect();
+    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &addresses);
     match spool.state() {
-        State::Usable => {
-            let to = letters.to.as_deref().map(Destination::of);
-            spool.resend_all(letters.numbers.as_deref(), to).map_err(|fault| fault.to_string())
-        }
+        State::Usable => spool.resend_all(letters.numbers.as_deref(), to).map_err(|fault| fault.to_string()),
         _ if found.unavailable.is_some_and(|fault| fault.is_claimed()) => {
             let mut wanted = match &letters.numbers {
                 Some(numbers) => json!({ "numbers": numbers }),

@@ -75,7 +75,7 @@ pub struct Shares {
     pub acknowledged: u64,
     /// Went: refused by the server, or its destination was removed; kept as a dead letter.
     pub dead: u64,
-    /// Went: given up by the spool for newer ones.
+    /// Went: given up by the spool for newer ones, or too large for it while the ring needed the room.
     pub evicted: u64,
     /// Went: damaged in the spool and set aside.
     pub quarantined: u64,
@@ -85,14 +85,15 @@ pub struct Shares {
     pub refused: u64,
     /// Went: the pictures were lost, because the ring's file was truncated.
     pub lost: u64,
-    /// Went: its destination was removed, and it could not be kept as a dead letter.
-    pub abandoned: u64,
     /// Went: its destination was removed, and those that were added have it.
     pub handed_over: u64,
     /// Is in the spool.
     pub spooled: u64,
     /// Is in the ring, waiting or on its way.
     pub open: u64,
+    /// Shares that memory and spool count differently, because they are just being stored: 0 when nothing goes on. No part of the
+    /// balance.
+    pub in_transit: u64,
     /// Tries that came to nothing; no part of the balance.
     pub failed_tries: u64,
 }
@@ -100,13 +101,13 @@ pub struct Shares {
 impl Shares {
     /// Puts together what memory and spool know; `open` was counted one by one.
     pub fn of(lanes: &LaneCounters, spool: &Tally, open: u64) -> Shares {
-        let [entered, acknowledged, spooled, refused, lost, abandoned, handed_over, failed_tries] = [
+        let [entered, acknowledged, spooled, refused, lost, evicted, handed_over, failed_tries] = [
             &lanes.entered,
             &lanes.acknowledged,
             &lanes.spooled,
             &lanes.refused,
             &lanes.lost,
-            &lanes.abandoned,
+            &lanes.evicted,
             &lanes.handed_over,
             &lanes.failures,
         ]
@@ -118,16 +119,16 @@ impl Shares {
             resent: spool.resent,
             acknowledged: acknowledged + spool.delivered,
             dead: spool.dead,
-            evicted: spool.evicted,
+            evicted: evicted + spool.evicted,
             quarantined: spool.quarantined,
             vanished: spool.vanished,
             refused,
             lost,
-            abandoned,
             handed_over: handed_over + spool.handed_over,
             spooled: spool.remaining(),
             // What is stored between the two looks must not count twice.
             open: (open + spooled).saturating_sub(spool.stored),
+            in_transit: spooled.abs_diff(spool.stored),
             failed_tries,
         }
     }
@@ -140,7 +141,7 @@ impl Shares {
     /// What went.
     pub fn went(&self) -> u64 {
         let delivered_or_kept = self.acknowledged + self.dead + self.handed_over;
-        delivered_or_kept + self.evicted + self.quarantined + self.vanished + self.refused + self.lost + self.abandoned
+        delivered_or_kept + self.evicted + self.quarantined + self.vanished + self.refused + self.lost
     }
 
     /// What is still to be delivered.

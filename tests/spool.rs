@@ -15,9 +15,9 @@ use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::spool::store::Reason;
 use sophon_uplink::spool::{
-    Bounds, Destination, ReadError, RealDisk, Reassigned, Recovered, Spool, State, StoreError, Stored,
+    Address, Bounds, Destination, ReadError, RealDisk, Reassigned, Recovered, Spool, State, StoreError, Stored,
 };
-use spool_world::{BLOCK, Records};
+use spool_world::{BLOCK, Records, addresses};
 
 const RING: RingId = RingId([7; 16]);
 const URLS: [&str; 2] = ["http://one/RealTimeEvent", "https://two/"];
@@ -48,7 +48,8 @@ fn two() -> Destination {
 impl Box {
     fn new() -> Box {
         let folder = tempfile::tempdir().unwrap();
-        let (spool, found) = Spool::open(RealDisk::default(), &config(&folder.path().join("spool")), &urls());
+        let (spool, found) =
+            Spool::open(RealDisk::default(), &config(&folder.path().join("spool")), &addresses(&urls()));
         Box { folder, records: Records::new(&[100, 1_000, 3_900, 20_000]), spool, found }
     }
 
@@ -59,7 +60,21 @@ impl Box {
     fn restart_for(&mut self, urls: &[String]) {
         // The folder is one spool's: this one must be gone first.
         self.spool = Spool::open(RealDisk::default(), &config(&self.path("nowhere/at/all")), &[]).0;
-        (self.spool, self.found) = Spool::open(RealDisk::default(), &config(&self.path("")), urls);
+        (self.spool, self.found) = Spool::open(RealDisk::default(), &config(&self.path("")), &addresses(urls));
+    }
+
+    fn configure(&mut self, urls: &[&str]) {
+        let addresses: Vec<_> = urls.iter().map(|url| Address::from(*url)).collect();
+        assert!(self.spool.configure(&addresses).is_empty());
+    }
+
+    /// Moves everything that waits for removed destinations.
+    fn settle(&mut self) -> Reassigned {
+        let mut all = Reassigned::default();
+        while let Some(Reassigned { moved, dead }) = self.spool.settle().unwrap() {
+            all = Reassigned { moved: all.moved + moved, dead: all.dead + dead };
+        }
+        all
     }
 
     fn path(&self, inside: &str) -> PathBuf {
@@ -101,7 +116,9 @@ impl Box {
             for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
                 match entry.metadata().unwrap() {
                     found if found.is_dir() => folders.push(entry.path()),
-                    found if entry.file_name() != "url" => drop(inodes.insert(found.ino(), found.len())),
+                    found if entry.file_name() != "url" && entry.file_name() != "heirs" => {
+                        inodes.insert(found.ino(), found.len());
+                    }
                     _ => {}
                 }
             }
@@ -380,21 +397,48 @@ fn dead_letters_take_an_eighth_and_the_oldest_goes_first() {
 fn what_waits_for_a_removed_destination_goes_to_the_added_ones_or_becomes_dead_letters() {
     let mut here = Box::new();
     let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
-    let (three, four) = (here.spool.add("http://three/").unwrap(), here.spool.add("http://four/").unwrap());
-    let done = here.spool.reassign(one(), &[three, four]).unwrap();
-    assert_eq!(done, Reassigned { moved: 3, dead: 0 });
+    let [three, four] = ["http://three/", "http://four/"].map(Destination::of);
+    here.configure(&[URLS[1], "http://three/", "http://four/"]);
+    assert_eq!(here.settle(), Reassigned { moved: 3, dead: 0 });
     assert_eq!((here.waiting(three), here.waiting(four)), (counters.clone(), counters.clone()));
     assert!(!here.path(&format!("to/{}", one())).exists());
-    here.restart_for(&["http://three/".to_owned()]);
-    let mut removed: Vec<_> =
-        here.found.removed.iter().map(|removed| (removed.url.as_deref(), removed.events)).collect();
-    removed.sort_unstable();
-    assert_eq!(removed, [(Some("http://four/"), 3), (Some(URLS[1]), 3)]);
-    assert_eq!(here.spool.reassign(two(), &[]).unwrap(), Reassigned { moved: 0, dead: 3 });
-    assert_eq!(here.spool.reassign(four, &[three]).unwrap().moved, 3);
+    assert_eq!(here.on_disk().1, 3, "still one file an event");
+    here.configure(&[URLS[1], "http://three/"]);
+    assert_eq!(here.settle(), Reassigned { moved: 0, dead: 3 });
     assert_eq!((here.waiting(three), here.spool.dead_letters().count()), (counters.clone(), 3));
     here.assert_read(three, counters[2], 2);
-    assert_eq!(here.on_disk().1, 3, "still one file an event");
+}
+
+#[test]
+fn heirs_are_known_after_a_restart_and_a_destination_that_is_configured_again_keeps_what_it_has() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
+    let [three, four] = ["http://three/", "http://four/"].map(Destination::of);
+    // The process dies before anything was moved, and after the heir has a folder.
+    here.configure(&[URLS[1], "http://three/"]);
+    let fourth = here.store(3, &[three]);
+    here.restart_for(&[URLS[1], "http://three/"].map(str::to_owned));
+    assert_eq!(here.found.removed.len(), 1);
+    assert_eq!(here.settle(), Reassigned { moved: 3, dead: 0 });
+    assert_eq!(here.waiting(three), [counters.clone(), vec![fourth]].concat());
+    // An heir that is removed has heirs itself; one that comes back has nothing to give.
+    here.configure(&["http://three/", "http://five/"]);
+    here.configure(&["http://three/", "http://four/"]);
+    here.configure(&["http://three/", "http://four/", URLS[1]]);
+    assert_eq!((here.settle(), here.waiting(two())), (Reassigned::default(), counters.clone()));
+    here.configure(&["http://three/", "http://five/"]);
+    here.configure(&["http://three/", "http://four/"]);
+    assert_eq!((here.settle().moved, here.waiting(four)), (3, counters.clone()));
+    // Changed while no process ran: what has no folder yet is new.
+    here.restart_for(&["http://three/", "http://six/"].map(str::to_owned));
+    assert_eq!((here.settle().moved, here.waiting(Destination::of("http://six/"))), (3, counters));
+    // What is on its way stays until it is over.
+    here.spool.hand_out(three, fourth);
+    here.configure(&["http://six/", "http://seven/"]);
+    assert_eq!(here.settle().moved, 3);
+    here.spool.put_back(three, fourth);
+    assert_eq!(here.settle().moved, 1);
+    assert!(here.spool.dead_letters().next().is_none());
 }
 
 #[test]
@@ -414,12 +458,12 @@ fn a_spool_that_cannot_be_used_says_why_and_is_usable_as_soon_as_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("spool");
     fs::write(&dir, "a file").unwrap();
-    let (mut spool, found) = Spool::open(RealDisk::default(), &config(&dir), &urls());
+    let (mut spool, found) = Spool::open(RealDisk::default(), &config(&dir), &addresses(&urls()));
     assert!(found.unavailable.is_some());
     let records = Records::new(&[100]);
     let error = spool.store(RING, &*records.memory, &records.frames[0], &[one()]).unwrap_err();
     assert!(matches!(&error.reason, Reason::Unavailable(why) if why.contains("spool")), "{error}");
-    assert!(spool.reassign(one(), &[two()]).is_err() && spool.list(one(), None).next().is_none());
+    assert!(spool.settle().is_err() && spool.list(one(), None).next().is_none());
     fs::remove_file(&dir).unwrap();
     assert!(spool.open_again().unavailable.is_none());
     spool.store(RING, &*records.memory, &records.frames[0], &[one()]).unwrap();
@@ -464,7 +508,8 @@ fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
         println!("SKIPPED: a_full_and_a_read_only_file_system: mounting is not allowed here");
         return;
     };
-    let (mut spool, _) = Spool::open(RealDisk::default(), &config(&mounted.0.path().join("spool")), &urls());
+    let (mut spool, _) =
+        Spool::open(RealDisk::default(), &config(&mounted.0.path().join("spool")), &addresses(&urls()));
     let records = Records::new(&[100, 20_000]);
     let mut stored = Vec::new();
     for _ in 0..30 {

@@ -167,7 +167,8 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         let mut world = World::new(&records, 1, None);
         let counter = world.store().unwrap();
         let to = Destination::of(&world.urls[0]);
-        let other = world.spool.add("http://c/").unwrap();
+        let other = Destination::of("http://c/");
+        world.spool.add(&"http://c/".into()).unwrap();
         world.spool.share(counter, &[to, other]).unwrap();
         world.spool.to_dead(to, counter).unwrap();
         let at = world.disk.calls() + call;
@@ -177,7 +178,7 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         }
         let before = world.disk.state().files_below(&root());
         assert!(world.spool.resend(to, counter, to).is_err(), "call {call} of the start failed");
-        assert!(world.spool.reassign(other, &[to]).is_err());
+        assert!(world.spool.settle().is_err());
         assert!(!world.spool.to_dead(other, counter).unwrap_or(false));
         assert_eq!(world.disk.state().files_below(&root()), before);
         world.open_again();

@@ -60,12 +60,9 @@ pub fn wanted(fields: Fields) -> Result<Wanted, Refusal> {
 /// # Errors
 /// 400: a destination that is not in the config; 500: the disk.
 pub async fn resend(uplink: &Uplink, wanted: Wanted) -> Result<Value, Refusal> {
-    if let Some(to) = &wanted.to
-        && !uplink.has_destination(to)
-    {
-        return Err(Refusal::invalid(format!("to: {} is not a destination of the config", shortened(to))));
-    }
-    let resent = uplink.resend(wanted.numbers, wanted.to).await;
+    let unknown = |to: &str| Refusal::invalid(format!("to: {} is not a destination of the config", shortened(to)));
+    let to = wanted.to.map(|to| uplink.destination(&to).ok_or_else(|| unknown(&to))).transpose()?;
+    let resent = uplink.resend(wanted.numbers, to).await;
     resent.map(|resent| json!({ "resent": resent })).map_err(|fault| internal(fault.to_string()))
 }
 

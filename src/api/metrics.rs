@@ -80,7 +80,6 @@ fn events(text: &mut Text, status: &Status) {
         ("vanished", shares.vanished),
         ("refused", shares.refused),
         ("lost", shares.lost),
-        ("abandoned", shares.abandoned),
         ("handed_over", shares.handed_over),
     ] {
         text.sample("deliveries_total", &[("outcome", outcome)], count);

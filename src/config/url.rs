@@ -46,6 +46,12 @@ impl Url {
         Ok(Url { uri, target })
     }
 
+    /// The URL in full, the same for URLs that are equal: what a destination is known by, on the disk too. Not to be shown.
+    pub fn identity(&self) -> String {
+        let (scheme, authority) = (self.uri.scheme_str().unwrap_or_default(), self.authority());
+        format!("{}://{}{}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase(), self.target)
+    }
+
     /// The URL as hyper takes it.
     pub fn uri(&self) -> &Uri {
         &self.uri

@@ -1,7 +1,7 @@
 //! What a lane knows of its events in the spool: which failed, and whether there may be others. Which are on their way, the spool
 //! knows itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -23,15 +23,18 @@ pub struct Backlog {
     additions: u64,
     /// Nothing is picked before.
     not_before: Option<Instant>,
+    /// The last event that was tried as a probe: the next probe is one after it, so that some that the server cannot bear do not hold
+    /// up all others.
+    probed: Option<u64>,
 }
 
 /// What a pick is to leave out, and what was known when it began.
 #[derive(Clone, Debug)]
 pub struct Pick {
-    /// Failed lately; by the end of their holds.
-    held: BTreeMap<Instant, u64>,
-    /// Something that failed lately is better than nothing.
-    is_probe: bool,
+    /// Failed lately.
+    held: BTreeSet<u64>,
+    /// None: the oldest that is not held is wanted. Else a probe, the first one after this.
+    probe_after: Option<Option<u64>>,
     additions: u64,
 }
 
@@ -61,8 +64,11 @@ impl Backlog {
 
     fn hold(&mut self, counter: u64, hold: Hold) {
         self.holds.insert(counter, hold);
-        if self.holds.len() > MAX_HOLDS {
-            self.holds.pop_first();
+        let first_over = || self.holds.iter().min_by_key(|(_, hold)| hold.not_before).map(|(counter, _)| *counter);
+        if self.holds.len() > MAX_HOLDS
+            && let Some(counter) = first_over()
+        {
+            self.holds.remove(&counter);
         }
     }
 
@@ -88,8 +94,21 @@ impl Backlog {
     /// Begins to pick an event.
     pub fn pick(&self, is_probe: bool) -> Pick {
         let now = Instant::now();
-        let later = self.holds.iter().filter_map(|(counter, hold)| Some((hold.not_before?, *counter)));
-        Pick { held: later.filter(|(moment, _)| *moment > now).collect(), is_probe, additions: self.additions }
+        let is_held = |hold: &Hold| hold.not_before.is_some_and(|moment| moment > now);
+        let held = self.holds.iter().filter(|(_, hold)| is_held(hold)).map(|(counter, _)| *counter).collect();
+        Pick { held, probe_after: is_probe.then_some(self.probed), additions: self.additions }
+    }
+
+    /// A pick found an event.
+    pub fn found(&mut self, pick: &Pick, counter: u64) {
+        if pick.probe_after.is_some() {
+            self.probed = Some(counter);
+        }
+    }
+
+    /// The server is well: the next probe begins with the oldest again.
+    pub fn forget_probes(&mut self) {
+        self.probed = None;
     }
 
     /// A pick found nothing: whatever it did not leave out is not there.
@@ -98,7 +117,7 @@ impl Backlog {
             return;
         }
         self.dry = true;
-        self.holds.retain(|counter, _| !pick.is_probe && pick.holds_back(*counter));
+        self.holds.retain(|counter, _| pick.probe_after.is_none() && pick.held.contains(counter));
     }
 
     /// An event that failed is not there any more.
@@ -113,22 +132,24 @@ impl Backlog {
 }
 
 impl Pick {
-    fn holds_back(&self, counter: u64) -> bool {
-        self.held.values().any(|held| *held == counter)
-    }
-
-    /// Hands out the oldest event that is not held; where only held ones are left and a probe is wanted, the one whose hold ends
-    /// first.
+    /// Hands out the event that is wanted.
     pub fn open(&self, spool: &mut RealSpool, destination: Destination) -> Option<Opened> {
-        let first = |after: Option<u64>| spool.list(destination, after).map(|waiting| waiting.counter);
-        let is_there = |held: &u64| first(held.checked_sub(1)).next() == Some(*held);
-        let free = first(None).find(|counter| !self.holds_back(*counter));
-        let held = || self.held.values().copied().filter(|_| self.is_probe).find(is_there);
-        let counter = free.or_else(held)?;
+        let counter = self.choose(|after| spool.list(destination, after).map(|waiting| waiting.counter))?;
         let opened = spool.read(destination, counter);
         if opened.is_ok() {
             spool.hand_out(destination, counter);
         }
         Some((counter, opened))
+    }
+
+    /// The oldest that is not held. For a probe: the next after the last one, which is better than none even if it is held.
+    fn choose<I: Iterator<Item = u64>>(&self, listed: impl Fn(Option<u64>) -> I) -> Option<u64> {
+        let free = |after| listed(after).find(|counter| !self.held.contains(counter));
+        match self.probe_after {
+            None => free(None),
+            Some(last) => {
+                free(last).or_else(|| free(None)).or_else(|| listed(last).next()).or_else(|| listed(None).next())
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ use super::record::{Record, Relocatable};
 use crate::event::Event;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::spool::Destination;
+use crate::spool::{Address, Destination};
 
 /// An event that some destinations do not have yet.
 pub struct Delivery {
@@ -37,8 +37,10 @@ pub struct Delivery {
     frame: Frame,
     record: Arc<Relocatable>,
     shares: RefCell<Vec<Share>>,
-    /// The ring needs its room, or the process ends.
+    /// The ring needs its room.
     pressed: Cell<bool>,
+    /// The process ends.
+    ending: Cell<bool>,
     /// Its number in the spool, once it was stored for some destination.
     counter: Cell<Option<u64>>,
     /// It cannot be stored, whatever becomes of the spool.
@@ -56,10 +58,8 @@ enum Stage {
     Queued,
     /// On its way.
     Flying,
-    /// Not wanted, or nobody to send it to: to be kept as a dead letter. The end is how it counts if that cannot be.
-    Condemned(End),
-    /// Its lane was removed, and the heirs may get the event out of the spool as well: to be given to them there.
-    Inherited,
+    /// Not wanted by the server: to be kept as a dead letter.
+    Condemned,
     /// It is being written. What became of the upload meanwhile, if there was one.
     Storing(Meanwhile),
     /// On its way, and in the spool.
@@ -78,8 +78,6 @@ enum Meanwhile {
     Flies,
     /// Its way is over.
     Ended(End),
-    /// It is the heirs' then.
-    Inherits,
 }
 
 /// How a share's way in memory can end but for the spool.
@@ -91,8 +89,8 @@ pub enum End {
     Refused,
     /// Its pictures went away.
     Lost,
-    /// Its destination was removed.
-    Abandoned,
+    /// The ring needs its room, and it does not fit into the spool.
+    Evicted,
 }
 
 /// Where a share was when its upload had landed.
@@ -116,11 +114,31 @@ pub struct Job {
     /// Its number, if it was stored before.
     pub counter: Option<u64>,
     /// Who is to get it.
-    pub to: Vec<Destination>,
-    /// Whose dead letter it is to be: URLs, for such a destination may have been removed.
-    pub dead: Vec<String>,
+    pub to: Vec<Target>,
+    /// Whose dead letter it is to be.
+    pub dead: Vec<Target>,
     /// Of `to`: whose upload is reading the record. The room in the ring is free only when that reads on in the file.
     pub flying: Vec<Destination>,
+}
+
+/// A destination that an event is stored for.
+#[derive(Clone)]
+pub struct Target {
+    /// Which.
+    pub address: Address,
+    /// It was removed, and these get what waits for it.
+    pub heirs: Option<Vec<Destination>>,
+}
+
+/// Why a job was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The spool cannot do it now.
+    Later,
+    /// This event will never be stored.
+    Unfit,
+    /// The ring's file went away.
+    Lost,
 }
 
 impl Job {
@@ -141,6 +159,7 @@ impl Delivery {
             record,
             shares: RefCell::default(),
             pressed: Cell::new(false),
+            ending: Cell::new(false),
             counter: Cell::new(None),
             unfit: Cell::new(false),
             ticket: RefCell::new(Some(ticket)),
@@ -165,6 +184,17 @@ impl Delivery {
     /// The ring needs its room; false when that was said before.
     pub fn press(&self) -> bool {
         !self.pressed.replace(true)
+    }
+
+    /// The process ends: it goes to the spool, or stays in the ring.
+    pub fn keep(&self) {
+        self.ending.set(true);
+    }
+
+    /// Whether it is, or may soon be, in the spool for some destination.
+    fn is_known_to_spool(&self) -> bool {
+        let is_storing = |share: &Share| matches!(share.stage, Stage::Storing(_));
+        self.counter.get().is_some() || self.shares.borrow().iter().any(is_storing)
     }
 
     /// Shares whose way in memory is not over.
@@ -208,23 +238,16 @@ impl Delivery {
     }
 
     /// A share is to be kept as a dead letter; the spooler must be told.
-    pub fn condemn(&self, lane: &Lane, end: End) {
-        self.set(lane, Stage::Condemned(end));
+    pub fn condemn(&self, lane: &Lane) {
+        self.set(lane, Stage::Condemned);
     }
 
-    /// A removed lane's share goes to those of `heirs` that never had one. Where they may get the event out of the spool too, after
-    /// another removed lane, it goes there: nobody has it twice. Then the spooler must be told, and this returns true.
+    /// A removed lane's share goes to those of `heirs` that never had one. False: it is to go the way of the spool, because the heirs
+    /// may get the event from there too, after another removed lane, and nobody is to have it twice.
     pub fn hand_over(self: &Rc<Self>, lane: &Lane, heirs: &[Rc<Lane>]) -> bool {
-        let is_storing = |share: &Share| matches!(share.stage, Stage::Storing(_));
-        if self.counter.get().is_some() || self.shares.borrow().iter().any(is_storing) {
-            self.set(lane, Stage::Inherited);
-            return true;
+        if heirs.is_empty() || self.is_known_to_spool() {
+            return false;
         }
-        self.hand_over_here(lane, heirs);
-        false
-    }
-
-    fn hand_over_here(self: &Rc<Self>, lane: &Lane, heirs: &[Rc<Lane>]) {
         for heir in heirs {
             let is_known = self.shares.borrow().iter().any(|share| Rc::ptr_eq(&share.lane, heir));
             if !is_known {
@@ -232,67 +255,57 @@ impl Delivery {
                 heir.enter(Rc::clone(self));
             }
         }
-        lane.count_handed_over(0);
+        lane.count_handed_over();
         self.finish(lane);
+        true
     }
 
-    /// Whether heirs are to be given it in the spool.
-    pub fn is_inherited(&self) -> bool {
-        self.shares.borrow().iter().any(|share| matches!(share.stage, Stage::Inherited))
+    /// Whether a removed lane's share is still here.
+    pub fn waits_for_removed(&self) -> bool {
+        self.shares.borrow().iter().any(|share| share.is_open() && share.lane.is_closed())
     }
 
     /// What the spool is to do for it now, if anything; the shares concerned wait for [`Delivery::stored`].
     pub fn job(&self) -> Option<Job> {
-        let mut job = Job {
-            ring: self.upload.event.id.ring,
-            record: self.record.record(),
-            frame: self.frame,
-            counter: self.counter.get(),
-            to: Vec::new(),
-            dead: Vec::new(),
-            flying: Vec::new(),
-        };
-        let mut shares = self.shares.borrow_mut();
-        // One at a time, for how many of the heirs lacked it is to be counted.
-        if let Some(share) = shares.iter_mut().find(|share| matches!(share.stage, Stage::Inherited)) {
-            share.stage = Stage::Storing(Meanwhile::Inherits);
-            job.to = share.lane.heirs().iter().map(|heir| heir.destination()).collect();
-            return Some(job);
-        }
-        let pressed = self.pressed.get();
-        for share in shares.iter_mut() {
+        let (record, frame) = self.record.place_of(self.frame);
+        let ring = self.upload.event.id.ring;
+        let (to, dead, flying) = Default::default();
+        let mut job = Job { ring, record, frame, counter: self.counter.get(), to, dead, flying };
+        let (pressed, ending, unfit) = (self.pressed.get(), self.ending.get(), self.unfit.get());
+        for share in self.shares.borrow_mut().iter_mut() {
+            let lane = &share.lane;
             share.stage = match std::mem::replace(&mut share.stage, Stage::Over) {
-                Stage::Queued if !self.unfit.get() && (pressed || share.lane.wants_spool()) => {
-                    job.to.push(share.lane.destination());
-                    Stage::Storing(Meanwhile::Waits(share.lane.withdraw(self)))
+                Stage::Queued if unfit && pressed && !ending && lane.wants_spool() => {
+                    lane.withdraw(self);
+                    lane.count_end(End::Evicted);
+                    Stage::Over
                 }
-                Stage::Flying if !self.unfit.get() && pressed => {
-                    job.to.push(share.lane.destination());
-                    job.flying.push(share.lane.destination());
+                Stage::Queued if !unfit && (pressed || ending || lane.wants_spool()) => {
+                    job.to.push(lane.target());
+                    Stage::Storing(Meanwhile::Waits(lane.withdraw(self)))
+                }
+                Stage::Flying if !unfit && (pressed || ending) => {
+                    job.to.push(lane.target());
+                    job.flying.push(lane.destination());
                     Stage::Storing(Meanwhile::Flies)
                 }
-                Stage::Condemned(end) => {
-                    job.dead.push(share.lane.url().to_string());
-                    Stage::Storing(Meanwhile::Ended(end))
+                Stage::Condemned => {
+                    job.dead.push(lane.target());
+                    Stage::Storing(Meanwhile::Ended(End::Refused))
                 }
                 other => other,
             };
         }
+        self.release_if_over();
         (!job.to.is_empty() || !job.dead.is_empty()).then_some(job)
     }
 
-    /// The job was done: the event is durable under this number, and was `linked` for so many destinations.
-    pub fn stored(self: &Rc<Self>, counter: u64, linked: u64) {
+    /// The job was done: the event is durable under this number.
+    pub fn stored(self: &Rc<Self>, counter: u64) {
         self.counter.set(Some(counter));
         self.each_storing(|lane, meanwhile| {
-            if !matches!(meanwhile, Meanwhile::Inherits) {
-                lane.count_spooled();
-            }
+            lane.count_spooled();
             match meanwhile {
-                Meanwhile::Inherits => {
-                    lane.count_handed_over(linked);
-                    lane.heirs().iter().for_each(|heir| heir.look_into_spool());
-                }
                 Meanwhile::Flies => return Stage::Spooled(counter),
                 Meanwhile::Waits(hold) => lane.is_spooled(counter, hold),
                 Meanwhile::Failed(hold) => lane.is_back_in_spool(counter, hold),
@@ -309,30 +322,29 @@ impl Delivery {
         self.release_if_over();
     }
 
-    /// The job could not be done: everything is as before, but that what was condemned is given up. With `unfit` it will never be.
-    pub fn not_stored(self: &Rc<Self>, unfit: bool) {
-        self.unfit.set(unfit || self.unfit.get());
-        let (mut back, mut inherited) = (Vec::new(), Vec::new());
+    /// The job could not be done: everything is as before. Only what cannot wait is given up: a dead letter whose room the ring needs.
+    pub fn not_stored(self: &Rc<Self>, why: NotStored) {
+        self.unfit.set(why == NotStored::Unfit || self.unfit.get());
+        let gives_up = self.unfit.get() || (self.pressed.get() && !self.ending.get());
+        let mut back = Vec::new();
         self.each_storing(|lane, meanwhile| match meanwhile {
             Meanwhile::Flies => Stage::Flying,
-            Meanwhile::Waits(hold) | Meanwhile::Failed(hold) => {
-                back.push((Rc::clone(lane), hold));
-                Stage::Queued
-            }
+            Meanwhile::Ended(End::Refused) if !gives_up && why != NotStored::Lost => Stage::Condemned,
             Meanwhile::Ended(end) => {
                 lane.count_end(end);
                 Stage::Over
             }
-            Meanwhile::Inherits => {
-                inherited.push(Rc::clone(lane));
+            Meanwhile::Waits(_) | Meanwhile::Failed(_) if why == NotStored::Lost => {
+                lane.count_end(End::Lost);
+                Stage::Over
+            }
+            Meanwhile::Waits(hold) | Meanwhile::Failed(hold) => {
+                back.push((Rc::clone(lane), hold));
                 Stage::Queued
             }
         });
         for (lane, hold) in back {
             lane.put(Rc::clone(self), hold);
-        }
-        for lane in inherited {
-            self.hand_over_here(&lane, &lane.heirs());
         }
         self.release_if_over();
     }

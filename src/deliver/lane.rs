@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::backlog::Backlog;
 use super::backoff;
 use super::client::{Client, IDLE_LIMIT, Settings, Upload};
-use super::delivery::{Delivery, End, Landed};
+use super::delivery::{Delivery, End, Landed, Target};
 use super::health::{Condition, Health};
 use super::outcome::Outcome;
 use super::record::Relocatable;
@@ -33,7 +33,7 @@ use super::spooler::Spooler;
 use crate::config::Url;
 use crate::event::Event;
 use crate::rate_limited::RateLimited;
-use crate::spool::{self, Destination, ReadError};
+use crate::spool::{self, Address, Destination, ReadError};
 use crate::status;
 
 /// Uploads at once to a destination that is up: enough to fill a connection of some latency, few enough for the memory budget.
@@ -60,8 +60,8 @@ pub struct LaneCounters {
     pub refused: Cell<u64>,
     /// The event's pictures went away (the ring's file was truncated).
     pub lost: Cell<u64>,
-    /// The destination was removed from the config, none was added, and the event could not be kept as a dead letter.
-    pub abandoned: Cell<u64>,
+    /// The ring needed the event's room, and it does not fit into the spool.
+    pub evicted: Cell<u64>,
     /// The destination was removed from the config: those that were added have it.
     pub handed_over: Cell<u64>,
     /// Tries that came to nothing; not the end of an event.
@@ -82,7 +82,7 @@ pub struct Hold {
 /// A destination and what waits for it.
 pub struct Lane {
     client: Client,
-    destination: Destination,
+    address: Address,
     spooler: Rc<Spooler>,
     /// Oldest first.
     queue: RefCell<VecDeque<Waiting>>,
@@ -93,6 +93,10 @@ pub struct Lane {
     backlog_in_flight: Cell<usize>,
     /// An event is being taken out of the spool.
     is_picking: Cell<bool>,
+    /// No more is.
+    leaves_backlog: Cell<bool>,
+    /// The last event of the queue that was tried as a probe, by its order: the next probe is one after it.
+    probed: Cell<u64>,
     /// When the last live event came.
     live_at: Cell<Option<Instant>>,
     /// Something of the above changed.
@@ -111,6 +115,12 @@ pub struct Lane {
 struct Waiting {
     delivery: Rc<Delivery>,
     hold: Hold,
+}
+
+impl Waiting {
+    fn is_ready(&self) -> bool {
+        self.hold.not_before.is_none_or(|moment| moment <= Instant::now())
+    }
 }
 
 /// Where an event goes that comes to the lane, new or back from a failed try.
@@ -141,7 +151,7 @@ impl Lane {
     /// A lane for `url`; [`Lane::run`] works it.
     pub fn new(url: Url, settings: Settings, spooler: Rc<Spooler>, totals: Rc<LaneCounters>) -> Rc<Lane> {
         Rc::new(Lane {
-            destination: Destination::of(&url.to_string()),
+            address: Address::from(&url),
             client: Client::new(url, settings),
             spooler,
             queue: RefCell::default(),
@@ -150,6 +160,8 @@ impl Lane {
             in_flight: Cell::new(0),
             backlog_in_flight: Cell::new(0),
             is_picking: Cell::new(false),
+            leaves_backlog: Cell::new(false),
+            probed: Cell::new(0),
             live_at: Cell::new(None),
             changed: Notify::new(),
             phase: RefCell::new(Phase::Open),
@@ -167,7 +179,21 @@ impl Lane {
 
     /// Its destination, as the spool names it.
     pub fn destination(&self) -> Destination {
-        self.destination
+        self.address.destination
+    }
+
+    /// The same for an event to be stored.
+    pub fn target(&self) -> Target {
+        let heirs = match &*self.phase.borrow() {
+            Phase::Closed(heirs) => Some(heirs.iter().map(|heir| heir.destination()).collect()),
+            _ => None,
+        };
+        Target { address: self.address.clone(), heirs }
+    }
+
+    /// Whether the destination was removed.
+    pub fn is_closed(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Closed(_))
     }
 
     /// Events that are on their way now.
@@ -192,13 +218,9 @@ impl Lane {
     /// Puts an event into the queue in its order, or passes it on where the lane is closed.
     pub fn put(self: &Rc<Self>, delivery: Rc<Delivery>, hold: Hold) {
         let hold = self.still_held(hold);
-        if let Phase::Closed(heirs) = &*self.phase.borrow() {
-            if heirs.is_empty() {
-                delivery.condemn(self, End::Abandoned);
-                self.spooler.add(delivery);
-            } else if delivery.hand_over(self, heirs) {
-                self.spooler.add(delivery);
-            }
+        if let Phase::Closed(heirs) = &*self.phase.borrow()
+            && delivery.hand_over(self, heirs)
+        {
             return;
         }
         {
@@ -221,6 +243,9 @@ impl Lane {
 
     /// An event that is not on its way is in the spool now.
     pub fn is_spooled(&self, counter: u64, hold: Hold) {
+        if self.is_closed() {
+            return self.spooler.settle(); // for the heirs, or for a lane to the same destination that was added since
+        }
         self.backlog.borrow_mut().add(counter, self.still_held(hold));
         self.changed.notify_one();
     }
@@ -231,9 +256,14 @@ impl Lane {
 
     /// It was on its way when the spool began to write it.
     pub fn is_back_in_spool(&self, counter: u64, hold: Hold) {
-        let destination = self.destination;
+        let destination = self.destination();
         drop(self.spooler.worker.call(move |spool| spool.put_back(destination, counter)));
         self.is_spooled(counter, hold);
+    }
+
+    /// For the end of the process: nothing more is taken out of the spool.
+    pub fn leave_backlog(&self) {
+        self.leaves_backlog.set(true);
     }
 
     /// An event's way is over, and it was spooled meanwhile.
@@ -318,28 +348,45 @@ impl Lane {
         if self.in_flight.get() >= if is_up { IN_FLIGHT } else { 1 } {
             return Next::Wait(None);
         }
-        let (mut queue, now) = (self.queue.borrow_mut(), Instant::now());
-        if let Some(index) = queue.iter().position(|waiting| waiting.hold.not_before.is_none_or(|moment| moment <= now))
-        {
-            return self.take_live(queue.remove(index));
+        let queued = if is_up { self.first_ready() } else { self.next_probe() };
+        if let Some(index) = queued {
+            return self.take_live(index);
         }
         let wait = match self.backlog.borrow().is_ready(!is_up) {
-            Ok(()) if self.is_picking.get() || self.backlog_in_flight.get() >= self.backlog_limit() => None,
+            _ if self.leaves_backlog.get() || self.is_picking.get() => None,
+            Ok(()) if self.backlog_in_flight.get() >= self.backlog_limit() => {
+                self.live_at.get().map(|moment| moment + LIVE)
+            }
             Ok(()) => {
                 self.is_picking.set(true);
                 self.backlog_in_flight.set(self.backlog_in_flight.get() + 1);
                 self.in_flight.set(self.in_flight.get() + 1);
                 return Next::Backlog;
             }
-            // A probe is better than none, even if it is the event that failed.
-            Err(_) if !is_up && !queue.is_empty() => return self.take_live(queue.pop_front()),
             Err(moment) => moment,
         };
-        Next::Wait(queue.iter().filter_map(|waiting| waiting.hold.not_before).chain(wait).min())
+        let holds = self.queue.borrow().iter().filter_map(|waiting| waiting.hold.not_before).min();
+        Next::Wait(holds.into_iter().chain(wait.filter(|moment| *moment > Instant::now())).min())
     }
 
-    fn take_live(&self, waiting: Option<Waiting>) -> Next {
-        let waiting = waiting.expect("it was found");
+    /// The place of the oldest event in the queue that is not to wait.
+    fn first_ready(&self) -> Option<usize> {
+        self.queue.borrow().iter().position(Waiting::is_ready)
+    }
+
+    /// The place of the next event after the last probe, so that some that the server cannot bear do not hold up all others; one that
+    /// is to wait is better than none.
+    fn next_probe(&self) -> Option<usize> {
+        let queue = self.queue.borrow();
+        let after = queue.partition_point(|waiting| waiting.delivery.order <= self.probed.get());
+        let in_turn = || (after..queue.len()).chain(0..after);
+        let place = in_turn().find(|place| queue[*place].is_ready()).or_else(|| in_turn().next())?;
+        self.probed.set(queue[place].delivery.order);
+        Some(place)
+    }
+
+    fn take_live(&self, place: usize) -> Next {
+        let waiting = self.queue.borrow_mut().remove(place).expect("it was found");
         waiting.delivery.take_off(self);
         self.in_flight.set(self.in_flight.get() + 1);
         Next::Live(waiting)
@@ -367,7 +414,7 @@ impl Lane {
             Landed::Spooled(counter) => self.settle_spooled(counter, &verdict),
             Landed::Here => match end {
                 Some(End::Refused) => {
-                    delivery.condemn(&self, End::Refused);
+                    delivery.condemn(&self);
                     self.spooler.add(delivery);
                 }
                 Some(end) => delivery.end(&self, end),
@@ -408,7 +455,7 @@ impl Lane {
 
     /// Takes the oldest event out of the spool that can be sent now.
     async fn pick(&self) -> Option<(u64, Upload)> {
-        let (destination, url) = (self.destination, self.url());
+        let (destination, url) = (self.destination(), self.url());
         loop {
             let pick = self.backlog.borrow().pick(!self.health.borrow().is_up());
             let asked = pick.clone();
@@ -417,6 +464,7 @@ impl Lane {
                 self.backlog.borrow_mut().found_nothing(&pick);
                 return None;
             };
+            self.backlog.borrow_mut().found(&pick, counter);
             let complaint = match opened {
                 Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
                     Ok(event) => {
@@ -451,12 +499,11 @@ impl Lane {
             Verdict::Again(hold) => return self.is_back_in_spool(counter, *hold),
             Verdict::Over(end) => *end,
         };
-        let (destination, inheritors) = (self.destination, self.inheritors());
+        let destination = self.destination();
         let done = self.spooler.worker.call(move |spool| match end {
-            // One that was on its way when its destination was removed has been passed on, but nobody else lacks it.
-            End::Acknowledged => inheritors.into_iter().try_for_each(|heir| spool.delivered(heir, counter).map(drop)),
-            End::Refused | End::Abandoned => spool.to_dead(destination, counter).map(drop),
-            End::Lost => {
+            End::Acknowledged => spool.delivered(destination, counter).map(drop),
+            End::Refused => spool.to_dead(destination, counter).map(drop),
+            End::Lost | End::Evicted => {
                 spool.skip(destination, counter);
                 Ok(())
             }
@@ -468,21 +515,6 @@ impl Lane {
                 lane.complaints.say(|more| warn!(url = %lane.url(), "{fault}{more}"));
             }
         });
-    }
-
-    /// Who has what waits for the lane, now that it is closed.
-    pub fn heirs(&self) -> Vec<Rc<Lane>> {
-        match &*self.phase.borrow() {
-            Phase::Closed(heirs) => heirs.clone(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Whose folders the lane's events in the spool may be in: its own, or those of the destinations that inherited them.
-    fn inheritors(&self) -> Vec<Destination> {
-        let mut all = vec![self.destination];
-        all.extend(self.heirs().iter().flat_map(|heir| heir.inheritors()));
-        all
     }
 
     // --- what a try means ---
@@ -541,6 +573,8 @@ impl Lane {
 
     fn succeeded(&self) {
         let mut health = self.health.borrow_mut();
+        self.probed.set(0);
+        self.backlog.borrow_mut().forget_probes();
         if health.succeeded() {
             let why = health.last_failure.as_ref().map_or("", |(why, _)| why);
             info!(url = %self.url(), "up again (was: {why})");
@@ -581,7 +615,7 @@ impl Lane {
     /// Everything of it, with what the spool knows.
     pub fn status(&self, spool: &spool::Status) -> status::Destination {
         let health = self.health.borrow();
-        let here = spool.destinations.iter().find(|known| known.destination == self.destination);
+        let here = spool.destinations.iter().find(|known| known.destination == self.destination());
         let tally = here.map_or(spool::Tally::default(), |here| here.tally);
         let ago = |moment: Instant| moment.elapsed().as_secs_f64();
         let pause = health.paused_until().map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64());
@@ -603,7 +637,7 @@ impl Lane {
             }),
             acknowledged: self.counters.acknowledged.get() + tally.delivered,
             dead: tally.dead,
-            evicted: tally.evicted,
+            evicted: self.counters.evicted.get() + tally.evicted,
             failed_tries: self.counters.failures.get(),
         }
     }
@@ -613,15 +647,18 @@ impl Lane {
         match end {
             End::Acknowledged => self.count(|counters| &counters.acknowledged),
             End::Lost => self.count(|counters| &counters.lost),
-            End::Refused => self.gave_up(|counters| &counters.refused),
-            End::Abandoned => self.gave_up(|counters| &counters.abandoned),
+            End::Refused => {
+                self.gave_up(|counters| &counters.refused, "it was refused, and cannot be kept as a dead letter")
+            }
+            End::Evicted => self
+                .gave_up(|counters| &counters.evicted, "the ring needs its room, and it does not fit into the spool"),
         }
     }
 
-    fn gave_up(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {
+    fn gave_up(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>, why: &str) {
         self.count(counter);
         let url = self.url();
-        self.complaints.say(|more| warn!(%url, "given up: an event could not be kept as a dead letter{more}"));
+        self.complaints.say(|more| warn!(%url, "an event was given up: {why}{more}"));
     }
 
     /// A share is in the spool.
@@ -629,12 +666,9 @@ impl Lane {
         self.count(|counters| &counters.spooled);
     }
 
-    /// A share is other lanes'; `linked` of theirs are in the spool already.
-    pub fn count_handed_over(&self, linked: u64) {
+    /// A share is other lanes'.
+    pub fn count_handed_over(&self) {
         self.count(|counters| &counters.handed_over);
-        for counter in [&self.totals.entered, &self.totals.spooled] {
-            counter.set(counter.get() + linked);
-        }
     }
 
     fn count(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {

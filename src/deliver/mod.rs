@@ -90,13 +90,25 @@ impl FanOut {
         open.push_back(Rc::downgrade(delivery));
     }
 
-    /// Sees to it that what `is_meant`, by its ring and the position of its record, goes to the spool where it is not sent by then.
+    /// The ring needs the room of what `is_meant`, by its ring and the position of its record: it goes to the spool.
     pub fn press(&self, is_meant: impl Fn(RingId, u64) -> bool) {
-        for delivery in self.open.borrow().iter().filter_map(Weak::upgrade) {
+        self.to_spool(|delivery| {
             let (ring, position) = delivery.position();
-            if is_meant(ring, position) && delivery.press() {
-                self.spooler.add(delivery);
-            }
+            is_meant(ring, position) && delivery.press()
+        });
+    }
+
+    /// The process ends: whatever is not sent by then goes to the spool.
+    pub fn keep_all(&self) {
+        self.to_spool(|delivery| {
+            delivery.keep();
+            true
+        });
+    }
+
+    fn to_spool(&self, is_meant: impl Fn(&Delivery) -> bool) {
+        for delivery in self.open.borrow().iter().filter_map(Weak::upgrade).filter(|delivery| is_meant(delivery)) {
+            self.spooler.add(delivery);
         }
     }
 
@@ -115,10 +127,6 @@ impl FanOut {
         let old = self.lanes.replace(lanes.clone());
         let is_in = |lane: &Rc<Lane>, list: &[Rc<Lane>]| list.iter().any(|other| Rc::ptr_eq(lane, other));
         let added: Vec<_> = lanes.iter().filter(|lane| !is_in(lane, &old)).cloned().collect();
-        for removed in old.iter().filter(|lane| !is_in(lane, &lanes)) {
-            removed.close(added.clone());
-            let heirs = added.iter().map(|lane| lane.destination()).collect();
-            self.spooler.reassign(removed.destination(), heirs);
-        }
+        old.iter().filter(|lane| !is_in(lane, &lanes)).for_each(|removed| removed.close(added.clone()));
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ring::Words;
+use crate::ring::consumer::Frame;
 use crate::ring::mapping::{Lost, PictureSource};
 
 /// A record that can be sent and spooled.
@@ -29,9 +30,10 @@ impl Relocatable {
         Relocatable { place: Mutex::new(Place { record, shift: 0, moved: false }) }
     }
 
-    /// Where it lies now.
-    pub fn record(&self) -> Arc<dyn Record> {
-        Arc::clone(&self.place().record)
+    /// Where it lies now, given the frame with which it lay first.
+    pub fn place_of(&self, frame: Frame) -> (Arc<dyn Record>, Frame) {
+        let place = self.place();
+        (Arc::clone(&place.record), Frame { offset: frame.offset.wrapping_add(place.shift), ..frame })
     }
 
     /// Whether it moved away from where it lay first.

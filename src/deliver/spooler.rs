@@ -13,13 +13,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::delivery::{Delivery, Job};
+use super::delivery::{Delivery, Job, NotStored, Target};
 use crate::rate_limited::RateLimited;
 use crate::ring::mapping::MappedFile;
 use crate::spool::batch::Order;
 use crate::spool::store::Reason;
 use crate::spool::worker::{RealSpool, Worker};
-use crate::spool::{Destination, Evicted, Fault, Reassigned, Recovered, SpooledEvent, State, StoreError, Stored};
+use crate::spool::{Destination, Evicted, Reassigned, Recovered, SpooledEvent, State, StoreError, Stored};
 
 /// Events written together, at most, and about how many bytes of them: the disk is busy with them for a while, and whoever wants to
 /// read waits.
@@ -36,12 +36,11 @@ pub struct Spooler {
     waiting: RefCell<BTreeMap<u64, Rc<Delivery>>>,
     changed: Notify,
     trouble: RefCell<Option<Trouble>>,
-    /// Folders of removed destinations that are still to be emptied, and to whom.
-    removals: RefCell<Vec<Removal>>,
+    /// When what waits for removed destinations is to be moved to their heirs.
+    settle_at: Cell<Option<Instant>>,
     /// Events came into folders other than by a delivery's being stored; for one who waits.
     pub found_more: Notify,
     complaints: RateLimited,
-    is_writing: Cell<bool>,
 }
 
 /// Why nothing can be written.
@@ -52,20 +51,10 @@ struct Trouble {
     until: Instant,
 }
 
-#[derive(Clone, Debug)]
-struct Removal {
-    removed: Destination,
-    added: Vec<Destination>,
-    /// It failed before, and is tried again then.
-    not_before: Option<Instant>,
-}
-
 /// What came of a [`Job`] that was done.
 #[derive(Default)]
 struct Done {
     counter: u64,
-    /// Destinations that lacked it.
-    linked: u64,
     evicted: Vec<Evicted>,
     /// The stored event, where an upload is to read on in it.
     moved: Option<Arc<SpooledEvent<MappedFile>>>,
@@ -81,10 +70,9 @@ impl Spooler {
             waiting: RefCell::default(),
             changed: Notify::new(),
             trouble: RefCell::default(),
-            removals: RefCell::default(),
+            settle_at: Cell::new(None),
             found_more: Notify::new(),
             complaints: RateLimited::new(10, Duration::from_secs(10)),
-            is_writing: Cell::new(false),
         })
     }
 
@@ -99,21 +87,24 @@ impl Spooler {
         self.trouble.borrow().as_ref().map(|trouble| trouble.why.clone())
     }
 
+    /// Whether a try failed that began after the last [`Spooler::try_now`].
+    pub fn is_in_trouble(&self) -> bool {
+        self.trouble.borrow().as_ref().is_some_and(|trouble| trouble.until > Instant::now())
+    }
+
     /// Tries again at once, whatever failed before.
     pub fn try_now(&self) {
-        self.trouble.take();
+        if let Some(trouble) = &mut *self.trouble.borrow_mut() {
+            trouble.until = Instant::now();
+        }
         self.changed.notify_one();
     }
 
-    /// Whether nothing is being written, and nothing will be before the next pause is over.
-    pub fn is_at_rest(&self) -> bool {
-        !self.is_writing.get() && (self.waiting.borrow().is_empty() || self.trouble.borrow().is_some())
-    }
-
-    /// A destination was removed: what waits for it waits for `added` from now on; with none, it becomes dead letters.
-    pub fn reassign(&self, removed: Destination, added: Vec<Destination>) {
-        self.removals.borrow_mut().push(Removal { removed, added, not_before: None });
-        self.changed.notify_one();
+    /// There may be something in the spool for a destination that was removed, or was put back.
+    pub fn settle(&self) {
+        self.settle_at.set(Some(Instant::now()));
+        self.found_more.notify_one();
+        self.try_now();
     }
 
     /// Says what a start found, and sees to what waits for destinations that are not there any more.
@@ -135,19 +126,18 @@ impl Spooler {
         for removed in &found.removed {
             let url = removed.url.as_deref().unwrap_or("unknown");
             info!(url, events = removed.events, "a destination with spooled events is not in the config any more");
-            self.reassign(removed.destination, found.added.clone());
         }
+        self.settle_at.set(Some(Instant::now()));
     }
 
     /// Works until the process ends.
     pub async fn run(self: Rc<Self>) {
         loop {
-            let until = self.trouble.borrow().as_ref().map(|trouble| trouble.until);
-            let timer = match until.filter(|until| *until > Instant::now()) {
-                Some(until) => Some(until),
-                None if self.work().await => continue,
-                None => self.removals.borrow().iter().filter_map(|removal| removal.not_before).min(),
-            };
+            if !self.is_in_trouble() && self.work().await {
+                continue;
+            }
+            let trouble = self.trouble.borrow().as_ref().map(|trouble| trouble.until);
+            let timer = trouble.or(self.settle_at.get());
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
@@ -165,7 +155,9 @@ impl Spooler {
                 return false;
             }
         }
-        self.remove().await || self.write().await
+        // In turn: neither keeps the other waiting.
+        let (wrote, settled) = (self.write().await, self.settle_some().await);
+        wrote || settled
     }
 
     async fn write(&self) -> bool {
@@ -173,9 +165,7 @@ impl Spooler {
         if jobs.is_empty() {
             return false;
         }
-        self.is_writing.set(true);
         let done = self.worker.call(move |spool| store_all(spool, &jobs)).await;
-        self.is_writing.set(false);
         let mut goes_on = true;
         for (delivery, done) in deliveries.into_iter().zip(done) {
             goes_on &= self.was_written(delivery, done);
@@ -201,7 +191,7 @@ impl Spooler {
             Ok(done) => {
                 self.works();
                 self.tell(&done);
-                delivery.stored(done.counter, done.linked);
+                delivery.stored(done.counter);
                 if let Some(event) = done.moved {
                     let frame = event.frame;
                     delivery.relocate(event, frame);
@@ -211,16 +201,20 @@ impl Spooler {
             }
             Err(error) => {
                 self.tell_evicted(&error.evicted);
-                let is_unfit = matches!(error.reason, Reason::TooLarge(_) | Reason::Lost);
-                if is_unfit {
-                    let event = delivery.upload.event.id;
-                    self.complaints.say(|more| warn!(%event, "{error}: it stays in the ring{more}"));
-                } else {
+                let why = match error.reason {
+                    Reason::TooLarge(_) | Reason::NoSuchDestination => NotStored::Unfit,
+                    Reason::Lost => NotStored::Lost,
+                    _ => NotStored::Later,
+                };
+                if why == NotStored::Later {
                     self.fails(&error.to_string());
+                } else {
+                    let event = delivery.upload.event.id;
+                    self.complaints.say(|more| warn!(%event, "{error}{more}"));
                 }
-                delivery.not_stored(is_unfit);
+                delivery.not_stored(why);
                 self.add(delivery);
-                is_unfit
+                why != NotStored::Later
             }
         }
     }
@@ -235,51 +229,27 @@ impl Spooler {
         }
     }
 
-    /// Gives the events of removed destinations their new place; false when there is none to be done now.
-    async fn remove(&self) -> bool {
-        let is_due = |removal: &mut Removal| removal.not_before.is_none_or(|moment| moment <= Instant::now());
-        let due: Vec<_> = self.removals.borrow_mut().extract_if(.., is_due).collect();
-        if due.is_empty() {
+    /// Moves some events of removed destinations to their heirs; false when there is none to be moved now.
+    async fn settle_some(&self) -> bool {
+        let is_due = self.settle_at.get().is_some_and(|moment| moment <= Instant::now());
+        // All that waited for removed destinations must be in their folders: else an heir may deliver an event, and get it again.
+        if !is_due || self.waiting.borrow().values().any(|delivery| delivery.waits_for_removed()) {
             return false;
         }
-        let (inherited, jobs) = self.inherited();
-        let removals = due.clone();
-        // In one go: no heir may deliver an event before it is clear whether it gets it from anybody else too.
-        let done = self.worker.call(move |spool| {
-            let reassigned = removals.iter().map(|removal| spool.reassign(removal.removed, &removal.added));
-            let reassigned: Vec<_> = reassigned.collect();
-            (reassigned, jobs.iter().map(|job| store(spool, job)).collect::<Vec<_>>())
-        });
-        let (reassigned, done) = done.await;
-        for (delivery, done) in inherited.into_iter().zip(done) {
-            self.was_written(delivery, done);
-        }
-        for (removal, reassigned) in due.into_iter().zip(reassigned) {
-            self.was_reassigned(removal, reassigned);
-        }
-        true
-    }
-
-    fn was_reassigned(&self, removal: Removal, done: Result<Reassigned, Fault>) {
-        match done {
-            Ok(Reassigned { moved, dead }) if moved + dead > 0 => {
-                info!(moved, dead, "the spooled events of a removed destination have a new place");
-                self.found_more.notify_one();
+        self.settle_at.set(None); // whoever comes meanwhile says so
+        match self.worker.call(|spool| spool.settle()).await {
+            Ok(Some(Reassigned { moved, dead })) => {
+                info!(moved, dead, "spooled events of a removed destination have a new place");
+                self.settle();
+                true
             }
-            Ok(_nothing) => {}
+            Ok(None) => false,
             Err(fault) => {
                 self.complaints.say(|more| warn!("{fault}: what waits for a removed destination stays there{more}"));
-                let not_before = Some(Instant::now() + PAUSES.1);
-                self.removals.borrow_mut().push(Removal { not_before, ..removal });
+                self.settle_at.set(Some(Instant::now() + PAUSES.1));
+                false
             }
         }
-    }
-
-    /// What heirs of removed lanes are to be given in the spool.
-    fn inherited(&self) -> (Vec<Rc<Delivery>>, Vec<Job>) {
-        let waiting: Vec<_> =
-            self.waiting.borrow().values().filter(|delivery| delivery.is_inherited()).cloned().collect();
-        waiting.into_iter().filter_map(|delivery| delivery.job().map(|job| (delivery, job))).unzip()
     }
 
     fn works(&self) {
@@ -323,31 +293,42 @@ fn make_available(spool: &mut RealSpool) -> Option<Recovered> {
 fn store_all(spool: &mut RealSpool, jobs: &[Job]) -> Vec<Result<Done, StoreError>> {
     let plain = jobs.iter().take_while(|job| job.is_plain()).count();
     let (together, alone) = jobs.split_at(plain);
-    let orders =
-        together.iter().map(|Job { ring, record, frame, to, .. }| Order { ring: *ring, source: &**record, frame, to });
+    let folders: Vec<_> = together.iter().map(|job| admit(spool, job)).collect();
+    let orders = together.iter().zip(&folders).map(|(job, folders)| {
+        let Job { ring, record, frame, .. } = job;
+        Order { ring: *ring, source: &**record, frame, to: folders }
+    });
     let stored = spool.store_all(&orders.collect::<Vec<_>>());
     let done = together.iter().zip(stored).map(|(job, stored)| {
         let Stored { counter, evicted } = stored?;
-        Ok(finish(spool, job, Done { counter, linked: job.to.len() as u64, evicted, ..Done::default() }))
+        Ok(finish(spool, job, Done { counter, evicted, ..Done::default() }))
     });
     let mut done: Vec<_> = done.collect();
     done.extend(alone.iter().map(|job| store(spool, job)));
     done
 }
 
+/// Everyone in whose folder an event is to be; who was removed meanwhile gets one again. For whom there can be no folder, the store
+/// fails.
+fn admit(spool: &mut RealSpool, job: &Job) -> Vec<Destination> {
+    for Target { address, heirs } in job.to.iter().chain(&job.dead) {
+        let _the_store_fails = match heirs {
+            Some(heirs) => spool.add_removed(address, heirs),
+            None => Ok(()),
+        };
+    }
+    job.to.iter().chain(&job.dead).map(|target| target.address.destination).collect()
+}
+
 /// One file for all destinations, shared where there is one already.
 fn store(spool: &mut RealSpool, job: &Job) -> Result<Done, StoreError> {
-    let fail = |reason: Reason| StoreError { reason, evicted: Vec::new() };
-    let mut to = job.to.clone();
-    for url in &job.dead {
-        to.push(spool.add_removed(url).map_err(|fault| fail(fault.into()))?);
-    }
-    let shared = job.counter.and_then(|counter| Some((counter, spool.share(counter, &to).ok()?)));
+    let to = admit(spool, job);
+    let shared = job.counter.filter(|counter| spool.share(*counter, &to).is_ok());
     let done = match shared {
-        Some((counter, linked)) => Done { counter, linked, ..Done::default() },
+        Some(counter) => Done { counter, ..Done::default() },
         None => {
             let Stored { counter, evicted } = spool.store(job.ring, &*job.record, &job.frame, &to)?;
-            Done { counter, linked: to.len() as u64, evicted, ..Done::default() }
+            Done { counter, evicted, ..Done::default() }
         }
     };
     Ok(finish(spool, job, done))
@@ -358,7 +339,7 @@ fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
     job.flying.iter().for_each(|destination| spool.hand_out(*destination, counter));
     let moved = job.flying.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
-    let bury = |url| spool.to_dead(Destination::of(url), counter).err().map(|fault| fault.to_string());
-    let fault = job.dead.iter().map(String::as_str).filter_map(bury).last();
+    let bury = |dead: &Target| spool.to_dead(dead.address.destination, counter).err().map(|fault| fault.to_string());
+    let fault = job.dead.iter().filter_map(bury).last();
     Done { moved, fault, ..done }
 }

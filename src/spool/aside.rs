@@ -149,7 +149,7 @@ impl<D: Disk> Spool<D> {
         let folder = self.volume.folder(Home::Dead(destination));
         self.volume.make_folder(&folder)?;
         if let Some(url) = self.lodgings[slot].as_ref().and_then(|lodging| lodging.url.clone()) {
-            let _for_people_only = self.write_url(&folder.join(URL_FILE), &url);
+            let _for_people_only = self.write_once(&folder.join(URL_FILE), &format!("{url}\n"));
         }
         let mut made = Vec::new();
         let linked = counters.iter().try_for_each(|counter| self.link_dead(destination, *counter, &mut made));

@@ -3,16 +3,19 @@
 use std::io;
 use std::path::Path;
 
-use super::disk::Disk;
-use super::file::{Destination, URL_FILE};
+use super::disk::{Disk, Mapped};
+use super::file::{Address, Destination, HEIRS_FILE, URL_FILE};
 use super::index::{Entry, Mask, SLOTS, slots};
 use super::volume::{Fault, Home};
 use super::{Hidden, Lodging, Spool};
+use crate::ring::mapping::PictureSource as _;
 
-/// Events moved at once when a destination goes: what lies between two fsyncs.
+/// Events moved at once when a destination goes: what lies between two fsyncs, and what others wait for.
 const PAGE: usize = 256;
+/// Begins [`HEIRS_FILE`].
+const HEIRS: &str = "the heirs of this destination's events:\n";
 
-/// What became of a removed destination's events.
+/// What became of events of removed destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reassigned {
     /// They wait for the added destinations now.
@@ -22,25 +25,73 @@ pub struct Reassigned {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A destination is there from now on; nothing happens when it was already. Its folder is made with the next event stored.
-    ///
-    /// # Errors
-    /// When there are too many destinations.
-    pub fn add(&mut self, url: &str) -> Result<Destination, Fault> {
-        let destination = self.add_removed(url)?;
-        if let Some(lodging) = self.lodgings.iter_mut().flatten().find(|lodging| lodging.destination == destination) {
-            lodging.configured = true;
+    /// These are the destinations from now on. What waits for one that was removed is meant for those that are new, or with none for
+    /// the dead letters: [`Spool::settle`] sees to that. What failed is returned, and matters only if the process dies before the
+    /// events have moved: the next start may then take other heirs. A folder is made with the next event stored.
+    pub fn configure(&mut self, addresses: &[Address]) -> Vec<Fault> {
+        let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
+        let is_old =
+            |one: &Destination| self.lodgings.iter().flatten().any(|old| old.configured && old.destination == *one);
+        let added: Vec<_> = addresses.iter().map(|one| one.destination).filter(|one| !is_old(one)).collect();
+        for lodging in self.lodgings.iter_mut().flatten().filter(|lodging| !is_wanted(&lodging.destination)) {
+            let heirs = match (std::mem::take(&mut lodging.configured), lodging.heirs.take()) {
+                (false, Some(heirs)) if heirs.iter().all(is_wanted) => heirs,
+                // An heir that was removed too has heirs of its own.
+                (false, Some(heirs)) => heirs.into_iter().filter(is_wanted).chain(added.iter().copied()).collect(),
+                _ => added.clone(),
+            };
+            lodging.heirs = Some(heirs);
         }
-        Ok(destination)
+        let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();
+        let slots = 0..self.lodgings.len();
+        faults.extend(slots.filter_map(|slot| self.write_heirs(slot).err()));
+        faults
     }
 
-    /// A destination that is not in the config any more, or is: there may be dead letters to make of what still waits for it.
+    /// A destination is there from now on; nothing happens when it was already.
     ///
     /// # Errors
     /// When there are too many destinations.
-    pub fn add_removed(&mut self, url: &str) -> Result<Destination, Fault> {
-        let destination = Destination::of(url);
-        self.lodge(destination, Some(url.to_owned())).map(|_slot| destination)
+    pub fn add(&mut self, address: &Address) -> Result<(), Fault> {
+        let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
+        let lodging = self.lodgings[slot].as_mut().expect("it was just lodged");
+        let was_removed = lodging.heirs.take().is_some();
+        lodging.configured = true;
+        if was_removed {
+            self.volume.unlink(&self.volume.folder(Home::To(address.destination)).join(HEIRS_FILE))?;
+        }
+        Ok(())
+    }
+
+    /// An event is to be stored for a destination that was removed: what waits for it is meant for `heirs`.
+    ///
+    /// # Errors
+    /// When there are too many destinations.
+    pub fn add_removed(&mut self, address: &Address, heirs: &[Destination]) -> Result<(), Fault> {
+        let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
+        let lodging = self.lodgings[slot].as_mut().expect("it was just lodged");
+        if !lodging.configured && lodging.heirs.is_none() {
+            lodging.heirs = Some(heirs.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Says in a removed destination's folder who gets its events, before any of those has a folder: a start that found the heirs'
+    /// folders would take them for destinations that were there before.
+    fn write_heirs(&mut self, slot: usize) -> Result<(), Fault> {
+        let Some(Lodging { destination, heirs: Some(heirs), made: true, .. }) = &self.lodgings[slot] else {
+            return Ok(());
+        };
+        let text: String = heirs.iter().map(|heir| format!("{heir}\n")).collect();
+        let folder = self.volume.folder(Home::To(*destination));
+        self.write_note(&folder.join(HEIRS_FILE), &format!("{HEIRS}{text}"))?;
+        self.volume.sync_folder(&folder)
+    }
+
+    /// Who gets a removed destination's events, as its folder says.
+    pub(super) fn read_heirs(&self, destination: Destination) -> Option<Vec<Destination>> {
+        let text = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE))?;
+        Some(text.strip_prefix(HEIRS)?.lines().filter_map(|name| Destination::from_name(name.as_ref())).collect())
     }
 
     /// The slot of a destination, a free one for a new destination.
@@ -92,7 +143,7 @@ impl<D: Disk> Spool<D> {
             let folder = self.volume.folder(Home::To(lodging.destination));
             let url = lodging.url.clone();
             self.volume.make_folder(&folder)?;
-            let told = url.map_or(Ok(()), |url| self.write_url(&folder.join(URL_FILE), &url));
+            let told = url.map_or(Ok(()), |url| self.write_once(&folder.join(URL_FILE), &format!("{url}\n")));
             drop(told); // for people only: no reason to refuse an event
             if let Some(lodging) = &mut self.lodgings[slot] {
                 lodging.made = true;
@@ -101,54 +152,73 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    pub(super) fn write_url(&mut self, path: &Path, url: &str) -> Result<(), Fault> {
-        if self.volume.stat(path).is_ok() {
-            return Ok(());
-        }
+    pub(super) fn write_once(&mut self, path: &Path, text: &str) -> Result<(), Fault> {
+        if self.volume.stat(path).is_ok() { Ok(()) } else { self.write_note(path, text) }
+    }
+
+    /// Writes a small file: the one before or this one is there, whatever happens.
+    fn write_note(&mut self, path: &Path, text: &str) -> Result<(), Fault> {
         let fresh = self.volume.folder(Home::New).join(URL_FILE);
+        self.volume.unlink(&fresh)?;
         let mut file = self.volume.create(&fresh)?;
-        let written = self.volume.write(&mut file, &fresh, format!("{url}\n").as_bytes(), 0);
+        let written = self.volume.write(&mut file, &fresh, text.as_bytes(), 0);
         let written = written.and_then(|()| self.volume.sync(&mut file, &fresh));
         let written = written.and_then(|()| self.volume.rename(&fresh, path));
         written.inspect_err(|_| drop(self.volume.unlink(&fresh)))
     }
 
-    /// A destination was removed: what waits for it waits for each of `added` from now on; with none added it becomes dead
-    /// letters. Then its folder goes.
+    pub(super) fn read_note(&self, path: &Path) -> Option<String> {
+        let mapped = self.volume.map(path).ok()?;
+        let mut text = Vec::new();
+        mapped.lend(0..mapped.size().min(4096), &mut |bytes| text.extend_from_slice(bytes)).ok()?;
+        String::from_utf8(text).ok()
+    }
+
+    /// Moves some of what waits for removed destinations to their heirs; none when there is nothing to move now. What is on its way
+    /// stays until that is over.
     ///
     /// # Errors
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
-    pub fn reassign(&mut self, removed: Destination, added: &[Destination]) -> Result<Reassigned, Fault> {
+    pub fn settle(&mut self) -> Result<Option<Reassigned>, Fault> {
         self.available()?;
-        let mut done = Reassigned::default();
-        let Some(slot) = self.slot(removed) else {
-            return Ok(done);
-        };
+        let is_removed = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.heirs.is_some());
+        for slot in (0..self.lodgings.len()).filter(is_removed).collect::<Vec<_>>() {
+            if let Some(done) = self.settle_page(slot)? {
+                return Ok(Some(done));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A page of one removed destination; with the last event goes its folder.
+    fn settle_page(&mut self, slot: usize) -> Result<Option<Reassigned>, Fault> {
+        let is_out = |counter: &u64| self.hidden.get(&(*counter, slot)) == Some(&Hidden::Out);
+        let page = self.events.in_slot(slot, None).map(|entry| entry.counter).filter(|counter| !is_out(counter));
+        let page: Vec<u64> = page.take(PAGE).collect();
+        if page.is_empty() {
+            if self.events.in_slot(slot, None).next().is_none() {
+                self.remove_folder(Home::To(self.destination(slot)));
+                self.lodgings[slot] = None;
+            }
+            return Ok(None);
+        }
+        // What is done with is only in the way.
+        let (over, page): (Vec<u64>, Vec<u64>) =
+            page.into_iter().partition(|counter| self.hidden.get(&(*counter, slot)) == Some(&Hidden::Done));
+        over.into_iter().try_for_each(|counter| self.unlink(counter, slot).map(drop))?;
+        let heirs = self.lodgings[slot].as_ref().and_then(|lodging| lodging.heirs.clone()).unwrap_or_default();
         let mut mask: Mask = 0;
-        for destination in added.iter().filter(|destination| **destination != removed) {
-            mask |= 1 << self.known(*destination)?;
+        for heir in heirs {
+            mask |= 1 << self.known(heir)?;
+        }
+        let count = page.len() as u64;
+        if mask == 0 {
+            self.bury(slot, &page)?;
+            return Ok(Some(Reassigned { moved: 0, dead: count }));
         }
         self.make_folders(mask)?;
-        loop {
-            let page: Vec<u64> = self.events.in_slot(slot, None).map(|entry| entry.counter).take(PAGE).collect();
-            if page.is_empty() {
-                break;
-            }
-            // What is done with is only in the way.
-            let (over, page): (Vec<u64>, Vec<u64>) =
-                page.into_iter().partition(|counter| self.hidden.get(&(*counter, slot)) == Some(&Hidden::Done));
-            over.into_iter().try_for_each(|counter| self.unlink(counter, slot).map(drop))?;
-            if mask == 0 {
-                self.bury(slot, &page)?;
-                done.dead += page.len() as u64;
-            } else {
-                self.hand_over(slot, &page, mask)?;
-                done.moved += page.len() as u64;
-            }
-        }
-        self.remove_folder(Home::To(removed));
-        self.lodgings[slot] = None;
-        Ok(done)
+        self.hand_over(slot, &page, mask)?;
+        Ok(Some(Reassigned { moved: count, dead: 0 }))
     }
 
     /// Gives events of a folder a name in the folders of all heirs: first they are durable there, then they are not here any more.
@@ -196,7 +266,7 @@ impl<D: Disk> Spool<D> {
     /// Removes an empty folder of a destination; that it stays there would do no harm.
     pub(super) fn remove_folder(&self, home: Home) {
         let folder = self.volume.folder(home);
-        let removed = self.volume.unlink(&folder.join(URL_FILE)).and_then(|()| self.volume.remove_folder(&folder));
-        drop(removed);
+        let notes = [HEIRS_FILE, URL_FILE].into_iter().try_for_each(|note| self.volume.unlink(&folder.join(note)));
+        drop(notes.and_then(|()| self.volume.remove_folder(&folder)));
     }
 }

@@ -23,6 +23,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::disk::Mapped;
+use crate::config::Url;
 use crate::event::EventId;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
@@ -44,6 +45,8 @@ pub const EVENT_SUFFIX: &str = ".event";
 pub const BAD_SUFFIX: &str = ".bad";
 /// In a destination's folder, the file that says for people which destination it is.
 pub const URL_FILE: &str = "url";
+/// In a removed destination's folder, the file that says who gets its events.
+pub const HEIRS_FILE: &str = "heirs";
 
 const HEADER_CRC: usize = HEADER - 4;
 
@@ -51,10 +54,32 @@ const HEADER_CRC: usize = HEADER - 4;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Destination(pub [u8; 8]);
 
+/// A destination, and what people are told it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// Its name in the spool.
+    pub destination: Destination,
+    /// Its URL, without what is secret in it.
+    pub shown: String,
+}
+
+impl From<&Url> for Address {
+    fn from(url: &Url) -> Address {
+        Address { destination: Destination::of(&url.identity()), shown: url.to_string() }
+    }
+}
+
+impl From<&str> for Address {
+    /// A URL without secrets, in its only form.
+    fn from(url: &str) -> Address {
+        Address { destination: Destination::of(url), shown: url.to_owned() }
+    }
+}
+
 impl Destination {
-    /// The destination at `url`.
-    pub fn of(url: &str) -> Destination {
-        let hash = Sha256::digest(url.as_bytes());
+    /// The destination with this identity ([`Url::identity`]).
+    pub fn of(identity: &str) -> Destination {
+        let hash = Sha256::digest(identity.as_bytes());
         Destination(std::array::from_fn(|index| hash[index]))
     }
 

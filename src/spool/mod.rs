@@ -3,6 +3,7 @@
 //! ```text
 //!  spool/new/00000000000000000017.event            being written; wiped at every start
 //!  spool/to/4fb1c0e2a9d37761/url                   which destination this folder is, for people
+//!  spool/to/4fb1c0e2a9d37761/heirs                 it was removed: who gets its events
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
 //!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event
 //!  spool/dead/4fb1…/00000000000000000009.event     refused by the server, kept for a person
@@ -10,6 +11,7 @@
 //!
 //!   store: make room ▶ write new/N ▶ fsync it ▶ link it into each folder ▶ fsync each ▶ unlink new/N ▶ stored
 //!   delivered: unlink          start: wipe new/, list the folders, fsync them
+//!   destination removed: note its heirs ▶ make their folders ▶ link ▶ fsync ▶ unlink
 //! ```
 //!
 //! # What holds
@@ -64,7 +66,7 @@ use aside::Shelf;
 pub use destinations::Reassigned;
 use disk::Disk;
 pub use disk::RealDisk;
-pub use file::{Destination, SpooledEvent};
+pub use file::{Address, Destination, SpooledEvent};
 use index::{BLOCK, Index, Mask, SLOTS};
 pub use read::ReadError;
 pub use recover::Recovered;
@@ -127,6 +129,8 @@ struct Lodging {
     url: Option<String>,
     /// It is in the config.
     configured: bool,
+    /// It was removed from there: who gets what waits for it.
+    heirs: Option<Vec<Destination>>,
     /// The folder is there and durable.
     made: bool,
     tally: Tally,
@@ -153,9 +157,9 @@ pub struct Waiting {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Opens the spool of `config` for the destinations with these URLs; what was found is in the second value. A disk that
+    /// Opens the spool of `config` for these destinations; what was found is in the second value. A disk that
     /// cannot be used gives a spool that is [`State::Unavailable`]; [`Spool::open_again`] tries once more.
-    pub fn open(disk: D, config: &config::Spool, destinations: &[String]) -> (Spool<D>, Recovered) {
+    pub fn open(disk: D, config: &config::Spool, destinations: &[Address]) -> (Spool<D>, Recovered) {
         let mut spool = Spool {
             volume: Volume::new(disk, &config.dir),
             bounds: config.into(),
@@ -171,8 +175,8 @@ impl<D: Disk> Spool<D> {
             eviction_helps: true,
             tally: Tally::default(),
         };
-        for url in destinations {
-            let added = spool.add(url);
+        for address in destinations {
+            let added = spool.add(address);
             debug_assert!(added.is_ok(), "a config has fewer destinations than there are slots");
         }
         let recovered = spool.open_again();
@@ -281,6 +285,6 @@ impl<D: Disk> Spool<D> {
 
 impl Lodging {
     fn new(destination: Destination, url: Option<String>) -> Lodging {
-        Lodging { destination, url, configured: false, made: false, tally: Tally::default() }
+        Lodging { destination, url, configured: false, heirs: None, made: false, tally: Tally::default() }
     }
 }

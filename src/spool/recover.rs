@@ -8,12 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::disk::Mapped;
-use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, URL_FILE, counter};
+use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, HEIRS_FILE, URL_FILE, counter};
 use super::index::{BLOCK, Entry, Index, Mask, SLOTS, blocks};
 use super::volume::{Fault, Home};
 use super::{Hidden, Shelf, Spool, State};
-use crate::ring::mapping::PictureSource;
 
 /// At most so many of each are told of one by one.
 const TOLD: usize = 16;
@@ -29,7 +27,7 @@ pub struct Recovered {
     pub unfinished: u64,
     /// Configured destinations that have no folder: those that were not configured when the last event was stored.
     pub added: Vec<Destination>,
-    /// Destinations with events that are not configured any more: to be given to [`Spool::reassign`].
+    /// Destinations with events that are not configured any more: [`Spool::settle`] sees to them.
     pub removed: Vec<Removed>,
     /// What was not ours and is in `bad/` now: how much, and the first of it with its new names.
     pub foreign: u64,
@@ -164,7 +162,7 @@ impl<D: Disk> Spool<D> {
     fn survey_folder(&mut self, home: Home, report: &mut Recovered) -> Result<Vec<u64>, Fault> {
         let folder = self.volume.folder(home);
         let (counters, others) = self.names(&folder, |name| counter(name, EVENT_SUFFIX))?;
-        for name in others.iter().filter(|name| *name != URL_FILE) {
+        for name in others.iter().filter(|name| *name != URL_FILE && *name != HEIRS_FILE) {
             self.set_foreign_aside(&folder.join(name), report);
         }
         self.volume.sync_folder(&folder)?;
@@ -229,9 +227,9 @@ impl<D: Disk> Spool<D> {
             self.admit(destination, &counters, &mut links, report);
         }
         self.count_events(links, report);
-        report
-            .added
-            .extend(self.lodgings.iter().flatten().filter(|lodging| !lodging.made).map(|lodging| lodging.destination));
+        let has_no_folder = |lodging: &&super::Lodging| lodging.configured && !lodging.made;
+        report.added.extend(self.lodgings.iter().flatten().filter(has_no_folder).map(|lodging| lodging.destination));
+        self.find_heirs(&report.added);
         Ok(())
     }
 
@@ -241,18 +239,39 @@ impl<D: Disk> Spool<D> {
         if known.is_none() && counters.is_empty() {
             return self.remove_folder(Home::To(destination));
         }
-        let url = known.is_none().then(|| self.read_url(destination)).flatten();
+        let url = self.read_note(&self.volume.folder(Home::To(destination)).join(URL_FILE));
+        let url = url.map(|url| url.trim_end().to_owned()).filter(|url| !url.is_empty());
         let slot = match self.lodge(destination, url.clone()) {
             Ok(slot) => slot,
             Err(fault) => return report.problem(fault),
         };
         if let Some(lodging) = &mut self.lodgings[slot] {
             lodging.made = true;
+            if lodging.configured {
+                drop(self.volume.unlink(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE))); // configured again
+            }
         }
         if known.is_none() {
             report.removed.push(Removed { destination, url, events: counters.len() as u64 });
         }
         links.extend(counters.iter().map(|counter| Entry { counter: *counter, blocks: 0, mask: 1 << slot }));
+    }
+
+    /// Who gets what waits for destinations that are not configured any more: those that their folders name, else those that are new.
+    fn find_heirs(&mut self, added: &[Destination]) {
+        let configured: Vec<_> =
+            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
+        for slot in 0..self.lodgings.len() {
+            let removed = self.lodgings[slot].as_ref().filter(|one| !one.configured && one.heirs.is_none());
+            let Some(destination) = removed.map(|one| one.destination) else { continue };
+            let mut heirs = self.read_heirs(destination);
+            let named = heirs.as_ref().is_some_and(|heirs| !heirs.is_empty());
+            heirs.iter_mut().for_each(|heirs| heirs.retain(|heir| configured.contains(heir)));
+            let gone = named && heirs.as_ref().is_some_and(Vec::is_empty);
+            if let Some(lodging) = &mut self.lodgings[slot] {
+                lodging.heirs = Some(heirs.filter(|_| !gone).unwrap_or_else(|| added.to_vec()));
+            }
+        }
     }
 
     /// Makes the index of all links, looking at each file once.
@@ -274,13 +293,6 @@ impl<D: Disk> Spool<D> {
         let events = &self.events;
         let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
         self.hidden.retain(|(counter, slot), why| *why != Hidden::Stuck && is_there(*counter, *slot));
-    }
-
-    fn read_url(&self, destination: Destination) -> Option<String> {
-        let mapped = self.volume.map(&self.volume.folder(Home::To(destination)).join(URL_FILE)).ok()?;
-        let mut url = Vec::new();
-        mapped.lend(0..mapped.size().min(4096), &mut |bytes| url.extend_from_slice(bytes)).ok()?;
-        Some(String::from_utf8(url).ok()?.trim_end().to_owned()).filter(|url| !url.is_empty())
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::{RealDisk, Recovered, Spool};
+use super::{Address, RealDisk, Recovered, Spool};
 use crate::config;
 
 /// The spool of the running uplink.
@@ -29,11 +29,14 @@ impl Worker {
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn start(config: config::Spool, urls: Vec<String>) -> io::Result<(Worker, oneshot::Receiver<Recovered>)> {
+    pub fn start(
+        config: config::Spool,
+        destinations: Vec<Address>,
+    ) -> io::Result<(Worker, oneshot::Receiver<Recovered>)> {
         let (calls, called) = channel::<Work>();
         let (tell, found) = oneshot::channel();
         thread::Builder::new().name("spool".into()).spawn(move || {
-            let (mut spool, recovered) = Spool::open(RealDisk::default(), &config, &urls);
+            let (mut spool, recovered) = Spool::open(RealDisk::default(), &config, &destinations);
             let _nobody_may_listen = tell.send(recovered);
             called.into_iter().for_each(|work| work(&mut spool));
         })?;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use crate::body::base64::Pool;
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, Url};
 use crate::deliver::client::{Client, Settings};
 use crate::deliver::history::History;
 use crate::deliver::lane::{Lane, LaneCounters};
@@ -32,7 +32,7 @@ use crate::rate_limited::RateLimited;
 use crate::ring::inspect::RingState;
 use crate::spool::inspect::Contents;
 use crate::spool::worker::Worker;
-use crate::spool::{self, Bounds};
+use crate::spool::{self, Address, Bounds, Destination};
 use crate::status::{self, Status};
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
@@ -98,8 +98,7 @@ impl Uplink {
     /// # Errors
     /// [`StartError`].
     pub fn start(config: Config) -> Result<Rc<Uplink>, StartError> {
-        let urls = config.event_server_url.iter().map(ToString::to_string).collect();
-        let (worker, found) = Worker::start(config.spool.clone(), urls)?;
+        let (worker, found) = Worker::start(config.spool.clone(), addresses(&config))?;
         let spooler = Spooler::new(worker);
         let uplink = Rc::new(Uplink {
             config: RefCell::new(config.clone()),
@@ -194,17 +193,15 @@ impl Uplink {
         &self.history
     }
 
-    /// The spool must know of a destination before an event of its comes.
+    /// The spool must know of a destination before an event of its comes, and of heirs before they have folders.
     fn tell_spool(&self, config: &Config) {
         let bounds = Bounds::from(&config.spool);
-        let urls: Vec<_> = config.event_server_url.iter().map(ToString::to_string).collect();
+        let addresses = addresses(config);
         drop(self.spooler.worker.call(move |spool| {
             spool.set_bounds(bounds);
-            for fault in urls.iter().filter_map(|url| spool.add(url).err()) {
-                warn!("{fault}");
-            }
+            spool.configure(&addresses).iter().for_each(|fault| warn!("{fault}"));
         }));
-        self.spooler.try_now();
+        self.spooler.settle();
     }
 
     /// Ends within `patience`: reads what was published by now, gives uploads `grace` to come to their end, and spools what is left
@@ -215,11 +212,13 @@ impl Uplink {
         self.stop.notify_waiters();
         let is_over = || self.reading.get() == 0 && self.fan_out.open_shares() == 0;
         let lanes = self.fan_out.lanes();
-        let _out_of_grace = timeout(grace, until(is_over)).await;
+        let has_landed = || lanes.iter().all(|lane| lane.in_flight() == 0);
+        lanes.iter().for_each(|lane| lane.leave_backlog());
+        let _out_of_grace = timeout(grace, until(|| is_over() && has_landed())).await;
         lanes.iter().for_each(|lane| lane.suspend());
-        self.fan_out.press(|_, _| true);
+        self.fan_out.keep_all();
         self.spooler.try_now();
-        let is_hopeless = || self.spooler.trouble().is_some() && lanes.iter().all(|lane| lane.in_flight() == 0);
+        let is_hopeless = || self.spooler.is_in_trouble() && has_landed();
         let _out_of_time = timeout_at(deadline, until(|| is_over() || is_hopeless())).await;
         self.phase.set(Phase::Over);
         self.stop.notify_waiters();
@@ -233,9 +232,10 @@ impl Uplink {
         }
     }
 
-    /// Whether a destination with this URL is in force.
-    pub fn has_destination(&self, url: &str) -> bool {
-        self.config.borrow().event_server_url.iter().any(|known| known.to_string() == url)
+    /// The destination with this URL, if it is in force.
+    pub fn destination(&self, url: &str) -> Option<Destination> {
+        let url = Url::parse(url).ok()?;
+        self.config.borrow().event_server_url.contains(&url).then(|| Address::from(&url).destination)
     }
 
     /// What lies in the spool, file by file.
@@ -251,8 +251,7 @@ impl Uplink {
     ///
     /// # Errors
     /// What failed; what was not sent stays a dead letter.
-    pub async fn resend(&self, numbers: Option<Vec<u64>>, to: Option<String>) -> Result<u64, spool::Fault> {
-        let to = to.as_deref().map(spool::Destination::of);
+    pub async fn resend(&self, numbers: Option<Vec<u64>>, to: Option<Destination>) -> Result<u64, spool::Fault> {
         let resent = self.spooler.worker.call(move |spool| spool.resend_all(numbers.as_deref(), to)).await;
         self.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
         resent
@@ -279,6 +278,10 @@ impl Uplink {
             destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
         }
     }
+}
+
+fn addresses(config: &Config) -> Vec<Address> {
+    config.event_server_url.iter().map(Address::from).collect()
 }
 
 async fn until(is_so: impl Fn() -> bool) {

@@ -42,7 +42,7 @@ impl Home {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                    _ if entry.file_name() == "url" => {}
+                    _ if entry.file_name() == "url" || entry.file_name() == "heirs" => {}
                     _ => found.push(entry.path().strip_prefix(self.spool()).unwrap().to_owned()),
                 }
             }
@@ -222,7 +222,6 @@ pub struct Stopped {
     pub quarantined: u64,
     pub refused: u64,
     pub lost: u64,
-    pub abandoned: u64,
     /// In the spool.
     pub spooled: u64,
     /// Neither delivered nor spooled: in the ring.
@@ -244,17 +243,8 @@ impl Stopped {
         assert_eq!(number("read"), number("filtered") + number("malformed") + number("sent"), "{line}");
         let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<u64>();
         let came = sum(&["entered", "recovered", "inherited", "resent"]);
-        let went = sum(&[
-            "acknowledged",
-            "dead",
-            "evicted",
-            "quarantined",
-            "vanished",
-            "refused",
-            "lost",
-            "abandoned",
-            "handed_over",
-        ]);
+        let went =
+            sum(&["acknowledged", "dead", "evicted", "quarantined", "vanished", "refused", "lost", "handed_over"]);
         assert_eq!(came, went + sum(&["spooled", "open"]), "{line}");
         Stopped {
             read: number("read"),
@@ -268,7 +258,6 @@ impl Stopped {
             quarantined: number("quarantined"),
             refused: number("refused"),
             lost: number("lost"),
-            abandoned: number("abandoned"),
             spooled: number("spooled"),
             open: number("open"),
             failed_tries: number("failed_tries"),

@@ -155,7 +155,7 @@ impl State {
             for (name, node) in self.names(folder).unwrap() {
                 match &*self.nodes[*node] {
                     Node::Folder { .. } => drop(folders.insert(*node)),
-                    Node::File { .. } if name == "url" => {}
+                    Node::File { .. } if name == "url" || name == "heirs" => {}
                     Node::File { data, .. } => drop(files.insert(*node, data.len() as u64)),
                 }
             }

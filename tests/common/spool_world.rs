@@ -13,7 +13,7 @@ use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::batch::Order;
-use sophon_uplink::spool::{Bounds, Destination, Evicted, Recovered, Spool, State, Stored};
+use sophon_uplink::spool::{Address, Bounds, Destination, Evicted, Recovered, Spool, State, Stored};
 
 use super::model_disk::{ModelDisk, State as DiskState};
 
@@ -91,6 +91,19 @@ pub fn is_there(view: &BTreeMap<Place, Vec<u64>>, counter: u64, place: Place) ->
     view.get(&place).is_some_and(|counters| counters.contains(&counter))
 }
 
+/// A destination that was taken out of the config.
+#[derive(Clone)]
+pub struct Removal {
+    removed: Destination,
+    heirs: Vec<Destination>,
+    /// Its folder says who the heirs are.
+    noted: bool,
+}
+
+pub fn addresses(urls: &[String]) -> Vec<Address> {
+    urls.iter().map(|url| Address::from(url.as_str())).collect()
+}
+
 pub struct World<'a> {
     pub records: &'a Records,
     pub disk: ModelDisk,
@@ -101,6 +114,8 @@ pub struct World<'a> {
     /// What each counter stands for, as far as we were told.
     pub counters: BTreeMap<u64, EventId>,
     pub urls: Vec<String>,
+    /// What waits for it may not all have moved yet.
+    removal: Option<Removal>,
     random: fastrand::Rng,
     rings: u8,
     /// Dead letters given up, when last looked at.
@@ -114,7 +129,7 @@ impl<'a> World<'a> {
         let disk = ModelDisk::new(seed);
         disk.fail(failure);
         let urls: Vec<String> = URLS[..2].iter().map(|url| (*url).to_owned()).collect();
-        let (mut spool, _) = Spool::open(disk.clone(), &config(), &urls);
+        let (mut spool, _) = Spool::open(disk.clone(), &config(), &addresses(&urls));
         spool.set_bounds(BOUNDS);
         World {
             records,
@@ -124,6 +139,7 @@ impl<'a> World<'a> {
             tried: HashSet::new(),
             counters: BTreeMap::new(),
             urls,
+            removal: None,
             random: fastrand::Rng::with_seed(seed ^ 1),
             rings: 0,
             dead_evicted: 0,
@@ -134,7 +150,7 @@ impl<'a> World<'a> {
     /// The same history with another disk under it, opened anew.
     pub fn elsewhere(&self, disk: DiskState, promises: Promises, seed: u64) -> (World<'a>, Recovered) {
         let disk = ModelDisk::of(disk);
-        let (spool, recovered) = Spool::open(disk.clone(), &config(), &self.urls);
+        let (spool, recovered) = Spool::open(disk.clone(), &config(), &addresses(&self.urls));
         let mut world = World {
             records: self.records,
             disk,
@@ -143,6 +159,7 @@ impl<'a> World<'a> {
             tried: self.tried.clone(),
             counters: self.counters.clone(),
             urls: self.urls.clone(),
+            removal: None,
             random: fastrand::Rng::with_seed(seed),
             rings: self.rings,
             dead_evicted: 0,
@@ -155,7 +172,7 @@ impl<'a> World<'a> {
 
     /// Opens the spool anew: what was not durable is still there (the process died, not the machine).
     pub fn restart(&mut self) -> Recovered {
-        let (spool, recovered) = Spool::open(self.disk.clone(), &config(), &self.urls);
+        let (spool, recovered) = Spool::open(self.disk.clone(), &config(), &addresses(&self.urls));
         self.spool = spool;
         self.spool.set_bounds(BOUNDS);
         self.note(&recovered);
@@ -245,7 +262,7 @@ impl<'a> World<'a> {
             (_, Some((counter, Place::Dead(destination)))) => self.resend(destination, counter),
             // A limit: a link that could neither be made durable nor be taken away is taken for durable by the next process,
             // because its fsync of the folder succeeds. So the process does not die with one.
-            (13, _) if self.spool.leftovers() == 0 => {
+            (13, _) if self.spool.leftovers() == 0 && self.removal.as_ref().is_none_or(|removal| removal.noted) => {
                 self.restart();
                 vec![]
             }
@@ -395,19 +412,12 @@ impl<'a> World<'a> {
     }
 
     fn reassign(&mut self) -> Vec<((u64, Place), Vec<Place>)> {
-        if self.urls.len() < 2 {
-            return vec![];
+        if self.removal.is_none() {
+            self.remove();
         }
-        let removed_url = self.urls[self.random.usize(..self.urls.len())].clone();
-        let removed = Destination::of(&removed_url);
-        let added: Vec<&str> = URLS.into_iter().filter(|url| !self.urls.iter().any(|old| old == url)).collect();
-        let added: Vec<&str> = added.into_iter().take(self.random.usize(..3)).collect();
-        if added.iter().any(|url| self.spool.add(url).is_err()) {
+        let Some(Removal { removed, heirs, .. }) = self.removal.clone() else {
             return vec![];
-        }
-        self.urls.retain(|url| *url != removed_url);
-        self.urls.extend(added.iter().map(|url| (*url).to_owned()));
-        let heirs: Vec<_> = added.iter().map(|url| Destination::of(url)).collect();
+        };
         let places = match heirs.is_empty() {
             true => vec![Place::Dead(removed)],
             false => heirs.iter().map(|heir| Place::To(*heir)).collect(),
@@ -416,8 +426,32 @@ impl<'a> World<'a> {
         let promised = self.promises.keys().filter(|(_, place)| concerned(place)).map(|(counter, _)| *counter);
         let mut keys: BTreeSet<u64> = promised.collect(); // some may not be listed, because they could not be moved
         keys.extend(view(&self.spool).remove(&Place::To(removed)).unwrap_or_default());
-        let done = self.spool.reassign(removed, &heirs).is_ok();
+        let done = loop {
+            match self.spool.settle() {
+                Ok(Some(_)) => {}
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        if done {
+            self.removal = None;
+        }
         keys.into_iter().flat_map(|counter| self.moved((counter, Place::To(removed)), places.clone(), done)).collect()
+    }
+
+    /// Takes a destination out of the config, and puts others in.
+    fn remove(&mut self) {
+        if self.urls.len() < 2 {
+            return;
+        }
+        let removed = self.urls.remove(self.random.usize(..self.urls.len()));
+        let others: Vec<&str> =
+            URLS.into_iter().filter(|url| *url != removed && !self.urls.iter().any(|old| old == url)).collect();
+        let added: Vec<&str> = others.into_iter().take(self.random.usize(..3)).collect();
+        self.urls.extend(added.iter().map(|url| (*url).to_owned()));
+        let faults = self.spool.configure(&addresses(&self.urls));
+        let heirs = added.iter().map(|url| Destination::of(url)).collect();
+        self.removal = Some(Removal { removed: Destination::of(&removed), heirs, noted: faults.is_empty() });
     }
 
     /// Dead letters are bounded, and may go when the spool says that some went; so may an event on its way there.

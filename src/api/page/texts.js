@@ -18,7 +18,7 @@ const TEXTS = {
     parts: {
       sent: "passed on", filtered: "below the threshold", malformed: "unreadable", acknowledged: "delivered", spooled: "waiting on flash",
       open: "waiting in memory", dead: "kept as dead letters", evicted: "given up for newer ones", quarantined: "damaged on flash",
-      vanished: "removed by somebody", refused: "refused", lost: "picture lost", abandoned: "server removed", handed_over: "handed to another server",
+      vanished: "removed by somebody", refused: "refused", lost: "picture lost", handed_over: "handed to another server",
     },
     settings: "Settings", urls: "Server addresses", add_url: "Add an address", remove_url: "Remove this address",
     url_label: (n) => `Address ${n}`, format: "Format", threshold: "Threshold",
@@ -83,7 +83,7 @@ const TEXTS = {
     parts: {
       sent: "进入投递", filtered: "低于阈值", malformed: "无法识别", acknowledged: "已送达", spooled: "等待（闪存）",
       open: "等待（内存）", dead: "存为死信", evicted: "因空间不足放弃", quarantined: "闪存中损坏",
-      vanished: "被人为删除", refused: "被拒收", lost: "图片丢失", abandoned: "服务器已移除", handed_over: "已转给其他服务器",
+      vanished: "被人为删除", refused: "被拒收", lost: "图片丢失", handed_over: "已转给其他服务器",
     },
     settings: "设置", urls: "服务器地址", add_url: "添加地址", remove_url: "删除此地址",
     url_label: (n) => `地址 ${n}`, format: "格式", threshold: "阈值",

@@ -106,7 +106,7 @@ function show() {
   set(at("acknowledged"), number(shares.acknowledged));
   set(at("waiting"), number(shares.spooled + shares.open));
   set(at("waiting-note"), text("waiting_note")(number(shares.spooled)));
-  const undelivered = shares.dead + shares.evicted + shares.quarantined + shares.vanished + shares.refused + shares.lost + shares.abandoned;
+  const undelivered = shares.dead + shares.evicted + shares.quarantined + shares.vanished + shares.refused + shares.lost;
   set(at("undelivered"), number(undelivered));
   at("lost-tile").classList.toggle("bad", undelivered > 0);
   showServers();
