@@ -196,6 +196,27 @@ fn a_config_that_cannot_be_saved_is_not_in_force() {
 }
 
 #[test]
+fn a_client_that_goes_away_leaves_no_change_half_made() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &["http://192.0.2.1/0".into()], json!({}));
+    let api = daemon.api();
+    for number in 1..=50 {
+        let body =
+            json!({"event_server_url": [format!("http://192.0.2.1/{number}")], "content-type": "json"}).to_string();
+        let head = format!("POST {URL} HTTP/1.1\r\nHost: {api}\r\nContent-Type: application/json\r\n");
+        let mut socket = TcpStream::connect(api).unwrap();
+        socket.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap(); // so that closing is noticed at once
+        std::thread::sleep(Duration::from_micros(fastrand::u64(0..300))); // the moment is the point
+        drop(socket);
+        common::wait_until("the same on disk and in force", || {
+            get(api, URL).json()["data"]["event_server_url"] == on_disk(&home)["event_server_url"]
+        });
+    }
+    daemon.terminate();
+}
+
+#[test]
 fn the_page_changes_its_settings_and_no_others() {
     let home = Home::new();
     let daemon = Daemon::start(&home, &[], json!({ "headers": { "X-Key": "canary" } }));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use common::daemon::Home;
-use common::{Daemon, Watched, event, picture, publish};
+use common::{Daemon, Sink, Watched, event, picture, publish};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -19,6 +19,10 @@ struct TlsServer {
     port: u16,
     /// Requests that came whole: head and body.
     requests: Arc<Watched<Vec<String>>>,
+    /// No handshake begins before it is true.
+    gate: Arc<Watched<bool>>,
+    /// Connections that came, and those that ended.
+    connections: Arc<Watched<(usize, usize)>>,
 }
 
 /// A TLS server for `name` with a certificate by `ca`; it asks for a client certificate by `ca` where `mutual` says so.
@@ -41,15 +45,23 @@ fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> Tl
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let requests = Arc::new(Watched::<Vec<String>>::default());
-    let kept = Arc::clone(&requests);
+    let gate = Arc::new(Watched::<bool>::default());
+    gate.change(|open| *open = true);
+    let connections = Arc::new(Watched::<(usize, usize)>::default());
+    let shared = (Arc::clone(&requests), Arc::clone(&gate), Arc::clone(&connections));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            let kept = Arc::clone(&kept);
-            thread::spawn(move || while let Some(()) = exchange(&mut stream, &kept) {});
+            let (kept, gate, connections) = shared.clone();
+            connections.change(|(came, _)| *came += 1);
+            thread::spawn(move || {
+                gate.wait("the gate", |open| open.then_some(()));
+                while let Some(()) = exchange(&mut stream, &kept) {}
+                connections.change(|(_, ended)| *ended += 1);
+            });
         }
     });
-    TlsServer { port, requests }
+    TlsServer { port, requests, gate, connections }
 }
 
 fn exchange(stream: &mut (impl Read + Write), kept: &Watched<Vec<String>>) -> Option<()> {
@@ -103,6 +115,29 @@ fn an_event_goes_over_tls_to_a_server_of_a_private_ca_and_to_no_other() {
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     let request = good.requests.wait("the event", |requests| requests.first().cloned());
     assert!(request.contains(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pic)));
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+#[test]
+fn a_connection_that_is_made_when_its_destination_is_removed_carries_no_event() {
+    let home = Home::new();
+    let ca = authority("the owner's CA");
+    std::fs::write(home.folder.path().join("ca.pem"), ca.pem()).unwrap();
+    let (removed, added) = (serve(&ca, "localhost", false), Sink::start());
+    removed.gate.change(|open| *open = false);
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    let more = json!({ "tls": { "ca_file": "ca.pem" }, "timeouts_ms": { "connect": 60_000 } });
+    let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", removed.port)], more);
+    removed.connections.wait("the connection", |(came, _)| (*came > 0).then_some(()));
+    let change = json!({ "event_server_url": [added.url()], "content-type": "json" });
+    let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+    assert_eq!(answer.status, 200);
+    removed.gate.change(|open| *open = true); // from now on it could be sent
+    added.wait(1);
+    removed.connections.wait("the connection's end", |(_, ended)| (*ended > 0).then_some(()));
+    assert!(removed.requests.look(Vec::is_empty), "sent to a URL that was not in force any more");
     home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
 }

@@ -56,6 +56,40 @@ pub fn server(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Backlog;
+
+    fn at(state: &'static str, since_seconds: f64, last_success_seconds: Option<f64>, queued: u64) -> Option<String> {
+        destination(&Destination {
+            url: "http://a:1/key".into(),
+            state,
+            since_seconds,
+            last_error: None,
+            last_error_seconds: None,
+            last_success_seconds,
+            last_answer: None,
+            next_try_seconds: None,
+            in_flight: 0,
+            queued,
+            backlog: Backlog::default(),
+            acknowledged: 0,
+            dead: 0,
+            evicted: 0,
+            failed_tries: 0,
+        })
+    }
+
+    #[test]
+    fn only_what_waits_without_progress_is_a_problem() {
+        for (state, since, success) in [("up", 1e6, None), ("down", 1e6, None), ("misconfigured", 1e6, Some(1.0))] {
+            assert_eq!(at(state, since, success, 0), None, "nothing waits");
+        }
+        assert_eq!(at("down", HICCUP - 1.0, None, 5), None, "it may just be restarting");
+        assert_eq!(at("down", HICCUP + 1.0, None, 5).unwrap(), "http://a:1: down for 31 s, and 5 events wait");
+        assert!(at("misconfigured", 0.0, None, 1).is_some() && at("refusing", 0.0, None, 1).is_some());
+        assert_eq!(at("up", 1e6, Some(SLOWEST - 1.0), 1), None, "a slow link is progress");
+        assert!(at("up", 1e6, Some(SLOWEST + 1.0), 1).is_some());
+        assert_eq!(at("up", 5.0, Some(1e6), 1), None, "its time begins when it is up again");
+    }
 
     #[test]
     fn of_a_url_only_the_server_is_named() {

@@ -7,73 +7,19 @@ The folder holds sophon-uplink, fake-recognizer and event-receive-server. Needs 
 holds, else 1 and says what does not. With --screenshots the pictures of the documentation are made as well.
 """
 import json
-import os
-import re
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "api")]
+from box import Box  # noqa: E402
 from receiver_page import SCROLLS_SIDEWAYS, Server  # noqa: E402
 from webdriver import Browser  # noqa: E402
 
 HOSTILE = """<img src=x onerror="window.broken_in=1;alert(1)">"""
 LIVE = "document.getElementById('live').dataset.state === 'live'"
 STATE = "document.querySelector('.server')?.dataset.state"
-
-
-class Box:
-    """A running uplink with a folder and a ring of its own."""
-
-    def __init__(self, programs, config=None, listen="127.0.0.1:0"):
-        self.programs = Path(programs)
-        self.folder = Path(tempfile.mkdtemp(prefix="sophon-page.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-        self.config = self.folder / "uplink.json"
-        self.ring = self.folder / "events"
-        self.config.write_text(json.dumps({
-            "rings": [str(self.ring)], "event_server_url": [], "api": {"listen": listen, "token_file": "api.token"},
-            "spool": {"dir": "spool", "min_free_bytes": 0}, **(config or {})}))
-        self.log = open(self.folder / "log", "w+")
-        self.process = subprocess.Popen([self.programs / "sophon-uplink", "run", "--config", self.config], stderr=self.log)
-        port = self.wait(lambda: re.search(r"the API listens on http://[^/]*:(\d+)/", self.said()), "the API listens").group(1)
-        self.url = f"http://127.0.0.1:{port}"
-
-    def said(self):
-        return (self.folder / "log").read_text()
-
-    def wait(self, condition, what, limit=20):
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            found = condition()
-            if found:
-                return found
-            assert self.process.poll() is None, f"the uplink ended: {self.said()}"
-            time.sleep(0.02)
-        raise AssertionError(f"waited in vain until {what}: {self.said()}")
-
-    def publish(self, count, rate=50):
-        """Events with photographs, as a recognizer would."""
-        fixtures = Path(__file__).parent.parent / "fixtures"
-        subprocess.run(
-            [self.programs / "fake-recognizer", "--ring", self.ring, "--pictures", fixtures, "--rate", str(rate), "--count", str(count), "--seed", "7"],
-            stdout=subprocess.DEVNULL, check=True)
-
-    def stop(self):
-        self.process.terminate()
-        code = self.process.wait(10)
-        self.log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        assert code == 0, f"SIGTERM is a clean end, not {code}"
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def an_address_is_set_and_the_test_event_arrives(browser, box, server):

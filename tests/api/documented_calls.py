@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""The box's documented call as people make it, with curl and with Python's requests; and the metrics, as Prometheus reads them.
+
+    target/venv-api/bin/python3 tests/api/documented_calls.py target/debug
+
+The folder holds sophon-uplink and fake-recognizer. Needs curl and promtool (Debian's prometheus). Exits 0 if everything holds.
+"""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+sys.path.insert(0, str(Path(__file__).parent))
+from box import Box  # noqa: E402
+
+PATH = "/SophonFogSys/api/EventServerUrl"
+ONE = "http://192.168.1.19:9528/RealTimeEvent"
+TWO = "https://cloud.example.com/events?box=17"
+http = requests.Session()
+http.trust_env = False  # no proxy between the test and the box
+
+
+def curl(box, *arguments):
+    """The status and the JSON that curl prints."""
+    command = ["curl", "--noproxy", "*", "-sS", "-w", "\n%{http_code}", *arguments, box.url + PATH]
+    body, status = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rsplit("\n", 1)
+    return int(status), json.loads(body)
+
+
+def is_in_force(box, answer, urls, reg_pic, content_type):
+    """The answer says it, a GET says it, and so does the file."""
+    wanted = {"event_server_url": urls, "real_need_reg_pic": reg_pic, "content-type": content_type}
+    assert answer == {"data": wanted}, f"{answer}, not {wanted}"
+    assert curl(box) == (200, {"data": wanted})
+    written = json.loads(box.config.read_text())
+    assert {key: written[key] for key in wanted} == wanted, written
+
+
+def curl_with_json(box):
+    body = json.dumps({"event_server_url": [ONE], "real_need_reg_pic": False, "content-type": "json"})
+    status, answer = curl(box, "-X", "POST", "-H", "Content-Type: application/json", "-d", body)
+    assert status == 200
+    is_in_force(box, answer, [ONE], False, "json")
+
+
+def curl_with_a_multipart_form(box):
+    status, answer = curl(box, "-F", f"event_server_url={ONE}", "-F", f"event_server_url={TWO}", "-F", "content-type=form-data")
+    assert status == 200
+    is_in_force(box, answer, [ONE, TWO], True, "form-data")
+
+
+def curl_with_one_field_that_holds_the_list(box):
+    listed = json.dumps([TWO, ONE])
+    status, answer = curl(box, "-F", f"event_server_url={listed}", "-F", "real_need_reg_pic=1", "-F", "content-type=json")
+    assert status == 200
+    is_in_force(box, answer, [TWO, ONE], True, "json")
+
+
+def curl_with_an_urlencoded_form(box):
+    status, answer = curl(
+        box, "--data-urlencode", f"event_server_url={TWO}", "-d", "real_need_reg_pic=0", "-d", "content-type=form-data")
+    assert status == 200
+    is_in_force(box, answer, [TWO], False, "form-data")
+
+
+def curl_with_json_that_is_called_a_form_is_told_so(box):
+    _, before = curl(box)
+    status, answer = curl(box, "-d", json.dumps({"event_server_url": [ONE], "content-type": "json"}))
+    assert status == 400 and "application/json" in answer["error"]["message"], answer
+    assert curl(box) == (200, before)
+
+
+def curl_that_waits_for_100_continue(box):
+    body = json.dumps({"event_server_url": [ONE], "content-type": "json"}) + " " * 5000
+    status, answer = curl(box, "-H", "Expect: 100-continue", "-H", "Content-Type: application/json", "-d", body)
+    assert status == 200
+    is_in_force(box, answer, [ONE], True, "json")
+
+
+def requests_with_json(box):
+    answer = http.post(box.url + PATH, json={"event_server_url": [ONE, TWO], "real_need_reg_pic": True, "content-type": "json"})
+    is_in_force(box, answer.json(), [ONE, TWO], True, "json")
+
+
+def requests_with_data(box):
+    answer = http.post(box.url + PATH, data={"event_server_url": [TWO, ONE], "real_need_reg_pic": False, "content-type": "form-data"})
+    is_in_force(box, answer.json(), [TWO, ONE], False, "form-data")
+
+
+def requests_with_files(box):
+    answer = http.post(box.url + PATH, files=[
+        ("event_server_url", (None, ONE)), ("event_server_url", (None, TWO)), ("real_need_reg_pic", (None, "true")), ("content-type", (None, "json"))])
+    is_in_force(box, answer.json(), [ONE, TWO], True, "json")
+
+
+def requests_with_a_list_as_text_in_data(box):
+    answer = http.post(box.url + PATH, data={"event_server_url": json.dumps([]), "content-type": "json"})
+    is_in_force(box, answer.json(), [], True, "json")
+
+
+def requests_with_a_wrong_call_are_told_what_is_wrong(box):
+    for body, word in [({"event_server_url": [ONE]}, "content-type"), ({"content-type": "json"}, "event_server_url"),
+                       ({"event_server_url": ["ftp://a/"], "content-type": "json"}, "http://")]:
+        answer = http.post(box.url + PATH, json=body)
+        error = answer.json()["error"]
+        assert answer.status_code == error["code"] == 400 and error["status"] == "INVALID_ARGUMENT", error
+        assert word in error["message"], error
+
+
+def prometheus_finds_no_fault_in_the_metrics(box):
+    http.post(box.url + PATH, json={"event_server_url": ["http://127.0.0.1:1/a", "http://[::1]:1/b"], "content-type": "json"})
+    box.publish(3)
+    text = http.get(box.url + "/metrics").text
+    check = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert check.returncode == 0 and not check.stderr.strip(), check.stderr + check.stdout
+    assert text.count("sophon_uplink_destination_up{") == 2, text
+
+
+def the_example_alerts_are_good(_):
+    rules = Path(__file__).parents[2] / "docs" / "alerts.yml"
+    check = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr + check.stdout
+
+
+def main():
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    box, failed = Box(sys.argv[1]), 0
+    for check in [
+        curl_with_json, curl_with_a_multipart_form, curl_with_one_field_that_holds_the_list, curl_with_an_urlencoded_form,
+        curl_with_json_that_is_called_a_form_is_told_so, curl_that_waits_for_100_continue, requests_with_json, requests_with_data,
+        requests_with_files, requests_with_a_list_as_text_in_data, requests_with_a_wrong_call_are_told_what_is_wrong,
+        prometheus_finds_no_fault_in_the_metrics, the_example_alerts_are_good,
+    ]:
+        try:
+            check(box)
+            print(f"ok      {check.__name__}", flush=True)
+        except (AssertionError, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
+            failed += 1
+            print(f"FAILED  {check.__name__}: {error!r}", flush=True)
+    box.stop()
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
