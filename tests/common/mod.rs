@@ -5,6 +5,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod meter;
 pub mod sink;
 
 use std::path::{Path, PathBuf};
