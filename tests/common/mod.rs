@@ -6,6 +6,7 @@
 pub mod daemon;
 pub mod http;
 pub mod meter;
+pub mod mounted;
 pub mod sink;
 
 use std::path::{Path, PathBuf};
