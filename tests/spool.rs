@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use common::mounted::Mounted;
 use sophon_uplink::config;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::PictureSource;
@@ -475,41 +476,13 @@ fn a_spool_that_cannot_be_used_says_why_and_is_usable_as_soon_as_it_can() {
     spool.store(RING, &*records.memory, &records.frames[0], &[one()]).unwrap();
 }
 
-/// A file system of its own, of `size`; none where mounting is not allowed.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new(size: &str) -> Option<Mounted> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size},mode=700");
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mount.is_ok_and(|mount| mount.status.success()).then(|| Mounted(folder))
-    }
-
-    fn remount(&self, how: &str) {
-        let status =
-            std::process::Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0.path()).status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
     let Some(mounted) = Mounted::new("256k") else {
         println!("SKIPPED: a_full_and_a_read_only_file_system: mounting is not allowed here");
         return;
     };
-    let (mut spool, _) =
-        Spool::open(RealDisk::default(), &config(&mounted.0.path().join("spool")), &addresses(&urls()));
+    let (mut spool, _) = Spool::open(RealDisk::default(), &config(&mounted.path().join("spool")), &addresses(&urls()));
     let records = Records::new(&[100, 20_000]);
     let mut stored = Vec::new();
     for _ in 0..30 {
@@ -518,9 +491,8 @@ fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
     let waiting: Vec<_> = spool.list(one(), None).map(|one| one.counter).collect();
     assert!(waiting.len() >= 6 && stored.ends_with(&waiting), "{waiting:?}");
     // Others fill the disk: statvfs says so, and older events make room.
-    let others = mounted.0.path().join("others");
-    let free = nix::sys::statvfs::statvfs(mounted.0.path()).unwrap();
-    fs::write(&others, vec![1; (free.blocks_available() * free.fragment_size()) as usize]).unwrap();
+    let others = mounted.path().join("others");
+    fs::write(&others, vec![1; mounted.free_bytes() as usize]).unwrap();
     spool.store(RING, &*records.memory, &records.frames[1], &[one()]).unwrap();
     mounted.remount("ro");
     let before: Vec<_> = spool.list(one(), None).map(|one| one.counter).collect();

@@ -21,9 +21,9 @@
 //! - Taking a name away is not made durable: after a power cut the event may be there again, and is delivered again under the same
 //!   id. An fsync for each delivery would wear the flash for what the receiver must bear anyway. But a start makes what it
 //!   found durable before it gives out counters: so no counter ever stands for two events.
-//! - Bounded in bytes (blocks of 4 KiB, everything under `spool/`), files, and free space left to others. The oldest event goes
-//!   first, counted for each destination that loses it. Nothing is given up for an event that would not fit anyway, and no more
-//!   than one round for a disk that says it is full and stays so.
+//! - Bounded in bytes (blocks of 4 KiB; every file under `spool/` but the `url` of each destination), files, and free space left to
+//!   others. The oldest event goes first, counted for each destination that loses it. Nothing is given up for an event that would
+//!   not fit anyway, and no more than one round for a disk that says it is full and stays so.
 //! - After a failed fsync the file is never fsynced again: the kernel may have dropped what it could not write. It is written
 //!   anew, a few times.
 //! - A name that cannot be taken away, or a file that cannot be read just now, is not offered again in this run; it stays where

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::spool::Destination;
 
 use super::{Watched, program, shm, wait_until};
 
@@ -71,11 +72,21 @@ impl Home {
 
     /// The sequence numbers of the events in the spool, dead letters included, as their files say.
     pub fn spooled_sequences(&self) -> BTreeSet<u64> {
+        self.sequences_in(|path| !path.starts_with("new"))
+    }
+
+    /// Those that wait for one destination.
+    pub fn spooled_for(&self, url: &str) -> BTreeSet<u64> {
+        let folder = Path::new("to").join(Destination::of(url).to_string());
+        self.sequences_in(|path| path.starts_with(&folder))
+    }
+
+    fn sequences_in(&self, is_meant: impl Fn(&Path) -> bool) -> BTreeSet<u64> {
         let sequence = |path: PathBuf| {
             let bytes = std::fs::read(self.spool().join(path)).ok()?;
             Some(u64::from_le_bytes(bytes.get(0x28..0x30)?.try_into().unwrap()))
         };
-        self.spooled_files().into_iter().filter(|path| !path.starts_with("new")).filter_map(sequence).collect()
+        self.spooled_files().into_iter().filter(|path| is_meant(path)).filter_map(sequence).collect()
     }
 
     pub fn config(&self) -> PathBuf {
@@ -163,6 +174,34 @@ impl Daemon {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
 
+    /// Its private memory.
+    pub fn rss_anon_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Looks at what it makes while it stands still: a moment of its own, without a race.
+    #[track_caller]
+    pub fn frozen<R>(&self, look: impl FnOnce() -> R) -> R {
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            stat.map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('T')) // a thread may just end
+        };
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until("its standstill", || std::fs::read_dir(&tasks).unwrap().all(is_stopped));
+        let seen = look();
+        self.signal(Signal::SIGCONT);
+        seen
+    }
+
+    /// What its API says of it.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        super::http::get(self.api(), "/api/status").json()
+    }
+
     /// As a power cut for the process: no chance to do anything.
     pub fn kill(mut self) -> String {
         self.child.kill().unwrap();
@@ -174,6 +213,7 @@ impl Daemon {
     pub fn terminate(mut self) -> Stopped {
         let began = Instant::now();
         self.signal(Signal::SIGTERM);
+        wait_until("the end after SIGTERM", || self.child.try_wait().unwrap().is_some());
         let (status, log) = self.end();
         let took = began.elapsed();
         assert!(took < Duration::from_secs(2), "SIGTERM to exit took {took:?}\n{log}");

@@ -5,6 +5,8 @@
 
 pub mod daemon;
 pub mod http;
+pub mod meter;
+pub mod mounted;
 pub mod sink;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,223 @@
+//! The promise: SIGTERM at any moment ends the uplink within 2 s, with exit code 0, and nothing is left only in its memory.
+//! `Daemon::terminate` asserts time and code, and that the counters balance.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::daemon::{Home, Stopped};
+use common::meter::Meter;
+use common::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, picture, program, publish};
+use serde_json::json;
+use sophon_uplink::deliver::lane::IN_FLIGHT;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::Producer;
+
+/// How a server fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Mode {
+    #[default]
+    Up,
+    /// Closes every connection.
+    Down,
+    /// Reads, and never answers.
+    Hung,
+}
+
+/// A server whose mode changes, and how often it acknowledged each event.
+struct Server {
+    sink: Sink,
+    mode: Arc<Watched<Mode>>,
+    acknowledged: Arc<Watched<BTreeMap<String, u64>>>,
+}
+
+impl Server {
+    fn start() -> Server {
+        let (mode, acknowledged) = (Arc::<Watched<Mode>>::default(), Arc::<Watched<BTreeMap<_, _>>>::default());
+        let (asked, kept) = (Arc::clone(&mode), Arc::clone(&acknowledged));
+        let policy = move |request: &Request, _| match asked.look(|mode| *mode) {
+            _ if request.body.is_empty() => common::sink::OK, // only its head is here
+            Mode::Up => {
+                kept.change(|events: &mut BTreeMap<String, u64>| *events.entry(request.id().into()).or_default() += 1);
+                common::sink::OK
+            }
+            Mode::Down => Answer::Close,
+            Mode::Hung => Answer::Hang,
+        };
+        Server { sink: Sink::with(policy), mode, acknowledged }
+    }
+
+    fn set(&self, mode: Mode) {
+        self.mode.change(|now| *now = mode);
+    }
+
+    fn has(&self) -> BTreeSet<u64> {
+        let sequence = |id: &String| id.rsplit('-').next().unwrap().parse().unwrap();
+        self.acknowledged.look(|events| events.keys().map(sequence).collect())
+    }
+}
+
+/// Publishes without a pause, at times into a full ring, until told to stop.
+struct Load {
+    published: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<RingProducer>,
+}
+
+impl Load {
+    fn start(mut recognizer: RingProducer) -> Load {
+        let (published, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (told, is_over) = (Arc::clone(&published), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let pictures: Vec<_> = (0..6).map(|seed| picture(300 << seed, seed)).collect();
+            while !is_over.load(Ordering::Relaxed) {
+                let (reg, spot) = (&pictures[fastrand::usize(..6)], &pictures[fastrand::usize(..6)]);
+                if let Ok(sequence) = recognizer.publish(&event(reg, spot)) {
+                    told.store(sequence, Ordering::SeqCst);
+                }
+                thread::sleep(Duration::from_micros(300)); // the load
+            }
+            recognizer
+        });
+        Load { published, stop, thread }
+    }
+
+    fn stop(self) -> RingProducer {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// `SOPHON_STOPS` raises the count for soak campaigns.
+#[test]
+fn sigterm_at_random_moments_under_load_leaves_every_event_with_its_server_or_in_the_spool() {
+    let stops = common::count("SOPHON_STOPS", 12);
+    let mut random = fastrand::Rng::with_seed(common::seed());
+    let (home, servers) = (Home::new(), [Server::start(), Server::start()]);
+    let urls: Vec<_> = servers.iter().map(|server| server.sink.url()).collect();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let mut slowest = Duration::ZERO;
+    for stop in 0..stops {
+        let modes = [0; 2].map(|_| [Mode::Up, Mode::Down, Mode::Hung][random.usize(..3)]);
+        servers.iter().zip(modes).for_each(|(server, mode)| server.set(mode));
+        let daemon = Daemon::start(&home, &urls, json!({}));
+        daemon.wait_attached();
+        let load = Load::start(recognizer);
+        thread::sleep(Duration::from_millis(random.u64(0..300))); // the moment is the point
+        // Half of the times the recognizer goes on: what it publishes after the signal may stay in the ring.
+        let (mut load, mut stopped_before) = (Some(load), None);
+        let last = match random.bool() {
+            true => {
+                stopped_before = load.take().map(Load::stop);
+                RingState::of(&home.ring()).unwrap().published
+            }
+            false => load.as_ref().unwrap().published.load(Ordering::SeqCst),
+        };
+        let began = std::time::Instant::now();
+        let stopped = daemon.terminate();
+        slowest = slowest.max(began.elapsed());
+        let state = RingState::of(&home.ring()).unwrap();
+        assert!(state.consumed >= last, "{modes:?}: {last} were published before the signal\n{state}\n{}", stopped.log);
+        assert!(stopped_before.is_none() || state.used == 0, "{modes:?}\n{state}\n{}", stopped.log);
+        assert_kept(&home, &servers, state.consumed, &stopped);
+        recognizer = load.map(Load::stop).or(stopped_before).unwrap();
+        servers.iter().for_each(|server| drop(server.sink.take())); // or memory grows with the campaign
+        if stop % 10 == 9 {
+            println!("{} of {stops} stops, {} events, slowest {slowest:?}", stop + 1, state.published);
+        }
+    }
+    println!("{stops} times SIGTERM to exit: at most {} ms (budget 2000)", slowest.as_millis());
+
+    // All of it is delivered, under the same ids, and again only what was just being acknowledged.
+    servers.iter().for_each(|server| server.set(Mode::Up));
+    let daemon = Daemon::restart(&home);
+    home.wait_done();
+    assert_eq!(daemon.terminate().spooled, 0);
+    let (last, ring) = (RingState::of(&home.ring()).unwrap().published, recognizer.id());
+    for server in &servers {
+        server.acknowledged.look(|events| {
+            assert!((1..=last).all(|sequence| events.contains_key(&format!("{ring}-{sequence}"))));
+            let twice: u64 = events.values().map(|times| times - 1).sum();
+            println!("{} events, {twice} of them twice", events.len());
+            assert_eq!(events.len() as u64, last, "nothing but what was published");
+            assert!(twice <= stops * IN_FLIGHT as u64);
+        });
+    }
+}
+
+/// Each event up to `last` is with each server or in the spool for it.
+fn assert_kept(home: &Home, servers: &[Server], last: u64, stopped: &Stopped) {
+    for server in servers {
+        let kept: BTreeSet<u64> = &server.has() | &home.spooled_for(&server.sink.url());
+        let lost: Vec<_> = (1..=last).filter(|sequence| !kept.contains(sequence)).collect();
+        assert!(lost.is_empty(), "{lost:?} of {last} are nowhere\n{}", stopped.log);
+    }
+}
+
+/// A library that makes every fsync hang once the file is there that `HANG` names; none where there is no C compiler.
+fn hanging_disk(home: &Home) -> Option<PathBuf> {
+    const SOURCE: &str = r#"
+        #include <stdlib.h>
+        #include <unistd.h>
+        int fsync(int fd) { (void)fd; if (access(getenv("HANG"), F_OK) == 0) sleep(20); return 0; }
+    "#;
+    let (source, library) = (home.folder.path().join("hang.c"), home.folder.path().join("hang.so"));
+    std::fs::write(&source, SOURCE).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).stdin(Stdio::null());
+    compiler.output().is_ok_and(|output| output.status.success()).then_some(library)
+}
+
+/// The disk hangs when `before` events are spooled; with none, already when the spool is opened.
+fn stops_though_the_disk_hangs(before: u64) {
+    const AFTER: u64 = 20;
+    let (home, good, bad) = (Home::new(), Meter::start(), Meter::start());
+    let Some(library) = hanging_disk(&home) else {
+        println!("SKIPPED: a_disk_that_hangs_holds_up_nobody: there is no C compiler");
+        return;
+    };
+    bad.close();
+    home.configure(&[good.url(), bad.url()], json!({}));
+    let hang = home.folder.path().join("hang");
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let pic = picture(5000, 1);
+    let mut publish_many = |count| (0..count).for_each(|_| assert!(publish(&mut recognizer, &event(&pic, b"")) > 0));
+    let mut command = Command::new(program("sophon-uplink"));
+    command.arg("run").arg("--config").arg(home.config()).env("LD_PRELOAD", library).env("HANG", &hang);
+    publish_many(before);
+    if before == 0 {
+        std::fs::write(&hang, "").unwrap();
+    }
+    let daemon = Daemon::spawn(&mut command);
+    daemon.wait_attached();
+    home.wait_released();
+    std::fs::write(&hang, "").unwrap();
+    publish_many(AFTER);
+    good.wait("every event at the server that is up", |arrivals| arrivals.len() as u64 == before + AFTER);
+    let stopped = daemon.terminate();
+    let state = RingState::of(&home.ring()).unwrap();
+    // The spool's thread hangs too: what it had spooled before may still be told as open.
+    let kept = (stopped.acknowledged, stopped.spooled + stopped.open, state.consumed);
+    assert_eq!(kept, (before + AFTER, before + AFTER, before), "{state}\n{}", stopped.log);
+    assert!(stopped.log.contains("the disk did not take everything in time"), "{}", stopped.log);
+
+    bad.open();
+    std::fs::remove_file(hang).unwrap();
+    let daemon = Daemon::restart(&home);
+    home.wait_done();
+    daemon.terminate();
+    let got: BTreeSet<u64> = bad.arrivals().iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!((got, bad.arrivals().len() as u64), ((1..=before + AFTER).collect(), before + AFTER), "each once");
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_nobody_and_what_it_did_not_take_stays_in_the_ring() {
+    stops_though_the_disk_hangs(0);
+    stops_though_the_disk_hangs(5);
+}
