@@ -1,7 +1,7 @@
 //! The real daemon in a process of its own.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::spool::Destination;
 
 use super::{Watched, program, shm, wait_until};
 
@@ -70,11 +71,22 @@ impl Home {
 
     /// The sequence numbers of the events in the spool, dead letters included, as their files say.
     pub fn spooled_sequences(&self) -> BTreeSet<u64> {
+        self.sequences(|path| !path.starts_with("new")).collect()
+    }
+
+    /// The same for what waits for the destination at `url`, each file for itself.
+    pub fn spooled_for(&self, url: &str) -> Vec<u64> {
+        let folder = Path::new("to").join(Destination::of(url).to_string());
+        self.sequences(|path| path.starts_with(&folder)).collect()
+    }
+
+    fn sequences(&self, is_meant: impl Fn(&Path) -> bool) -> impl Iterator<Item = u64> {
         let sequence = |path: PathBuf| {
-            let bytes = std::fs::read(self.spool().join(path)).ok()?;
-            Some(u64::from_le_bytes(bytes.get(0x28..0x30)?.try_into().unwrap()))
+            let mut header = [0; 0x30];
+            std::fs::File::open(self.spool().join(path)).ok()?.read_exact(&mut header).ok()?;
+            Some(u64::from_le_bytes(header[0x28..].try_into().unwrap()))
         };
-        self.spooled_files().into_iter().filter(|path| !path.starts_with("new")).filter_map(sequence).collect()
+        self.spooled_files().into_iter().filter(move |path| is_meant(path)).filter_map(sequence)
     }
 
     pub fn config(&self) -> PathBuf {
@@ -126,6 +138,11 @@ impl Daemon {
             }
         });
         Daemon { child, log, reader: Some(reader) }
+    }
+
+    /// Whether its process is over.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn pid(&self) -> u32 {

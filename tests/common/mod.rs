@@ -3,7 +3,9 @@
 //! Nothing waits for a time: every wait is for a condition, with a bound that only a failure reaches.
 #![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
+pub mod books;
 pub mod daemon;
+pub mod moody;
 pub mod sink;
 
 use std::path::{Path, PathBuf};
