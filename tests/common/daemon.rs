@@ -238,7 +238,7 @@ pub struct Stopped {
 
 impl Stopped {
     #[track_caller]
-    fn read(log: String) -> Stopped {
+    pub fn read(log: String) -> Stopped {
         let line = log.lines().rfind(|line| line.contains("stopped: ")).unwrap_or_else(|| panic!("no summary\n{log}"));
         let number = |name: &str| -> u64 {
             let words = line.split(|end: char| end.is_whitespace() || end == ';');

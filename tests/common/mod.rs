@@ -6,7 +6,9 @@
 pub mod books;
 pub mod daemon;
 pub mod moody;
+pub mod short_run;
 pub mod sink;
+pub mod traced;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
