@@ -43,17 +43,19 @@ fn count_calls(servers: &Servers) -> (Vec<Call>, Vec<Call>) {
 }
 
 fn die_at(servers: &Servers, call: &Call, of_spool: bool, total: &Mutex<Total>) {
+    let what = format!("a death at {call:?}, of the spool: {of_spool}");
+    let _what = common::Said(&what);
     let mut run = ShortRun::new(servers);
     let mut trace = Trace::of(&run.home);
     if of_spool {
         trace = trace.spool(&run.home, &servers.urls());
     }
-    let daemon = trace.inject(call, "signal=KILL").start(&run.home);
+    let daemon = trace.inject(call, "signal=KILL", false).start(&run.home);
     let died = matches!(run.drive(daemon), End::Died);
     run.books.process_ended(&run.home, &servers.all());
     let slowest = run.has_work().then(|| first_delivery(&run)).unwrap_or_default();
     let balance = run.books.balance(&servers.all());
-    assert_eq!(balance.lacking, 0, "after a death at {call:?}: {balance:?}");
+    assert_eq!(balance.lacking, 0, "{balance:?}");
     let mut total = total.lock().unwrap();
     *(if died { &mut total.died } else { &mut total.not_reached }) += 1;
     let Balance { published, repeated, repeatable, .. } = balance;

@@ -60,7 +60,7 @@ impl<T> Watched<T> {
                 return result;
             }
             let left = BOUND.checked_sub(began.elapsed()).unwrap_or_else(|| panic!("{what} did not come"));
-            value = self.changed.wait_timeout(value, left).unwrap().0;
+            value = self.changed.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -129,4 +129,15 @@ pub fn program(name: &str) -> PathBuf {
         other => panic!("no program {other}"),
     };
     Path::new(built).to_owned()
+}
+
+/// What a test was about when it failed.
+pub struct Said<'a>(pub &'a str);
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was: {}", self.0);
+        }
+    }
 }

@@ -51,6 +51,8 @@ const FIRST: usize = 4;
 const THEN: usize = 2;
 /// What the log says when nothing can be stored.
 pub const TROUBLE: &str = "events stay in the ring, uploads go on";
+/// What it says when an event is given up.
+pub const EVICTION: &str = "the oldest event was given up for a newer one";
 
 impl<'a> ShortRun<'a> {
     pub fn new(servers: &'a Servers) -> ShortRun<'a> {
@@ -79,28 +81,33 @@ impl<'a> ShortRun<'a> {
     pub fn drive(&mut self, mut daemon: Daemon) -> End {
         let Servers { up, failing, silent } = self.servers;
         let (books, home) = (&self.books, &self.home);
-        let is_stored = || home.spooled_for(&failing.url()).len() == FIRST;
         wait_until("the first events at the server that is up", || books.lacking(up).is_empty() || daemon.has_ended());
         wait_until("the spooling of the first events", || {
-            is_stored() || daemon.log().contains(TROUBLE) || daemon.has_ended()
+            let log = daemon.log();
+            let is_stored = home.spooled_for(&failing.url()).len() == FIRST;
+            is_stored || log.contains(TROUBLE) || log.contains(EVICTION) || daemon.has_ended()
         });
         failing.set(Mood::Up);
         silent.set(Mood::Up);
         (0..THEN).for_each(|_| self.publish());
-        let (books, home) = (&self.books, &self.home);
-        wait_until("the rest", || {
-            let is_done = |server: &Moody| {
-                books.lacking(server).is_subset(&home.spooled_for(&server.url()).into_iter().collect())
-            };
-            self.servers.all().into_iter().all(is_done) || daemon.has_ended()
-        });
+        wait_until("the rest", || self.servers.all().into_iter().all(|one| self.is_settled(one)) || daemon.has_ended());
         End::of(daemon)
+    }
+
+    /// Whether each event is at `server`, or waits for it in the spool, or was given up.
+    fn is_settled(&self, server: &Moody) -> bool {
+        let mut lacking = self.books.lacking(server); // first of all: what is looked at next comes before an event's arrival
+        let released = RingState::of(&self.home.ring()).unwrap().consumed;
+        let spooled = self.home.spooled_for(&server.url());
+        lacking.retain(|sequence| *sequence > released && !spooled.contains(sequence));
+        lacking.is_empty()
     }
 
     /// Starts the daemon on what the last one left, and waits until every event has come to its end.
     pub fn finish(&mut self) -> Stopped {
         self.books.process_ended(&self.home, &self.servers.all());
         let daemon = Daemon::restart(&self.home);
+        daemon.wait_attached(); // before that a signal may end it
         self.home.wait_done();
         daemon.terminate()
     }
@@ -130,7 +137,7 @@ impl End {
         if status.signal() == Some(Signal::SIGKILL as i32) {
             return End::Died;
         }
-        assert!(status.success(), "{status}\n{log}");
+        assert!(status.success(), "{status} after {took:?}\n{log}");
         assert!(took < Duration::from_secs(2), "SIGTERM to exit took {took:?}\n{log}");
         End::Stopped(Box::new(Stopped::read(log)))
     }

@@ -16,8 +16,7 @@ use super::program;
 
 /// Whether strace is here and may trace; says so where it may not.
 pub fn is_possible(test: &str) -> bool {
-    let tried =
-        Command::new("strace").args(["-f", "-e", "trace=openat", "-o", "/dev/null", "true"]).output();
+    let tried = Command::new("strace").args(["-f", "-e", "trace=openat", "-o", "/dev/null", "true"]).output();
     let is_possible = tried.is_ok_and(|output| output.status.success());
     if !is_possible {
         println!("SKIPPED: {test}: strace is not here, or may not trace");
@@ -56,10 +55,13 @@ impl Trace {
         self
     }
 
-    /// Only this system call, and at the one with this number what strace's `-e inject` calls `action`.
-    pub fn inject(mut self, call: &Call, action: &str) -> Trace {
+    /// Only this system call, and at the one with this number, and with `lasting` at all later ones, what strace's `-e inject` calls
+    /// `action`.
+    pub fn inject(mut self, call: &Call, action: &str, lasting: bool) -> Trace {
         let Call { name, number } = call;
-        self.command.args(["-e", &format!("trace={name}"), "-e", &format!("inject={name}:{action}:when={number}")]);
+        let more = if lasting { "+" } else { "" };
+        self.command.args(["-e", &format!("trace={name}")]);
+        self.command.args(["-e", &format!("inject={name}:{action}:when={number}{more}")]);
         self
     }
 
