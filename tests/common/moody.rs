@@ -48,6 +48,8 @@ pub struct Moody {
     sink: Sink,
     mood: Arc<Watched<Mood>>,
     accepted: Arc<Watched<Account>>,
+    /// Sequence numbers of the requests that came whole in this mood, whatever was answered.
+    seen: Arc<Watched<Vec<u64>>>,
 }
 
 impl Moody {
@@ -55,10 +57,13 @@ impl Moody {
     pub fn start() -> Moody {
         let (mood, accepted) = (Arc::<Watched<Mood>>::default(), Arc::<Watched<Account>>::default());
         let (moods, account) = (Arc::clone(&mood), Arc::clone(&accepted));
+        let seen = Arc::<Watched<Vec<u64>>>::default();
+        let sees = Arc::clone(&seen);
         let sink = Sink::with(move |request, _| {
             if request.body.is_empty() {
                 return OK; // only its head came so far
             }
+            sees.change(|seen| seen.push(request.sequence()));
             if moods.look(|mood| *mood == Mood::Hanging) {
                 moods.wait("another mood", |mood| (*mood != Mood::Hanging).then_some(()));
                 return Answer::Close;
@@ -72,7 +77,7 @@ impl Moody {
                 _ => Answer::Close,
             }
         });
-        Moody { sink, mood, accepted }
+        Moody { sink, mood, accepted, seen }
     }
 
     pub fn url(&self) -> String {
@@ -80,8 +85,15 @@ impl Moody {
     }
 
     pub fn set(&self, mood: Mood) {
+        self.seen.change(Vec::clear);
         self.mood.change(|now| *now = mood);
         self.sink.take(); // what came is in the account
+    }
+
+    /// Waits until `count` requests came in this mood; their sequence numbers, as they came.
+    #[track_caller]
+    pub fn wait_seen(&self, count: usize) -> Vec<u64> {
+        self.seen.wait(&format!("request {count}"), |seen| (seen.len() >= count).then(|| seen.clone()))
     }
 
     /// Events accepted so far, each counted once.

@@ -55,6 +55,12 @@ impl Trace {
         self
     }
 
+    /// Only calls that concern this file.
+    pub fn path(mut self, path: &Path) -> Trace {
+        self.command.arg("-P").arg(path);
+        self
+    }
+
     /// Only this system call, and at the one with this number, and with `lasting` at all later ones, what strace's `-e inject` calls
     /// `action`.
     pub fn inject(mut self, call: &Call, action: &str, lasting: bool) -> Trace {
