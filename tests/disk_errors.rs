@@ -7,8 +7,14 @@ mod common;
 
 use std::sync::Mutex;
 
+use common::daemon::Home;
+use common::moody::{Mood, Moody};
 use common::short_run::{End, Servers, ShortRun, TROUBLE};
 use common::traced::{self, Call, Trace};
+use common::{Daemon, RingProducer, event, picture, publish};
+use serde_json::json;
+use sophon_uplink::ring::producer::Producer;
+use sophon_uplink::spool::Destination;
 
 /// What calls fail with.
 const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EROFS", "EMFILE", "EDQUOT"];
@@ -99,4 +105,79 @@ fn a_disk_call_that_fails_costs_nothing_that_was_promised_and_stops_no_upload() 
     let total = total.into_inner().unwrap();
     println!("{total:?}; 0 lost");
     assert!(total.hit * 2 > total.runs && total.in_trouble > 0, "{total:?}");
+}
+
+/// A box with `count` events in the spool for `server`.
+fn with_backlog(server: &Moody, count: usize) -> (Home, RingProducer) {
+    let home = Home::new();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    server.set(Mood::Failing);
+    for _ in 0..count {
+        publish(&mut recognizer, &event(b"", b""));
+    }
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    home.wait_released();
+    assert_eq!(daemon.terminate().spooled, count as u64);
+    (home, recognizer)
+}
+
+fn first_call(name: &str) -> Call {
+    Call { name: name.into(), number: 1 }
+}
+
+#[test]
+fn a_disk_that_stays_full_costs_one_event_and_not_the_backlog() {
+    if !traced::is_possible("a_disk_that_stays_full") {
+        return;
+    }
+    let server = Moody::start();
+    let (home, mut recognizer) = with_backlog(&server, 10);
+    let trace = Trace::of(&home).spool(&home, &[server.url()]);
+    let daemon = trace.inject(&first_call("pwrite64"), "error=ENOSPC", true).start(&home);
+    for _ in 0..5 {
+        publish(&mut recognizer, &event(b"", b""));
+    }
+    daemon.wait_log(TROUBLE);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.evicted, stopped.spooled, stopped.open), (1, 9, 5));
+}
+
+#[test]
+fn a_shortage_of_descriptors_delays_a_spooled_event_and_does_not_hide_it_until_the_next_start() {
+    if !traced::is_possible("a_shortage_of_descriptors") {
+        return;
+    }
+    let server = Moody::start();
+    let (home, _recognizer) = with_backlog(&server, 1);
+    server.set(Mood::Up);
+    let folder = home.spool().join("to").join(Destination::of(&server.url()).to_string());
+    let trace = Trace::of(&home).path(&folder.join(format!("{:020}.event", 1)));
+    let daemon = trace.inject(&first_call("openat"), "error=EMFILE", false).start(&home);
+    daemon.wait_log("the spool is read later");
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+/// A disk that lies costs the event it lied about, and that is said.
+#[test]
+fn a_write_that_did_not_happen_though_the_disk_said_so_costs_that_event_alone() {
+    if !traced::is_possible("a_write_that_did_not_happen") {
+        return;
+    }
+    let server = Moody::start();
+    server.set(Mood::Failing);
+    let home = Home::new();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    home.configure(&[server.url()], json!({}));
+    // Before it come the name of the destination, and the first event's record and header.
+    let trace = Trace::of(&home).spool(&home, &[server.url()]);
+    let daemon = trace.inject(&Call { name: "pwrite64".into(), number: 4 }, "retval=100", false).start(&home);
+    for _ in 0..5 {
+        publish(&mut recognizer, &event(&picture(50, 1), b""));
+    }
+    home.wait_released();
+    server.set(Mood::Up);
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.quarantined), (4, 1), "{}", stopped.log);
 }
