@@ -154,7 +154,7 @@ fn sigterm_at_random_moments_under_load_leaves_every_event_with_its_server_or_in
 /// Each event up to `last` is with each server or in the spool for it.
 fn assert_kept(home: &Home, servers: &[Server], last: u64, stopped: &Stopped) {
     for server in servers {
-        let kept: BTreeSet<u64> = &server.has() | &home.spooled_for(&server.sink.url());
+        let kept: BTreeSet<u64> = &server.has() | &home.spooled_for(&server.sink.url()).into_iter().collect();
         let lost: Vec<_> = (1..=last).filter(|sequence| !kept.contains(sequence)).collect();
         assert!(lost.is_empty(), "{lost:?} of {last} are nowhere\n{}", stopped.log);
     }

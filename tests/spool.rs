@@ -174,6 +174,16 @@ fn events_come_back_as_they_were_and_oldest_first_also_after_a_restart() {
 }
 
 #[test]
+fn what_is_stored_is_what_was_checked_whatever_a_recognizer_writes_over_it() {
+    let mut here = Box::new();
+    let mut frame = here.records.frames[1];
+    frame.header.timestamp_ms += 1; // what was read once; in the ring there is something else by now
+    let stored = here.spool.store(RING, &*here.records.memory, &frame, &[one()]).unwrap();
+    let event = here.spool.read(one(), stored.counter).unwrap();
+    assert_eq!(event.frame.header, frame.header);
+}
+
+#[test]
 fn a_number_is_never_given_twice_even_when_its_event_is_gone_but_for_one_folder() {
     let mut here = Box::new();
     let counter = here.store(0, &[one(), two()]);

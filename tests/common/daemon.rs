@@ -1,7 +1,7 @@
 //! The real daemon in a process of its own.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -72,21 +72,22 @@ impl Home {
 
     /// The sequence numbers of the events in the spool, dead letters included, as their files say.
     pub fn spooled_sequences(&self) -> BTreeSet<u64> {
-        self.sequences_in(|path| !path.starts_with("new"))
+        self.sequences(|path| !path.starts_with("new")).collect()
     }
 
-    /// Those that wait for one destination.
-    pub fn spooled_for(&self, url: &str) -> BTreeSet<u64> {
+    /// The same for what waits for the destination at `url`, each file for itself.
+    pub fn spooled_for(&self, url: &str) -> Vec<u64> {
         let folder = Path::new("to").join(Destination::of(url).to_string());
-        self.sequences_in(|path| path.starts_with(&folder))
+        self.sequences(|path| path.starts_with(&folder)).collect()
     }
 
-    fn sequences_in(&self, is_meant: impl Fn(&Path) -> bool) -> BTreeSet<u64> {
+    fn sequences(&self, is_meant: impl Fn(&Path) -> bool) -> impl Iterator<Item = u64> {
         let sequence = |path: PathBuf| {
-            let bytes = std::fs::read(self.spool().join(path)).ok()?;
-            Some(u64::from_le_bytes(bytes.get(0x28..0x30)?.try_into().unwrap()))
+            let mut header = [0; 0x30];
+            std::fs::File::open(self.spool().join(path)).ok()?.read_exact(&mut header).ok()?;
+            Some(u64::from_le_bytes(header[0x28..].try_into().unwrap()))
         };
-        self.spooled_files().into_iter().filter(|path| is_meant(path)).filter_map(sequence).collect()
+        self.spooled_files().into_iter().filter(move |path| is_meant(path)).filter_map(sequence)
     }
 
     pub fn config(&self) -> PathBuf {
@@ -139,6 +140,11 @@ impl Daemon {
             }
         });
         Daemon { child, log, reader: Some(reader) }
+    }
+
+    /// Whether its process is over.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub fn pid(&self) -> u32 {
@@ -273,7 +279,7 @@ pub struct Stopped {
 
 impl Stopped {
     #[track_caller]
-    fn read(log: String) -> Stopped {
+    pub fn read(log: String) -> Stopped {
         let line = log.lines().rfind(|line| line.contains("stopped: ")).unwrap_or_else(|| panic!("no summary\n{log}"));
         let number = |name: &str| -> u64 {
             let words = line.split(|end: char| end.is_whitespace() || end == ';');

@@ -3,11 +3,15 @@
 //! Nothing waits for a time: every wait is for a condition, with a bound that only a failure reaches.
 #![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
+pub mod books;
 pub mod daemon;
 pub mod http;
 pub mod meter;
+pub mod moody;
 pub mod mounted;
+pub mod short_run;
 pub mod sink;
+pub mod traced;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -59,7 +63,7 @@ impl<T> Watched<T> {
                 return result;
             }
             let left = BOUND.checked_sub(began.elapsed()).unwrap_or_else(|| panic!("{what} did not come"));
-            value = self.changed.wait_timeout(value, left).unwrap().0;
+            value = self.changed.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -128,4 +132,15 @@ pub fn program(name: &str) -> PathBuf {
         other => panic!("no program {other}"),
     };
     Path::new(built).to_owned()
+}
+
+/// What a test was about when it failed.
+pub struct Said<'a>(pub &'a str);
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was: {}", self.0);
+        }
+    }
 }

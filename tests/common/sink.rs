@@ -59,7 +59,8 @@ struct Log {
     /// Heads that came, whole requests or not.
     heads: usize,
     connections: usize,
-    streams: Vec<TcpStream>,
+    /// Those that are open, by number.
+    streams: HashMap<usize, TcpStream>,
 }
 
 pub struct Sink {
@@ -91,10 +92,13 @@ impl Sink {
                 let (log, policy) = (Arc::clone(&kept), Arc::clone(&policy));
                 let number = log.change(|log| {
                     log.connections += 1;
-                    log.streams.push(stream.try_clone().unwrap());
+                    log.streams.insert(log.connections - 1, stream.try_clone().unwrap());
                     log.connections - 1
                 });
-                thread::spawn(move || serve(stream, number, &log, &*policy));
+                thread::spawn(move || {
+                    serve(stream, number, &log, &*policy);
+                    log.change(|log| log.streams.remove(&number));
+                });
             }
         });
         Sink { address, log }
@@ -132,7 +136,7 @@ impl Sink {
     /// Closes every connection there is.
     pub fn close_all(&self) {
         self.log.change(|log| {
-            for stream in log.streams.drain(..) {
+            for (_, stream) in log.streams.drain() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         });
