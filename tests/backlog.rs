@@ -116,9 +116,9 @@ fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir() {
     old.wait_seen(3);
     home.configure(&[new.url()], json!({}));
     daemon.signal(Signal::SIGHUP);
-    wait_until("the heir's folder", || home.spooled_for(&new.url()).len() == 5);
+    wait_until("the heir's part", || home.spooled_for(&new.url()).len() == 2);
     old.set(Mood::Up);
-    wait_until("the end of what was on its way", || home.spooled_for(&new.url()).len() == 2);
+    wait_until("the end of what was on its way", || home.spooled_for(&old.url()).is_empty());
     new.set(Mood::Up);
     home.wait_done();
     let stopped = daemon.terminate();
