@@ -116,13 +116,29 @@ fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir() {
     old.wait_seen(3);
     home.configure(&[new.url()], json!({}));
     daemon.signal(Signal::SIGHUP);
-    wait_until("the heir's folder", || home.spooled_for(&new.url()).len() == 5);
+    wait_until("the heir's part", || home.spooled_for(&new.url()).len() == 2);
     old.set(Mood::Up);
-    wait_until("the end of what was on its way", || home.spooled_for(&new.url()).len() == 2);
+    wait_until("the end of what was on its way", || home.spooled_for(&old.url()).is_empty());
     new.set(Mood::Up);
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((old.times(), new.times(), stopped.acknowledged), (3, 2, 5));
+}
+
+#[test]
+fn what_fails_after_its_destination_was_removed_goes_to_the_heir() {
+    let (old, new) = (Moody::start(), Moody::start());
+    let (home, _recognizer) = with_backlog(&old, 5);
+    old.set(Mood::Silent);
+    let daemon = Daemon::restart(&home);
+    old.wait_seen(3);
+    home.configure(&[new.url()], json!({}));
+    daemon.signal(Signal::SIGHUP);
+    new.wait_more_than(1);
+    old.set(Mood::Closing);
+    new.wait_more_than(4);
+    home.wait_done();
+    assert_eq!((daemon.terminate().acknowledged, new.times()), (5, 5));
 }
 
 #[test]
@@ -232,6 +248,26 @@ fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be(
         let stopped = daemon.terminate();
         assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (20, 20, 0));
     }
+}
+
+#[test]
+fn an_upload_whose_event_could_not_be_stored_is_made_again_when_it_fails() {
+    let home = Home::new();
+    fs::write(home.spool(), "in the way").unwrap();
+    let server = Moody::start();
+    server.set(Mood::Silent);
+    let mut recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    for _ in 0..4 {
+        publish(&mut recognizer, &event(&picture(12_000, 1), b"")); // more than half of the ring: the oldest are to be stored
+    }
+    server.wait_seen(4);
+    daemon.wait_log(TROUBLE);
+    server.set(Mood::Closing);
+    daemon.wait_log("not delivered");
+    server.set(Mood::Up);
+    home.wait_released();
+    assert_eq!((daemon.terminate().acknowledged, server.count()), (4, 4));
 }
 
 #[test]

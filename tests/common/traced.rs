@@ -77,8 +77,8 @@ impl Trace {
     }
 }
 
-/// Numbers of events that a short run may give.
-const FILES: u64 = 30;
+/// Numbers that a short run may give to files, failed tries included.
+const FILES: u64 = 100;
 
 /// A system call of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
