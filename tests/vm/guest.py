@@ -38,7 +38,8 @@ class Guest:
         self._number = 0
         self.console = []  # every line, for when something fails
         self._qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self):
         return self
@@ -121,4 +122,6 @@ class Guest:
         if self._qemu.poll() is None:
             os.kill(self._qemu.pid, signal.SIGKILL)
         self._qemu.wait()
+        self._reader.join()
         self._qemu.stdin.close()
+        self._qemu.stdout.close()
