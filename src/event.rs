@@ -215,7 +215,7 @@ fn text(words: &impl Words, range: Range<usize>, most: usize) -> String {
 
 /// The members of a JSON object with their values as they were written: numbers keep their digits. The last of several with the
 /// same key wins, as in most parsers.
-fn members(json: &str) -> serde_json::Result<Vec<(String, Box<RawValue>)>> {
+pub(crate) fn members(json: &str) -> serde_json::Result<Vec<(String, Box<RawValue>)>> {
     struct Members;
 
     impl<'de> Visitor<'de> for Members {

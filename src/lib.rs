@@ -9,6 +9,7 @@
 //!                        │                                                       │ base64, 64 KiB at a time,
 //!                        │                                                       ▼ straight from the mapping
 //!                        └── released when every destination has it ◀────── hyper ──▶ server
+//!                            or the spool has it for them
 //! ```
 //!
 //! | module | what it is |
@@ -18,16 +19,24 @@
 //! | [`body`] | the request body: segments, exact length, JSON and form-data, base64 |
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
 //! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
-//! | [`config`] | the configuration file, checked |
+//! | [`config`] | the configuration file, checked and saved |
 //! | [`uplink`] | the tasks that tie these together |
+//! | [`control`] | the one way by which a config comes into force |
+//! | [`api`] | the local HTTP API and the box's page |
+//! | [`serve`] | what the HTTP servers of the package share |
+//! | [`status`] | what is told about the running uplink |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 
+pub mod api;
 pub mod body;
 pub mod config;
+pub mod control;
 pub mod deliver;
 pub mod event;
 pub mod log;
 pub mod rate_limited;
 pub mod ring;
+pub mod serve;
 pub mod spool;
+pub mod status;
 pub mod uplink;

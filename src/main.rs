@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sophon_uplink::config::{self, Config, ConfigError, Fault};
-use sophon_uplink::deliver::tls;
+use sophon_uplink::api::{self, App, ask};
+use sophon_uplink::config::{self, ConfigError};
+use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
-use sophon_uplink::uplink::Uplink;
+use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
@@ -21,17 +22,22 @@ sophon-uplink uploads a SophonGate box's face recognition events to its owner's 
 
 usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
        sophon-uplink check-config FILE        name every fault of a config file
+       sophon-uplink status [--config FILE] [--json]
+                                              show how the running uplink fares
        sophon-uplink ring PATH [--json]       show a ring's state
        sophon-uplink --help | --version
 
 FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
 
-/// What is on its way at SIGTERM gets this long; with the rest of the end it stays below the 2 s that are promised.
+/// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
+const GRACE: Duration = Duration::from_millis(600);
+/// Everything together, with the summary, stays below the 2 s that are promised.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 enum Command {
     Run { config: PathBuf },
     CheckConfig { file: PathBuf },
+    Status { config: PathBuf, json: bool },
     Ring { path: PathBuf, json: bool },
     Say(String),
 }
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
     match command() {
         Ok(Command::Run { config }) => run(&config),
         Ok(Command::CheckConfig { file }) => check_config(&file),
+        Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
         Ok(Command::Say(text)) => {
             println!("{text}");
@@ -62,15 +69,21 @@ fn command() -> Result<Command, lexopt::Error> {
             Long("version") | Short('V') => {
                 return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
             }
-            Long("config") if name.as_deref() == Some("run") => config = Some(parser.value()?.into()),
-            Long("json") if name.as_deref() == Some("ring") => json = true,
+            Long("config") if matches!(name.as_deref(), Some("run" | "status")) => {
+                config = Some(parser.value()?.into())
+            }
+            Long("json") if matches!(name.as_deref(), Some("ring" | "status")) => json = true,
             Value(value) if name.is_none() => name = Some(value.string()?),
-            Value(value) if operand.is_none() && name.as_deref() != Some("run") => operand = Some(value.into()),
+            Value(value) if operand.is_none() && !matches!(name.as_deref(), Some("run" | "status")) => {
+                operand = Some(value.into())
+            }
             other => return Err(other.unexpected()),
         }
     }
+    let config = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
     match (name.as_deref(), operand) {
-        (Some("run"), None) => Ok(Command::Run { config: config.unwrap_or_else(|| config::DEFAULT_PATH.into()) }),
+        (Some("run"), None) => Ok(Command::Run { config }),
+        (Some("status"), None) => Ok(Command::Status { config, json }),
         (Some("check-config"), Some(file)) => Ok(Command::CheckConfig { file }),
         (Some("ring"), Some(path)) => Ok(Command::Ring { path, json }),
         (Some("check-config" | "ring"), None) => Err("a path is missing".into()),
@@ -80,12 +93,8 @@ fn command() -> Result<Command, lexopt::Error> {
 }
 
 fn check_config(file: &Path) -> ExitCode {
-    let checked = Config::load(file).and_then(|config| match tls::client_config(&config.tls) {
-        Ok(_) => Ok(()),
-        Err(fault) => Err(ConfigError { path: file.to_owned(), faults: vec![fault] }),
-    });
-    match checked {
-        Ok(()) => {
+    match Good::read(file) {
+        Ok(_) => {
             println!("{}: good", file.display());
             ExitCode::SUCCESS
         }
@@ -102,6 +111,18 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
     match RingState::of(path) {
         Ok(state) if json => println!("{}", serde_json::to_string(&state).expect("plain data")),
         Ok(state) => println!("{state}"),
+        Err(error) => {
+            eprintln!("sophon-uplink: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn show_status(config: &Path, json: bool) -> ExitCode {
+    match ask::status(config) {
+        Ok(status) if json => println!("{status}"),
+        Ok(status) => println!("{}", ask::in_words(&status)),
         Err(error) => {
             eprintln!("sophon-uplink: {error}");
             return ExitCode::FAILURE;
@@ -140,41 +161,40 @@ async fn upload(file: &Path) -> ExitCode {
     else {
         return failed(&"no signal handlers");
     };
-    let config = match Config::load(file) {
-        Ok(config) => config,
+    let (good, fault) = match Good::read_or_last(file) {
+        Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
+    let config = good.config.clone();
     let rings = config.rings.clone();
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");
     let uplink = match Uplink::start(config) {
         Ok(uplink) => uplink,
-        Err(fault) => {
+        Err(StartError::Config(fault)) => {
             return bad_config(&ConfigError { path: file.to_owned(), faults: vec![fault] });
         }
+        Err(error @ StartError::Thread(_)) => return failed(&error),
     };
     for ring in rings {
         if let Err(error) = uplink.read_ring(ring) {
             return failed(&error);
         }
     }
+    let control = Control::new(file, Rc::clone(&uplink), good, fault);
+    tokio::task::spawn_local(api::listen::serve(App::new(
+        Rc::clone(&control),
+        Rc::clone(&uplink),
+        api::Limits::default(),
+    )));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, &uplink),
+            _ = hangup.recv() => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
         }
     }
     info!("stopping");
-    uplink.stop(PATIENCE).await;
-    info!("stopped: {}", uplink.summary());
+    uplink.stop(GRACE, PATIENCE).await;
+    info!("stopped: {}", uplink.status().await);
     ExitCode::SUCCESS
-}
-
-/// Puts the file into force, or says what is wrong with it and changes nothing.
-fn reload(file: &Path, uplink: &Rc<Uplink>) {
-    let faults = |faults: Vec<Fault>| ConfigError { path: file.to_owned(), faults };
-    match Config::load(file).and_then(|config| uplink.apply(config).map_err(|fault| faults(vec![fault]))) {
-        Ok(()) => info!(config = %file.display(), "config read again"),
-        Err(error) => error!("the config stays as it was: {error}"),
-    }
 }

@@ -140,7 +140,7 @@ fn every_field_from_c_and_cpp_arrives() {
         // The group's id stands in for its name.
         recognizer.ok("publish group_id=42 score=0.5");
         assert_eq!(sink.wait(3)[2].json()["group_name"], "42");
-        home.wait_released();
+        home.wait_done();
         assert_eq!(daemon.terminate().acknowledged, 3);
     }
 }
@@ -170,7 +170,7 @@ fn pictures_encoded_into_the_ring_arrive_at_the_length_of_the_commit() {
         recognizer.ok("abort");
         recognizer.ok("publish name=after score=0.5");
         assert_eq!(sink.wait(6)[5].json()["identity_name"], "after");
-        home.wait_released();
+        home.wait_done();
         assert_eq!(daemon.terminate().acknowledged, 6);
     }
 }
@@ -195,10 +195,10 @@ fn a_full_ring_and_an_event_that_cannot_fit_are_said_and_counted() {
         let sink = Sink::start();
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
         sink.wait(2);
-        home.wait_released();
+        home.wait_done();
         recognizer.ok("publish name=G score=0.5");
         assert_eq!(sink.wait(3)[2].sequence(), 3);
-        home.wait_released();
+        home.wait_done();
         daemon.terminate();
     }
 }
@@ -226,7 +226,7 @@ fn a_second_recognizer_is_refused_and_a_killed_one_is_succeeded() {
         let daemon = Daemon::start(&home, &[sink.url()], json!({}));
         let names: Vec<_> = sink.wait(2).iter().map(|request| request.json()["identity_name"].clone()).collect();
         assert!(names.contains(&json!("before")) && names.contains(&json!("after")), "{names:?}");
-        home.wait_released();
+        home.wait_done();
         let stopped = daemon.terminate();
         assert_eq!((stopped.acknowledged, stopped.malformed, stopped.corrupt), (2, 0, 0));
     }
@@ -242,7 +242,7 @@ fn many_events_from_c_through_a_small_ring_arrive_each_once() {
         let answer = recognizer.ok("many 1000 3001");
         assert!(answer.starts_with("1000 1000 "), "{answer}");
         let requests = sink.wait(1000);
-        home.wait_released();
+        home.wait_done();
         let mut sequences: Vec<_> = requests.iter().map(common::Request::sequence).collect();
         sequences.sort_unstable();
         assert_eq!(sequences, (1..=1000).collect::<Vec<_>>());

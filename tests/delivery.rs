@@ -66,7 +66,7 @@ fn an_event_arrives_with_every_field_as_it_was_published() {
         STANDARD.encode(&spot_pic)
     );
     assert!(text == expected, "{} … {}", &text[..200], &text[text.len() - 200..]);
-    home.wait_released();
+    home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.acknowledged), (1, 1));
     assert!(!stopped.log.contains("s3cret"));
@@ -122,7 +122,7 @@ fn events_below_the_threshold_and_malformed_ones_are_counted_and_not_sent() {
     }
     let last = sink.received().into_iter().find(|request| request.sequence() == 10).unwrap();
     assert_eq!(last.json()["identity_name"], "\u{FFFD}\u{FFFD}");
-    home.wait_released();
+    home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.filtered, stopped.malformed, stopped.acknowledged), (10, 2, 5, 3));
     assert!(stopped.log.contains("sequence=3") && stopped.log.contains("its score is NaN"), "{}", stopped.log);
@@ -130,7 +130,7 @@ fn events_below_the_threshold_and_malformed_ones_are_counted_and_not_sent() {
 }
 
 #[test]
-fn every_destination_gets_every_event_and_a_dead_one_holds_them_in_the_ring() {
+fn every_destination_gets_every_event_and_what_a_dead_one_lacks_waits_in_one_file_each() {
     let home = Home::new();
     let (first, second) = (Sink::start(), Sink::start());
     let dead = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,15 +143,16 @@ fn every_destination_gets_every_event_and_a_dead_one_holds_them_in_the_ring() {
     publish_many(&mut recognizer, 20, &event(&pic, &pic));
     assert_eq!((first.wait(20).len(), second.wait(20).len()), (20, 20));
     daemon.wait_log("Connection refused");
-    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "nothing is released before every destination has it");
+    home.wait_released();
+    assert_eq!(home.spooled_files().len(), 20);
     let third = Sink::on(TcpListener::bind(dead_address).unwrap(), |_, _| OK);
     let mut sequences: Vec<_> = third.wait(20).iter().map(common::Request::sequence).collect();
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
     daemon.wait_log("up again");
-    home.wait_released();
+    home.wait_done();
     let stopped = daemon.terminate();
-    assert_eq!((stopped.read, stopped.acknowledged, stopped.unfinished), (20, 60, 0));
+    assert_eq!((stopped.read, stopped.acknowledged, stopped.spooled), (20, 60, 0));
     assert_eq!((first.received().len(), second.received().len()), (20, 20));
 }
 
@@ -176,9 +177,9 @@ fn a_failed_try_is_repeated_with_the_same_id_and_the_same_bytes() {
         publish(&mut recognizer, &event(&picture(70_000, 1), b""));
         let requests = sink.wait(2);
         assert_eq!((requests[0].id(), &requests[0].body), (requests[1].id(), &requests[1].body));
-        home.wait_released();
+        home.wait_done();
         let stopped = daemon.terminate();
-        assert_eq!((stopped.acknowledged, stopped.refused, stopped.failed_tries), (1, 0, 1), "{failure:?}");
+        assert_eq!((stopped.acknowledged, stopped.dead, stopped.failed_tries), (1, 0, 1), "{failure:?}");
     }
 }
 
@@ -199,13 +200,12 @@ fn a_misconfigured_destination_is_named_and_tried_again_when_the_config_is_read_
         let daemon = Daemon::start(&home, &[wrong.url()], json!({}));
         publish(&mut recognizer, &event(b"", b""));
         daemon.wait_log(advice);
-        assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0);
         home.configure(&[right.url()], json!({}));
         daemon.signal(Signal::SIGHUP);
         assert_eq!(right.wait(1)[0].id(), wrong.received()[0].id());
-        home.wait_released();
+        home.wait_done();
         let stopped = daemon.terminate();
-        assert_eq!((stopped.acknowledged, stopped.refused), (1, 0), "{status}");
+        assert_eq!((stopped.acknowledged, stopped.dead), (1, 0), "{status}");
     }
 }
 
@@ -216,10 +216,10 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     publish_many(&mut recognizer, 4, &event(b"", b""));
-    home.wait_released();
+    home.wait_done();
     let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.refused), (3, 1));
-    assert!(stopped.log.contains("given up: the server answered 400"), "{}", stopped.log);
+    assert_eq!((stopped.acknowledged, stopped.dead), (3, 1));
+    assert!(stopped.log.contains("the server answered 400 Bad Request: a dead letter now"), "{}", stopped.log);
 
     let home = Home::new();
     let sink = Sink::with(|_, _| Answer::Status(422, ""));
@@ -228,8 +228,7 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
     publish_many(&mut recognizer, 50, &event(b"", b""));
     daemon.wait_log("nothing more is given up");
     let stopped = daemon.terminate();
-    assert_eq!((stopped.refused, stopped.unfinished), (4, 46));
-    assert!(RingState::of(&home.ring()).unwrap().consumed <= 4);
+    assert_eq!((stopped.dead, stopped.spooled), (4, 46));
 }
 
 #[test]
@@ -242,12 +241,12 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     let pic = picture(200_000, 1);
     publish(&mut recognizer, &event(&pic, b""));
     sink.wait(1);
-    home.wait_released();
+    home.wait_done();
     publish(&mut recognizer, &event(&pic, b""));
     let requests = sink.wait(3);
     assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
     assert_eq!((requests[1].id(), &requests[1].body), (requests[2].id(), &requests[2].body));
-    home.wait_released();
+    home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
 }
@@ -283,7 +282,7 @@ fn the_pause_that_a_server_asked_for_is_kept_whatever_becomes_of_uploads_beside_
         sink.wait(3);
         let pause = began.elapsed();
         assert!(pause.as_millis() > 900, "tried again after {pause:?}");
-        home.wait_released();
+        home.wait_done();
         assert_eq!(daemon.terminate().acknowledged, 3);
     }
 }
@@ -313,12 +312,12 @@ fn an_answer_before_the_whole_event_is_no_acknowledgement_but_a_refusal_is_a_ref
     publish(&mut recognizer, &event(&big, b""));
     daemon.wait_log("before it had the whole event");
     let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 1));
+    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
 
     let refusing = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"));
     let daemon = Daemon::start(&home, &[refusing.url()], json!({}));
-    home.wait_released();
-    assert_eq!(daemon.terminate().refused, 1);
+    home.wait_done();
+    assert_eq!(daemon.terminate().dead, 1);
 }
 
 #[test]
@@ -331,7 +330,7 @@ fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
     publish(&mut recognizer, &event(b"", b""));
     daemon.wait_log("no answer within 300 ms");
     silent.wait(2);
-    home.wait_released();
+    home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
 
     let deaf = Sink::with(|_, _| Answer::AtHead("")); // reads the head and no more
@@ -340,7 +339,7 @@ fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
     publish(&mut recognizer, &event(&big, b""));
     daemon.wait_log("no byte of the request moved for 300 ms");
     let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 1));
+    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
 }
 
 #[test]
@@ -355,16 +354,16 @@ fn sigterm_in_the_middle_of_an_upload_ends_within_two_seconds_and_loses_nothing(
     let began = Instant::now();
     let stopped = daemon.terminate();
     println!("SIGTERM to exit with an upload that hangs: {} ms (budget 2000)", began.elapsed().as_millis());
-    assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 1));
+    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
     let sink = Sink::start();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     assert_eq!(sink.wait(1)[0].sequence(), 1);
-    home.wait_released();
+    home.wait_done();
     daemon.terminate();
 }
 
 #[test]
-fn an_upload_that_fails_while_the_uplink_stops_stays_in_the_ring() {
+fn an_upload_that_fails_while_the_uplink_stops_goes_to_the_spool() {
     let home = Home::new();
     let sink = Sink::with(|_, _| Answer::Hang);
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
@@ -375,8 +374,8 @@ fn an_upload_that_fails_while_the_uplink_stops_stays_in_the_ring() {
     daemon.wait_log("stopping");
     sink.close_all();
     let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.unfinished), (0, 6));
-    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0);
+    assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (0, 6, 0));
+    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 6);
 }
 
 #[test]
@@ -386,7 +385,7 @@ fn without_destinations_events_are_read_and_not_kept() {
     let daemon = Daemon::start(&home, &[], json!({}));
     let pic = picture(100_000, 1);
     publish_many(&mut recognizer, 50, &event(&pic, b""));
-    home.wait_released();
+    home.wait_done();
     assert_eq!(daemon.terminate().read, 50);
 }
 
@@ -407,12 +406,12 @@ fn a_reload_under_load_loses_no_event_and_a_bad_config_changes_nothing() {
     std::fs::write(home.config(), r#"{"event_server_url": 5}"#).unwrap();
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("the config stays as it was");
-    home.wait_released();
+    home.wait_done();
     let mut got: Vec<_> = [old.received(), new.received()].concat().iter().map(common::Request::sequence).collect();
     got.sort_unstable();
     assert_eq!(got, (1..=200).collect::<Vec<_>>());
     let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.abandoned), (200, 0));
+    assert_eq!((stopped.acknowledged, stopped.dead), (200, 0));
 }
 
 #[test]

@@ -12,7 +12,6 @@ use common::daemon::Home;
 use common::{Daemon, Sink, event, picture, publish};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 /// `SOPHON_KILLS` raises the count for soak campaigns.
@@ -64,7 +63,7 @@ fn kill_9_at_random_moments_loses_nothing_and_keeps_every_id() {
     let (mut recognizer, mut published) = publishing.join().unwrap();
     let last = picture(100, 9);
     published.insert(publish(&mut recognizer, &event(&last, b"")), [Sha256::digest(&last), Sha256::digest(b"")]);
-    common::wait_until("the release of every event", || RingState::of(&home.ring()).unwrap().used == 0);
+    home.wait_done();
     keep(&sink, &mut got, &mut bodies);
     daemon.terminate();
 

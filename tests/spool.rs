@@ -48,12 +48,18 @@ fn two() -> Destination {
 impl Box {
     fn new() -> Box {
         let folder = tempfile::tempdir().unwrap();
-        let (spool, found) = Spool::open(RealDisk, &config(&folder.path().join("spool")), &urls());
+        let (spool, found) = Spool::open(RealDisk::default(), &config(&folder.path().join("spool")), &urls());
         Box { folder, records: Records::new(&[100, 1_000, 3_900, 20_000]), spool, found }
     }
 
     fn restart(&mut self) {
-        (self.spool, self.found) = Spool::open(RealDisk, &config(&self.path("")), &urls());
+        self.restart_for(&urls());
+    }
+
+    fn restart_for(&mut self, urls: &[String]) {
+        // The folder is one spool's: this one must be gone first.
+        self.spool = Spool::open(RealDisk::default(), &config(&self.path("nowhere/at/all")), &[]).0;
+        (self.spool, self.found) = Spool::open(RealDisk::default(), &config(&self.path("")), urls);
     }
 
     fn path(&self, inside: &str) -> PathBuf {
@@ -189,7 +195,11 @@ fn not_a_byte_is_written_while_nothing_is_stored() {
     let after = ["", "to", "new", "dead", "bad"].map(|folder| fs::metadata(here.path(folder)).unwrap().ctime_nsec());
     assert_eq!(before, after);
     here.store(3, &[one()]);
-    assert_eq!(here.spool.status().bytes_written, 64 + u64::from(here.records.frames[3].header.length));
+    let names: usize = urls().iter().map(|url| url.len() + 1).sum(); // each destination's `url` file, with the first event
+    let record = 64 + u64::from(here.records.frames[3].header.length);
+    assert_eq!(here.spool.status().bytes_written, names as u64 + record);
+    here.store(3, &[two()]);
+    assert_eq!(here.spool.status().bytes_written, names as u64 + 2 * record);
 }
 
 #[test]
@@ -375,9 +385,9 @@ fn what_waits_for_a_removed_destination_goes_to_the_added_ones_or_becomes_dead_l
     assert_eq!(done, Reassigned { moved: 3, dead: 0 });
     assert_eq!((here.waiting(three), here.waiting(four)), (counters.clone(), counters.clone()));
     assert!(!here.path(&format!("to/{}", one())).exists());
-    let (spool, found) = Spool::open(RealDisk, &config(&here.path("")), &["http://three/".to_owned()]);
-    here.spool = spool;
-    let mut removed: Vec<_> = found.removed.iter().map(|removed| (removed.url.as_deref(), removed.events)).collect();
+    here.restart_for(&["http://three/".to_owned()]);
+    let mut removed: Vec<_> =
+        here.found.removed.iter().map(|removed| (removed.url.as_deref(), removed.events)).collect();
     removed.sort_unstable();
     assert_eq!(removed, [(Some("http://four/"), 3), (Some(URLS[1]), 3)]);
     assert_eq!(here.spool.reassign(two(), &[]).unwrap(), Reassigned { moved: 0, dead: 3 });
@@ -404,7 +414,7 @@ fn a_spool_that_cannot_be_used_says_why_and_is_usable_as_soon_as_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("spool");
     fs::write(&dir, "a file").unwrap();
-    let (mut spool, found) = Spool::open(RealDisk, &config(&dir), &urls());
+    let (mut spool, found) = Spool::open(RealDisk::default(), &config(&dir), &urls());
     assert!(found.unavailable.is_some());
     let records = Records::new(&[100]);
     let error = spool.store(RING, &*records.memory, &records.frames[0], &[one()]).unwrap_err();
@@ -454,7 +464,7 @@ fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
         println!("SKIPPED: a_full_and_a_read_only_file_system: mounting is not allowed here");
         return;
     };
-    let (mut spool, _) = Spool::open(RealDisk, &config(&mounted.0.path().join("spool")), &urls());
+    let (mut spool, _) = Spool::open(RealDisk::default(), &config(&mounted.0.path().join("spool")), &urls());
     let records = Records::new(&[100, 20_000]);
     let mut stored = Vec::new();
     for _ in 0..30 {
@@ -479,8 +489,9 @@ fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
 
 #[test]
 fn a_hundred_thousand_events_are_listed_in_order() {
-    let here = Box::new();
+    let mut here = Box::new();
     let folder = here.path(&format!("to/{}", one()));
+    fs::create_dir(&folder).unwrap();
     let first = here.path("to/first");
     fs::write(&first, [0; 100]).unwrap();
     let mut from = first.clone();
@@ -492,8 +503,8 @@ fn a_hundred_thousand_events_are_listed_in_order() {
         }
     }
     let began = std::time::Instant::now();
-    let (spool, found) = Spool::open(RealDisk, &config(&here.path("")), &urls());
+    here.restart();
     println!("100,000 events were listed in {} ms", began.elapsed().as_millis());
-    assert_eq!(found.events, 100_000);
-    assert!(spool.list(one(), None).map(|one| one.counter).eq(1..=100_000));
+    assert_eq!(here.found.events, 100_000);
+    assert!(here.spool.list(one(), None).map(|one| one.counter).eq(1..=100_000));
 }

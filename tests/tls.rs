@@ -13,7 +13,6 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
-use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 struct TlsServer {
@@ -104,7 +103,7 @@ fn an_event_goes_over_tls_to_a_server_of_a_private_ca_and_to_no_other() {
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     let request = good.requests.wait("the event", |requests| requests.first().cloned());
     assert!(request.contains(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pic)));
-    common::wait_until("the release", || RingState::of(&home.ring()).unwrap().used == 0);
+    home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
 }
 
@@ -128,7 +127,7 @@ fn a_client_certificate_is_shown_to_a_server_that_asks_for_one() {
     let files = json!({ "ca_file": "ca.pem", "client_cert_file": "box.pem", "client_key_file": "box.key" });
     let daemon = Daemon::start(&home, &url, json!({ "tls": files }));
     server.requests.wait("the event", |requests| requests.first().cloned());
-    common::wait_until("the release", || RingState::of(&home.ring()).unwrap().used == 0);
+    home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
 }
 

@@ -8,7 +8,9 @@
 //! Nothing falls back to a default silently: a key that is wrong is a fault even where a default exists, and so is a key that
 //! nobody knows. Checking does no I/O. Values of `headers` are secrets and never appear in a fault.
 
+pub mod document;
 mod fields;
+pub mod save;
 mod url;
 
 use std::fmt;
@@ -144,12 +146,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every fault; a file that cannot be read or is not JSON is one fault.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let fail = |allowed: String| ConfigError {
-            path: path.to_owned(),
-            faults: vec![Fault { key: "the file".into(), value: None, allowed }],
-        };
-        let bytes = read_file(path).map_err(|error| fail(format!("it cannot be read: {error}")))?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| fail(format!("it is not JSON: {error}")))?;
+        let bytes = read_file(path).map_err(|error| whole(path, format!("it cannot be read: {error}")))?;
+        Config::of_text(&bytes, path)
+    }
+
+    /// Checks `text`, which is or is to be the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every fault.
+    pub fn of_text(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
+        let value = serde_json::from_slice(text).map_err(|error| whole(path, format!("it is not JSON: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Config::check(value, folder).map_err(|faults| ConfigError { path: path.to_owned(), faults })
     }
@@ -203,8 +209,16 @@ impl Config {
     }
 }
 
-/// A device without end, or a pipe without a writer, is no configuration either.
-fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+/// A fault of the file as a whole.
+fn whole(path: &Path, allowed: String) -> ConfigError {
+    ConfigError { path: path.to_owned(), faults: vec![Fault { key: "the file".into(), value: None, allowed }] }
+}
+
+/// The text of a file, at most 1 MiB. A device without end, or a pipe without a writer, is no configuration either.
+///
+/// # Errors
+/// Of the file system.
+pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is not a regular file"));
     }

@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::history::History;
 use super::outcome::Outcome;
 use super::transport::{self, Progress, describe};
 use crate::body::base64::Pool;
@@ -36,7 +37,9 @@ use crate::ring::mapping::{Lost, PictureSource};
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// An answer's body is read up to here for the sake of the connection, in bytes.
 const DRAIN_LIMIT: usize = 64 * 1024;
-/// And for this long.
+/// Of it, this is kept where somebody wants to see it, in bytes.
+const WORDS: usize = 1024;
+/// And it is read for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: one buffer of ours.
 const HYPER_BUFFER: usize = 64 * 1024;
@@ -67,6 +70,8 @@ pub struct Settings {
     pub tls: Arc<rustls::ClientConfig>,
     /// For encoded chunks; one for all clients.
     pub pool: Arc<Pool>,
+    /// Of what was delivered; one for all clients.
+    pub history: Rc<History>,
 }
 
 /// The client of one destination.
@@ -76,6 +81,11 @@ pub struct Client {
     idle: RefCell<Vec<Connection>>,
     /// Counts the settings: a connection made under old ones is not kept.
     generation: Cell<u64>,
+    last_answer: Cell<Option<u16>>,
+    /// The destination was removed.
+    is_retired: Cell<bool>,
+    /// The beginning of the last answer's body, where somebody wants to see it.
+    last_words: Option<RefCell<Vec<u8>>>,
 }
 
 /// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
@@ -106,12 +116,41 @@ enum Try {
 impl Client {
     /// A client without connections yet.
     pub fn new(url: Url, settings: Settings) -> Client {
-        Client { url, settings: RefCell::new(settings), idle: RefCell::default(), generation: Cell::new(0) }
+        Client {
+            url,
+            settings: RefCell::new(settings),
+            idle: RefCell::default(),
+            generation: Cell::new(0),
+            last_answer: Cell::new(None),
+            is_retired: Cell::new(false),
+            last_words: None,
+        }
+    }
+
+    /// A client that keeps the beginning of answers, for a person to read.
+    pub fn listening(url: Url, settings: Settings) -> Client {
+        Client { last_words: Some(RefCell::default()), ..Client::new(url, settings) }
+    }
+
+    /// The beginning of the last answer's body, as it came; empty where nobody asked for it.
+    pub fn last_words(&self) -> Vec<u8> {
+        self.last_words.as_ref().map_or(Vec::new(), |words| words.borrow().clone())
+    }
+
+    /// Begins no request any more, not even on a connection that is just being made.
+    pub fn retire(&self) {
+        self.is_retired.set(true);
+        self.idle.borrow_mut().clear();
     }
 
     /// Its destination.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The status of the last answer.
+    pub fn last_answer(&self) -> Option<u16> {
+        self.last_answer.get()
     }
 
     /// Uses other settings from the next try on.
@@ -123,12 +162,25 @@ impl Client {
 
     /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection).
     pub async fn send(&self, upload: &Upload) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.try_to_send(upload).await;
+        if outcome == Outcome::Acknowledged {
+            self.settings.borrow().history.delivered(began.elapsed());
+        }
+        outcome
+    }
+
+    async fn try_to_send(&self, upload: &Upload) -> Outcome {
         if let Some(connection) = self.take_idle()
             && let Try::Outcome(outcome) = self.exchange(connection, true, upload).await
         {
             return outcome;
         }
-        match self.connect().await {
+        let connected = if self.is_retired.get() { Err(String::new()) } else { self.connect().await };
+        if self.is_retired.get() {
+            return Outcome::Unreachable { why: "the destination was removed".into() };
+        }
+        match connected {
             Ok(connection) => match self.exchange(connection, false, upload).await {
                 Try::Outcome(outcome) => outcome,
                 Try::Stale => Outcome::down("the server closed the connection without an answer"),
@@ -220,6 +272,7 @@ impl Client {
     /// Judges an answer, and keeps the connection where it can be kept.
     async fn finish(&self, mut connection: Connection, response: Response<Incoming>, complete: bool) -> Outcome {
         let (head, body) = response.into_parts();
+        self.last_answer.set(Some(head.status.as_u16()));
         let outcome = Outcome::of_answer(head.status, &head.headers);
         if !complete {
             return match outcome {
@@ -230,7 +283,12 @@ impl Client {
                 outcome => outcome,
             };
         }
-        let drained = tokio::time::timeout(DRAIN_TIME, drain(body)).await;
+        let mut words = Vec::new();
+        let kept = if self.last_words.is_some() { WORDS } else { 0 };
+        let drained = tokio::time::timeout(DRAIN_TIME, drain(body, &mut words, kept)).await;
+        if let Some(last) = &self.last_words {
+            last.replace(words);
+        }
         let current = connection.generation == self.generation.get();
         if current && drained == Ok(true) && connection.sender.ready().await.is_ok() {
             connection.idle_since = Instant::now();
@@ -240,10 +298,13 @@ impl Client {
     }
 }
 
-/// Reads an answer's body to its end; false when it is too long or breaks off.
-async fn drain(mut body: Incoming) -> bool {
+/// Reads an answer's body to its end, of which it keeps the beginning; false when it is too long or breaks off.
+async fn drain(mut body: Incoming, words: &mut Vec<u8>, kept: usize) -> bool {
     let mut left = DRAIN_LIMIT;
     while let Some(frame) = body.frame().await {
+        if let Some(data) = frame.as_ref().ok().and_then(|frame| frame.data_ref()) {
+            words.extend(data.iter().take(kept - words.len()));
+        }
         let length = frame.as_ref().map_or(usize::MAX, |frame| frame.data_ref().map_or(0, |data| data.len()));
         match left.checked_sub(length) {
             Some(rest) => left = rest,

@@ -4,14 +4,14 @@
 //! ```text
 //!            ┌────────────── acknowledged ──────────────┐
 //!            ▼                                          │
-//!  Up: up to IN_FLIGHT uploads ──failure──▶ Waiting ──pause over──▶ Probing: one upload
-//!                                             ▲                           │
-//!                                             └────────── failure ────────┘
+//!  Up: up to IN_FLIGHT uploads ──failure──▶ pause ──over──▶ one upload, as a probe
+//!      live first, then the backlog           ▲               │
+//!      live events: queue                     └── failure ────┘
+//!                                         live events: into the spool
 //! ```
 //!
-//! Events go out oldest first. A failed one goes back to its place; but where the server took the connection and then failed, the
-//! fault may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while
-//! of its own.
+//! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
+//! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,40 +22,79 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::client::{Client, IDLE_LIMIT, Settings};
+use super::backlog::Backlog;
+use super::backoff;
+use super::client::{Client, IDLE_LIMIT, Settings, Upload};
+use super::delivery::{Delivery, End, Landed};
+use super::health::{Condition, Health};
 use super::outcome::Outcome;
-use super::{Delivery, backoff};
+use super::record::Relocatable;
+use super::spooler::Spooler;
 use crate::config::Url;
+use crate::event::Event;
 use crate::rate_limited::RateLimited;
+use crate::spool::{self, Destination, ReadError};
+use crate::status;
 
 /// Uploads at once to a destination that is up: enough to fill a connection of some latency, few enough for the memory budget.
 pub const IN_FLIGHT: usize = 4;
+/// Of these, at most so many from the spool: one place is always free for a live event.
+const BACKLOG_IN_FLIGHT: usize = IN_FLIGHT - 1;
+/// While there are live events, only one: they are not to wait for each other's bytes. The last one counts for this long.
+const LIVE: Duration = Duration::from_secs(1);
 /// This many refusals in a row are the server's fault, not the events'.
 const BROKEN_AFTER: u32 = 5;
+/// After the spool could not open an event for want of something.
+const SHORTAGE: Duration = Duration::from_secs(1);
 
-/// What became of a lane's share of the events.
+/// What became of a lane's shares, as far as memory knows: `entered` is the sum of the rest, failures aside, and of what is open.
 #[derive(Debug, Default)]
 pub struct LaneCounters {
+    /// Given to the lane.
+    pub entered: Cell<u64>,
     /// 2xx.
     pub acknowledged: Cell<u64>,
-    /// The server did not want the event; it was given up.
+    /// Written into the spool; it counts on from there.
+    pub spooled: Cell<u64>,
+    /// The server did not want the event, and it could not be kept as a dead letter.
     pub refused: Cell<u64>,
     /// The event's pictures went away (the ring's file was truncated).
     pub lost: Cell<u64>,
-    /// The destination was removed from the config, and none was added that could get the event instead, or that does not get it
-    /// already.
+    /// The destination was removed from the config, none was added, and the event could not be kept as a dead letter.
     pub abandoned: Cell<u64>,
+    /// The destination was removed from the config: those that were added have it.
+    pub handed_over: Cell<u64>,
     /// Tries that came to nothing; not the end of an event.
     pub failures: Cell<u64>,
+}
+
+/// What is known of an event that failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hold {
+    /// Tries that failed and may have been the event's fault.
+    pub failures: u32,
+    /// Others go first until then.
+    pub not_before: Option<Instant>,
+    /// The configuration under which it failed: of another one it says nothing.
+    pub generation: u64,
 }
 
 /// A destination and what waits for it.
 pub struct Lane {
     client: Client,
+    destination: Destination,
+    spooler: Rc<Spooler>,
     /// Oldest first.
     queue: RefCell<VecDeque<Waiting>>,
-    state: RefCell<State>,
+    backlog: RefCell<Backlog>,
+    health: RefCell<Health>,
     in_flight: Cell<usize>,
+    /// Of these: out of the spool.
+    backlog_in_flight: Cell<usize>,
+    /// An event is being taken out of the spool.
+    is_picking: Cell<bool>,
+    /// When the last live event came.
+    live_at: Cell<Option<Instant>>,
     /// Something of the above changed.
     changed: Notify,
     phase: RefCell<Phase>,
@@ -68,46 +107,50 @@ pub struct Lane {
     totals: Rc<LaneCounters>,
 }
 
-/// An event in the queue, or on its way.
+/// An event in the queue.
 struct Waiting {
     delivery: Rc<Delivery>,
-    /// Tries that failed and may have been the event's fault.
-    failures: u32,
-    /// Others go first until then.
-    not_before: Option<Instant>,
+    hold: Hold,
 }
 
 /// Where an event goes that comes to the lane, new or back from a failed try.
 enum Phase {
     /// Into the queue.
     Open,
-    /// The destination was removed: to the lane that inherits, or it is given up.
-    Closed(Option<Rc<Lane>>),
-    /// The process ends: nowhere. It is not released, so it stays in the ring.
+    /// The destination was removed: to the lanes that inherit; with none it becomes a dead letter.
+    Closed(Vec<Rc<Lane>>),
+    /// The process ends: into the spool, or it stays in the ring.
     Suspended,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// Failures since the last success, counted once a pause.
-    failures: u32,
-    refusals: u32,
-    /// No upload starts before.
-    paused_until: Option<Instant>,
-    /// The last failure's reason, so that it is logged once and not at every try; none while the lane is up.
-    why: Option<String>,
-    /// Counts the configurations: what began under an old one says nothing about the new one.
-    generation: u64,
+/// What to do next.
+enum Next {
+    Live(Waiting),
+    Backlog,
+    /// Nothing before this moment, or before something changes.
+    Wait(Option<Instant>),
+}
+
+/// What a try means for its event.
+enum Verdict {
+    Over(End),
+    Again(Hold),
 }
 
 impl Lane {
     /// A lane for `url`; [`Lane::run`] works it.
-    pub fn new(url: Url, settings: Settings, totals: Rc<LaneCounters>) -> Rc<Lane> {
+    pub fn new(url: Url, settings: Settings, spooler: Rc<Spooler>, totals: Rc<LaneCounters>) -> Rc<Lane> {
         Rc::new(Lane {
+            destination: Destination::of(&url.to_string()),
             client: Client::new(url, settings),
+            spooler,
             queue: RefCell::default(),
-            state: RefCell::default(),
+            backlog: RefCell::default(),
+            health: RefCell::default(),
             in_flight: Cell::new(0),
+            backlog_in_flight: Cell::new(0),
+            is_picking: Cell::new(false),
+            live_at: Cell::new(None),
             changed: Notify::new(),
             phase: RefCell::new(Phase::Open),
             random: RefCell::new(fastrand::Rng::new()),
@@ -122,66 +165,9 @@ impl Lane {
         self.client.url()
     }
 
-    /// Adds an event in its order, or passes it on where the lane is closed.
-    pub fn push(&self, delivery: Rc<Delivery>) {
-        self.put(Waiting { delivery, failures: 0, not_before: None });
-    }
-
-    fn put(&self, waiting: Waiting) {
-        match &*self.phase.borrow() {
-            Phase::Open => {
-                let mut queue = self.queue.borrow_mut();
-                let order = waiting.delivery.order;
-                let place = queue.partition_point(|other| other.delivery.order < order);
-                if queue.get(place).is_some_and(|other| other.delivery.order == order) {
-                    // Inherited twice: once is enough.
-                    self.end(&waiting.delivery, |counters| &counters.abandoned);
-                    return;
-                }
-                queue.insert(place, waiting);
-                self.changed.notify_one();
-            }
-            Phase::Closed(Some(heir)) => heir.push(waiting.delivery),
-            Phase::Closed(None) => self.end(&waiting.delivery, |counters| &counters.abandoned),
-            Phase::Suspended => {}
-        }
-    }
-
-    /// Uses other settings, and begins anew: somebody may have set right what was wrong.
-    pub fn configure(&self, settings: Settings) {
-        self.client.configure(settings);
-        let mut state = self.state.borrow_mut();
-        *state = State { generation: state.generation + 1, ..State::default() };
-        for waiting in &mut *self.queue.borrow_mut() {
-            (waiting.failures, waiting.not_before) = (0, None);
-        }
-        self.changed.notify_one();
-    }
-
-    /// Ends the lane: no upload starts any more, and what waits goes to `heir`. An upload on its way comes to its end; if it
-    /// fails, its event goes to the heir too.
-    pub fn close(&self, heir: Option<Rc<Lane>>) {
-        let waiting = self.queue.take();
-        match &heir {
-            Some(heir) => info!(url = %self.url(), "removed: {} waiting events go to {}", waiting.len(), heir.url()),
-            None if waiting.is_empty() => info!(url = %self.url(), "removed"),
-            None => warn!(
-                url = %self.url(),
-                "removed, and no destination was added: {} waiting events abandoned, up to {}",
-                waiting.len(),
-                waiting.back().expect("not empty").delivery.upload.event.id,
-            ),
-        }
-        self.phase.replace(Phase::Closed(heir));
-        waiting.into_iter().for_each(|waiting| self.put(waiting));
-        self.changed.notify_one();
-    }
-
-    /// For the end of the process: no upload starts any more, and what waits stays in the ring.
-    pub fn suspend(&self) {
-        self.phase.replace(Phase::Suspended);
-        self.queue.take();
-        self.changed.notify_one();
+    /// Its destination, as the spool names it.
+    pub fn destination(&self) -> Destination {
+        self.destination
     }
 
     /// Events that are on their way now.
@@ -189,15 +175,127 @@ impl Lane {
         self.in_flight.get()
     }
 
+    /// Whether what is queued is better off in the spool.
+    pub fn wants_spool(&self) -> bool {
+        !matches!(*self.phase.borrow(), Phase::Open) || !self.health.borrow().is_up()
+    }
+
+    // --- events come and go ---
+
+    /// Takes a new event.
+    pub fn enter(self: &Rc<Self>, delivery: Rc<Delivery>) {
+        self.count(|counters| &counters.entered);
+        self.live_at.set(Some(Instant::now()));
+        self.put(delivery, Hold::default());
+    }
+
+    /// Puts an event into the queue in its order, or passes it on where the lane is closed.
+    pub fn put(self: &Rc<Self>, delivery: Rc<Delivery>, hold: Hold) {
+        let hold = self.still_held(hold);
+        if let Phase::Closed(heirs) = &*self.phase.borrow() {
+            if heirs.is_empty() {
+                delivery.condemn(self, End::Abandoned);
+                self.spooler.add(delivery);
+            } else if delivery.hand_over(self, heirs) {
+                self.spooler.add(delivery);
+            }
+            return;
+        }
+        {
+            let mut queue = self.queue.borrow_mut();
+            let place = queue.partition_point(|other| other.delivery.order < delivery.order);
+            queue.insert(place, Waiting { delivery: Rc::clone(&delivery), hold });
+        }
+        self.changed.notify_one();
+        if self.wants_spool() {
+            self.spooler.add(delivery);
+        }
+    }
+
+    /// Takes an event out of the queue, for the spool.
+    pub fn withdraw(&self, delivery: &Delivery) -> Hold {
+        let mut queue = self.queue.borrow_mut();
+        let place = queue.partition_point(|other| other.delivery.order < delivery.order);
+        queue.remove(place).map_or(Hold::default(), |waiting| waiting.hold)
+    }
+
+    /// An event that is not on its way is in the spool now.
+    pub fn is_spooled(&self, counter: u64, hold: Hold) {
+        self.backlog.borrow_mut().add(counter, self.still_held(hold));
+        self.changed.notify_one();
+    }
+
+    fn still_held(&self, hold: Hold) -> Hold {
+        if hold.generation == self.health.borrow().generation { hold } else { Hold::default() }
+    }
+
+    /// It was on its way when the spool began to write it.
+    pub fn is_back_in_spool(&self, counter: u64, hold: Hold) {
+        let destination = self.destination;
+        drop(self.spooler.worker.call(move |spool| spool.put_back(destination, counter)));
+        self.is_spooled(counter, hold);
+    }
+
+    /// An event's way is over, and it was spooled meanwhile.
+    pub fn end_spooled(self: &Rc<Self>, counter: u64, end: End) {
+        self.settle_spooled(counter, &Verdict::Over(end));
+    }
+
+    /// There may be more in the spool than was known.
+    pub fn look_into_spool(&self) {
+        self.backlog.borrow_mut().wake();
+        self.changed.notify_one();
+    }
+
+    // --- the lane's life ---
+
+    /// Uses other settings, and begins anew: somebody may have set right what was wrong.
+    pub fn configure(&self, settings: Settings) {
+        self.client.configure(settings);
+        self.health.borrow_mut().begin_anew();
+        self.queue.borrow_mut().iter_mut().for_each(|waiting| waiting.hold = Hold::default());
+        self.backlog.borrow_mut().forgive();
+        self.changed.notify_one();
+    }
+
+    /// Ends the lane: no upload starts any more, and what waits goes to `heirs`. An upload on its way comes to its end; if it
+    /// fails, its event goes to the heirs too.
+    pub fn close(self: &Rc<Self>, heirs: Vec<Rc<Lane>>) {
+        let waiting = self.queue.take();
+        let urls: Vec<_> = heirs.iter().map(|heir| heir.url().to_string()).collect();
+        match urls.join(", ") {
+            urls if urls.is_empty() => {
+                warn!(url = %self.url(), "removed, and no destination was added: what waits becomes dead letters");
+            }
+            urls => info!(url = %self.url(), "removed: what waits goes to {urls}"),
+        }
+        self.phase.replace(Phase::Closed(heirs));
+        // What has not begun to be sent goes to the heirs; what fails from now on says nothing of them.
+        self.client.retire();
+        self.health.borrow_mut().begin_anew();
+        waiting.into_iter().for_each(|waiting| self.put(waiting.delivery, waiting.hold));
+        self.changed.notify_one();
+    }
+
+    /// For the end of the process: no upload starts any more.
+    pub fn suspend(&self) {
+        self.phase.replace(Phase::Suspended);
+        self.changed.notify_one();
+    }
+
     /// Works the lane until it is closed.
     pub async fn run(self: Rc<Self>) {
         while matches!(*self.phase.borrow(), Phase::Open) {
-            let next = match self.take() {
-                Ok(waiting) => {
-                    tokio::task::spawn_local(Rc::clone(&self).upload(waiting));
+            let next = match self.next() {
+                Next::Live(waiting) => {
+                    tokio::task::spawn_local(Rc::clone(&self).send_live(waiting));
                     continue;
                 }
-                Err(next) => next,
+                Next::Backlog => {
+                    tokio::task::spawn_local(Rc::clone(&self).send_backlog());
+                    continue;
+                }
+                Next::Wait(next) => next,
             };
             let idle = self.client.drop_idle().then(|| Instant::now() + IDLE_LIMIT);
             let timer = next.into_iter().chain(idle).min();
@@ -208,141 +306,335 @@ impl Lane {
         }
     }
 
-    /// How long nothing may start, if at all.
-    fn pause(&self) -> Option<Duration> {
-        let until = self.state.borrow().paused_until?;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-    }
-
-    /// The next event to send, or when to look again (none: when something changes).
-    fn take(&self) -> Result<Waiting, Option<Instant>> {
-        if self.pause().is_some() {
-            return Err(self.state.borrow().paused_until);
+    /// What to send next; its place among the uploads is taken.
+    fn next(&self) -> Next {
+        let (is_up, paused_until) = {
+            let health = self.health.borrow();
+            (health.is_up(), health.paused_until())
+        };
+        if paused_until.is_some() {
+            return Next::Wait(paused_until);
         }
-        let is_up = self.state.borrow().why.is_none();
         if self.in_flight.get() >= if is_up { IN_FLIGHT } else { 1 } {
-            return Err(None);
+            return Next::Wait(None);
         }
-        let mut queue = self.queue.borrow_mut();
-        let now = Instant::now();
-        let ready = queue.iter().position(|waiting| waiting.not_before.is_none_or(|moment| moment <= now));
-        // A probe is better than none, even if it is the event that failed.
-        let chosen = ready.or_else(|| (!is_up && !queue.is_empty()).then_some(0));
-        match chosen.and_then(|index| queue.remove(index)) {
-            Some(waiting) => {
+        let (mut queue, now) = (self.queue.borrow_mut(), Instant::now());
+        if let Some(index) = queue.iter().position(|waiting| waiting.hold.not_before.is_none_or(|moment| moment <= now))
+        {
+            return self.take_live(queue.remove(index));
+        }
+        let wait = match self.backlog.borrow().is_ready(!is_up) {
+            Ok(()) if self.is_picking.get() || self.backlog_in_flight.get() >= self.backlog_limit() => None,
+            Ok(()) => {
+                self.is_picking.set(true);
+                self.backlog_in_flight.set(self.backlog_in_flight.get() + 1);
                 self.in_flight.set(self.in_flight.get() + 1);
-                Ok(waiting)
+                return Next::Backlog;
             }
-            None => Err(queue.iter().filter_map(|waiting| waiting.not_before).min()),
-        }
+            // A probe is better than none, even if it is the event that failed.
+            Err(_) if !is_up && !queue.is_empty() => return self.take_live(queue.pop_front()),
+            Err(moment) => moment,
+        };
+        Next::Wait(queue.iter().filter_map(|waiting| waiting.hold.not_before).chain(wait).min())
     }
 
-    async fn upload(self: Rc<Self>, waiting: Waiting) {
-        let generation = self.state.borrow().generation;
-        let outcome = self.client.send(&waiting.delivery.upload).await;
+    fn take_live(&self, waiting: Option<Waiting>) -> Next {
+        let waiting = waiting.expect("it was found");
+        waiting.delivery.take_off(self);
+        self.in_flight.set(self.in_flight.get() + 1);
+        Next::Live(waiting)
+    }
+
+    fn backlog_limit(&self) -> usize {
+        let is_live = self.live_at.get().is_some_and(|moment| moment.elapsed() < LIVE);
+        if is_live { 1 } else { BACKLOG_IN_FLIGHT }
+    }
+
+    // --- uploads ---
+
+    async fn send_live(self: Rc<Self>, waiting: Waiting) {
+        let Waiting { delivery, hold } = waiting;
+        let generation = self.health.borrow().generation;
+        let outcome = self.client.send(&delivery.upload).await;
         self.in_flight.set(self.in_flight.get() - 1);
-        match outcome {
-            Outcome::Acknowledged => {
-                self.succeeded();
-                self.end(&waiting.delivery, |counters| &counters.acknowledged);
-            }
-            Outcome::SourceLost => self.lost(&waiting.delivery),
-            _ if generation != self.state.borrow().generation => {
-                self.count(|counters| &counters.failures);
-                self.push(waiting.delivery);
-            }
-            failure => self.settle(waiting, failure),
+        let verdict = self.judge(outcome, hold, generation, &delivery.upload.event);
+        let (end, hold) = match &verdict {
+            Verdict::Over(end) => (Some(*end), Hold::default()),
+            Verdict::Again(hold) => (None, *hold),
+        };
+        match delivery.land(&self, end, hold) {
+            Landed::Storing => {}
+            Landed::Spooled(counter) => self.settle_spooled(counter, &verdict),
+            Landed::Here => match end {
+                Some(End::Refused) => {
+                    delivery.condemn(&self, End::Refused);
+                    self.spooler.add(delivery);
+                }
+                Some(end) => delivery.end(&self, end),
+                None => {
+                    delivery.queue(&self);
+                    self.put(delivery, hold);
+                }
+            },
         }
         self.changed.notify_one();
     }
 
-    fn settle(&self, waiting: Waiting, failure: Outcome) {
-        let failures = self.state.borrow().failures + 1;
-        let random = &mut *self.random.borrow_mut();
-        match failure {
+    async fn send_backlog(self: Rc<Self>) {
+        let picked = self.pick().await;
+        self.is_picking.set(false);
+        self.changed.notify_one();
+        // What happened while the disk was read may have changed our mind.
+        let (is_open, is_up, is_paused) = {
+            let health = self.health.borrow();
+            (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), health.paused_until().is_some())
+        };
+        let may_start = is_open && !is_paused && (is_up || self.in_flight.get() == 1);
+        if let Some((counter, upload)) = picked {
+            let generation = self.health.borrow().generation;
+            let hold = self.backlog.borrow().hold_of(counter);
+            let verdict = if may_start {
+                let outcome = self.client.send(&upload).await;
+                self.judge(outcome, hold, generation, &upload.event)
+            } else {
+                Verdict::Again(hold)
+            };
+            self.settle_spooled(counter, &verdict);
+        }
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.backlog_in_flight.set(self.backlog_in_flight.get() - 1);
+        self.changed.notify_one();
+    }
+
+    /// Takes the oldest event out of the spool that can be sent now.
+    async fn pick(&self) -> Option<(u64, Upload)> {
+        let (destination, url) = (self.destination, self.url());
+        loop {
+            let pick = self.backlog.borrow().pick(!self.health.borrow().is_up());
+            let asked = pick.clone();
+            let opened = self.spooler.worker.call(move |spool| asked.open(spool, destination)).await;
+            let Some((counter, opened)) = opened else {
+                self.backlog.borrow_mut().found_nothing(&pick);
+                return None;
+            };
+            let complaint = match opened {
+                Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
+                    Ok(event) => {
+                        let source = std::sync::Arc::new(Relocatable::new(std::sync::Arc::new(record)));
+                        return Some((counter, Upload { event, source }));
+                    }
+                    Err(malformed) => {
+                        let event = record.id;
+                        let moved = self.spooler.worker.call(move |spool| spool.set_aside(destination, counter)).await;
+                        format!(
+                            "the spooled event {event} is no event and was set aside: {malformed}{}",
+                            fault(moved.err())
+                        )
+                    }
+                },
+                Err(ReadError::Shortage(fault)) => {
+                    self.backlog.borrow_mut().rest_until(Instant::now() + SHORTAGE);
+                    self.complaints.say(|more| warn!(%url, "{fault}: the spool is read later{more}"));
+                    return None;
+                }
+                Err(ReadError::Gone) => continue,
+                Err(error) => error.to_string(),
+            };
+            self.backlog.borrow_mut().is_gone(counter);
+            self.complaints.say(|more| warn!(%url, "{complaint}{more}"));
+        }
+    }
+
+    /// The way of an event that is in the spool is over, or begins anew: the spool does what follows.
+    fn settle_spooled(self: &Rc<Self>, counter: u64, verdict: &Verdict) {
+        let end = match verdict {
+            Verdict::Again(hold) => return self.is_back_in_spool(counter, *hold),
+            Verdict::Over(end) => *end,
+        };
+        let (destination, inheritors) = (self.destination, self.inheritors());
+        let done = self.spooler.worker.call(move |spool| match end {
+            // One that was on its way when its destination was removed has been passed on, but nobody else lacks it.
+            End::Acknowledged => inheritors.into_iter().try_for_each(|heir| spool.delivered(heir, counter).map(drop)),
+            End::Refused | End::Abandoned => spool.to_dead(destination, counter).map(drop),
+            End::Lost => {
+                spool.skip(destination, counter);
+                Ok(())
+            }
+        });
+        self.backlog.borrow_mut().is_gone(counter);
+        let lane = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Err(fault) = done.await {
+                lane.complaints.say(|more| warn!(url = %lane.url(), "{fault}{more}"));
+            }
+        });
+    }
+
+    /// Who has what waits for the lane, now that it is closed.
+    pub fn heirs(&self) -> Vec<Rc<Lane>> {
+        match &*self.phase.borrow() {
+            Phase::Closed(heirs) => heirs.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whose folders the lane's events in the spool may be in: its own, or those of the destinations that inherited them.
+    fn inheritors(&self) -> Vec<Destination> {
+        let mut all = vec![self.destination];
+        all.extend(self.heirs().iter().flat_map(|heir| heir.inheritors()));
+        all
+    }
+
+    // --- what a try means ---
+
+    /// Takes note of what became of a try, and says what that means for its event.
+    fn judge(&self, outcome: Outcome, hold: Hold, generation: u64, event: &Event) -> Verdict {
+        let is_current = generation == self.health.borrow().generation;
+        match outcome {
+            Outcome::Acknowledged => {
+                self.succeeded();
+                Verdict::Over(End::Acknowledged)
+            }
+            Outcome::SourceLost => {
+                let (event, url) = (event.id, self.url());
+                self.complaints
+                    .say(|more| warn!(%event, %url, "lost: the file with its pictures was truncated under it{more}"));
+                Verdict::Over(End::Lost)
+            }
+            _ if !is_current => {
+                self.count(|counters| &counters.failures);
+                Verdict::Again(Hold::default())
+            }
+            Outcome::Refused { why } => self.refused(why, hold, event),
             Outcome::Unreachable { why } => {
-                let pause = backoff::after_failure(failures, None, random);
-                self.failed(waiting, why, pause, None);
+                let pause = self.pause(None);
+                self.failed(Condition::Down, &why, pause);
+                Verdict::Again(hold)
             }
             Outcome::Down { why, retry_after } => {
-                let pause = backoff::after_failure(failures, retry_after, random);
-                let own = backoff::after_failure(waiting.failures + 1, None, random);
-                self.failed(waiting, why, pause, Some(own));
+                let pause = self.pause(retry_after);
+                self.failed(Condition::Down, &why, pause);
+                Verdict::Again(self.held(hold, pause))
             }
             Outcome::Misconfigured { why } => {
-                let pause = backoff::after_misconfiguration(failures, random);
-                let own = backoff::after_failure(waiting.failures + 1, None, random);
-                self.failed(waiting, why, pause, Some(own));
+                let failures = self.health.borrow().failures + 1;
+                let pause = backoff::after_misconfiguration(failures, &mut self.random.borrow_mut());
+                self.failed(Condition::Misconfigured, &why, pause);
+                Verdict::Again(self.held(hold, pause))
             }
-            Outcome::Refused { why } => self.refused(waiting, why, random),
-            Outcome::Acknowledged | Outcome::SourceLost => unreachable!("settled by the caller"),
         }
+    }
+
+    /// How long a destination that fails is left alone.
+    fn pause(&self, retry_after: Option<Duration>) -> Duration {
+        let failures = self.health.borrow().failures + 1;
+        backoff::after_failure(failures, retry_after, &mut self.random.borrow_mut())
+    }
+
+    /// What is known of an event after one more failure: it waits for a while of its own after the lane's pause.
+    fn held(&self, hold: Hold, pause: Duration) -> Hold {
+        let failures = hold.failures + 1;
+        let own = backoff::after_failure(failures, None, &mut self.random.borrow_mut());
+        let generation = self.health.borrow().generation;
+        Hold { failures, not_before: Some(Instant::now() + pause + own), generation }
     }
 
     fn succeeded(&self) {
-        let is_paused = self.pause().is_some();
-        let mut state = self.state.borrow_mut();
-        state.refusals = 0;
-        if is_paused {
-            return; // it began before the failure that made the pause: it says nothing of the time after
-        }
-        if let Some(why) = state.why.take() {
+        let mut health = self.health.borrow_mut();
+        if health.succeeded() {
+            let why = health.last_failure.as_ref().map_or("", |(why, _)| why);
             info!(url = %self.url(), "up again (was: {why})");
         }
-        (state.failures, state.paused_until) = (0, None);
     }
 
-    fn lost(&self, delivery: &Delivery) {
-        let (event, url) = (delivery.upload.event.id, self.url());
-        self.complaints.say(|more| warn!(%event, %url, "lost: the ring's file was truncated under it{more}"));
-        self.end(delivery, |counters| &counters.lost);
-    }
-
-    /// Gives one event up, but not one after another: then it must be the server.
-    fn refused(&self, waiting: Waiting, why: String, random: &mut fastrand::Rng) {
+    /// One event is refused, but not one after another: then it must be the server.
+    fn refused(&self, why: String, hold: Hold, event: &Event) -> Verdict {
         let refusals = {
-            let mut state = self.state.borrow_mut();
-            state.refusals += 1;
-            state.refusals
+            let mut health = self.health.borrow_mut();
+            health.refusals += 1;
+            health.last_failure = Some((why.clone(), Instant::now()));
+            health.refusals
         };
         if refusals >= BROKEN_AFTER {
             let why = format!("{why} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
-            let pause = backoff::after_misconfiguration(refusals - BROKEN_AFTER, random);
-            self.failed(waiting, why, pause, Some(pause));
-            return;
+            let pause = backoff::after_misconfiguration(refusals - BROKEN_AFTER, &mut self.random.borrow_mut());
+            self.failed(Condition::Refusing, &why, pause);
+            return Verdict::Again(self.held(hold, 2 * pause));
         }
-        let (event, url) = (waiting.delivery.upload.event.id, self.url());
-        self.complaints.say(|more| warn!(%event, %url, "given up: {why}{more}"));
-        self.end(&waiting.delivery, |counters| &counters.refused);
+        let (event, url) = (event.id, self.url());
+        self.complaints.say(|more| warn!(%event, %url, "{why}: a dead letter now{more}"));
+        Verdict::Over(End::Refused)
     }
 
-    /// The event goes back to its place; nothing starts before `pause` is over, and others go before it for `own` more. Uploads
-    /// that fail together make one pause, the longest of theirs: a server may have asked for it.
-    fn failed(&self, mut waiting: Waiting, why: String, pause: Duration, own: Option<Duration>) {
+    /// The destination does not work: nothing starts for a while, and what is queued goes to the spool.
+    fn failed(&self, condition: Condition, why: &str, pause: Duration) {
         self.count(|counters| &counters.failures);
-        let is_paused = self.pause().is_some();
-        let until = Instant::now() + pause;
-        if let Some(own) = own {
-            waiting.failures += 1;
-            waiting.not_before = Some(until + own);
-        }
-        self.put(waiting);
-        let mut state = self.state.borrow_mut();
-        state.paused_until = state.paused_until.max(Some(until));
-        if is_paused {
-            return;
-        }
-        state.failures += 1;
-        if state.why.as_ref() != Some(&why) {
+        let is_news = self.health.borrow_mut().failed(condition, why, pause);
+        if is_news {
             warn!(url = %self.url(), "not delivered, trying again: {why}");
-            state.why = Some(why);
+        }
+        self.queue.borrow().iter().for_each(|waiting| self.spooler.add(Rc::clone(&waiting.delivery)));
+    }
+
+    // --- what is told of it ---
+
+    /// Everything of it, with what the spool knows.
+    pub fn status(&self, spool: &spool::Status) -> status::Destination {
+        let health = self.health.borrow();
+        let here = spool.destinations.iter().find(|known| known.destination == self.destination);
+        let tally = here.map_or(spool::Tally::default(), |here| here.tally);
+        let ago = |moment: Instant| moment.elapsed().as_secs_f64();
+        let pause = health.paused_until().map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64());
+        status::Destination {
+            url: self.url().to_string(),
+            state: health.condition.name(),
+            since_seconds: ago(health.since),
+            last_error: health.last_failure.as_ref().map(|(why, _)| why.clone()),
+            last_error_seconds: health.last_failure.as_ref().map(|(_, moment)| ago(*moment)),
+            last_success_seconds: health.last_success.map(ago),
+            last_answer: self.client.last_answer(),
+            next_try_seconds: pause,
+            in_flight: self.in_flight.get() as u64,
+            queued: self.queue.borrow().len() as u64,
+            backlog: here.map_or(status::Backlog::default(), |here| status::Backlog {
+                events: here.waiting,
+                bytes: here.bytes,
+                unreadable: here.stuck,
+            }),
+            acknowledged: self.counters.acknowledged.get() + tally.delivered,
+            dead: tally.dead,
+            evicted: tally.evicted,
+            failed_tries: self.counters.failures.get(),
         }
     }
 
-    /// The event's way to this destination is over.
-    fn end(&self, delivery: &Delivery, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {
+    /// A share's way in memory is over.
+    pub fn count_end(&self, end: End) {
+        match end {
+            End::Acknowledged => self.count(|counters| &counters.acknowledged),
+            End::Lost => self.count(|counters| &counters.lost),
+            End::Refused => self.gave_up(|counters| &counters.refused),
+            End::Abandoned => self.gave_up(|counters| &counters.abandoned),
+        }
+    }
+
+    fn gave_up(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {
         self.count(counter);
-        delivery.done();
+        let url = self.url();
+        self.complaints.say(|more| warn!(%url, "given up: an event could not be kept as a dead letter{more}"));
+    }
+
+    /// A share is in the spool.
+    pub fn count_spooled(&self) {
+        self.count(|counters| &counters.spooled);
+    }
+
+    /// A share is other lanes'; `linked` of theirs are in the spool already.
+    pub fn count_handed_over(&self, linked: u64) {
+        self.count(|counters| &counters.handed_over);
+        for counter in [&self.totals.entered, &self.totals.spooled] {
+            counter.set(counter.get() + linked);
+        }
     }
 
     fn count(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {
@@ -351,4 +643,8 @@ impl Lane {
             counter.set(counter.get() + 1);
         }
     }
+}
+
+fn fault(error: Option<impl std::fmt::Display>) -> String {
+    error.map_or(String::new(), |error| format!(" ({error})"))
 }

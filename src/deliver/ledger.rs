@@ -89,6 +89,11 @@ impl Ledger {
         self.open.get() < WINDOW && self.weight.get() < WEIGHT
     }
 
+    /// The position up to which everything is released.
+    pub fn tail(&self) -> u64 {
+        self.releaser.borrow().tail()
+    }
+
     /// Writes the ring's words again; to be called once in a while.
     pub fn refresh(&self) {
         self.releaser.borrow().refresh();

@@ -1,74 +1,108 @@
-//! From one event to every destination, and back to the ring when all have it.
+//! From one event to every destination, and back to the ring when all have it or the spool has it for them.
 //!
 //! ```text
 //!                   ┌─▶ Lane ─▶ Client ─▶ server 1 ─┐
-//!  Delivery ────────┼─▶ Lane ─▶ Client ─▶ server 2 ─┼──▶ done ──▶ Ledger ──▶ the ring's tail
-//!  (event)         └─▶ Lane ─▶ …                  ─┘   (the last one)  (in order)
+//!  Delivery ────────┼─▶ Lane ─▶ Client ─▶ server 2 ─┼──▶ a share over ──▶ Ledger ──▶ the ring's tail
+//!  (event)          └─▶ Lane ─▶ …                  ─┤   (the last one)  (in order)
+//!                         ▲                         │
+//!                         └── backlog ── spool ◀── Spooler: failure, pressure, shutdown
 //! ```
 //!
-//! This version has no spool: an event waits in the ring until every destination has acknowledged or refused it.
+//! | file | what it is |
+//! | --- | --- |
+//! | [`delivery`] | one event and what each destination's share of it is doing |
+//! | [`lane`], [`health`], [`backlog`] | one destination: what is sent when; how it fares; its events in the spool |
+//! | [`spooler`], [`record`] | from memory to the spool, also under an upload that is reading |
+//! | [`client`], [`transport`], [`tls`], [`unacknowledged`] | one try |
+//! | [`outcome`], [`backoff`] | what an answer means, and how long to wait |
+//! | [`ledger`] | what of a ring can be given back |
 
+pub mod backlog;
 pub mod backoff;
 pub mod client;
+pub mod delivery;
+pub mod health;
+pub mod history;
 pub mod lane;
 pub mod ledger;
 pub mod outcome;
+pub mod record;
+pub mod spooler;
 pub mod tls;
 pub mod transport;
 pub mod unacknowledged;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
-use client::Upload;
+use crate::event::Event;
+use crate::ring::consumer::Frame;
+use crate::ring::file::RingId;
+use delivery::Delivery;
 use lane::Lane;
 use ledger::Ticket;
+use record::Record;
+use spooler::Spooler;
 
-/// An event that some destinations do not have yet.
-pub struct Delivery {
-    /// What is sent.
-    pub upload: Upload,
-    /// Over all rings, the order in which events were read.
-    pub order: u64,
-    waiting: Cell<usize>,
-    ticket: RefCell<Option<Ticket>>,
-}
-
-impl Delivery {
-    /// One destination needs it no more; the last one releases it.
-    fn done(&self) {
-        self.waiting.set(self.waiting.get() - 1);
-        if self.waiting.get() == 0
-            && let Some(ticket) = self.ticket.take()
-        {
-            ticket.release();
-        }
-    }
-}
-
-/// All lanes.
-#[derive(Default)]
+/// All lanes, and what is on its way to them.
 pub struct FanOut {
     lanes: RefCell<Vec<Rc<Lane>>>,
+    spooler: Rc<Spooler>,
     order: Cell<u64>,
+    /// By order. Those that are over are dropped whenever there are many.
+    open: RefCell<VecDeque<Weak<Delivery>>>,
+    /// Deliveries in `open` at which it is looked through.
+    look_through_at: Cell<usize>,
 }
 
+/// The least of [`FanOut::look_through_at`].
+const FEW: usize = 64;
+
 impl FanOut {
-    /// Sends `upload` to every destination; `ticket` is released when all have it. Without destinations that is at once.
-    pub fn send(&self, upload: Upload, ticket: Ticket) {
-        let lanes = self.lanes.borrow();
-        if lanes.is_empty() {
-            ticket.release();
-            return;
+    /// No lanes yet.
+    pub fn new(spooler: Rc<Spooler>) -> FanOut {
+        FanOut {
+            lanes: RefCell::default(),
+            spooler,
+            order: Cell::new(0),
+            open: RefCell::default(),
+            look_through_at: Cell::new(FEW),
         }
+    }
+
+    /// Sends an event, whose record lies at `frame` of `record`, to every destination; `ticket` is released when all have it, or the
+    /// spool for them. Without destinations that is at once.
+    pub fn send(&self, event: Event, record: Arc<dyn Record>, frame: Frame, ticket: Ticket) {
         self.order.set(self.order.get() + 1);
-        let delivery = Rc::new(Delivery {
-            upload,
-            order: self.order.get(),
-            waiting: Cell::new(lanes.len()),
-            ticket: RefCell::new(Some(ticket)),
-        });
-        lanes.iter().for_each(|lane| lane.push(Rc::clone(&delivery)));
+        let delivery = Delivery::new(event, record, frame, self.order.get(), ticket);
+        self.remember(&delivery);
+        delivery.begin(&self.lanes());
+    }
+
+    fn remember(&self, delivery: &Rc<Delivery>) {
+        let mut open = self.open.borrow_mut();
+        if open.len() >= self.look_through_at.get() {
+            open.retain(|delivery| delivery.strong_count() > 0);
+            self.look_through_at.set((2 * open.len()).max(FEW));
+        }
+        open.push_back(Rc::downgrade(delivery));
+    }
+
+    /// Sees to it that what `is_meant`, by its ring and the position of its record, goes to the spool where it is not sent by then.
+    pub fn press(&self, is_meant: impl Fn(RingId, u64) -> bool) {
+        for delivery in self.open.borrow().iter().filter_map(Weak::upgrade) {
+            let (ring, position) = delivery.position();
+            if is_meant(ring, position) && delivery.press() {
+                self.spooler.add(delivery);
+            }
+        }
+    }
+
+    /// Shares that are neither over nor in the spool.
+    pub fn open_shares(&self) -> u64 {
+        self.open.borrow().iter().filter_map(Weak::upgrade).map(|delivery| delivery.open_shares()).sum()
     }
 
     /// The lanes, in the order of the config.
@@ -76,16 +110,15 @@ impl FanOut {
         self.lanes.borrow().clone()
     }
 
-    /// Makes `lanes` the lanes. What waits for the first removed one goes to the first added one, and so on; where fewer were added
-    /// than removed, the last one added gets the rest.
+    /// Makes `lanes` the lanes. What waits for a removed one goes to each that was added; with none added it becomes dead letters.
     pub fn replace(&self, lanes: Vec<Rc<Lane>>) {
         let old = self.lanes.replace(lanes.clone());
         let is_in = |lane: &Rc<Lane>, list: &[Rc<Lane>]| list.iter().any(|other| Rc::ptr_eq(lane, other));
-        let mut added = lanes.iter().filter(|lane| !is_in(lane, &old));
-        let mut heir = None;
+        let added: Vec<_> = lanes.iter().filter(|lane| !is_in(lane, &old)).cloned().collect();
         for removed in old.iter().filter(|lane| !is_in(lane, &lanes)) {
-            heir = added.next().or(heir);
-            removed.close(heir.cloned());
+            removed.close(added.clone());
+            let heirs = added.iter().map(|lane| lane.destination()).collect();
+            self.spooler.reassign(removed.destination(), heirs);
         }
     }
 }

@@ -50,6 +50,8 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
+/// Where the key lies is nobody's business but the config's: a folder's name may be a secret, too.
 fn fault(key: &str, path: &Path, why: &str) -> Fault {
-    Fault { key: key.into(), value: Some(path.display().to_string()), allowed: format!("a readable PEM file: {why}") }
+    let value = (key != "tls.client_key_file").then(|| path.display().to_string());
+    Fault { key: key.into(), value, allowed: format!("a readable PEM file: {why}") }
 }

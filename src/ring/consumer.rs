@@ -108,6 +108,11 @@ impl<M: Memory> Reader<M> {
         }
     }
 
+    /// Whether everything before `position` was read.
+    pub fn is_past(&self, position: u64) -> bool {
+        position.wrapping_sub(self.position).wrapping_sub(1) >= self.capacity
+    }
+
     /// How much is published and not read, in bytes; none for nothing.
     ///
     /// A `head` that makes no sense is reported once and waited out: with its next event the producer writes it anew, and what
@@ -168,6 +173,11 @@ impl<M: Memory> Releaser<M> {
         self.tail = end;
         self.consumed = self.consumed.wrapping_add(events);
         self.refresh();
+    }
+
+    /// Everything before this position was given back.
+    pub fn tail(&self) -> u64 {
+        self.tail
     }
 
     /// Writes the words again: should something have overwritten them, the producer finds the ring full until then.

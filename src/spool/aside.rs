@@ -211,6 +211,7 @@ impl<D: Disk> Spool<D> {
         self.unlink_if_done(counter, slot)?;
         if !self.is_in(counter, slot) {
             self.link(&letter, Entry { counter, blocks, mask: 1 << slot })?;
+            self.count(slot, |tally| &mut tally.resent);
         }
         self.volume.unlink(&letter)?;
         self.dead.remove((counter, from));

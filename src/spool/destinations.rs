@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::file::{Destination, URL_FILE};
-use super::index::{Entry, Mask, slots};
+use super::index::{Entry, Mask, SLOTS, slots};
 use super::volume::{Fault, Home};
 use super::{Hidden, Lodging, Spool};
 
@@ -21,16 +21,25 @@ pub struct Reassigned {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A destination is there from now on; nothing happens when it was already.
+    /// A destination is there from now on; nothing happens when it was already. Its folder is made with the next event stored.
     ///
     /// # Errors
-    /// When its folder cannot be made (it is tried again with the first event for it), or there are too many destinations.
+    /// When there are too many destinations.
     pub fn add(&mut self, url: &str) -> Result<Destination, Fault> {
-        let destination = Destination::of(url);
-        let slot = self.lodge(destination, Some(url.to_owned()))?;
-        self.available()?;
-        self.make_folders(1 << slot)?;
+        let destination = self.add_removed(url)?;
+        if let Some(lodging) = self.lodgings.iter_mut().flatten().find(|lodging| lodging.destination == destination) {
+            lodging.configured = true;
+        }
         Ok(destination)
+    }
+
+    /// A destination that is not in the config any more, or is: there may be dead letters to make of what still waits for it.
+    ///
+    /// # Errors
+    /// When there are too many destinations.
+    pub fn add_removed(&mut self, url: &str) -> Result<Destination, Fault> {
+        let destination = Destination::of(url);
+        self.lodge(destination, Some(url.to_owned())).map(|_slot| destination)
     }
 
     /// The slot of a destination, a free one for a new destination.
@@ -38,7 +47,12 @@ impl<D: Disk> Spool<D> {
         if let Some(slot) = self.slot(destination) {
             return Ok(slot);
         }
-        let slot = self.lodgings.iter().position(Option::is_none).ok_or_else(|| Fault {
+        let is_deserted = |slot: &usize| {
+            let is_removed = self.lodgings[*slot].as_ref().is_some_and(|lodging| !lodging.configured);
+            is_removed && self.events.in_slot(*slot, None).next().is_none()
+        };
+        let free = self.lodgings.iter().position(Option::is_none).or_else(|| (0..SLOTS).find(is_deserted));
+        let slot = free.ok_or_else(|| Fault {
             operation: "keep",
             path: self.volume.folder(Home::To(destination)),
             source: std::io::Error::other("there are too many destinations with spooled events"),
@@ -54,6 +68,14 @@ impl<D: Disk> Spool<D> {
             path: self.volume.folder(Home::To(destination)),
             source: std::io::ErrorKind::NotFound.into(),
         })
+    }
+
+    /// Makes the folders of all other destinations too, as far as that goes: a start tells by them which ones were configured when
+    /// the last event was stored, and which are new and inherit.
+    pub(super) fn make_all_folders(&mut self) {
+        for slot in 0..self.lodgings.len() {
+            let _an_event_will_tell = self.make_folders(1 << slot);
+        }
     }
 
     /// Makes the folders that are not there yet.
@@ -139,7 +161,13 @@ impl<D: Disk> Spool<D> {
             }
             return Err(fault);
         }
-        counters.iter().try_for_each(|counter| self.unlink(*counter, slot).map(drop))
+        made.iter().for_each(|(_, heir)| self.count(*heir, |tally| &mut tally.inherited));
+        for counter in counters {
+            if self.unlink(*counter, slot)? {
+                self.count(slot, |tally| &mut tally.handed_over);
+            }
+        }
+        Ok(())
     }
 
     fn link_to_heirs(

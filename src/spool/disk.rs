@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::ring::Words;
 use crate::ring::mapping::{MappedFile, PictureSource};
 
@@ -35,6 +37,11 @@ pub trait Disk {
     /// A file that is being read.
     type Mapped: Mapped;
 
+    /// Keeps other processes' spools out of the folder at `path` until this disk is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` where another process has it.
+    fn claim(&mut self, path: &Path) -> io::Result<()>;
     /// Makes a folder, 0700, or takes the one there and makes it 0700; true when it is new.
     ///
     /// # Errors
@@ -103,8 +110,10 @@ pub trait Disk {
 }
 
 /// The machine's own disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RealDisk;
+#[derive(Debug, Default)]
+pub struct RealDisk {
+    claim: Option<Flock<File>>,
+}
 
 impl Mapped for MappedFile {
     fn size(&self) -> usize {
@@ -115,6 +124,13 @@ impl Mapped for MappedFile {
 impl Disk for RealDisk {
     type File = File;
     type Mapped = MappedFile;
+
+    fn claim(&mut self, path: &Path) -> io::Result<()> {
+        self.claim = None; // the folder may be another one now
+        let locked = Flock::lock(File::open(path)?, FlockArg::LockExclusiveNonblock);
+        self.claim = Some(locked.map_err(|(_, error)| io::Error::from(error))?);
+        Ok(())
+    }
 
     fn make_folder(&self, path: &Path) -> io::Result<bool> {
         match DirBuilder::new().mode(0o700).create(path) {

@@ -51,6 +51,7 @@ pub mod recover;
 pub mod status;
 pub mod store;
 pub mod volume;
+pub mod worker;
 
 use std::collections::BTreeMap;
 
@@ -120,6 +121,8 @@ struct Lodging {
     destination: Destination,
     /// None where a folder was found whose `url` cannot be read.
     url: Option<String>,
+    /// It is in the config.
+    configured: bool,
     /// The folder is there and durable.
     made: bool,
     tally: Tally,
@@ -132,6 +135,8 @@ enum Hidden {
     Done,
     /// It could not be read or moved: tried again after the next start.
     Stuck,
+    /// Somebody is delivering it.
+    Out,
 }
 
 /// An event that waits.
@@ -163,8 +168,8 @@ impl<D: Disk> Spool<D> {
             tally: Tally::default(),
         };
         for url in destinations {
-            let lodged = spool.lodge(Destination::of(url), Some(url.clone()));
-            debug_assert!(lodged.is_ok(), "a config has fewer destinations than there are slots");
+            let added = spool.add(url);
+            debug_assert!(added.is_ok(), "a config has fewer destinations than there are slots");
         }
         let recovered = spool.open_again();
         (spool, recovered)
@@ -184,6 +189,22 @@ impl<D: Disk> Spool<D> {
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
     }
 
+    /// Somebody delivers the event: it is not offered before [`Spool::put_back`].
+    pub fn hand_out(&mut self, destination: Destination, counter: u64) {
+        if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
+            self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
+        }
+    }
+
+    /// It was not delivered: it is offered again.
+    pub fn put_back(&mut self, destination: Destination, counter: u64) {
+        if let Some(slot) = self.slot(destination)
+            && self.hidden.get(&(counter, slot)) == Some(&Hidden::Out)
+        {
+            self.hidden.remove(&(counter, slot));
+        }
+    }
+
     /// A destination has the event: it is not needed there any more. False when it was not there (evicted meanwhile).
     ///
     /// # Errors
@@ -191,7 +212,12 @@ impl<D: Disk> Spool<D> {
     pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
         match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             None => Ok(false),
+            Some(slot) if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) => {
+                self.unlink(counter, slot)?;
+                Ok(false)
+            }
             Some(slot) => {
+                self.count(slot, |tally| &mut tally.delivered);
                 let removed = self.unlink(counter, slot);
                 if removed.is_err() {
                     self.hidden.insert((counter, slot), Hidden::Done);
@@ -238,15 +264,19 @@ impl<D: Disk> Spool<D> {
 
     /// Counts something, for the destination and in all.
     fn count(&mut self, slot: usize, what: impl Fn(&mut Tally) -> &mut u64) {
-        *what(&mut self.tally) += 1;
+        self.count_many(slot, 1, what);
+    }
+
+    fn count_many(&mut self, slot: usize, times: u64, what: impl Fn(&mut Tally) -> &mut u64) {
+        *what(&mut self.tally) += times;
         if let Some(lodging) = &mut self.lodgings[slot] {
-            *what(&mut lodging.tally) += 1;
+            *what(&mut lodging.tally) += times;
         }
     }
 }
 
 impl Lodging {
     fn new(destination: Destination, url: Option<String>) -> Lodging {
-        Lodging { destination, url, made: false, tally: Tally::default() }
+        Lodging { destination, url, configured: false, made: false, tally: Tally::default() }
     }
 }

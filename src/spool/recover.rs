@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::disk::Mapped;
 use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, URL_FILE, counter};
-use super::index::{BLOCK, Entry, Index, Mask, blocks};
+use super::index::{BLOCK, Entry, Index, Mask, SLOTS, blocks};
 use super::volume::{Fault, Home};
 use super::{Hidden, Shelf, Spool, State};
 use crate::ring::mapping::PictureSource;
@@ -27,7 +27,7 @@ pub struct Recovered {
     pub bytes: u64,
     /// Files in `new/` that were never finished.
     pub unfinished: u64,
-    /// Configured destinations that had no folder.
+    /// Configured destinations that have no folder: those that were not configured when the last event was stored.
     pub added: Vec<Destination>,
     /// Destinations with events that are not configured any more: to be given to [`Spool::reassign`].
     pub removed: Vec<Removed>,
@@ -65,7 +65,14 @@ impl<D: Disk> Spool<D> {
     /// is offered again.
     pub fn open_again(&mut self) -> Recovered {
         let mut report = Recovered::default();
-        match self.recover(&mut report) {
+        let before: Vec<u64> = (0..SLOTS).map(|slot| self.kept(slot)).collect();
+        let recovered = self.recover(&mut report);
+        for (slot, before) in before.into_iter().enumerate() {
+            let now = self.kept(slot);
+            self.count_many(slot, now.saturating_sub(before), |tally| &mut tally.recovered);
+            self.count_many(slot, before.saturating_sub(now), |tally| &mut tally.vanished);
+        }
+        match recovered {
             Ok(()) => self.state = State::Usable,
             Err(fault) => {
                 self.state = State::Unavailable(fault.to_string());
@@ -80,7 +87,9 @@ impl<D: Disk> Spool<D> {
         let (to, dead) = (self.volume.all_to(), self.volume.all_dead());
         let (new, bad) = (self.volume.folder(Home::New), self.volume.folder(Home::Bad));
         let root = self.volume.root().to_owned();
-        for folder in [&root, &new, &to, &dead, &bad] {
+        self.volume.make_folder(&root)?;
+        self.volume.claim()?;
+        for folder in [&new, &to, &dead, &bad] {
             self.volume.make_folder(folder)?;
         }
         self.survey_bad(&bad, report)?;
@@ -220,15 +229,9 @@ impl<D: Disk> Spool<D> {
             self.admit(destination, &counters, &mut links, report);
         }
         self.count_events(links, report);
-        for slot in 0..self.lodgings.len() {
-            let Some(lodging) = self.lodgings[slot].as_ref().filter(|lodging| !lodging.made) else {
-                continue;
-            };
-            report.added.push(lodging.destination);
-            if let Err(fault) = self.make_folders(1 << slot) {
-                report.problem(fault);
-            }
-        }
+        report
+            .added
+            .extend(self.lodgings.iter().flatten().filter(|lodging| !lodging.made).map(|lodging| lodging.destination));
         Ok(())
     }
 
@@ -270,7 +273,7 @@ impl<D: Disk> Spool<D> {
         self.events = Index::of(events);
         let events = &self.events;
         let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
-        self.hidden.retain(|(counter, slot), why| *why == Hidden::Done && is_there(*counter, *slot));
+        self.hidden.retain(|(counter, slot), why| *why != Hidden::Stuck && is_there(*counter, *slot));
     }
 
     fn read_url(&self, destination: Destination) -> Option<String> {

@@ -18,11 +18,24 @@ pub enum State {
     Unavailable(String),
 }
 
-/// What became of events in the spool, since the process started.
+/// What became of events in the spool, since the process started: each counted once for each destination whose folder it was in.
+///
+/// `recovered + stored + inherited + resent` came in; `delivered + evicted + quarantined + dead + vanished + handed_over` left; the
+/// difference is what waits or is hidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Found by a start.
+    pub recovered: u64,
     /// Stored.
     pub stored: u64,
+    /// Taken over from a destination that was removed.
+    pub inherited: u64,
+    /// Dead letters that wait again.
+    pub resent: u64,
+    /// Delivered.
+    pub delivered: u64,
+    /// Given over to others, because the destination was removed.
+    pub handed_over: u64,
     /// Given up for newer ones.
     pub evicted: u64,
     /// Set aside because they were damaged.
@@ -31,8 +44,17 @@ pub struct Tally {
     pub dead: u64,
     /// Removed by somebody else.
     pub vanished: u64,
-    /// Dead letters given up for newer ones, or because they were too large to keep.
+    /// Dead letters given up for newer ones, or because they were too large to keep. Not part of the balance: they left before.
     pub dead_evicted: u64,
+}
+
+impl Tally {
+    /// What is in the folders by this account.
+    pub fn remaining(&self) -> u64 {
+        let came = self.recovered + self.stored + self.inherited + self.resent;
+        let left = self.delivered + self.evicted + self.quarantined + self.dead + self.vanished + self.handed_over;
+        came - left
+    }
 }
 
 /// A destination's part.
@@ -42,11 +64,11 @@ pub struct DestinationStatus {
     pub destination: Destination,
     /// None where only a folder was found.
     pub url: Option<String>,
-    /// Events in its folder that wait for it.
+    /// Events in its folder that wait for it, or are on their way.
     pub waiting: u64,
-    /// Events in its folder that are not offered: they could not be read, or not be removed.
-    pub hidden: u64,
-    /// Bytes of both, in whole blocks.
+    /// Events in its folder that are not offered before the next start: they could not be read.
+    pub stuck: u64,
+    /// Bytes of everything in its folder, in whole blocks.
     pub bytes: u64,
     /// What became of others.
     pub tally: Tally,
@@ -73,6 +95,23 @@ pub struct Status {
     pub tally: Tally,
     /// In the order of the config; those that were removed and still have events last.
     pub destinations: Vec<DestinationStatus>,
+}
+
+impl Status {
+    /// Of a spool that nothing is known of yet.
+    pub fn of_nothing(why: &str) -> Status {
+        Status {
+            state: State::Unavailable(why.into()),
+            bytes: 0,
+            files: 0,
+            events: 0,
+            dead: 0,
+            bad: 0,
+            bytes_written: 0,
+            tally: Tally::default(),
+            destinations: Vec::new(),
+        }
+    }
 }
 
 impl<D: Disk> Spool<D> {
@@ -108,14 +147,29 @@ impl<D: Disk> Spool<D> {
             .events
             .in_slot(slot, None)
             .fold((0, 0), |(files, blocks), entry| (files + 1, blocks + u64::from(entry.blocks)));
-        let hidden = self.hidden.keys().filter(|(_, hidden_in)| *hidden_in == slot).count() as u64;
+        let (done, stuck) = self.hidden_in(slot);
         Some(DestinationStatus {
             destination: lodging.destination,
             url: lodging.url.clone(),
-            waiting: files - hidden,
-            hidden,
+            waiting: files - done - stuck,
+            stuck,
             bytes: blocks * BLOCK,
             tally: lodging.tally,
+        })
+    }
+
+    /// Events in a folder that are not over.
+    pub(super) fn kept(&self, slot: usize) -> u64 {
+        self.events.in_slot(slot, None).count() as u64 - self.hidden_in(slot).0
+    }
+
+    /// Events in a folder that are over, and that are stuck.
+    pub(super) fn hidden_in(&self, slot: usize) -> (u64, u64) {
+        let here = self.hidden.iter().filter(|((_, hidden_in), _)| *hidden_in == slot);
+        here.fold((0, 0), |(done, stuck), (_, why)| match why {
+            Hidden::Done => (done + 1, stuck),
+            Hidden::Stuck => (done, stuck + 1),
+            Hidden::Out => (done, stuck),
         })
     }
 

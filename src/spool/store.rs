@@ -87,6 +87,7 @@ impl<D: Disk> Spool<D> {
             self.sweep()?;
             self.make_room(file_blocks(frame), &mut evicted)?;
             self.make_folders(mask)?;
+            self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
         });
         match stored {
@@ -110,11 +111,12 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Puts an event that is stored for some destinations into the folders of others too, without writing it again.
+    /// Puts an event that is stored for some destinations into the folders of others too, without writing it again; how many of them
+    /// lacked it.
     ///
     /// # Errors
     /// `NoSuchDestination` also when the event is in no folder any more; it must then be stored anew.
-    pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<(), Reason> {
+    pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<u64, Reason> {
         let mask = self.mask(to)?;
         slots(mask).try_for_each(|slot| self.unlink_if_done(counter, slot))?;
         let known = self.events.get(counter).ok_or(Reason::NoSuchDestination)?;
@@ -124,7 +126,7 @@ impl<D: Disk> Spool<D> {
         let mask = mask & !known.mask;
         self.link(&from, Entry { mask, ..known })?;
         slots(mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
-        Ok(())
+        Ok(slots(mask).count() as u64)
     }
 
     fn mask(&self, to: &[Destination]) -> Result<Mask, Reason> {

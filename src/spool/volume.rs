@@ -117,6 +117,11 @@ impl<D: Disk> Volume<D> {
         self.folder(home).join(name(counter, suffix))
     }
 
+    /// Takes the spool's folder for this process alone.
+    pub fn claim(&mut self) -> Result<(), Fault> {
+        self.disk.claim(&self.root).map_err(fault("claim (another process uses it?)", &self.root))
+    }
+
     /// Makes the folder at `path`, durable in the one above, which must be there; true when it is new.
     ///
     /// One that was there already may have been made before a crash, and not be durable yet.

@@ -27,6 +27,7 @@ class Server:
     """The program under test, on a port of the system's choice or on one it had before."""
 
     def __init__(self, binary, port=0):
+        self.binary = binary
         self.process = subprocess.Popen(
             [binary, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         line = self.process.stdout.readline()

@@ -80,6 +80,19 @@ class Browser:
         except RuntimeError as error:
             raise AssertionError(f"waited in vain for: {condition} ({error})") from None
 
+    def type(self, selector, text):
+        """Replaces what is in a field, key by key as a person does."""
+        self.run("const field = document.querySelector(arguments[0]); field.focus(); field.select();", selector)
+        self.keys("\ue017" + text)  # Delete, then the text
+
+    def press(self, key):
+        """One key of the keyboard, by its name."""
+        self.keys({"Enter": "\ue007", "Tab": "\ue004"}[key])
+
+    def keys(self, text):
+        actions = [{"type": step, "value": letter} for letter in text for step in ("keyDown", "keyUp")]
+        self.call("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
     def devtools(self, command, **parameters):
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 

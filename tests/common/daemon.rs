@@ -1,6 +1,8 @@
 //! The real daemon in a process of its own.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -28,10 +30,52 @@ impl Home {
         self.folder.path().join("events")
     }
 
+    pub fn spool(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    /// Every file in the spool but the names of destinations, relative to it.
+    pub fn spooled_files(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.spool()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    _ if entry.file_name() == "url" => {}
+                    _ => found.push(entry.path().strip_prefix(self.spool()).unwrap().to_owned()),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// Waits until nothing is left in the ring.
     #[track_caller]
     pub fn wait_released(&self) {
         wait_until("the release of every event", || RingState::of(&self.ring()).unwrap().used == 0);
+    }
+
+    /// Whether nothing is left in the spool but dead letters and what was set aside.
+    pub fn is_drained(&self) -> bool {
+        !self.spooled_files().iter().any(|path| path.starts_with("to") || path.starts_with("new"))
+    }
+
+    /// Waits until every event has come to its end: nothing is left in the ring, nor in the spool but what stays there.
+    #[track_caller]
+    pub fn wait_done(&self) {
+        self.wait_released();
+        wait_until("the end of the backlog", || self.is_drained());
+    }
+
+    /// The sequence numbers of the events in the spool, dead letters included, as their files say.
+    pub fn spooled_sequences(&self) -> BTreeSet<u64> {
+        let sequence = |path: PathBuf| {
+            let bytes = std::fs::read(self.spool().join(path)).ok()?;
+            Some(u64::from_le_bytes(bytes.get(0x28..0x30)?.try_into().unwrap()))
+        };
+        self.spooled_files().into_iter().filter(|path| !path.starts_with("new")).filter_map(sequence).collect()
     }
 
     pub fn config(&self) -> PathBuf {
@@ -40,7 +84,9 @@ impl Home {
 
     /// Writes a config for this home's ring; `more` adds to it.
     pub fn configure(&self, urls: &[String], more: Value) {
-        let mut config = json!({ "rings": [self.ring()], "event_server_url": urls });
+        let spool = json!({ "dir": self.spool(), "min_free_bytes": 0 });
+        let api = json!({ "listen": "127.0.0.1:0", "token_file": "api.token" });
+        let mut config = json!({ "rings": [self.ring()], "event_server_url": urls, "spool": spool, "api": api });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         std::fs::write(self.config(), config.to_string()).unwrap();
     }
@@ -103,6 +149,16 @@ impl Daemon {
         self.wait_log(" attached ");
     }
 
+    /// Where its API listens; waits until it does.
+    #[track_caller]
+    pub fn api(&self) -> SocketAddr {
+        const BEFORE: &str = "the API listens on http://";
+        self.log.wait("the API's address in the log", |log| {
+            let (_, rest) = log.rsplit_once(BEFORE)?;
+            rest.split_once('/')?.0.parse().ok()
+        })
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
     }
@@ -141,6 +197,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if thread::panicking() && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal(Signal::SIGTERM); // for its summary
+            thread::sleep(Duration::from_secs(2));
+            eprintln!("{}", self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -153,12 +214,20 @@ pub struct Stopped {
     pub read: u64,
     pub filtered: u64,
     pub malformed: u64,
+    pub recovered: u64,
     pub acknowledged: u64,
+    pub dead: u64,
+    pub evicted: u64,
+    pub quarantined: u64,
     pub refused: u64,
     pub lost: u64,
     pub abandoned: u64,
-    pub unfinished: u64,
+    /// In the spool.
+    pub spooled: u64,
+    /// Neither delivered nor spooled: in the ring.
+    pub open: u64,
     pub failed_tries: u64,
+    pub written: u64,
     pub corrupt: u64,
 }
 
@@ -171,22 +240,39 @@ impl Stopped {
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             values.next().unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
         };
-        let stopped = Stopped {
+        assert_eq!(number("read"), number("filtered") + number("malformed") + number("sent"), "{line}");
+        let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<u64>();
+        let came = sum(&["entered", "recovered", "inherited", "resent"]);
+        let went = sum(&[
+            "acknowledged",
+            "dead",
+            "evicted",
+            "quarantined",
+            "vanished",
+            "refused",
+            "lost",
+            "abandoned",
+            "handed_over",
+        ]);
+        assert_eq!(came, went + sum(&["spooled", "open"]), "{line}");
+        Stopped {
             read: number("read"),
             filtered: number("filtered"),
             malformed: number("malformed"),
+            recovered: number("recovered"),
             acknowledged: number("acknowledged"),
+            dead: number("dead"),
+            evicted: number("evicted"),
+            quarantined: number("quarantined"),
             refused: number("refused"),
             lost: number("lost"),
             abandoned: number("abandoned"),
-            unfinished: number("unfinished"),
+            spooled: number("spooled"),
+            open: number("open"),
             failed_tries: number("failed_tries"),
+            written: number("written"),
             corrupt: number("corrupt"),
             log: log.clone(),
-        };
-        assert_eq!(stopped.read, stopped.filtered + stopped.malformed + number("sent"), "{line}");
-        let ends = [stopped.acknowledged, stopped.refused, stopped.lost, stopped.abandoned, stopped.unfinished];
-        assert_eq!(number("shares"), ends.iter().sum::<u64>(), "{line}");
-        stopped
+        }
     }
 }

@@ -4,10 +4,11 @@
 #![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
 pub mod daemon;
+pub mod http;
 pub mod sink;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sophon_uplink::ring::file::RingFile;
@@ -33,20 +34,24 @@ pub struct Watched<T> {
 
 impl<T> Watched<T> {
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        let result = change(&mut self.value.lock().unwrap());
+        let result = change(&mut self.lock());
         self.changed.notify_all();
         result
     }
 
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner) // a test that fails still shows what it knows
+    }
+
     pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        look(&self.value.lock().unwrap())
+        look(&self.lock())
     }
 
     /// Waits until `found` finds something.
     #[track_caller]
     pub fn wait<R>(&self, what: &str, mut found: impl FnMut(&mut T) -> Option<R>) -> R {
         let began = Instant::now();
-        let mut value = self.value.lock().unwrap();
+        let mut value = self.lock();
         loop {
             if let Some(result) = found(&mut value) {
                 return result;

@@ -264,6 +264,10 @@ impl Disk for ModelDisk {
     type File = usize;
     type Mapped = Bytes;
 
+    fn claim(&mut self, path: &Path) -> io::Result<()> {
+        self.change(|state| state.find(path).map(drop)) // one process has this disk
+    }
+
     fn make_folder(&self, path: &Path) -> io::Result<bool> {
         let folder = Node::Folder { names: BTreeMap::new(), durable: BTreeMap::new(), pending: Vec::new() };
         self.change(|state| match state.find(path) {

@@ -444,6 +444,11 @@ impl<'a> World<'a> {
             "{bytes} in {} files, {status:?}",
             files.len()
         );
+        let kept: u64 = status.destinations.iter().map(|one| one.waiting + one.stuck).sum();
+        assert_eq!(status.tally.remaining(), kept, "the counters balance: {status:?}");
+        for one in &status.destinations {
+            assert_eq!(one.tally.remaining(), one.waiting + one.stuck, "the counters balance: {one:?}");
+        }
         if status.dead == 0 {
             assert_eq!((status.bytes, status.files), (bytes, files.len() as u64), "{status:?}");
         }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sophon_uplink::serve::patience::Patient;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use crate::patience::Patient;
 use crate::routes::{App, answer};
 
 /// What a client may take of this process. A field, not a constant, each, so that tests need not wait.
@@ -75,7 +75,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
         let _ = socket.set_nodelay(true);
         let app = app.clone();
         tokio::spawn(async move {
-            let socket = Patient::new(socket, app.limits.write_progress);
+            let socket = TokioIo::new(Patient::new(socket, app.limits.write_progress));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(app.limits.head_time).max_buf_size(app.limits.head_bytes);
             let service = service_fn(|request| {

@@ -17,7 +17,6 @@ mod fields;
 mod http;
 mod journal;
 mod json;
-mod patience;
 mod picture;
 mod receive;
 mod recent;

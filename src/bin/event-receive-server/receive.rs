@@ -16,8 +16,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Request, StatusCode};
+use sophon_uplink::serve::discard;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::event;
@@ -78,14 +79,14 @@ async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<(), Refusal>
     let length = match length(&body, &app.limits) {
         Ok(length) => length,
         Err(refusal) => {
-            discard(body, &head.headers, &app.limits);
+            discard(body, &head.headers, app.limits.body_progress);
             return Err(refusal);
         }
     };
     let units = u32::try_from(length.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
     let room = timeout(app.limits.body_progress, app.bodies.clone().acquire_many_owned(units)).await;
     let Ok(Ok(room)) = room else {
-        discard(body, &head.headers, &app.limits);
+        discard(body, &head.headers, app.limits.body_progress);
         let error = "too many large events are being received; send it again";
         return Err(Refusal::unread(StatusCode::SERVICE_UNAVAILABLE, error));
     };
@@ -150,14 +151,6 @@ async fn read(limits: &Limits, mut body: Incoming, length: u64) -> Result<Bytes,
                 return Err(Refusal::unread(StatusCode::REQUEST_TIMEOUT, error));
             }
         }
-    }
-}
-
-/// Reads and forgets what a client sends although its answer is already on the way: a client that is reset while it still sends
-/// may never see the answer. One that waits for `100 Continue` sends nothing.
-pub fn discard(mut body: Incoming, headers: &HeaderMap, limits: &Limits) {
-    if !body.is_end_stream() && !headers.contains_key(EXPECT) {
-        tokio::spawn(timeout(limits.body_progress, async move { while let Some(Ok(_)) = body.frame().await {} }));
     }
 }
 

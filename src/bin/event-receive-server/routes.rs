@@ -21,10 +21,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use sophon_uplink::house_css;
+use sophon_uplink::serve::{discard, guard};
 use tokio::sync::Semaphore;
 
 use crate::http::Limits;
@@ -75,7 +76,9 @@ impl Route<'_> {
     fn of(path: &str) -> Option<Route<'_>> {
         Some(match path {
             "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
-            "/receiver.css" => Route::Asset("text/css; charset=utf-8", include_str!("page/receiver.css")),
+            "/receiver.css" => {
+                Route::Asset("text/css; charset=utf-8", concat!(house_css!(), include_str!("page/receiver.css")))
+            }
             "/receiver.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/receiver.js")),
             "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
             "/api/events" => Route::Events,
@@ -108,7 +111,7 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
         // The connection ends here: its body, if there is one, is not looked at.
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         let (head, body) = request.into_parts();
-        receive::discard(body, &head.headers, &app.limits);
+        discard(body, &head.headers, app.limits.body_progress);
         reply
     };
     guard(reply.headers_mut());
@@ -213,23 +216,6 @@ fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_));
     reply
-}
-
-/// The headers that keep names and faces out of caches and other sites, and foreign script out of the page.
-fn guard(headers: &mut hyper::HeaderMap) {
-    const PAGE: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                        base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let guards: [(HeaderName, &'static str); 6] = [
-        (CONTENT_SECURITY_POLICY, PAGE),
-        (CACHE_CONTROL, "no-store"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
-        (REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
-    for (name, value) in guards {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
 }
 
 /// A piece of a path with its %XX turned back; `None` where it is not UTF-8.

@@ -1,40 +1,49 @@
 //! A socket whose writes give up: a reader that takes nothing for too long must not hold a connection for ever.
 //!
-//! Reads need no such bound here: hyper bounds the time for a request's head, and `receive` the time for its body.
+//! Reads need no such bound here: hyper bounds the time for a request's head, and who reads a body the time for that.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// See the module.
 pub struct Patient {
-    socket: TokioIo<TcpStream>,
+    socket: TcpStream,
     patience: Duration,
     /// Runs while a write waits; gone as soon as the reader takes something.
     waiting: Option<Pin<Box<Sleep>>>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Patient {
     /// A socket that waits this long for a write to move.
     pub fn new(socket: TcpStream, patience: Duration) -> Patient {
-        Patient { socket: TokioIo::new(socket), patience, waiting: None }
+        Patient { socket, patience, waiting: None, asked: Arc::default() }
+    }
+
+    /// Is true from the first byte of a request to the first byte of its answer: such a client, and no other, may be told why its
+    /// connection is closed.
+    pub fn asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
     }
 
     fn write_with(
         &mut self,
         context: &mut Context,
-        write: impl FnOnce(Pin<&mut TokioIo<TcpStream>>, &mut Context) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let written = write(Pin::new(&mut self.socket), context);
         if written.is_ready() {
             self.waiting = None;
+            self.asked.store(false, Ordering::Relaxed);
             return written;
         }
         let patience = self.patience;
@@ -43,13 +52,18 @@ impl Patient {
     }
 }
 
-impl Read for Patient {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: ReadBufCursor) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
-impl Write for Patient {
+impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.write_with(context, |socket, context| socket.poll_write(context, bytes))
     }

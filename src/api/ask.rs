@@ -1,0 +1,193 @@
+//! `sophon-uplink status`: asks the running uplink's own API, and says it for people.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::control::Good;
+
+/// For each step of asking.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// An answer is shorter, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// What `GET /api/status` says where the config at `file` listens.
+///
+/// # Errors
+/// Why there is no answer, and what to do.
+pub fn status(file: &Path) -> Result<Value, String> {
+    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
+    let api = good.config.api;
+    let address = reachable(api.listen);
+    let token = if address.ip().is_loopback() && api.listen.ip().to_canonical().is_loopback() {
+        String::new()
+    } else {
+        let read = std::fs::read_to_string(&api.token_file);
+        read.map_err(|error| format!("the token file {} cannot be read: {error}", api.token_file.display()))?
+    };
+    let (head, body) = get(address, token.trim()).map_err(|error| {
+        format!("no answer at {address}: {error}; is the uplink running? its log says whether the API could listen")
+    })?;
+    let is_ours = head.to_ascii_lowercase().contains("\r\nserver: sophon-uplink/");
+    let answer: Option<Value> = serde_json::from_str(&body).ok().filter(|_| is_ours);
+    match answer {
+        None => Err(format!("another program answers at {address}; stop it, or change api.listen")),
+        Some(answer) => match answer["error"]["message"].as_str() {
+            Some(message) => Err(message.to_owned()),
+            None => Ok(answer),
+        },
+    }
+}
+
+/// Where to connect to for an address that is listened on.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// Head and body.
+fn get(address: SocketAddr, token: &str) -> std::io::Result<(String, String)> {
+    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    let token = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let request = format!("GET /api/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    socket.take(LONGEST).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| std::io::Error::other("it does not speak HTTP"))?;
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+/// A status for people, a subject a line.
+pub fn in_words(status: &Value) -> String {
+    let mut text = String::new();
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let uptime = duration(status["uptime_seconds"].as_f64().unwrap_or_default());
+    let health = if status["health"]["ok"] == true { "all is well" } else { "something needs attention" };
+    let _ = writeln!(text, "sophon-uplink {}, running for {uptime}: {health}", word(&status["version"]));
+    for problem in status["health"]["problems"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "  ! {}", word(problem));
+    }
+    let (events, shares) = (&status["events"], &status["shares"]);
+    let _ = writeln!(
+        text,
+        "events        {} read, {} below the threshold, {} unreadable",
+        number(&events["read"]),
+        number(&events["filtered"]),
+        number(&events["malformed"])
+    );
+    let lost = ["evicted", "quarantined", "vanished", "refused", "lost", "abandoned"];
+    let _ = writeln!(
+        text,
+        "deliveries    {} acknowledged, {} waiting ({} of them in the spool), {} dead letters, {} given up",
+        number(&shares["acknowledged"]),
+        number(&shares["spooled"]) + number(&shares["open"]),
+        number(&shares["spooled"]),
+        number(&shares["dead"]),
+        lost.iter().map(|name| number(&shares[*name])).sum::<u64>()
+    );
+    for destination in status["destinations"].as_array().into_iter().flatten() {
+        destination_in_words(&mut text, destination);
+    }
+    for ring in status["rings"].as_array().into_iter().flatten() {
+        let path = word(&ring["path"]);
+        let state = &ring["state"];
+        let _ = match ring["problem"].as_str() {
+            Some(problem) => writeln!(text, "ring          {problem}"),
+            None => writeln!(
+                text,
+                "ring          {path}: {} of {} bytes used, {} events dropped",
+                number(&state["used"]),
+                number(&state["capacity"]),
+                number(&state["dropped"])
+            ),
+        };
+    }
+    let spool = &status["spool"];
+    let _ = write!(
+        text,
+        "spool         {}: {} of {} bytes used",
+        word(&spool["dir"]),
+        number(&spool["bytes"]),
+        number(&spool["max_bytes"])
+    );
+    for (subject, problem) in [("spool", &spool["problem"]), ("config", &status["config"]["problem"])] {
+        if let Some(problem) = problem.as_str() {
+            let _ = write!(text, "\n{subject:13} {problem}");
+        }
+    }
+    if status["clock_is_set"] == false {
+        text.push_str("\nclock         not set: the time is before the program was built");
+    }
+    text
+}
+
+fn destination_in_words(text: &mut String, destination: &Value) {
+    let seconds = |key: &str| destination[key].as_f64().map(duration);
+    let count = |key: &str| destination[key].as_u64().unwrap_or_default();
+    let waiting = count("in_flight") + count("queued") + destination["backlog"]["events"].as_u64().unwrap_or_default();
+    let state = word(&destination["state"]);
+    let _ = write!(
+        text,
+        "{state:13} {}: for {}, {} acknowledged, {waiting} waiting",
+        word(&destination["url"]),
+        seconds("since_seconds").unwrap_or_default(),
+        count("acknowledged"),
+    );
+    if let Some(next) = seconds("next_try_seconds") {
+        let _ = write!(text, ", next try in {next}");
+    }
+    let error = destination["last_error"].as_str().filter(|_| state != "up");
+    let _ = writeln!(text, "{}", error.map_or(String::new(), |error| format!("\n              {error}")));
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// `42 s`, `3 min`, `2 h 5 min`, `4 d 1 h`.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in
+            [(0.4, "0 s"), (59.9, "59 s"), (60.0, "1 min"), (7500.0, "2 h 5 min"), (349_200.0, "4 d 1 h")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn every_address_that_is_listened_on_can_be_connected_to() {
+        for (listen, connect) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:2", "[::1]:2"),
+            ("127.0.0.1:3", "127.0.0.1:3"),
+            ("10.1.2.3:4", "10.1.2.3:4"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()), connect.parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Who may ask, before anything of a request's body is looked at.
+//!
+//! - *Host*: a page of another site can make its own name lead to this machine (DNS rebinding), but it cannot make the browser say
+//!   another Host. So a Host is ours if it is an address or a name that no stranger gives out.
+//! - *Origin*: a page of another site can send forms here, but the browser says whose page it is.
+//! - *Token*: asked for on every address but loopback, for everything that changes something or shows more than counters.
+
+use std::net::IpAddr;
+
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::http::uri::Authority;
+use hyper::{Method, StatusCode, Uri};
+
+use super::refusal::{Refusal, shortened};
+
+/// What a listening address asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Loopback: whoever has an account on the box.
+    Loopback,
+    /// Elsewhere: whoever knows the token.
+    Token(String),
+}
+
+/// Checks whose page asks, and under which name.
+///
+/// # Errors
+/// 400 or 403.
+pub fn check_source(method: &Method, uri: &Uri, headers: &HeaderMap, access: &Access) -> Result<(), Refusal> {
+    let host = host(uri, headers)?;
+    if !is_ours(host.host(), access) {
+        return Err(forbidden(format!(
+            "Host {}: this is the API of another machine's name; use the box's IP address, or localhost on the box itself",
+            shortened(host.as_str())
+        )));
+    }
+    for origin in headers.get_all(ORIGIN) {
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str())) {
+            return Err(forbidden(format!("Origin {}: pages of other sites may not use this API", shortened(&origin))));
+        }
+    }
+    // Where a browser says no Origin, it may still say this.
+    let site = headers.get(HeaderName::from_static("sec-fetch-site"));
+    if *method == Method::POST && site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return Err(forbidden("Sec-Fetch-Site: pages of other sites may not use this API".into()));
+    }
+    Ok(())
+}
+
+/// Checks the token where one is asked for.
+///
+/// # Errors
+/// 401.
+pub fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), Refusal> {
+    let Access::Token(token) = access else { return Ok(()) };
+    const HOW: &str =
+        "send the header Authorization: Bearer TOKEN; the token is in the file that the config names as api.token_file";
+    let refused = |what: &str| Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{what}; {HOW}")));
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (given.next(), given.next()) else {
+        return refused("a token is needed on this address");
+    };
+    let given = only.to_str().ok().and_then(|value| value.split_once(' '));
+    match given {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && is_same(given.trim(), token) => Ok(()),
+        _ => refused("the token is wrong"),
+    }
+}
+
+/// Takes the same time wherever the difference is.
+fn is_same(given: &str, token: &str) -> bool {
+    given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+}
+
+fn forbidden(message: String) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
+}
+
+/// The one name under which the box was asked.
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Refusal::invalid("Host: exactly one is needed"));
+    };
+    let host = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
+    let host = host.ok_or_else(|| Refusal::invalid("Host: it is no host name with an optional port"))?;
+    match uri.authority() {
+        Some(other) if *other != host => Err(Refusal::invalid("Host: the request line names another one")),
+        _ => Ok(host),
+    }
+}
+
+fn is_ours(host: &str, access: &Access) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    if host == "localhost" {
+        return true;
+    }
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
+    match (bare.parse::<IpAddr>(), access) {
+        (Ok(address), Access::Loopback) => address.to_canonical().is_loopback(),
+        // Nobody can make an address lead elsewhere.
+        (Ok(_), Access::Token(_)) => true,
+        (Err(_), Access::Loopback) => false,
+        (Err(_), Access::Token(_)) => {
+            let own =
+                std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_ascii_lowercase();
+            !own.is_empty() && (host == own || host.strip_suffix(".local") == Some(&own))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    const TOKEN: &str = "00112233445566778899aabbccddeeff";
+
+    fn elsewhere() -> Access {
+        Access::Token(TOKEN.into())
+    }
+
+    fn asked(access: &Access, lines: &[(&'static str, &str)]) -> u16 {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::try_from(*value).unwrap());
+        }
+        let uri = Uri::from_static("/x");
+        check_source(&Method::POST, &uri, &headers, access).err().map_or(200, |refusal| refusal.status.as_u16())
+    }
+
+    #[test]
+    fn loopback_answers_to_its_own_addresses_only() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:5555",
+            "127.9.9.9",
+            "[::1]:5555",
+            "localhost",
+            "LOCALHOST.:80",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(asked(&Access::Loopback, &[("host", host)]), 200, "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "192.168.1.2",
+            "0.0.0.0",
+            "2130706433",
+            "127.1",
+        ] {
+            assert_eq!(asked(&Access::Loopback, &[("host", host)]), 403, "{host}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_any_address_will_do_but_no_foreign_name() {
+        for host in ["192.168.1.2:5555", "[fd00::2]", "localhost"] {
+            assert_eq!(asked(&elsewhere(), &[("host", host)]), 200, "{host}");
+        }
+        for host in ["evil.example", "192.168.1.2.nip.example"] {
+            assert_eq!(asked(&elsewhere(), &[("host", host)]), 403, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_needed_once_and_alone() {
+        assert_eq!(asked(&Access::Loopback, &[]), 400);
+        assert_eq!(asked(&Access::Loopback, &[("host", "localhost"), ("host", "localhost")]), 400);
+        for host in ["", "a b", "user@localhost", "localhost/x", "http://localhost"] {
+            assert_eq!(asked(&Access::Loopback, &[("host", host)]), 400, "{host:?}");
+        }
+        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
+        let uri = Uri::from_static("http://evil.example/x");
+        assert!(check_source(&Method::GET, &uri, &headers, &Access::Loopback).is_err());
+    }
+
+    #[test]
+    fn the_page_itself_may_ask_and_no_other() {
+        let host = ("host", "localhost:5555");
+        for origin in ["http://localhost:5555", "https://localhost:5555"] {
+            assert_eq!(asked(&Access::Loopback, &[host, ("origin", origin)]), 200, "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://localhost",
+            "http://localhost:5556",
+            "http://127.0.0.1:5555",
+            "http://evil.example",
+            "file://",
+        ] {
+            assert_eq!(asked(&Access::Loopback, &[host, ("origin", origin)]), 403, "{origin}");
+        }
+        for (site, status) in [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)] {
+            assert_eq!(asked(&Access::Loopback, &[host, ("sec-fetch-site", site)]), status, "{site}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_needed_once_and_whole() {
+        let given = |values: &[&str]| {
+            let headers = values.iter().map(|value| (AUTHORIZATION, HeaderValue::try_from(*value).unwrap()));
+            check_token(&HeaderMap::from_iter(headers), &elsewhere())
+        };
+        assert_eq!(given(&[&format!("Bearer {TOKEN}")]), Ok(()));
+        assert_eq!(given(&[&format!("bearer  {TOKEN}")]), Ok(()));
+        let nearly = format!("Bearer {}e", &TOKEN[..31]);
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            TOKEN,
+            "Bearer x",
+            &nearly,
+            &format!("Basic {TOKEN}"),
+            &format!("Bearer {TOKEN}0"),
+        ] {
+            let refusal = given(&[wrong]).unwrap_err();
+            assert_eq!(refusal.status, StatusCode::UNAUTHORIZED);
+            assert!(!refusal.message.contains(TOKEN));
+        }
+        assert!(given(&[]).is_err());
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {TOKEN}")).unwrap());
+        headers.append(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {TOKEN}")).unwrap());
+        assert!(check_token(&headers, &elsewhere()).is_err());
+        assert_eq!(check_token(&HeaderMap::new(), &Access::Loopback), Ok(()));
+    }
+}

@@ -1,0 +1,166 @@
+//! The API's socket: a port that is in use stops nothing, and no number of clients takes more than its bound.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::guard::Access;
+use super::refusal::Refusal;
+use super::{App, token};
+use crate::serve::patience::Patient;
+
+/// How often a port that is in use is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// For a client that is one too many to read why.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// A socket that listens, and what it asks for.
+struct Open {
+    listener: TcpListener,
+    listen: SocketAddr,
+    access: Rc<Access>,
+}
+
+/// Serves the API where the config in force says, and moves with it. Never returns.
+pub async fn serve(app: Rc<App>) {
+    let mut is_told = false;
+    loop {
+        let open = match open(&app).await {
+            Ok(open) => open,
+            Err(problem) => {
+                app.failures.set(app.failures.get() + 1);
+                // Once, however long it lasts.
+                if !is_told || app.problem.borrow().as_ref() != Some(&problem) {
+                    is_told = true;
+                    warn!("the API does not listen, trying again; uploads go on: {problem}");
+                    app.problem.replace(Some(problem));
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(TRY_AGAIN) => {}
+                    () = app.control.changed() => {}
+                }
+                continue;
+            }
+        };
+        is_told = false;
+        let address = open.listener.local_addr().unwrap_or(open.listen);
+        let asks = if *open.access == Access::Loopback { "" } else { ", and asks for the token" };
+        info!("the API listens on http://{address}/{asks}");
+        until_changed(&app, &open).await;
+    }
+}
+
+/// Listens; an address that others can reach needs a token first.
+async fn open(app: &App) -> Result<Open, String> {
+    let listen = app.control.config().api.listen;
+    let access = Rc::new(access(app).await?);
+    let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+    Ok(Open { listener, listen, access })
+}
+
+async fn access(app: &App) -> Result<Access, String> {
+    let api = app.control.config().api.clone();
+    if api.listen.ip().to_canonical().is_loopback() {
+        return Ok(Access::Loopback);
+    }
+    let read = tokio::task::spawn_blocking(move || token::read_or_make(&api.token_file)).await;
+    read.expect("reading does not panic").map(Access::Token)
+}
+
+/// Serves until another address or another token is in force; then its connections end.
+async fn until_changed(app: &Rc<App>, open: &Open) {
+    let mut served = JoinSet::new();
+    let mut refused = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = open.listener.accept(), if refused.len() < app.limits.refusals => match accepted {
+                Ok((socket, _)) if served.len() < app.limits.connections => {
+                    served.spawn_local(connection(Rc::clone(app), socket, Rc::clone(&open.access)));
+                }
+                Ok((socket, _)) => drop(refused.spawn_local(refuse(socket))),
+                Err(error) => {
+                    // Out of descriptors, for one: accepting again at once would only burn CPU.
+                    warn!("the API cannot accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            },
+            Some(_) = served.join_next() => {}
+            Some(_) = refused.join_next() => {}
+            () = app.control.changed() => {
+                let is_same = app.control.config().api.listen == open.listen
+                    && access(app).await.is_ok_and(|access| access == *open.access);
+                if !is_same {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
+    let _ = socket.set_nodelay(true);
+    let last_words = SockRef::from(&socket).try_clone();
+    let limits = app.limits;
+    let socket = Patient::new(socket, limits.write_progress);
+    let asked = socket.asked();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(limits.head_bytes);
+    let service = service_fn(|request| {
+        let (app, access) = (Rc::clone(&app), Rc::clone(&access));
+        async move { Ok::<_, Infallible>(app.answer(request, &access).await) }
+    });
+    let served = http.serve_connection(TokioIo::new(socket), service).await;
+    // hyper closes such a connection without a word. One that was merely idle is not told: its client may be asking just now.
+    if served.is_err_and(|error| error.is_timeout())
+        && asked.load(Ordering::Relaxed)
+        && let Ok(socket) = last_words
+    {
+        let message = format!("the head of the request did not come within {:?}", limits.head_time);
+        let late = Refusal::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
+        let _ = socket.send(&late.raw()); // it is short: it goes into the socket's buffer, or the client does not read
+    }
+}
+
+/// Says why, and lets the client read it: a socket that is closed with something unread in it is reset.
+async fn refuse(socket: TcpStream) {
+    let many = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too many connections; try again later");
+    let _ = socket.try_write(&many.raw());
+    let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
+    let mut unread = [0; 1024];
+    let drained = async {
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut unread) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, drained).await;
+}
+
+/// Why, and what to do.
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program uses this port (ss -ltnp 'sport = :{port}' shows which); stop it, or change api.listen"
+        ),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root; change api.listen".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address; change api.listen".into(),
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {advice}")
+}

@@ -1,0 +1,164 @@
+//! `GET /metrics`: the status for Prometheus, in its text format. docs/api.md has the table.
+//!
+//! Labels are few: a ring's file, a destination's place in the config and its server. Nothing here needs the token, so nothing here
+//! is a secret.
+
+use std::fmt::{Display, Write as _};
+
+use super::health::{problems, server};
+use crate::deliver::history::{BOUNDS, Histogram};
+use crate::status::{Destination, Status};
+
+/// What Prometheus asks for.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The page of metrics.
+pub fn text(status: &Status, uploads: &Histogram) -> String {
+    let mut text = Text(String::new());
+    process(&mut text, status);
+    events(&mut text, status);
+    storage(&mut text, status);
+    destinations(&mut text, &status.destinations);
+    histogram(&mut text, uploads);
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP sophon_uplink_{name} {help}\n# TYPE sophon_uplink_{name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.0, "sophon_uplink_{name}");
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' });
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    /// A family of one sample without labels.
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+fn process(text: &mut Text, status: &Status) {
+    text.family("build_info", "gauge", "The program's version.");
+    text.sample("build_info", &[("version", status.version)], 1);
+    text.one("uptime_seconds", "gauge", "Time since the start.", status.uptime_seconds);
+    text.one(
+        "healthy",
+        "gauge",
+        "1 while events make progress, as /healthz says.",
+        u8::from(problems(status).is_empty()),
+    );
+    text.one(
+        "clock_is_set",
+        "gauge",
+        "0: the box's clock is before the program was built.",
+        u8::from(status.clock_is_set),
+    );
+}
+
+fn events(text: &mut Text, status: &Status) {
+    let events = &status.events;
+    text.one("events_read_total", "counter", "Events taken out of the rings.", events.read);
+    text.one("events_filtered_total", "counter", "Of these: below the threshold.", events.filtered);
+    text.one("events_malformed_total", "counter", "Of these: unreadable.", events.malformed);
+    let shares = &status.shares;
+    text.family("deliveries_total", "counter", "Deliveries (an event for one destination) that came to an end.");
+    for (outcome, count) in [
+        ("acknowledged", shares.acknowledged),
+        ("dead", shares.dead),
+        ("evicted", shares.evicted),
+        ("quarantined", shares.quarantined),
+        ("vanished", shares.vanished),
+        ("refused", shares.refused),
+        ("lost", shares.lost),
+        ("abandoned", shares.abandoned),
+        ("handed_over", shares.handed_over),
+    ] {
+        text.sample("deliveries_total", &[("outcome", outcome)], count);
+    }
+    text.family("deliveries_waiting", "gauge", "Deliveries that are still to be made.");
+    text.sample("deliveries_waiting", &[("place", "memory")], shares.open);
+    text.sample("deliveries_waiting", &[("place", "spool")], shares.spooled);
+}
+
+fn storage(text: &mut Text, status: &Status) {
+    text.one("rings_corrupt_total", "counter", "Times that a ring was found corrupt.", status.rings_corrupt);
+    let rings: Vec<_> = status.rings.iter().filter_map(|ring| ring.state.as_ref()).collect();
+    let paths: Vec<_> = rings.iter().map(|ring| ring.path.display().to_string()).collect();
+    let mut family = |name: &str, kind, help, value: fn(&crate::ring::inspect::RingState) -> u64| {
+        text.family(name, kind, help);
+        for (ring, path) in rings.iter().zip(&paths) {
+            text.sample(name, &[("ring", path)], value(ring));
+        }
+    };
+    family("ring_capacity_bytes", "gauge", "Room for records.", |ring| ring.capacity);
+    family("ring_used_bytes", "gauge", "Of it, published and not released.", |ring| ring.used);
+    family("ring_dropped_events_total", "counter", "Events refused because the ring was full.", |ring| ring.dropped);
+    let spool = &status.spool;
+    text.one("spool_usable", "gauge", "0: events cannot be stored.", u8::from(spool.is_usable));
+    text.one("spool_bytes", "gauge", "What everything in the spool takes.", spool.bytes);
+    text.one("spool_limit_bytes", "gauge", "The most that it may take.", spool.max_bytes);
+    text.one("spool_dead_letters", "gauge", "Refused events that are kept.", spool.dead_letters);
+    text.one("spool_written_bytes_total", "counter", "Written to the disk since the start.", spool.bytes_written);
+}
+
+fn destinations(text: &mut Text, destinations: &[Destination]) {
+    let places: Vec<_> = (1..=destinations.len()).map(|place| place.to_string()).collect();
+    let mut family = |name: &str, kind, help, value: fn(&Destination) -> f64| {
+        text.family(name, kind, help);
+        for (destination, place) in destinations.iter().zip(&places) {
+            let labels = [("destination", place.as_str()), ("server", server(&destination.url))];
+            text.sample(name, &labels, value(destination));
+        }
+    };
+    family("destination_up", "gauge", "1 while deliveries succeed.", |destination| {
+        f64::from(destination.state == "up")
+    });
+    family("destination_state_seconds", "gauge", "For how long it has been up, or not.", |destination| {
+        destination.since_seconds
+    });
+    family(
+        "destination_waiting_events",
+        "gauge",
+        "Events that wait for it, in memory and in the spool.",
+        |destination| (destination.in_flight + destination.queued + destination.backlog.events) as f64,
+    );
+    family("destination_spooled_bytes", "gauge", "What its events take in the spool.", |destination| {
+        destination.backlog.bytes as f64
+    });
+    family("destination_acknowledged_total", "counter", "Events it acknowledged.", |destination| {
+        destination.acknowledged as f64
+    });
+    family("destination_failed_tries_total", "counter", "Tries that came to nothing.", |destination| {
+        destination.failed_tries as f64
+    });
+    family("destination_evicted_total", "counter", "Events given up for newer ones.", |destination| {
+        destination.evicted as f64
+    });
+    family("destination_dead_total", "counter", "Events it refused.", |destination| destination.dead as f64);
+}
+
+fn histogram(text: &mut Text, uploads: &Histogram) {
+    text.family(
+        "upload_duration_seconds",
+        "histogram",
+        "Uploads that were acknowledged: from the request to the answer.",
+    );
+    let mut below = 0;
+    for (bound, count) in BOUNDS.iter().zip(uploads.buckets) {
+        below += count;
+        text.sample("upload_duration_seconds_bucket", &[("le", &bound.to_string())], below);
+    }
+    text.sample("upload_duration_seconds_bucket", &[("le", "+Inf")], uploads.count);
+    text.sample("upload_duration_seconds_sum", &[], uploads.sum);
+    text.sample("upload_duration_seconds_count", &[], uploads.count);
+}

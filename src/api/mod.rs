@@ -1,0 +1,297 @@
+//! The local HTTP API and the box's page (CONTRACT section 5).
+//!
+//! ```text
+//!  listen (bounds) ──▶ guard: Host, Origin ──▶ route ──▶ guard: token ──▶ read (bounds) ──▶ Control ──▶ file, lanes
+//! ```
+//!
+//! | method | path | answer | token off loopback |
+//! | --- | --- | --- | --- |
+//! | GET, POST | /SophonFogSys/api/EventServerUrl | [`event_server_url`] | yes |
+//! | GET, POST | /api/settings | [`settings`]: the same and what the page's form has beside it | yes |
+//! | GET | /api/status | [`status`] | yes |
+//! | POST | /api/test-event | [`test_event`] | yes |
+//! | GET | /metrics | [`metrics`] | no: counters |
+//! | GET | /healthz | [`health`]: 200, or 503 and why | no |
+//! | GET | / and its files | the page | no: it holds nothing |
+//!
+//! HEAD is answered where GET is. What the API shows never holds a header's value, a token or what is in a file. It runs on the
+//! uploads' own thread, so everything it does is short and bounded: [`Limits`].
+
+pub mod ask;
+pub mod event_server_url;
+pub mod guard;
+pub mod health;
+pub mod listen;
+pub mod metrics;
+pub mod read;
+pub mod refusal;
+pub mod settings;
+pub mod status;
+pub mod test_event;
+pub mod token;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::Value;
+
+use crate::control::{ChangeError, Control};
+use crate::house_css;
+use crate::serve::{discard, guard as guard_answer};
+use crate::uplink::Uplink;
+use guard::Access;
+use refusal::{Refusal, shortened};
+
+/// An answer.
+pub type Reply = Response<Full<Bytes>>;
+
+/// What a client may take of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections that are served at a time; further ones are told so and closed.
+    pub connections: usize,
+    /// Connections at a time that are being told so; further ones wait in the kernel.
+    pub refusals: usize,
+    /// The bytes of a request's head.
+    pub head_bytes: usize,
+    /// For the head of a request; also how long a connection may be idle.
+    pub head_time: Duration,
+    /// The bytes of a body.
+    pub body_bytes: usize,
+    /// For a whole body.
+    pub body_time: Duration,
+    /// For a client to take the next bytes of an answer.
+    pub write_progress: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 32,
+            refusals: 64,
+            head_bytes: 16 << 10,
+            head_time: Duration::from_secs(5),
+            body_bytes: 64 << 10,
+            body_time: Duration::from_secs(10),
+            write_progress: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Everything the answers are made from.
+pub struct App {
+    control: Rc<Control>,
+    uplink: Rc<Uplink>,
+    limits: Limits,
+    /// Why nothing listened the last time that nothing did.
+    problem: RefCell<Option<String>>,
+    /// How often that was tried in vain.
+    failures: Cell<u64>,
+    /// Held while a test event is on its way.
+    testing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Asset(&'static str, &'static str),
+    EventServerUrl,
+    Settings,
+    Status,
+    TestEvent,
+    Metrics,
+    Health,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Route> {
+        Some(match path {
+            "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
+            "/uplink.css" => {
+                Route::Asset("text/css; charset=utf-8", concat!(house_css!(), include_str!("page/uplink.css")))
+            }
+            "/texts.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/texts.js")),
+            "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/uplink.js")),
+            "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
+            "/SophonFogSys/api/EventServerUrl" => Route::EventServerUrl,
+            "/api/settings" => Route::Settings,
+            "/api/status" => Route::Status,
+            "/api/test-event" => Route::TestEvent,
+            "/metrics" => Route::Metrics,
+            "/healthz" => Route::Health,
+            _ => return None,
+        })
+    }
+
+    fn takes_post(self) -> bool {
+        matches!(self, Route::EventServerUrl | Route::Settings | Route::TestEvent)
+    }
+
+    fn takes_get(self) -> bool {
+        self != Route::TestEvent
+    }
+
+    /// Shown to everyone who reaches the address.
+    fn is_public(self) -> bool {
+        matches!(self, Route::Asset(..) | Route::Metrics | Route::Health)
+    }
+
+    fn allowed(self) -> &'static str {
+        match (self.takes_get(), self.takes_post()) {
+            (true, true) => "GET, HEAD, POST",
+            (true, false) => "GET, HEAD",
+            _ => "POST",
+        }
+    }
+}
+
+impl App {
+    /// Of the running `uplink`, whose config `control` has; [`listen::serve`] serves it.
+    pub fn new(control: Rc<Control>, uplink: Rc<Uplink>, limits: Limits) -> Rc<App> {
+        Rc::new(App {
+            control,
+            uplink,
+            limits,
+            problem: RefCell::default(),
+            failures: Cell::new(0),
+            testing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Answers one request.
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, access: &Access) -> Reply {
+        let (head, mut body) = request.into_parts();
+        let answered = self.try_answer(&head, &mut body, access).await;
+        let mut reply = answered.unwrap_or_else(|refusal| {
+            let mut reply = typed(refusal.status, "application/json", refusal.json());
+            match refusal.status {
+                StatusCode::UNAUTHORIZED => {
+                    reply
+                        .headers_mut()
+                        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sophon-uplink\""));
+                }
+                StatusCode::METHOD_NOT_ALLOWED => {
+                    let allowed = Route::of(head.uri.path()).map_or("GET, HEAD", Route::allowed);
+                    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+                }
+                _ => {}
+            }
+            reply
+        });
+        if !hyper::body::Body::is_end_stream(&body) {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        discard(body, &head.headers, self.limits.write_progress);
+        reply
+            .headers_mut()
+            .insert(SERVER, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
+        guard_answer(reply.headers_mut());
+        reply
+    }
+
+    async fn try_answer(
+        &self,
+        head: &hyper::http::request::Parts,
+        body: &mut Incoming,
+        access: &Access,
+    ) -> Result<Reply, Refusal> {
+        guard::check_source(&head.method, &head.uri, &head.headers, access)?;
+        let path = head.uri.path();
+        let route = Route::of(path).ok_or_else(|| {
+            let message = format!("{}: there is no such path; the page is at /", shortened(path));
+            Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+        })?;
+        let reads = [Method::GET, Method::HEAD].contains(&head.method) && route.takes_get();
+        let writes = head.method == Method::POST && route.takes_post();
+        if !reads && !writes {
+            let message = format!("{} {path}: allowed: {}", shortened(head.method.as_str()), route.allowed());
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
+        }
+        if !route.is_public() {
+            guard::check_token(&head.headers, access)?;
+        }
+        if writes { self.write(route, head, body).await } else { self.read(route).await }
+    }
+
+    async fn read(&self, route: Route) -> Result<Reply, Refusal> {
+        Ok(match route {
+            Route::Asset(kind, text) => {
+                let mut reply = typed(StatusCode::OK, kind, text);
+                reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                reply
+            }
+            Route::EventServerUrl => json(&event_server_url::show(&self.control)),
+            Route::Settings => json(&settings::show(&self.control)),
+            Route::Status => json(&status::report(self, &self.uplink.status().await)),
+            Route::Metrics => {
+                let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
+                typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
+            }
+            Route::Health => health(&health::problems(&self.uplink.status().await)),
+            Route::TestEvent => unreachable!("it takes no GET"),
+        })
+    }
+
+    async fn write(
+        &self,
+        route: Route,
+        head: &hyper::http::request::Parts,
+        body: &mut Incoming,
+    ) -> Result<Reply, Refusal> {
+        match route {
+            Route::EventServerUrl => {
+                let changes = event_server_url::changes(read::read(&head.headers, body, &self.limits).await?)?;
+                self.change(changes).await?;
+                Ok(json(&event_server_url::show(&self.control)))
+            }
+            Route::Settings => {
+                let changes = settings::changes(read::read(&head.headers, body, &self.limits).await?)?;
+                self.change(changes).await?;
+                Ok(json(&settings::show(&self.control)))
+            }
+            Route::TestEvent => self.send_test_event().await,
+            Route::Asset(..) | Route::Status | Route::Metrics | Route::Health => unreachable!("they take no POST"),
+        }
+    }
+
+    async fn send_test_event(&self) -> Result<Reply, Refusal> {
+        let Ok(_one_at_a_time) = self.testing.try_lock() else {
+            let message = "a test event is on its way; wait for its end";
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
+        };
+        let headers = self.control.config().headers.clone();
+        Ok(json(&test_event::send(&self.uplink, &headers).await?))
+    }
+
+    async fn change(&self, changes: Vec<(&'static str, Value)>) -> Result<(), Refusal> {
+        self.control.change(changes).await.map_err(|error| match &error {
+            ChangeError::Refused(_) => Refusal::invalid(error.to_string()),
+            ChangeError::NotNow(_) | ChangeError::NotSaved(_) => {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error.to_string())
+            }
+        })
+    }
+}
+
+fn health(problems: &[String]) -> Reply {
+    if problems.is_empty() {
+        return json(&serde_json::json!({"status": "ok"}));
+    }
+    let why = serde_json::json!({"status": "failing", "problems": problems});
+    typed(StatusCode::SERVICE_UNAVAILABLE, "application/json", why.to_string())
+}
+
+fn json(value: &Value) -> Reply {
+    typed(StatusCode::OK, "application/json", value.to_string())
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+}

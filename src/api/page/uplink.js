@@ -1,0 +1,413 @@
+// The page of the box: it asks /api/status every two seconds, and changes /api/settings. Whatever comes from the box or from a server is
+// text: nothing here makes markup out of data.
+"use strict";
+
+const EVERY = 2000;
+const at = (id) => document.getElementById(id);
+const kept = (store, key) => { try { return store.getItem(key); } catch { return null; } };
+const keep = (store, key, value) => { try { store.setItem(key, value); } catch { /* for this page only */ } };
+
+let language = TEXTS[kept(localStorage, "language")] ? kept(localStorage, "language") : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+let token = kept(sessionStorage, "token");
+let live = "connecting";
+let status = null;
+let settings = null;
+let dirty = false;
+let message = null; // of the form: [tone, function that gives its text]
+let results = null; // of the test
+
+const text = (key) => TEXTS[language][key];
+const number = (value) => value.toLocaleString(language);
+const set = (element, value) => { if (element.textContent !== value) element.textContent = value; };
+
+function duration(seconds) {
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const whole = Math.max(0, Math.round(seconds));
+  const first = units.findIndex(([size]) => whole >= size);
+  if (first < 0) return `0 ${text("s")}`;
+  const [size, name] = units[first];
+  const rest = units[first + 1] && Math.floor((whole % size) / units[first + 1][0]);
+  const more = rest && first < 2 ? ` ${rest} ${text(units[first + 1][1])}` : "";
+  return `${Math.floor(whole / size)} ${text(name)}${more}`;
+}
+
+function bytes(count) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, count)) / 10));
+  return `${(count / 1024 ** power).toLocaleString(language, { maximumFractionDigits: power > 1 ? 1 : 0 })} ${units[power]}`;
+}
+
+function made(tag, className, content) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (content !== undefined) element.textContent = content;
+  return element;
+}
+
+/** What is wrong and what to do, in words. */
+const explained = (error) => text("errors")[(ERRORS.find(([pattern]) => pattern.test(error)) || [0, "other"])[1]];
+
+// --- Talking with the box ---
+
+class Failure extends Error {}
+
+async function ask(path, body) {
+  const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}) };
+  const asked = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body ? JSON.stringify(body) : undefined, cache: "no-store" });
+  const answer = await asked.json();
+  if (asked.status === 401) logIn();
+  if (!asked.ok) throw new Failure(answer.error.message);
+  return answer;
+}
+
+function logIn() {
+  set(at("login-wrong"), token ? text("token_wrong") : "");
+  token = null;
+  if (!at("login").open) at("login").showModal();
+}
+
+at("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  try {
+    status = await ask("/api/status");
+    keep(sessionStorage, "token", token);
+    at("login").close();
+    if (!settings) settings = (await ask("/api/settings")).data, fillForm();
+    show();
+  } catch (error) {
+    if (!(error instanceof Failure)) set(at("login-wrong"), text("gone"));
+  }
+});
+at("login").addEventListener("cancel", (event) => event.preventDefault());
+
+async function look() {
+  try {
+    if (!at("login").open) {
+      status = await ask("/api/status");
+      if (!settings) settings = (await ask("/api/settings")).data, fillForm();
+      live = "live";
+    }
+  } catch (error) {
+    live = error instanceof Failure ? "connecting" : "broken";
+  }
+  show();
+  setTimeout(look, document.hidden ? 5 * EVERY : EVERY);
+}
+
+// --- What is shown ---
+
+function show() {
+  at("live").dataset.state = live;
+  set(at("live-text"), text(live));
+  if (!status) return;
+  showBanner();
+  const { shares } = status;
+  set(at("acknowledged"), number(shares.acknowledged));
+  set(at("waiting"), number(shares.spooled + shares.open));
+  set(at("waiting-note"), text("waiting_note")(number(shares.spooled)));
+  const undelivered = shares.dead + shares.evicted + shares.quarantined + shares.vanished + shares.refused + shares.lost + shares.abandoned;
+  set(at("undelivered"), number(undelivered));
+  at("lost-tile").classList.toggle("bad", undelivered > 0);
+  showServers();
+  showHour();
+  showBalance();
+  set(at("about"), text("about")(status.version, duration(status.uptime_seconds)));
+}
+
+/** What a person should know now, the gravest first. */
+function troubles() {
+  const found = [];
+  for (const server of status.destinations) {
+    if (server.state !== "up") found.push(text("states")[server.state] + text("colon") + server.url);
+  }
+  if (status.spool.problem) found.push(text("spool_trouble") + status.spool.problem);
+  for (const ring of status.rings) {
+    if (ring.state && ring.state.used > 0.8 * ring.state.capacity) found.push(text("ring_full"));
+    if (ring.state && ring.state.dropped > 0) found.push(text("dropped")(number(ring.state.dropped)));
+    if (ring.problem && status.health.problems.some((problem) => problem.includes(ring.path))) found.push(text("ring_trouble") + ring.problem);
+  }
+  if (status.config.problem) found.push(text("config_trouble") + status.config.problem);
+  if (!status.clock_is_set) found.push(text("clock"));
+  return found;
+}
+
+function showBanner() {
+  const found = troubles();
+  const none = status.destinations.length === 0;
+  const idle = status.events.read === 0 && status.shares.acknowledged === 0;
+  at("banner").hidden = false;
+  at("banner").dataset.tone = found.length ? "bad" : none || idle ? "wait" : "good";
+  set(at("banner-title"), text(found.length ? "unwell" : none || idle ? "idle" : "well"));
+  const list = at("banner-list"), shown = [...list.children].map((item) => item.textContent);
+  const lines = found.length || !none ? found : [text("no_servers")];
+  // Only what is new is said by a screen reader.
+  if (shown.join("\n") !== lines.join("\n")) list.replaceChildren(...lines.map((line) => made("li", "", line)));
+}
+
+function showServers() {
+  const list = at("servers"), { destinations } = status;
+  at("no-servers").hidden = destinations.length > 0;
+  while (list.children.length > destinations.length) list.lastElementChild.remove();
+  while (list.children.length < destinations.length) list.append(at("server").content.firstElementChild.cloneNode(true));
+  destinations.forEach((server, index) => showServer(list.children[index], server));
+}
+
+function showServer(article, server) {
+  const find = (selector) => article.querySelector(selector);
+  const untried = server.state === "up" && server.last_success_seconds === null;
+  article.dataset.state = untried ? "untried" : server.state;
+  set(find(".pill"), text("states")[untried ? "untried" : server.state]);
+  set(find(".url"), server.url);
+  const waiting = server.in_flight + server.queued + server.backlog.events;
+  const facts = [text("n_delivered")(number(server.acknowledged)), text("n_waiting")(number(waiting), server.backlog.bytes ? bytes(server.backlog.bytes) : "")];
+  if (!untried) facts.unshift(text("since")(duration(server.since_seconds)));
+  if (server.last_answer) facts.push(text("last_answer")(server.last_answer));
+  if (server.failed_tries) facts.push(text("n_failed")(number(server.failed_tries)));
+  if (server.next_try_seconds !== null) facts.push(text("next_try")(duration(server.next_try_seconds)));
+  set(find(".facts"), facts.join(" · "));
+  const trouble = find(".trouble");
+  trouble.hidden = !server.last_error;
+  if (!server.last_error) return;
+  const past = server.state === "up", [what, todo] = explained(server.last_error);
+  trouble.classList.toggle("past", past);
+  set(find(".what"), (past ? text("past")(duration(server.last_error_seconds)) : "") + what);
+  set(find(".todo"), todo);
+  set(find("summary"), text("details"));
+  set(find("details code"), server.last_error);
+}
+
+function showHour() {
+  const { delivered, mean_ms } = status.history;
+  const total = delivered.reduce((sum, count) => sum + count, 0);
+  const spent = delivered.reduce((sum, count, index) => sum + count * (mean_ms[index] || 0), 0);
+  set(at("hour-text"), text("hour_text")(number(total), total ? number(Math.round(spent / total)) : null));
+  const plot = at("plot"), width = plot.clientWidth || 600, height = 150, top = 18;
+  plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const most = Math.max(1, ...delivered), slowest = Math.max(1, ...mean_ms.map((ms) => ms || 0));
+  const x = (index) => 8 + (width - 16) * index / delivered.length, step = (width - 16) / delivered.length;
+  const shape = (tag, attributes, content) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    if (content) element.textContent = content;
+    return element;
+  };
+  const bars = delivered.map((count, index) => {
+    const tall = (height - top - 4) * count / most;
+    return shape("rect", { class: "rate", x: x(index), y: height - tall, width: Math.max(1, step - 1), height: tall, rx: 1 });
+  });
+  const known = mean_ms.map((ms, index) => ms === null ? null : [x(index) + step / 2, height - (height - top - 4) * ms / slowest]);
+  let path = "", pen = "M";
+  for (const point of known) {
+    if (point) path += `${pen}${point.map((value) => value.toFixed(1)).join(" ")}${pen === "M" ? "h.1" : ""}`;
+    pen = point ? "L" : "M";
+  }
+  const left = shape("text", { x: 8, y: 13 }, `${number(most)} / min`);
+  const right = shape("text", { x: width - 8, y: 13, "text-anchor": "end" }, `${number(Math.round(slowest))} ms`);
+  plot.replaceChildren(...bars, ...(path ? [shape("path", { class: "latency", d: path })] : []), ...(total ? [left, right] : []));
+}
+
+const TONES = { acknowledged: "good", sent: "good", spooled: "wait", open: "wait", filtered: "quiet", handed_over: "quiet" };
+
+function showBalance() {
+  const { read, ...events } = status.events;
+  const { entered, recovered, inherited, resent, failed_tries, ...shares } = status.shares;
+  at("balance").replaceChildren(sum(text("sum_events"), read, events), sum(text("sum_shares"), entered + recovered + inherited + resent, shares));
+}
+
+function sum(title, total, parts) {
+  const box = made("div", "sum"), heading = made("h3", "", title), stack = made("div", "stack"), list = made("ul", "parts");
+  heading.append(made("span", "", number(total)));
+  stack.setAttribute("aria-hidden", "true");
+  for (const [name, count] of Object.entries(parts)) {
+    if (!count && !["acknowledged", "sent", "filtered"].includes(name)) continue;
+    const tone = TONES[name] || "bad", item = made("li", "", text("parts")[name] || name), piece = made("span");
+    item.dataset.tone = piece.dataset.tone = tone;
+    item.append(made("strong", "", number(count)));
+    list.append(item);
+    if (!count) continue;
+    piece.style.flexGrow = count;
+    stack.append(piece);
+  }
+  box.append(heading, stack, list);
+  return box;
+}
+
+// --- The settings ---
+
+function fillForm() {
+  at("urls").replaceChildren();
+  (settings.event_server_url.length ? settings.event_server_url : [""]).forEach(addRow);
+  for (const radio of at("settings").elements.format) radio.checked = radio.value === settings["content-type"];
+  at("threshold").value = settings.threshold;
+  at("unit").value = settings.timestamp_unit;
+  at("reg-pic").checked = settings.real_need_reg_pic;
+  changed(false);
+}
+
+function addRow(url) {
+  const row = at("url-row").content.firstElementChild.cloneNode(true);
+  const input = row.querySelector("input");
+  input.value = url;
+  input.placeholder = "http://192.168.1.19:9528/RealTimeEvent";
+  row.querySelector("button").addEventListener("click", () => {
+    const next = row.nextElementSibling || row.previousElementSibling;
+    row.remove();
+    if (!next) addRow("");
+    (next || at("urls").firstElementChild).querySelector("input").focus();
+    nameRows();
+    changed(true);
+  });
+  at("urls").append(row);
+  nameRows();
+  return input;
+}
+
+function nameRows() {
+  [...at("urls").children].forEach((row, index) => {
+    row.querySelector("input").setAttribute("aria-label", text("url_label")(index + 1));
+    row.querySelector("button").setAttribute("aria-label", `${text("remove_url")}: ${index + 1}`);
+    row.querySelector("button").title = text("remove_url");
+  });
+}
+
+function changed(yes) {
+  dirty = yes;
+  at("undo").hidden = !yes;
+  if (yes) say(null);
+}
+
+function say(tone, words) {
+  message = tone && [tone, words];
+  at("saved").className = `message ${tone || ""}`;
+  set(at("saved"), tone ? words() : "");
+}
+
+/** What is wrong with an address, by the key of its text; the box checks it once more. */
+function faultOf(url, all) {
+  if (url === "") return all.length > 1 ? "empty" : null;
+  if (/\s/.test(url)) return "spaces";
+  if (!/^https?:\/\/[^/?#]+/i.test(url)) return "scheme";
+  if (url.includes("#")) return "fragment";
+  if (/^https?:\/\/[^/?]*@/i.test(url)) return "login";
+  return all.filter((other) => other === url).length > 1 ? "twice" : null;
+}
+
+function mark(row, words) {
+  const note = row.querySelector(".message"), input = row.querySelector("input");
+  note.hidden = !words;
+  set(note, words || "");
+  words ? input.setAttribute("aria-invalid", "true") : input.removeAttribute("aria-invalid");
+}
+
+const fault = (said) => {
+  const found = FAULTS.find(([pattern]) => pattern.test(said));
+  return found ? text("faults")[found[1]] : said;
+};
+
+async function save(event) {
+  event.preventDefault();
+  const rows = [...at("urls").children], urls = rows.map((row) => row.querySelector("input").value.trim());
+  const faults = urls.map((url) => faultOf(url, urls));
+  rows.forEach((row, index) => mark(row, faults[index] && text("faults")[faults[index]]));
+  const threshold = at("threshold").value.trim().replace(",", ".");
+  const odd = threshold === "" || !Number.isFinite(Number(threshold));
+  odd ? at("threshold").setAttribute("aria-invalid", "true") : at("threshold").removeAttribute("aria-invalid");
+  if (odd) say("bad", () => text("faults").number);
+  const first = rows[faults.findIndex(Boolean)];
+  if (first || odd) return (first ? first.querySelector("input") : at("threshold")).focus();
+  await busy(at("save"), async () => {
+    say("quiet", () => text("saving"));
+    try {
+      settings = (await ask("/api/settings", {
+        event_server_url: urls.filter(Boolean), "content-type": at("settings").elements.format.value,
+        threshold: Number(threshold), timestamp_unit: at("unit").value, real_need_reg_pic: at("reg-pic").checked,
+      })).data;
+      fillForm();
+      say("good", () => text("saved"));
+      status = await ask("/api/status");
+      show();
+    } catch (error) {
+      const said = error instanceof Failure ? error.message : null;
+      const row = said && rows[Number((said.match(/^event_server_url\[(\d+)\]/) || [])[1])];
+      if (row) mark(row, fault(said));
+      say("bad", () => text("not_saved") + (said ? fault(said) : text("gone")));
+    }
+  });
+}
+
+async function busy(button, work) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
+  await work().finally(() => button.removeAttribute("aria-busy"));
+}
+
+// --- The test event ---
+
+const sendTest = () => busy(at("send-test"), async () => {
+  results = "testing";
+  showResults();
+  try {
+    results = (await ask("/api/test-event", null)).results;
+  } catch (error) {
+    results = error instanceof Failure ? error.message : "gone";
+  }
+  showResults();
+});
+
+function showResults() {
+  if (results === null) return;
+  if (typeof results === "string") {
+    return at("tested").replaceChildren(made("p", "message", text(results) || results));
+  }
+  const notes = dirty ? [made("p", "message quiet", text("unsaved"))] : [];
+  if (results.length === 0) notes.push(made("p", "message bad", text("nobody")));
+  at("tested").replaceChildren(...notes, ...results.map(result));
+}
+
+function result({ url, delivered, status: code, milliseconds, error, answer }) {
+  const box = made("div", "result");
+  box.dataset.tone = delivered ? "good" : "bad";
+  box.append(made("code", "url", url), made("strong", "", text(delivered ? "arrived" : "not_arrived")));
+  if (code) box.append(made("p", "", text("answered")(code, number(milliseconds))));
+  if (error) explained(error).forEach((line) => box.append(made("p", "", line)));
+  if (answer) box.append(made("p", "quiet", text("server_said")), made("pre", "", answer));
+  if (error) {
+    const details = made("details"), code = made("code", "", error);
+    details.append(made("summary", "", text("details")), code);
+    box.append(details);
+  }
+  return box;
+}
+
+// --- The page as a whole ---
+
+function showLanguage() {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.title = text("title");
+  for (const element of document.querySelectorAll("[data-text]")) set(element, text(element.dataset.text));
+  for (const button of document.querySelectorAll("[data-language]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.language === language));
+  }
+  nameRows();
+  for (const row of at("urls").children) mark(row, null);
+  if (message) say(...message);
+  showResults();
+  show();
+}
+
+for (const button of document.querySelectorAll("[data-language]")) {
+  button.addEventListener("click", () => {
+    language = button.dataset.language;
+    keep(localStorage, "language", language);
+    showLanguage();
+  });
+}
+at("settings").addEventListener("submit", save);
+at("settings").addEventListener("input", () => changed(true));
+at("add-url").addEventListener("click", () => { addRow("").focus(); changed(true); });
+at("undo").addEventListener("click", () => { fillForm(); say(null); });
+at("send-test").addEventListener("click", sendTest);
+addEventListener("resize", () => status && showHour());
+showLanguage();
+look();

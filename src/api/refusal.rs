@@ -1,0 +1,54 @@
+//! How the API says no: `{"error":{"code":400,"message":"…","status":"INVALID_ARGUMENT"}}`.
+
+use hyper::StatusCode;
+use serde_json::json;
+
+/// An answer that is an error. Its message never holds a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// 4xx or 5xx.
+    pub status: StatusCode,
+    /// The same as a word, as in google.rpc.Code where that has one.
+    pub word: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// 400: what was sent is wrong.
+    pub fn invalid(message: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::BAD_REQUEST, word: "INVALID_ARGUMENT", message: message.into() }
+    }
+
+    /// Any other.
+    pub fn new(status: StatusCode, word: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { status, word, message: message.into() }
+    }
+
+    /// The answer's body.
+    pub fn json(&self) -> String {
+        json!({"error": {"code": self.status.as_u16(), "message": self.message, "status": self.word}}).to_string()
+    }
+
+    /// A whole answer, for connections that never come to hyper or that hyper has given up; they are closed after it.
+    pub fn raw(&self) -> Vec<u8> {
+        let body = self.json();
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let code = self.status.as_u16();
+        format!(
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// At most 60 characters of a text, quoted, without control characters.
+pub fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    match text.char_indices().nth(SHOWN) {
+        None => quoted(text),
+        Some((end, _)) => format!("{}… ({} bytes)", quoted(&text[..end]), text.len()),
+    }
+}

@@ -1,0 +1,62 @@
+//! `GET` and `POST /api/settings`: what the page's form shows and changes. Any of the keys may be given; the others stay.
+
+use serde_json::{Value, json};
+
+use super::event_server_url::format_name;
+use super::read::Fields;
+use super::refusal::{Refusal, shortened};
+use crate::body::TimestampUnit;
+use crate::control::Control;
+
+const KEYS: [&str; 5] = ["event_server_url", "real_need_reg_pic", "content-type", "threshold", "timestamp_unit"];
+
+/// What is in force.
+pub fn show(control: &Control) -> Value {
+    let config = control.config();
+    json!({"data": {
+        "event_server_url": control.written("event_server_url").unwrap_or_else(|| json!([])),
+        "real_need_reg_pic": config.body.with_reg_pic,
+        "content-type": format_name(config.body.format),
+        "threshold": control.written("threshold").unwrap_or_else(|| json!(0.0)),
+        "timestamp_unit": match config.body.timestamp_unit {
+            TimestampUnit::Seconds => "s",
+            TimestampUnit::Milliseconds => "ms",
+        },
+    }})
+}
+
+/// The keys of the config that a call wants changed; their values are checked where every config is.
+///
+/// # Errors
+/// 400: no JSON, no key, or one that is not the page's to change.
+pub fn changes(fields: Fields) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    let Fields::Json(members) = fields else {
+        return Err(Refusal::invalid("the settings are sent as application/json"));
+    };
+    if members.is_empty() {
+        return Err(Refusal::invalid(format!("no key is given; there are {}", KEYS.join(", "))));
+    }
+    let known = |key: String| {
+        let refusal = || Refusal::invalid(format!("{}: not a setting; there are {}", shortened(&key), KEYS.join(", ")));
+        KEYS.into_iter().find(|known| *known == key).ok_or_else(refusal)
+    };
+    members.into_iter().map(|(key, value)| Ok((known(key)?, value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pages_keys_can_be_changed() {
+        let call = |members: &[(&str, Value)]| {
+            changes(Fields::Json(members.iter().map(|(key, value)| ((*key).into(), value.clone())).collect()))
+        };
+        assert_eq!(call(&[("threshold", json!(0.5))]), Ok(vec![("threshold", json!(0.5))]));
+        for key in ["headers", "tls", "api", "spool", "rings", "timeouts_ms", "x", ""] {
+            assert!(call(&[("threshold", json!(0.5)), (key, json!({}))]).is_err(), "{key}");
+        }
+        assert!(call(&[]).is_err());
+        assert!(changes(Fields::Form(vec![("threshold".into(), "1".into())])).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! The token file: 128 random bits as 32 hex digits, made when it is first needed, for its owner's eyes only.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use tracing::{info, warn};
+
+use crate::config::save::beside;
+
+/// A token that somebody chose has at least as many characters, and at most 256.
+const SHORTEST: usize = 16;
+
+/// Reads the token, or makes one where there is none.
+///
+/// # Errors
+/// Why there is no token to ask for; without one, nothing may be answered.
+pub fn read_or_make(path: &Path) -> Result<String, String> {
+    let fault = |error: io::Error| format!("the token file {} cannot be used: {error}", path.display());
+    match fs::read(path) {
+        Ok(bytes) if bytes.trim_ascii().is_empty() => make(path).map_err(fault),
+        Ok(bytes) => {
+            keep_private(path);
+            let text = str::from_utf8(bytes.trim_ascii()).unwrap_or_default();
+            let is_good = (SHORTEST..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+            is_good.then(|| text.to_owned()).ok_or_else(|| {
+                format!(
+                    "the token file {} holds no token ({SHORTEST} to 256 letters and digits on one line); delete it to get a new one",
+                    path.display()
+                )
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(fault),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// Whole or not at all.
+fn make(path: &Path) -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let unfinished = beside(path, "new");
+    let _ = fs::remove_file(&unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        File::open(folder)?.sync_all()?;
+    }
+    info!(file = %path.display(), "made a new token for the API");
+    Ok(token)
+}
+
+fn keep_private(path: &Path) {
+    let others_may = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    if others_may {
+        let mended = fs::set_permissions(path, Permissions::from_mode(0o600)).is_ok();
+        let what = if mended { "now they may not" } else { "and that cannot be changed" };
+        warn!(file = %path.display(), "others could read the API's token: {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_is_random_and_is_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        let token = read_or_make(&a).unwrap();
+        assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+        assert_eq!(read_or_make(&a).unwrap(), token);
+        assert_ne!(read_or_make(&b).unwrap(), token);
+        assert_eq!(fs::metadata(&a).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_others_could_read_they_cannot_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "a token of somebody's own\n".replace(' ', "-")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read_or_make(&path).unwrap(), "a-token-of-somebody's-own");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_token_is_named_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for wrong in ["short", "two words of some length", "bell\x07bell\x07bell\x07bell"] {
+            fs::write(&path, wrong).unwrap();
+            let fault = read_or_make(&path).unwrap_err();
+            assert!(fault.contains("token") && !fault.contains(wrong), "{fault}");
+        }
+        fs::write(&path, " \n").unwrap();
+        assert_eq!(read_or_make(&path).unwrap().len(), 32, "an empty file is none");
+        assert!(read_or_make(&folder.path().join("no/such/folder")).is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! The one way by which a config comes into force: at the start, by SIGHUP and by the API alike.
+//!
+//! ```text
+//!  SIGHUP ──▶ read FILE ───────────────────────▶ check ─────────────────▶ in force ─▶ FILE.bak: the one before
+//!  API ─────▶ read FILE ──▶ change some keys ──▶ check ──▶ save, fsync ──▶ in force ─▶ the answer
+//! ```
+//!
+//! - One change at a time; a client that goes away meanwhile does not stop a change half-way.
+//! - The API changes the file as it is now, so what somebody wrote by hand stays. A file that is not good is no reason to refuse: it
+//!   is kept as `FILE.bad`, and the change is made to the config in force.
+//! - A start with a file that is not good goes on with `FILE.bak`, and says so in the log and in the status. A file that is not there
+//!   is another matter: somebody took it away, and nothing is uploaded on the word of an old copy.
+//! - Files are read and written on another thread: a flash that takes seconds for an fsync holds up no event.
+
+use std::cell::{Ref, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::{spawn_blocking, spawn_local};
+use tracing::{error, info, warn};
+
+use crate::config::document::Document;
+use crate::config::{Config, ConfigError, Fault, read_file, save};
+use crate::deliver::tls;
+use crate::uplink::Uplink;
+
+/// A config that can be in force, and how it was written.
+#[derive(Clone, Debug)]
+pub struct Good {
+    text: Bytes,
+    /// What it means.
+    pub config: Config,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// What was wanted is not allowed.
+    #[error("{}", listed(.0))]
+    Refused(Vec<Fault>),
+    /// It cannot be put into force: a certificate file of the config that was good before.
+    #[error("the config cannot be put into force, and nothing was changed: {0}")]
+    NotNow(Fault),
+    /// The file system does not take it.
+    #[error("the config file cannot be written, and nothing was changed: {0}")]
+    NotSaved(io::Error),
+}
+
+/// Holds the config in force and changes it.
+pub struct Control {
+    path: PathBuf,
+    uplink: Rc<Uplink>,
+    good: RefCell<Good>,
+    /// What is wrong with the file, where it is not what is in force.
+    trouble: RefCell<Option<String>>,
+    /// Held while a config is being changed.
+    turn: Mutex<()>,
+    changed: Notify,
+}
+
+impl Good {
+    /// Reads, checks, and tries the certificate files.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn read(path: &Path) -> Result<Good, ConfigError> {
+        let text = read_file(path).map_err(|error| {
+            let allowed = format!("it cannot be read: {error}");
+            ConfigError { path: path.to_owned(), faults: vec![Fault { key: "the file".into(), value: None, allowed }] }
+        })?;
+        Good::of_text(text.into(), path)
+    }
+
+    fn of_text(text: Bytes, path: &Path) -> Result<Good, ConfigError> {
+        let config = Config::of_text(&text, path)?;
+        match tls::client_config(&config.tls) {
+            Ok(_) => Ok(Good { text, config }),
+            Err(fault) => Err(ConfigError { path: path.to_owned(), faults: vec![fault] }),
+        }
+    }
+
+    /// The same, or the last good one with what is wrong with the file.
+    ///
+    /// # Errors
+    /// When neither is good, or the file is not there.
+    pub fn read_or_last(path: &Path) -> Result<(Good, Option<ConfigError>), ConfigError> {
+        let error = match Good::read(path) {
+            Ok(good) => return Ok((good, None)),
+            Err(error) => error,
+        };
+        let last = path.exists().then(|| Good::read(&save::beside(&save::followed(path), "bak")));
+        match last {
+            Some(Ok(good)) => Ok((good, Some(error))),
+            _ => Err(error),
+        }
+    }
+}
+
+impl Control {
+    /// Of the running `uplink`, which has `good` in force; `fault` is what is wrong with the file, where it is not `good`.
+    pub fn new(path: &Path, uplink: Rc<Uplink>, good: Good, fault: Option<ConfigError>) -> Rc<Control> {
+        let trouble = fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak", path.display()));
+        if let Some(trouble) = &trouble {
+            error!("{trouble}");
+        }
+        let control = Rc::new(Control {
+            path: path.to_owned(),
+            uplink,
+            good: RefCell::new(good),
+            trouble: RefCell::new(trouble),
+            turn: Mutex::new(()),
+            changed: Notify::new(),
+        });
+        spawn_local(Rc::clone(&control).remember_the_first());
+        control
+    }
+
+    async fn remember_the_first(self: Rc<Self>) {
+        let _turn = self.turn.lock().await;
+        if !save::beside(&save::followed(&self.path), "bak").exists() {
+            let text = self.good.borrow().text.clone();
+            self.remember(text).await;
+        }
+    }
+
+    /// The config file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is in force.
+    pub fn config(&self) -> Ref<'_, Config> {
+        Ref::map(self.good.borrow(), |good| &good.config)
+    }
+
+    /// A key of what is in force, as it was written; none where it was not.
+    pub fn written(&self, key: &str) -> Option<Value> {
+        Document::parse(&self.good.borrow().text).ok()?.get(key)
+    }
+
+    /// Why the file is not what is in force, where it is not.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Returns after the next time that a config came into force; remembers one such time. For one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Puts the file into force, or says what is wrong with it and changes nothing.
+    pub async fn reload(self: Rc<Self>) {
+        let _turn = self.turn.lock().await;
+        let path = self.path.clone();
+        let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
+        let before = self.good.borrow().text.clone();
+        match read.and_then(|good| self.put_into_force(good).map_err(|fault| self.error(fault))) {
+            Ok(()) => {
+                info!(config = %self.path.display(), "config read again");
+                if before != self.good.borrow().text {
+                    self.remember(before).await;
+                }
+            }
+            Err(error) => {
+                error!("the config stays as it was: {error}");
+                self.trouble.replace(Some(format!("{error}\n  in force is what was read before")));
+            }
+        }
+    }
+
+    /// Changes some keys, on the disk and in force when this returns.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing has changed.
+    pub async fn change(self: &Rc<Self>, changes: Vec<(&'static str, Value)>) -> Result<(), ChangeError> {
+        let control = Rc::clone(self);
+        spawn_local(async move { control.change_in_turn(&changes).await }).await.expect("changing does not panic")
+    }
+
+    async fn change_in_turn(&self, changes: &[(&'static str, Value)]) -> Result<(), ChangeError> {
+        let _turn = self.turn.lock().await;
+        let (path, in_force) = (self.path.clone(), self.good.borrow().text.clone());
+        let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
+        let (base, aside) = match read {
+            Ok(good) => (good.text, false),
+            Err(error) => {
+                warn!("kept as {}.bad, for it is not what is in force: {error}", self.path.display());
+                (in_force.clone(), true)
+            }
+        };
+        let document = Document::parse(&base).expect("it was good");
+        let is_new = aside || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
+        let text = if is_new { document.with(changes).text() } else { base.clone() };
+        let good = match Config::of_text(&text, &self.path) {
+            Ok(config) => Good { text, config },
+            Err(error) => return Err(ChangeError::Refused(error.faults)),
+        };
+        // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
+        tls::client_config(&good.config.tls).map_err(ChangeError::NotNow)?;
+        if is_new {
+            self.save(good.text.clone(), in_force.clone(), aside).await.map_err(ChangeError::NotSaved)?;
+        }
+        if let Err(fault) = self.put_into_force(good) {
+            let back = self.save(base, in_force, false).await;
+            back.unwrap_or_else(|error| error!("the config file has a change that is not in force: {error}"));
+            return Err(ChangeError::NotNow(fault));
+        }
+        info!(config = %self.path.display(), "config changed through the API");
+        Ok(())
+    }
+
+    async fn save(&self, new: Bytes, last_good: Bytes, aside: bool) -> io::Result<()> {
+        let path = self.path.clone();
+        spawn_blocking(move || save::replace(&path, &new, &last_good, aside)).await.expect("saving does not panic")
+    }
+
+    /// Keeps `text` as the last good one. That it fails is no reason to refuse a config that is good.
+    async fn remember(&self, text: Bytes) {
+        let path = self.path.clone();
+        let kept = spawn_blocking(move || save::keep(&path, &text)).await.expect("saving does not panic");
+        if let Err(error) = kept {
+            warn!("{}.bak, the last good config, cannot be written: {error}", self.path.display());
+        }
+    }
+
+    fn put_into_force(&self, good: Good) -> Result<(), Fault> {
+        self.uplink.apply(good.config.clone())?;
+        self.good.replace(good);
+        self.trouble.replace(None);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn error(&self, fault: Fault) -> ConfigError {
+        ConfigError { path: self.path.clone(), faults: vec![fault] }
+    }
+}
+
+fn listed(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+}

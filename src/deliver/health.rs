@@ -1,0 +1,121 @@
+//! What a lane knows of its destination: up or not and why, and how long nothing may start.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How a destination fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The last try succeeded, or there was none yet.
+    Up,
+    /// It cannot be reached, or fails.
+    Down,
+    /// It answers, but not as a receiver of events.
+    Misconfigured,
+    /// It refuses one event after another.
+    Refusing,
+}
+
+impl Condition {
+    /// Its name in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Condition::Up => "up",
+            Condition::Down => "down",
+            Condition::Misconfigured => "misconfigured",
+            Condition::Refusing => "refusing",
+        }
+    }
+}
+
+/// A destination's health.
+#[derive(Debug)]
+pub struct Health {
+    /// How it fares.
+    pub condition: Condition,
+    /// Since when.
+    pub since: Instant,
+    /// The last failure, also of an event that was only refused: in words, and when.
+    pub last_failure: Option<(String, Instant)>,
+    /// When it acknowledged an event last.
+    pub last_success: Option<Instant>,
+    /// Failures since the last success, counted once a pause.
+    pub failures: u32,
+    /// Refusals since the last success.
+    pub refusals: u32,
+    /// Counts the configurations: what began under an old one says nothing about the new one.
+    pub generation: u64,
+    paused_until: Option<Instant>,
+}
+
+impl Health {
+    /// Of a destination that nothing is known of.
+    pub fn new() -> Health {
+        Health {
+            condition: Condition::Up,
+            since: Instant::now(),
+            last_failure: None,
+            last_success: None,
+            failures: 0,
+            refusals: 0,
+            generation: 0,
+            paused_until: None,
+        }
+    }
+
+    /// Forgets what was: somebody may have set right what was wrong.
+    pub fn begin_anew(&mut self) {
+        *self = Health { generation: self.generation + 1, ..Health::new() };
+    }
+
+    /// Whether more than a probe may be tried.
+    pub fn is_up(&self) -> bool {
+        self.condition == Condition::Up
+    }
+
+    /// When the pause ends, if there is one.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.paused_until.filter(|until| *until > Instant::now())
+    }
+
+    /// An event was acknowledged; true when that ends a time of failures. One that began before the failure that made a pause says
+    /// nothing of the time after.
+    pub fn succeeded(&mut self) -> bool {
+        self.refusals = 0;
+        self.last_success = Some(Instant::now());
+        if self.paused_until().is_some() {
+            return false;
+        }
+        (self.failures, self.paused_until) = (0, None);
+        let recovered = !self.is_up();
+        if recovered {
+            (self.condition, self.since) = (Condition::Up, Instant::now());
+        }
+        recovered
+    }
+
+    /// A try failed: nothing starts before `pause` is over. Uploads that fail together make one pause, the longest of theirs: a
+    /// server may have asked for it. True when this is news.
+    pub fn failed(&mut self, condition: Condition, why: &str, pause: Duration) -> bool {
+        let now = Instant::now();
+        let is_paused = self.paused_until().is_some();
+        self.paused_until = self.paused_until.max(Some(now + pause));
+        if is_paused {
+            return false;
+        }
+        self.failures += 1;
+        if self.is_up() {
+            self.since = now;
+        }
+        let is_news = self.is_up() || self.last_failure.as_ref().is_none_or(|(last, _)| last != why);
+        (self.condition, self.last_failure) = (condition, Some((why.to_owned(), now)));
+        is_news
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health::new()
+    }
+}

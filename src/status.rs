@@ -1,0 +1,276 @@
+//! What is told about the running uplink: in `GET /api/status`, `sophon-uplink status`, metrics, and one line when it stops.
+//!
+//! A *share* is one event for one destination. Shares balance: [`Shares::came`] is [`Shares::went`] and [`Shares::is_here`].
+
+use std::cell::Cell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::config;
+use crate::deliver::lane::LaneCounters;
+use crate::ring::file::OpenError;
+use crate::ring::inspect::RingState;
+use crate::spool::{self, State, Tally};
+
+/// A wall clock before this is one that nobody set: 2026-01-01, in seconds of Unix time.
+const CLOCK_IS_SET_AFTER: u64 = 1_767_225_600;
+
+/// Whether the wall clock can be right. Nothing but what is printed, and certificates, depends on it.
+pub fn clock_is_set() -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    now.as_secs() >= CLOCK_IS_SET_AFTER
+}
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: &'static str,
+    /// Since its start.
+    pub uptime_seconds: f64,
+    /// False: the time is before the program was built.
+    pub clock_is_set: bool,
+    /// What was read.
+    pub events: Events,
+    /// What became of it.
+    pub shares: Shares,
+    /// The rings of the config.
+    pub rings: Vec<Ring>,
+    /// Times that a ring was found corrupt.
+    pub rings_corrupt: u64,
+    /// The spool.
+    pub spool: Spool,
+    /// In the order of the config.
+    pub destinations: Vec<Destination>,
+}
+
+/// Events: `read` is the sum of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// Taken out of a ring.
+    pub read: u64,
+    /// Of these: score below the threshold.
+    pub filtered: u64,
+    /// Of these: a record that no correct recognizer writes.
+    pub malformed: u64,
+    /// Of these: sent on their way to every destination.
+    pub sent: u64,
+}
+
+/// What became of the shares since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shares {
+    /// Came: an event was read, or taken over in memory from a destination that was removed.
+    pub entered: u64,
+    /// Came: found in the spool by the start.
+    pub recovered: u64,
+    /// Came: taken over in the spool from a destination that was removed.
+    pub inherited: u64,
+    /// Came: a dead letter to be sent again.
+    pub resent: u64,
+    /// Went: 2xx.
+    pub acknowledged: u64,
+    /// Went: refused by the server, or its destination was removed; kept as a dead letter.
+    pub dead: u64,
+    /// Went: given up by the spool for newer ones.
+    pub evicted: u64,
+    /// Went: damaged in the spool and set aside.
+    pub quarantined: u64,
+    /// Went: removed from the spool by somebody else.
+    pub vanished: u64,
+    /// Went: refused by the server, and could not be kept as a dead letter.
+    pub refused: u64,
+    /// Went: the pictures were lost, because the ring's file was truncated.
+    pub lost: u64,
+    /// Went: its destination was removed, and it could not be kept as a dead letter.
+    pub abandoned: u64,
+    /// Went: its destination was removed, and those that were added have it.
+    pub handed_over: u64,
+    /// Is in the spool.
+    pub spooled: u64,
+    /// Is in the ring, waiting or on its way.
+    pub open: u64,
+    /// Tries that came to nothing; no part of the balance.
+    pub failed_tries: u64,
+}
+
+impl Shares {
+    /// Puts together what memory and spool know; `open` was counted one by one.
+    pub fn of(lanes: &LaneCounters, spool: &Tally, open: u64) -> Shares {
+        let [entered, acknowledged, spooled, refused, lost, abandoned, handed_over, failed_tries] = [
+            &lanes.entered,
+            &lanes.acknowledged,
+            &lanes.spooled,
+            &lanes.refused,
+            &lanes.lost,
+            &lanes.abandoned,
+            &lanes.handed_over,
+            &lanes.failures,
+        ]
+        .map(Cell::get);
+        Shares {
+            entered,
+            recovered: spool.recovered,
+            inherited: spool.inherited,
+            resent: spool.resent,
+            acknowledged: acknowledged + spool.delivered,
+            dead: spool.dead,
+            evicted: spool.evicted,
+            quarantined: spool.quarantined,
+            vanished: spool.vanished,
+            refused,
+            lost,
+            abandoned,
+            handed_over: handed_over + spool.handed_over,
+            spooled: spool.remaining(),
+            // What is stored between the two looks must not count twice.
+            open: (open + spooled).saturating_sub(spool.stored),
+            failed_tries,
+        }
+    }
+
+    /// What came.
+    pub fn came(&self) -> u64 {
+        self.entered + self.recovered + self.inherited + self.resent
+    }
+
+    /// What went.
+    pub fn went(&self) -> u64 {
+        let delivered_or_kept = self.acknowledged + self.dead + self.handed_over;
+        delivered_or_kept + self.evicted + self.quarantined + self.vanished + self.refused + self.lost + self.abandoned
+    }
+
+    /// What is still to be delivered.
+    pub fn is_here(&self) -> u64 {
+        self.spooled + self.open
+    }
+}
+
+/// A ring of the config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ring {
+    /// Its file.
+    pub path: PathBuf,
+    /// None where there is none; `problem` says why.
+    pub state: Option<RingState>,
+    /// Why there is no state.
+    pub problem: Option<String>,
+}
+
+impl Ring {
+    /// What a look at the ring came to.
+    pub fn of(path: &Path, state: Result<RingState, OpenError>) -> Ring {
+        let problem = state.as_ref().err().map(ToString::to_string);
+        Ring { path: path.to_owned(), state: state.ok(), problem }
+    }
+}
+
+/// The spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Spool {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Whether events can be stored.
+    pub is_usable: bool,
+    /// Why not.
+    pub problem: Option<String>,
+    /// What everything in it takes, in whole blocks.
+    pub bytes: u64,
+    /// The most that may be.
+    pub max_bytes: u64,
+    /// Events that wait, each counted once.
+    pub events: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Files set aside.
+    pub set_aside: u64,
+    /// Dead letters given up for newer ones since the start.
+    pub dead_letters_evicted: u64,
+    /// Written since the start: 0 while every server is up.
+    pub bytes_written: u64,
+}
+
+impl Spool {
+    /// What the spool says of itself, and what the uplink has found.
+    pub fn of(spool: &spool::Status, config: &config::Spool, trouble: Option<String>) -> Spool {
+        let problem = match &spool.state {
+            State::Usable => trouble,
+            State::Troubled(why) | State::Unavailable(why) => Some(why.clone()),
+        };
+        Spool {
+            dir: config.dir.clone(),
+            is_usable: problem.is_none(),
+            problem,
+            bytes: spool.bytes,
+            max_bytes: config.max_bytes,
+            events: spool.events,
+            dead_letters: spool.dead,
+            set_aside: spool.bad,
+            dead_letters_evicted: spool.tally.dead_evicted,
+            bytes_written: spool.bytes_written,
+        }
+    }
+}
+
+/// A destination.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Destination {
+    /// From the config.
+    pub url: String,
+    /// `up`, `down`, `misconfigured` or `refusing`.
+    pub state: &'static str,
+    /// For how long.
+    pub since_seconds: f64,
+    /// The last failure, in words.
+    pub last_error: Option<String>,
+    /// How long ago that was.
+    pub last_error_seconds: Option<f64>,
+    /// How long ago an event was acknowledged.
+    pub last_success_seconds: Option<f64>,
+    /// The status of the last answer, whatever it was to.
+    pub last_answer: Option<u16>,
+    /// When the next try may begin, while there is a pause.
+    pub next_try_seconds: Option<f64>,
+    /// Uploads on their way.
+    pub in_flight: u64,
+    /// Events in memory that wait.
+    pub queued: u64,
+    /// Events in the spool that wait.
+    pub backlog: Backlog,
+    /// 2xx since the start.
+    pub acknowledged: u64,
+    /// Made dead letters since the start.
+    pub dead: u64,
+    /// Given up for newer ones since the start.
+    pub evicted: u64,
+    /// Tries that came to nothing since the start.
+    pub failed_tries: u64,
+}
+
+/// A destination's events in the spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// How many.
+    pub events: u64,
+    /// What they take, in whole blocks.
+    pub bytes: u64,
+    /// Of others, that could not be read: they are offered again after the next start.
+    pub unreadable: u64,
+}
+
+/// One line with everything that balances.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Events { read, filtered, malformed, sent } = &self.events;
+        write!(f, "events read={read} filtered={filtered} malformed={malformed} sent={sent}; shares")?;
+        let shares = serde_json::to_value(&self.shares).map_err(|_| fmt::Error)?;
+        for (name, count) in shares.as_object().into_iter().flatten() {
+            write!(f, " {name}={count}")?;
+        }
+        let Spool { bytes, bytes_written, .. } = &self.spool;
+        write!(f, "; spool bytes={bytes} written={bytes_written}; rings corrupt={}", self.rings_corrupt)
+    }
+}

@@ -1,0 +1,266 @@
+//! The running uplink: a task for each ring that reads events into the lanes, the lanes, and the spool's thread.
+//!
+//! ```text
+//!  ring file ─▶ attach ─▶ read: threshold, malformed? ─▶ FanOut ─▶ lanes ─▶ servers
+//!                 ▲                 │                      │  ▲      │
+//!                 │                 │ more than half full  │  │      ▼ down, or pressed
+//!                 │                 └──────── press ───────┘  └── Spooler ─▶ the spool's thread ─▶ disk
+//!                 └── replaced: once the old one is empty
+//! ```
+//!
+//! Everything runs on one thread but the rings' watchers, which only sleep and wake us, and the spool.
+
+mod reading;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::warn;
+
+use crate::body::base64::Pool;
+use crate::config::{Config, Fault};
+use crate::deliver::client::{Client, Settings};
+use crate::deliver::history::History;
+use crate::deliver::lane::{Lane, LaneCounters};
+use crate::deliver::spooler::Spooler;
+use crate::deliver::{FanOut, tls};
+use crate::rate_limited::RateLimited;
+use crate::ring::inspect::RingState;
+use crate::spool::worker::Worker;
+use crate::spool::{self, Bounds};
+use crate::status::{self, Status};
+
+/// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
+const DISK_PATIENCE: Duration = Duration::from_millis(300);
+/// Between looks at whether everything has come to its end.
+const POLL: Duration = Duration::from_millis(5);
+
+/// What became of the events, but for what lanes and spool count.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Taken out of a ring.
+    pub read: Cell<u64>,
+    /// Of these: score below the threshold.
+    pub filtered: Cell<u64>,
+    /// Of these: a record that no correct recognizer writes.
+    pub malformed: Cell<u64>,
+    /// Times that a ring was found corrupt.
+    pub corrupt: Cell<u64>,
+}
+
+/// Whether rings are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// What was published before the end began is still read.
+    Ending,
+    Over,
+}
+
+/// The running uplink.
+pub struct Uplink {
+    config: RefCell<Config>,
+    fan_out: FanOut,
+    spooler: Rc<Spooler>,
+    pool: Arc<Pool>,
+    lane_totals: Rc<LaneCounters>,
+    history: Rc<History>,
+    counters: Counters,
+    started: Instant,
+    phase: Cell<Phase>,
+    /// Tasks that still read a ring.
+    reading: Cell<usize>,
+    stop: Notify,
+    /// What the spool said last.
+    spool_status: RefCell<spool::Status>,
+    complaints: RateLimited,
+}
+
+/// Why the uplink cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate file that does not do.
+    #[error("{0}")]
+    Config(Fault),
+    /// The system denies what is needed.
+    #[error("the spool's thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Uplink {
+    /// Starts lanes and spool; to be called inside a `LocalSet`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: Config) -> Result<Rc<Uplink>, StartError> {
+        let urls = config.event_server_url.iter().map(ToString::to_string).collect();
+        let (worker, found) = Worker::start(config.spool.clone(), urls)?;
+        let spooler = Spooler::new(worker);
+        let uplink = Rc::new(Uplink {
+            config: RefCell::new(config.clone()),
+            fan_out: FanOut::new(Rc::clone(&spooler)),
+            spooler: Rc::clone(&spooler),
+            pool: Arc::default(),
+            lane_totals: Rc::default(),
+            history: Rc::default(),
+            counters: Counters::default(),
+            started: Instant::now(),
+            phase: Cell::new(Phase::Running),
+            reading: Cell::new(0),
+            stop: Notify::new(),
+            spool_status: RefCell::new(spool::Status::of_nothing("it is being opened")),
+            complaints: RateLimited::new(10, Duration::from_secs(10)),
+        });
+        uplink.apply(config).map_err(StartError::Config)?;
+        tokio::task::spawn_local(async move {
+            if let Ok(found) = found.await {
+                spooler.found(&found);
+            }
+            spooler.run().await;
+        });
+        let watching = Rc::downgrade(&uplink);
+        let spooler = Rc::clone(&uplink.spooler);
+        tokio::task::spawn_local(async move {
+            loop {
+                spooler.found_more.notified().await;
+                let Some(uplink) = watching.upgrade() else { return };
+                uplink.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
+            }
+        });
+        Ok(uplink)
+    }
+
+    /// Puts another configuration into force: lanes are kept, added and removed, no event is lost. Rings and the spool's folder are
+    /// opened at the start of the program only; a change of theirs is said.
+    ///
+    /// # Errors
+    /// A certificate file that does not do; then nothing has changed.
+    pub fn apply(&self, config: Config) -> Result<(), Fault> {
+        let settings = self.settings(&config, &self.history)?;
+        let old = self.fan_out.lanes();
+        let lane = |url: &crate::config::Url| match old.iter().find(|lane| lane.url() == url) {
+            Some(lane) => {
+                lane.configure(settings.clone());
+                Rc::clone(lane)
+            }
+            None => {
+                let spooler = Rc::clone(&self.spooler);
+                let lane = Lane::new(url.clone(), settings.clone(), spooler, Rc::clone(&self.lane_totals));
+                tokio::task::spawn_local(Rc::clone(&lane).run());
+                lane
+            }
+        };
+        let lanes: Vec<_> = config.event_server_url.iter().map(lane).collect();
+        self.tell_spool(&config);
+        self.fan_out.replace(lanes);
+        let old = self.config.replace(config);
+        let config = self.config.borrow();
+        if config.rings != old.rings || config.spool.dir != old.spool.dir {
+            warn!(
+                "the list of rings and the spool's folder are read at the start only: restart to put the change into force"
+            );
+        }
+        Ok(())
+    }
+
+    fn settings(&self, config: &Config, history: &Rc<History>) -> Result<Settings, Fault> {
+        Ok(Settings {
+            body: config.body,
+            headers: config.headers.clone(),
+            timeouts: config.timeouts,
+            tls: tls::client_config(&config.tls)?,
+            pool: Arc::clone(&self.pool),
+            history: Rc::clone(history),
+        })
+    }
+
+    /// A client of its own for each destination in force, whose doings count nowhere: for test events.
+    ///
+    /// # Errors
+    /// A certificate file that does not do.
+    pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
+        let config = self.config.borrow();
+        let settings = self.settings(&config, &Rc::default())?;
+        Ok(config.event_server_url.iter().map(|url| Client::listening(url.clone(), settings.clone())).collect())
+    }
+
+    /// How delivery fared.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The spool must know of a destination before an event of its comes.
+    fn tell_spool(&self, config: &Config) {
+        let bounds = Bounds::from(&config.spool);
+        let urls: Vec<_> = config.event_server_url.iter().map(ToString::to_string).collect();
+        drop(self.spooler.worker.call(move |spool| {
+            spool.set_bounds(bounds);
+            for fault in urls.iter().filter_map(|url| spool.add(url).err()) {
+                warn!("{fault}");
+            }
+        }));
+        self.spooler.try_now();
+    }
+
+    /// Ends within `patience`: reads what was published by now, gives uploads `grace` to come to their end, and spools what is left
+    /// then. What cannot be spooled stays in the rings.
+    pub async fn stop(&self, grace: Duration, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        self.phase.set(Phase::Ending);
+        self.stop.notify_waiters();
+        let is_over = || self.reading.get() == 0 && self.fan_out.open_shares() == 0;
+        let lanes = self.fan_out.lanes();
+        let _out_of_grace = timeout(grace, until(is_over)).await;
+        lanes.iter().for_each(|lane| lane.suspend());
+        self.fan_out.press(|_, _| true);
+        self.spooler.try_now();
+        let is_hopeless = || self.spooler.trouble().is_some() && lanes.iter().all(|lane| lane.in_flight() == 0);
+        let _out_of_time = timeout_at(deadline, until(|| is_over() || is_hopeless())).await;
+        self.phase.set(Phase::Over);
+        self.stop.notify_waiters();
+        let flushed = self.spooler.worker.call(|_| ());
+        if timeout_at(deadline, flushed).await.is_err() {
+            warn!("the disk did not take everything in time");
+        }
+        let left = self.fan_out.open_shares();
+        if left > 0 || self.reading.get() > 0 {
+            warn!(shares = left, "what could be neither delivered nor spooled stays in the ring");
+        }
+    }
+
+    /// What is going on.
+    pub async fn status(&self) -> Status {
+        let asked = self.spooler.worker.call(|spool| spool.status());
+        if let Ok(answer) = timeout(DISK_PATIENCE, asked).await {
+            self.spool_status.replace(answer);
+        }
+        let (config, spool) = (self.config.borrow(), self.spool_status.borrow());
+        let (counters, lanes) = (&self.counters, self.fan_out.lanes());
+        let [read, filtered, malformed] = [&counters.read, &counters.filtered, &counters.malformed].map(Cell::get);
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            clock_is_set: status::clock_is_set(),
+            events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
+            shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
+            rings: config.rings.iter().map(|path| status::Ring::of(path, RingState::of(path))).collect(),
+            rings_corrupt: counters.corrupt.get(),
+            spool: status::Spool::of(&spool, &config.spool, self.spooler.trouble()),
+            destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
+        }
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        sleep(POLL).await;
+    }
+}
+
+fn add(counter: &Cell<u64>, count: u64) {
+    counter.set(counter.get() + count);
+}

@@ -1,0 +1,194 @@
+//! The promises: whatever ends the process while it saves, the old config or the new one is there; and reading a config again, by
+//! SIGHUP or by the API, loses no event and sends none to a URL that was no longer in force when its sending began.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::daemon::Home;
+use common::http::{get, post_json};
+use common::{Daemon, Sink, event, picture};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sophon_uplink::config::Config;
+use sophon_uplink::ring::producer::Producer;
+
+const URL: &str = "/SophonFogSys/api/EventServerUrl";
+
+fn url(generation: u64) -> String {
+    format!("http://192.0.2.1/{generation}")
+}
+
+/// The generation of a config file, which is whole.
+fn generation(path: &Path, filler: &str) -> u64 {
+    let text = fs::read(path).unwrap();
+    let config = Config::of_text(&text, path).unwrap_or_else(|error| panic!("torn: {error}"));
+    assert_eq!(config.headers[0].1, filler, "what the change is not about stays");
+    let url = config.event_server_url[0].uri().path()[1..].parse().unwrap();
+    assert_eq!(config.threshold.0, 0.625);
+    url
+}
+
+/// `SOPHON_SAVE_KILLS` raises the count for soak campaigns.
+#[test]
+fn kill_9_while_saving_leaves_the_old_config_or_the_new_one() {
+    let kills = common::count("SOPHON_SAVE_KILLS", 1000);
+    let mut random = fastrand::Rng::with_seed(common::seed());
+    let home = Home::new();
+    let filler = "x".repeat(400_000); // so that writing takes its time
+    home.configure(&[url(0)], json!({ "threshold": 0.625, "headers": { "X-Filler": filler } }));
+    let (mut last, mut during, mut unfinished) = (0, 0, 0);
+    for kill in 0..kills {
+        let daemon = Daemon::restart(&home);
+        let api = daemon.api();
+        let delay = Duration::from_micros(random.u64(0..8_000));
+        let first = last + 1;
+        let pid = daemon.pid();
+        let killer = thread::spawn(move || {
+            thread::sleep(delay); // the moment is the point
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+        });
+        let answered = post_until_dead(api, first);
+        killer.join().unwrap();
+        daemon.wait();
+        let found = generation(&home.config(), &filler);
+        // What was answered is on the disk; what was not may be.
+        assert!(found == answered || found == answered + 1, "answered {answered}, found {found}");
+        during += u64::from(found == answered + 1);
+        unfinished += u64::from(home.folder.path().join("uplink.json.new").exists());
+        let bak = home.folder.path().join("uplink.json.bak");
+        if bak.exists() {
+            let kept = generation(&bak, &filler);
+            assert!(kept <= found && found <= kept + 1, "the last good one of {found} is {kept}");
+        }
+        assert!(!home.folder.path().join("uplink.json.bad").exists());
+        last = found;
+        if kill % 100 == 99 {
+            println!("{} of {kills} kills, {last} configs saved", kill + 1);
+        }
+    }
+    println!(
+        "{kills} kills, {last} configs saved; {during} kills between saving and answering, {unfinished} while writing a file"
+    );
+    assert!(last > 0);
+}
+
+/// Changes the config again and again; the last generation that was answered.
+fn post_until_dead(api: std::net::SocketAddr, first: u64) -> u64 {
+    use std::io::Read as _;
+    for generation in first.. {
+        let body = json!({"event_server_url": [url(generation)], "content-type": "json"}).to_string();
+        let head = format!(
+            "POST {URL} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut answer = String::new();
+        let answered = TcpStream::connect(api).and_then(|mut socket| {
+            socket.write_all((head + &body).as_bytes())?;
+            socket.read_to_string(&mut answer)
+        });
+        if answered.is_err() || !answer.starts_with("HTTP/1.1 200") {
+            return generation - 1;
+        }
+    }
+    unreachable!()
+}
+
+/// `SOPHON_RELOADS` raises the count for soak campaigns.
+#[test]
+fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
+    let reloads = common::count("SOPHON_RELOADS", 1000);
+    let mut random = fastrand::Rng::with_seed(common::seed());
+    let home = Home::new();
+    let sink = Sink::start();
+    let recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let published = Arc::new(AtomicU64::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let publishing = thread::spawn({
+        let (published, done) = (Arc::clone(&published), Arc::clone(&done));
+        move || publish_all_the_time(recognizer, &published, &done)
+    });
+    let target = |generation: u64| format!("http://{}/{generation}", sink.address);
+    let daemon = Daemon::start(&home, &[target(0)], json!({}));
+    let api = daemon.api();
+    // From this sequence number on, events were published after the generation came into force.
+    let mut floors = vec![0];
+    let mut seen: HashMap<u64, u64> = HashMap::new();
+    for generation in 1..=reloads {
+        let call = json!({"event_server_url": [target(generation)], "content-type": if random.bool() { "json" } else { "form-data" }});
+        match random.u8(0..3) {
+            0 => {
+                home.configure(&[target(generation)], json!({}));
+                daemon.signal(Signal::SIGHUP);
+                let wanted = json!([target(generation)]);
+                common::wait_until("the reload", || get(api, URL).json()["data"]["event_server_url"] == wanted);
+            }
+            1 => {
+                // What is refused changes nothing, whatever the load.
+                let bad = json!({"event_server_url": [target(9_999_999), "ftp://x/"], "content-type": "json"});
+                assert_eq!(post_json(api, URL, &bad).status, 400);
+                assert_eq!(post_json(api, URL, &call).status, 200);
+            }
+            _ => assert_eq!(post_json(api, URL, &call).status, 200),
+        }
+        // One more may have been published without having been counted yet.
+        floors.push(published.load(Ordering::SeqCst) + 2);
+        let enough = random.usize(0..20);
+        sink.wait(enough);
+        keep(&sink, &mut seen, &floors);
+        if generation % 100 == 0 {
+            println!("{generation} of {reloads} reloads, {} events", seen.len());
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    let last = publishing.join().unwrap();
+    home.wait_released();
+    keep(&sink, &mut seen, &floors);
+    let stopped = daemon.terminate();
+    let lost: Vec<u64> = (1..=last).filter(|sequence| !seen.contains_key(sequence)).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}\n{}", stopped.log);
+    let twice = seen.values().filter(|times| **times > 1).count();
+    println!("{reloads} reloads, {last} events, none lost, {twice} sent twice with the same id");
+    assert_eq!((stopped.abandoned, stopped.refused, stopped.lost), (0, 0, 0), "{}", stopped.log);
+}
+
+/// Until it is done; the number of the last one.
+fn publish_all_the_time(mut recognizer: common::RingProducer, published: &AtomicU64, done: &AtomicBool) -> u64 {
+    let pictures: Vec<_> = (0..4).map(|seed| picture(2_000 << seed, seed)).collect();
+    let mut last = 0;
+    while !done.load(Ordering::SeqCst) {
+        match recognizer.publish(&event(&pictures[last as usize % 4], b"")) {
+            Ok(sequence) => {
+                last = sequence;
+                published.store(last, Ordering::SeqCst);
+            }
+            Err(_) => thread::sleep(Duration::from_micros(200)), // the ring is full
+        }
+        thread::sleep(Duration::from_micros(300));
+    }
+    last
+}
+
+/// Takes what the server has, and asks of each event whether its URL was in force when it was published, or came later.
+fn keep(sink: &Sink, seen: &mut HashMap<u64, u64>, floors: &[u64]) {
+    for request in sink.take() {
+        let sequence = request.sequence();
+        let path: Value = request.line.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+        let generation = path.as_u64().unwrap() as usize;
+        let in_force = floors.iter().rposition(|floor| *floor <= sequence).unwrap();
+        assert!(
+            generation >= in_force,
+            "event {sequence} went to {generation}, but {in_force} was in force before it was there"
+        );
+        assert!(generation < floors.len() + 1, "to a URL that was refused");
+        *seen.entry(sequence).or_default() += 1;
+    }
+}

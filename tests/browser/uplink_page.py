@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""The box's page in a real browser: an address is set, the test event arrives, a server that breaks is seen within ten seconds.
+
+    python3 tests/browser/uplink_page.py target/debug [--screenshots FOLDER]
+
+The folder holds sophon-uplink, fake-recognizer and event-receive-server. Needs chromium and chromedriver. Exits 0 if everything
+holds, else 1 and says what does not. With --screenshots the pictures of the documentation are made as well.
+"""
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from receiver_page import SCROLLS_SIDEWAYS, Server  # noqa: E402
+from webdriver import Browser  # noqa: E402
+
+HOSTILE = """<img src=x onerror="window.broken_in=1;alert(1)">"""
+LIVE = "document.getElementById('live').dataset.state === 'live'"
+STATE = "document.querySelector('.server')?.dataset.state"
+
+
+class Box:
+    """A running uplink with a folder and a ring of its own."""
+
+    def __init__(self, programs, config=None, listen="127.0.0.1:0"):
+        self.programs = Path(programs)
+        self.folder = Path(tempfile.mkdtemp(prefix="sophon-page.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+        self.config = self.folder / "uplink.json"
+        self.ring = self.folder / "events"
+        self.config.write_text(json.dumps({
+            "rings": [str(self.ring)], "event_server_url": [], "api": {"listen": listen, "token_file": "api.token"},
+            "spool": {"dir": "spool", "min_free_bytes": 0}, **(config or {})}))
+        self.log = open(self.folder / "log", "w+")
+        self.process = subprocess.Popen([self.programs / "sophon-uplink", "run", "--config", self.config], stderr=self.log)
+        port = self.wait(lambda: re.search(r"the API listens on http://[^/]*:(\d+)/", self.said()), "the API listens").group(1)
+        self.url = f"http://127.0.0.1:{port}"
+
+    def said(self):
+        return (self.folder / "log").read_text()
+
+    def wait(self, condition, what, limit=20):
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            found = condition()
+            if found:
+                return found
+            assert self.process.poll() is None, f"the uplink ended: {self.said()}"
+            time.sleep(0.02)
+        raise AssertionError(f"waited in vain until {what}: {self.said()}")
+
+    def publish(self, count, rate=50):
+        """Events with photographs, as a recognizer would."""
+        fixtures = Path(__file__).parent.parent / "fixtures"
+        subprocess.run(
+            [self.programs / "fake-recognizer", "--ring", self.ring, "--pictures", fixtures, "--rate", str(rate), "--count", str(count), "--seed", "7"],
+            stdout=subprocess.DEVNULL, check=True)
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(10)
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert code == 0, f"SIGTERM is a clean end, not {code}"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def an_address_is_set_and_the_test_event_arrives(browser, box, server):
+    browser.open(box.url)
+    browser.wait(f"{LIVE} && !document.getElementById('no-servers').hidden && document.querySelector('#urls input')")
+    browser.type("#urls input", server.url + "/RealTimeEvent")
+    browser.press("Enter")
+    browser.wait("document.getElementById('saved').textContent === 'Saved; in force at once.'")
+    assert json.loads(box.config.read_text())["event_server_url"] == [server.url + "/RealTimeEvent"]
+    browser.wait(f"{STATE} === 'untried'")
+    browser.run("document.getElementById('send-test').click()")
+    browser.wait("document.querySelector('.result strong')?.textContent === 'The event has arrived.'")
+    shown = browser.run("return document.querySelector('.result').textContent")
+    assert "Answered 200 in " in shown and '{"status":"ok"}' in shown, shown
+    browser.open(server.url)
+    browser.wait("document.querySelector('.name')?.textContent === '测试事件 Test event'")
+    browser.wait("[...document.querySelectorAll('.card img')].length === 2"
+                 " && [...document.querySelectorAll('.card img')].every((image) => image.complete && image.naturalWidth === 96)")
+    browser.open(box.url)
+    browser.wait(LIVE)
+
+
+def events_are_counted_and_the_hour_is_drawn(browser, box, _):
+    box.publish(20)
+    browser.wait("document.getElementById('acknowledged').textContent === '20'")
+    browser.wait(f"{STATE} === 'up' && document.getElementById('banner').dataset.tone === 'good'")
+    browser.wait("document.querySelectorAll('#plot .rate').length === 60 && document.querySelector('#plot .latency')")
+    assert "20 events delivered" in browser.run("return document.getElementById('hour-text').textContent")
+    assert "20" in browser.run("return document.querySelector('#balance .parts').textContent")
+
+
+def a_server_that_breaks_is_seen_within_ten_seconds(browser, box, server):
+    server.stop()
+    began = time.monotonic()
+    box.publish(3)
+    browser.wait(f"{STATE} === 'down'")
+    took = time.monotonic() - began
+    assert took < 10, f"it took {took:.1f} s"
+    browser.wait("document.getElementById('banner').dataset.tone === 'bad'")
+    shown = browser.run("return document.querySelector('.trouble').textContent")
+    assert "Nothing listens at this address and port." in shown and "compare the port" in shown, shown
+    browser.wait("document.querySelector('.facts').textContent.includes('3 waiting')")
+    browser.run("document.getElementById('send-test').click()")
+    browser.wait("document.querySelector('.result strong')?.textContent === 'The event has not arrived.'")
+
+
+def and_so_is_its_return(browser, box, server):
+    again = Server(server.binary, server.port)
+    try:
+        browser.run("document.getElementById('settings').requestSubmit()")  # saving tries at once
+        browser.wait(f"{STATE} === 'up' && document.getElementById('acknowledged').textContent === '23'")
+        browser.wait("document.getElementById('banner').dataset.tone === 'good'")
+    finally:
+        again.stop()
+
+
+def a_wrong_address_is_named_in_both_languages_and_not_saved(browser, box, server):
+    before = box.config.read_text()
+    for url, english, chinese in [
+        ("ftp://a/", "must begin with http://", "必须以 http:// 或 https:// 开头"),
+        ("http://169.254.169.254/latest", "link-local", "链路本地地址"),
+        ("http://user:password@a/", "headers.Authorization", "headers.Authorization"),
+        ("http://a:99999/", "1 to 65535", "1 到 65535"),
+    ]:
+        for language, words in [("en", english), ("zh", chinese)]:
+            browser.run(f"document.querySelector('[data-language={language}]').click()")
+            browser.type("#urls input", url)
+            browser.press("Enter")
+            browser.wait(f"document.querySelector('.row .message').textContent.includes({json.dumps(words)})")
+            assert browser.run("return document.querySelector('#urls input').getAttribute('aria-invalid')") == "true"
+    assert box.config.read_text() == before
+    browser.run("document.getElementById('undo').click()")
+    browser.wait(f"document.querySelector('#urls input').value === {json.dumps(server.url + '/RealTimeEvent')}")
+
+
+def both_languages_are_whole_and_stay(browser, box, _):
+    browser.run("document.querySelector('[data-language=zh]').click()")
+    browser.open(box.url)
+    browser.wait(f"{LIVE} && document.querySelector('h1').textContent === '事件上传' && document.documentElement.lang === 'zh-CN'")
+    left = browser.run("""return [...document.querySelectorAll('[data-text]')].filter((element) => /^[\\x20-\\x7e]*$/.test(element.textContent))
+        .map((element) => element.dataset.text)""")
+    assert left == [], f"without Chinese: {left}"
+    missing = browser.run("""const keys = (value, at) => Object.entries(value).flatMap(([key, inner]) =>
+        typeof inner === 'object' && !Array.isArray(inner) ? keys(inner, `${at}.${key}`) : [`${at}.${key}`]);
+        const [en, zh] = [keys(TEXTS.en, ''), keys(TEXTS.zh, '')];
+        return [...en.filter((key) => !zh.includes(key)), ...zh.filter((key) => !en.includes(key))];""")
+    assert missing == [], f"in one language only: {missing}"
+    browser.run("document.querySelector('[data-language=en]').click()")
+    browser.wait("document.querySelector('h1').textContent === 'Event upload'")
+
+
+def everything_can_be_done_with_the_keyboard(browser, box, server):
+    browser.open(box.url)
+    browser.wait(f"{LIVE} && document.querySelector('#urls input')")
+    reached = set()
+    for _ in range(40):
+        browser.press("Tab")
+        reached.add(browser.run("const e = document.activeElement; return e.id || e.name || e.dataset.language || e.getAttribute('aria-label') || e.tagName"))
+        outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or browser.run("return document.activeElement === document.body"), f"no focus ring: {reached}"
+    for wanted in ["zh", "Address 1", "add-url", "format", "threshold", "unit", "reg-pic", "save", "send-test"]:
+        assert wanted in reached, f"{wanted} cannot be reached with Tab: {reached}"
+    unnamed = browser.run("""return [...document.querySelectorAll('input, select, button')].filter((element) =>
+        !(element.labels?.length || element.getAttribute('aria-label') || element.textContent.trim())).length""")
+    assert unnamed == 0, f"{unnamed} controls without a name"
+
+
+def nothing_is_wider_than_a_narrow_screen_in_light_or_dark(browser, box, _):
+    for dark in [False, True]:
+        browser.dark(dark)
+        for width in [360, 768, 1280]:
+            browser.width(width)
+            assert not browser.run(SCROLLS_SIDEWAYS), f"at {width} pixels the page scrolls sideways"
+        faint = browser.run(CONTRAST)
+        assert faint == [], f"too faint in {'dark' if dark else 'light'}: {faint}"
+    browser.dark(False)
+
+
+# The contrast of every text against its background, by the rule of WCAG 2 AA: 4.5, large or bold texts 3.
+CONTRAST = """
+const probe = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const rgb = (color, under) => { probe.fillStyle = under || '#fff'; probe.fillRect(0, 0, 1, 1); probe.fillStyle = color; probe.fillRect(0, 0, 1, 1);
+    return [...probe.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+const css = (parts) => `rgb(${parts.join(',')})`;
+const light = (parts) => { const [r, g, b] = parts.map((part) => { const c = part / 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4; });
+    return .2126 * r + .7152 * g + .0722 * b; };
+const ground = (element) => { const chain = []; for (let at = element; at; at = at.parentElement) chain.unshift(getComputedStyle(at).backgroundColor);
+    return chain.reduce((under, color) => css(rgb(color, under)), matchMedia('(prefers-color-scheme: dark)').matches ? '#000' : '#fff'); };
+const found = [];
+for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest('svg, template')) continue;
+    const style = getComputedStyle(element), under = ground(element);
+    const [a, b] = [light(rgb(style.color, under)), light(rgb(under))].sort((x, y) => y - x);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if ((a + .05) / (b + .05) < (large ? 3 : 4.5)) found.push(`${element.textContent.trim().slice(0, 30)}: ${((a + .05) / (b + .05)).toFixed(2)}`);
+}
+return found;"""
+
+
+def what_a_server_says_is_text(browser, box, _):
+    with HostileServer() as hostile:
+        browser.type("#urls input", hostile.url)
+        browser.press("Enter")
+        browser.wait("document.getElementById('saved').classList.contains('good')")
+        browser.run("document.getElementById('send-test').click()")
+        browser.wait("document.querySelector('.result pre')")
+        assert HOSTILE in browser.run("return document.querySelector('.result pre').textContent")
+        assert "does not accept the events" in browser.run("return document.querySelector('.result').textContent")
+    assert not browser.has_alert() and browser.run("return window.broken_in === undefined"), "a server's answer was run"
+    refused = [message for message in browser.complaints() if "Content Security Policy" in message or "TypeError" in message]
+    assert not refused, refused[:3]
+
+
+class HostileServer:
+    """Answers 422 with markup, to one request after another."""
+
+    def __enter__(self):
+        import http.server
+        import threading
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                body = HOSTILE.encode()
+                self.send_response(422)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/x"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def off_loopback_the_page_asks_for_the_token(programs):
+    box = Box(programs, listen="0.0.0.0:0")
+    try:
+        with Browser("--lang=en", "--accept-lang=en") as browser:
+            browser.open(box.url)
+            browser.wait("document.getElementById('login').open")
+            browser.type("#token", "wrong")
+            browser.press("Enter")
+            browser.wait("document.getElementById('login-wrong').textContent === 'This token is wrong.'")
+            browser.type("#token", (box.folder / "api.token").read_text().strip())
+            browser.press("Enter")
+            browser.wait(f"!document.getElementById('login').open && {LIVE} && !document.getElementById('no-servers').hidden")
+    finally:
+        box.stop()
+
+
+def the_browsers_language_is_taken(programs):
+    box = Box(programs)
+    try:
+        with Browser("--lang=zh-CN", "--accept-lang=zh-CN,zh") as browser:
+            browser.open(box.url)
+            browser.wait(f"{LIVE} && document.querySelector('h1').textContent === '事件上传'")
+    finally:
+        box.stop()
+
+
+def screenshots(programs, folder):
+    """The pictures of the documentation: each state, in both languages; well in light, down in dark."""
+    for language in ["en", "zh"]:
+        server = Server(f"{programs}/event-receive-server")
+        box = Box(programs, {"event_server_url": [server.url + "/RealTimeEvent"]})
+        try:
+            with Browser(f"--lang={language}", f"--accept-lang={language}") as browser:
+                browser.width(1280, 1180)
+                box.publish(40, 20)
+                browser.open(box.url)
+                browser.wait(f"{STATE} === 'up' && document.getElementById('acknowledged').textContent === '40'")
+                browser.run("document.getElementById('send-test').click()")
+                browser.wait("document.querySelector('.result') && document.querySelector('#balance .parts')")
+                browser.screenshot(Path(folder) / f"uplink-{language}-up.png")
+                server.stop()
+                box.publish(5)
+                browser.wait(f"{STATE} === 'down' && document.querySelector('.facts').textContent.match(/5 (waiting|条)|等待 5/)")
+                browser.dark(True)
+                browser.screenshot(Path(folder) / f"uplink-{language}-down.png")
+        finally:
+            box.stop()
+
+
+def main():
+    arguments = sys.argv[1:]
+    if len(arguments) not in (1, 3) or arguments[1:2] not in ([], ["--screenshots"]):
+        raise SystemExit(__doc__)
+    programs = arguments[0]
+    failed = 0
+    server, box = Server(f"{programs}/event-receive-server"), Box(programs)
+    with Browser("--lang=en", "--accept-lang=en") as browser:
+        steps = [
+            an_address_is_set_and_the_test_event_arrives,
+            events_are_counted_and_the_hour_is_drawn,
+            a_server_that_breaks_is_seen_within_ten_seconds,
+            and_so_is_its_return,
+            a_wrong_address_is_named_in_both_languages_and_not_saved,
+            both_languages_are_whole_and_stay,
+            everything_can_be_done_with_the_keyboard,
+            nothing_is_wider_than_a_narrow_screen_in_light_or_dark,
+            what_a_server_says_is_text,
+        ]
+        checks = [(step.__name__, lambda step=step: step(browser, box, server)) for step in steps]
+        for step in [off_loopback_the_page_asks_for_the_token, the_browsers_language_is_taken]:
+            checks.append((step.__name__, lambda step=step: step(programs)))
+        for name, check in checks:
+            try:
+                check()
+                print(f"ok      {name}", flush=True)
+            except (AssertionError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+                failed += 1
+                print(f"FAILED  {name}: {error}", flush=True)
+    box.stop()
+    if server.process.poll() is None:
+        server.stop()
+    if not failed and len(arguments) == 3:
+        screenshots(programs, arguments[2])
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
