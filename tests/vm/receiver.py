@@ -15,7 +15,8 @@ class Receiver:
     """Listens on a port of the system's choice; `down` refuses connections, `up` takes them again on the same port."""
 
     def __init__(self):
-        self.events = {}  # event id -> how often it came
+        self.events = {}  # event id -> what `stamp` said when it first came
+        self.stamp = lambda: 0
         self.faults = []
         self.pause = threading.Event()  # while it is set, no request is read
         self._changed = threading.Condition()
@@ -74,7 +75,7 @@ class Receiver:
             if content != picture(number, len(content), more):
                 self.faults.append(f"{event_id}: {name}")
         with self._changed:
-            self.events[event_id] = self.events.get(event_id, 0) + 1
+            self.events.setdefault(event_id, self.stamp())
             self._changed.notify_all()
 
     def wait(self, event_ids, timeout=60):
