@@ -1,15 +1,17 @@
-//! The daemon: arguments, config, start, signals, exit code.
+//! The program: commands, and the daemon's config, start, signals and exit code.
 //!
 //! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command did its work), 78 (`EX_CONFIG`: a bad config, with every fault
 //! named), 1 (everything else), 2 (wrong usage).
 
-use std::path::{Path, PathBuf};
+mod command;
+
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
 use sophon_uplink::api::{self, App, ask};
-use sophon_uplink::config::{self, ConfigError};
+use sophon_uplink::config::ConfigError;
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
@@ -17,37 +19,32 @@ use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-const USAGE: &str = "\
-sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
-
-usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
-       sophon-uplink check-config FILE        name every fault of a config file
-       sophon-uplink status [--config FILE] [--json]
-                                              show how the running uplink fares
-       sophon-uplink ring PATH [--json]       show a ring's state
-       sophon-uplink --help | --version
-
-FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+use command::Command;
 
 /// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
 const GRACE: Duration = Duration::from_millis(600);
 /// Everything together, with the summary, stays below the 2 s that are promised.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-enum Command {
-    Run { config: PathBuf },
-    CheckConfig { file: PathBuf },
-    Status { config: PathBuf, json: bool },
-    Ring { path: PathBuf, json: bool },
-    Say(String),
-}
-
 fn main() -> ExitCode {
-    match command() {
+    match command::read() {
         Ok(Command::Run { config }) => run(&config),
         Ok(Command::CheckConfig { file }) => check_config(&file),
         Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
+        Ok(Command::Spool { config, json }) => say(command::contents(&config).map(|contents| {
+            if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
+        })),
+        Ok(Command::DeadList { config, json }) => say(command::contents(&config).map(|contents| {
+            if json {
+                serde_json::to_string(&contents.dead).expect("plain data")
+            } else {
+                command::dead_letters(&contents)
+            }
+        })),
+        Ok(Command::DeadResend { config, letters }) => {
+            say(command::resend(&config, &letters).map(|resent| format!("{resent} dead letters wait to be sent again")))
+        }
         Ok(Command::Say(text)) => {
             println!("{text}");
             ExitCode::SUCCESS
@@ -56,39 +53,6 @@ fn main() -> ExitCode {
             eprintln!("sophon-uplink: {error}; see sophon-uplink --help");
             ExitCode::from(2)
         }
-    }
-}
-
-fn command() -> Result<Command, lexopt::Error> {
-    use lexopt::prelude::*;
-    let mut parser = lexopt::Parser::from_env();
-    let (mut name, mut operand, mut config, mut json) = (None::<String>, None::<PathBuf>, None, false);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("help") | Short('h') => return Ok(Command::Say(USAGE.into())),
-            Long("version") | Short('V') => {
-                return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
-            }
-            Long("config") if matches!(name.as_deref(), Some("run" | "status")) => {
-                config = Some(parser.value()?.into())
-            }
-            Long("json") if matches!(name.as_deref(), Some("ring" | "status")) => json = true,
-            Value(value) if name.is_none() => name = Some(value.string()?),
-            Value(value) if operand.is_none() && !matches!(name.as_deref(), Some("run" | "status")) => {
-                operand = Some(value.into())
-            }
-            other => return Err(other.unexpected()),
-        }
-    }
-    let config = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
-    match (name.as_deref(), operand) {
-        (Some("run"), None) => Ok(Command::Run { config }),
-        (Some("status"), None) => Ok(Command::Status { config, json }),
-        (Some("check-config"), Some(file)) => Ok(Command::CheckConfig { file }),
-        (Some("ring"), Some(path)) => Ok(Command::Ring { path, json }),
-        (Some("check-config" | "ring"), None) => Err("a path is missing".into()),
-        (Some(other), _) => Err(format!("there is no command {other:?}").into()),
-        (None, _) => Err("a command is missing".into()),
     }
 }
 
@@ -108,27 +72,27 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn show_ring(path: &Path, json: bool) -> ExitCode {
-    match RingState::of(path) {
-        Ok(state) if json => println!("{}", serde_json::to_string(&state).expect("plain data")),
-        Ok(state) => println!("{state}"),
-        Err(error) => {
-            eprintln!("sophon-uplink: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    say(RingState::of(path)
+        .map_err(|error| error.to_string())
+        .map(|state| if json { serde_json::to_string(&state).expect("plain data") } else { state.to_string() }))
 }
 
 fn show_status(config: &Path, json: bool) -> ExitCode {
-    match ask::status(config) {
-        Ok(status) if json => println!("{status}"),
-        Ok(status) => println!("{}", ask::in_words(&status)),
+    say(ask::status(config).map(|status| if json { status.to_string() } else { ask::in_words(&status) }))
+}
+
+/// Prints what a command came to.
+fn say(said: Result<String, String>) -> ExitCode {
+    match said {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("sophon-uplink: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
 fn run(file: &Path) -> ExitCode {

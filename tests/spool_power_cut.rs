@@ -139,14 +139,16 @@ fn fail(records: &Records, seed: u64, failure: Option<Failure>) -> u64 {
 #[test]
 fn a_store_that_fails_leaves_nothing_behind() {
     let records = records();
-    for (call, after) in (0..40).flat_map(|call| [(call, false), (call, true)]) {
+    for (call, after, count) in
+        (0..80).flat_map(|call| [(call, false, 1), (call, true, 1), (call, false, 3), (call, true, 3)])
+    {
         let mut world = World::new(&records, 1, None);
         world.store().unwrap();
         let (files, listed) = (world.disk.state().files_below(&root()), view(&world.spool));
         let at = world.disk.calls() + call;
         world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EROFS, after }));
-        let stored = world.store();
-        if stored.is_none() {
+        let stored = world.store_many(count);
+        if stored.iter().all(Option::is_none) {
             assert_eq!(world.disk.state().files_below(&root()), files, "call {call} of the store failed");
             assert_eq!(view(&world.spool), listed);
         }

@@ -1,4 +1,4 @@
-//! `sophon-uplink status`: asks the running uplink's own API, and says it for people.
+//! Asks the running uplink's own API, for `sophon-uplink status` and `dead resend`, and says a status for people.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -20,6 +20,18 @@ const LONGEST: u64 = 4 << 20;
 /// # Errors
 /// Why there is no answer, and what to do.
 pub fn status(file: &Path) -> Result<Value, String> {
+    ask(file, "GET /api/status", "")
+}
+
+/// What a `POST` of `body` to `path` is answered.
+///
+/// # Errors
+/// Why there is no answer, and what to do; or what the answer says is wrong.
+pub fn post(file: &Path, path: &str, body: &Value) -> Result<Value, String> {
+    ask(file, &format!("POST {path}"), &body.to_string())
+}
+
+fn ask(file: &Path, what: &str, body: &str) -> Result<Value, String> {
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
     let api = good.config.api;
     let address = reachable(api.listen);
@@ -29,7 +41,7 @@ pub fn status(file: &Path) -> Result<Value, String> {
         let read = std::fs::read_to_string(&api.token_file);
         read.map_err(|error| format!("the token file {} cannot be read: {error}", api.token_file.display()))?
     };
-    let (head, body) = get(address, token.trim()).map_err(|error| {
+    let (head, body) = exchange(address, token.trim(), what, body).map_err(|error| {
         format!("no answer at {address}: {error}; is the uplink running? its log says whether the API could listen")
     })?;
     let is_ours = head.to_ascii_lowercase().contains("\r\nserver: sophon-uplink/");
@@ -54,12 +66,15 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 /// Head and body.
-fn get(address: SocketAddr, token: &str) -> std::io::Result<(String, String)> {
+fn exchange(address: SocketAddr, token: &str, what: &str, body: &str) -> std::io::Result<(String, String)> {
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     let token = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
-    let request = format!("GET /api/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}\r\n");
+    let length = body.len();
+    let content = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+    let content = if body.is_empty() { String::new() } else { content };
+    let request = format!("{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}{content}\r\n{body}");
     socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(LONGEST).read_to_end(&mut answer)?;

@@ -10,6 +10,7 @@
 //! | GET, POST | /api/settings | [`settings`]: the same and what the page's form has beside it | yes |
 //! | GET | /api/status | [`status`] | yes |
 //! | POST | /api/test-event | [`test_event`] | yes |
+//! | GET, POST | /api/dead-letters | [`dead_letters`] | yes |
 //! | GET | /metrics | [`metrics`] | no: counters |
 //! | GET | /healthz | [`health`]: 200, or 503 and why | no |
 //! | GET | / and its files | the page | no: it holds nothing |
@@ -18,6 +19,7 @@
 //! uploads' own thread, so everything it does is short and bounded: [`Limits`].
 
 pub mod ask;
+pub mod dead_letters;
 pub mod event_server_url;
 pub mod guard;
 pub mod health;
@@ -103,6 +105,7 @@ enum Route {
     Settings,
     Status,
     TestEvent,
+    DeadLetters,
     Metrics,
     Health,
 }
@@ -121,6 +124,7 @@ impl Route {
             "/api/settings" => Route::Settings,
             "/api/status" => Route::Status,
             "/api/test-event" => Route::TestEvent,
+            "/api/dead-letters" => Route::DeadLetters,
             "/metrics" => Route::Metrics,
             "/healthz" => Route::Health,
             _ => return None,
@@ -128,7 +132,7 @@ impl Route {
     }
 
     fn takes_post(self) -> bool {
-        matches!(self, Route::EventServerUrl | Route::Settings | Route::TestEvent)
+        matches!(self, Route::EventServerUrl | Route::Settings | Route::TestEvent | Route::DeadLetters)
     }
 
     fn takes_get(self) -> bool {
@@ -231,6 +235,7 @@ impl App {
                 let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
                 typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
+            Route::DeadLetters => json(&dead_letters::show(&self.uplink).await?),
             Route::Health => health(&health::problems(&self.uplink.status().await)),
             Route::TestEvent => unreachable!("it takes no GET"),
         })
@@ -254,6 +259,10 @@ impl App {
                 Ok(json(&settings::show(&self.control)))
             }
             Route::TestEvent => self.send_test_event().await,
+            Route::DeadLetters => {
+                let wanted = dead_letters::wanted(read::read(&head.headers, body, &self.limits).await?)?;
+                Ok(json(&dead_letters::resend(&self.uplink, wanted).await?))
+            }
             Route::Asset(..) | Route::Status | Route::Metrics | Route::Health => unreachable!("they take no POST"),
         }
     }

@@ -123,6 +123,13 @@ pub struct Job {
     pub flying: Vec<Destination>,
 }
 
+impl Job {
+    /// Whether the event is only to be stored, and new to the spool.
+    pub fn is_plain(&self) -> bool {
+        self.counter.is_none() && self.dead.is_empty()
+    }
+}
+
 impl Delivery {
     /// An event just read: its record lies at `frame` of `record`. Nothing happens before [`Delivery::begin`].
     pub fn new(event: Event, record: Arc<dyn Record>, frame: Frame, order: u64, ticket: Ticket) -> Rc<Delivery> {

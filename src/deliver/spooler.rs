@@ -16,10 +16,15 @@ use tracing::{info, warn};
 use super::delivery::{Delivery, Job};
 use crate::rate_limited::RateLimited;
 use crate::ring::mapping::MappedFile;
+use crate::spool::batch::Order;
 use crate::spool::store::Reason;
 use crate::spool::worker::{RealSpool, Worker};
-use crate::spool::{Destination, Evicted, Fault, Reassigned, Recovered, SpooledEvent, State, StoreError};
+use crate::spool::{Destination, Evicted, Fault, Reassigned, Recovered, SpooledEvent, State, StoreError, Stored};
 
+/// Events written together, at most, and about how many bytes of them: the disk is busy with them for a while, and whoever wants to
+/// read waits.
+const BATCH: usize = 32;
+const BATCH_BYTES: u32 = 4 << 20;
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -56,6 +61,7 @@ struct Removal {
 }
 
 /// What came of a [`Job`] that was done.
+#[derive(Default)]
 struct Done {
     counter: u64,
     /// Destinations that lacked it.
@@ -163,13 +169,30 @@ impl Spooler {
     }
 
     async fn write(&self) -> bool {
-        let Some((delivery, job)) = self.next() else {
+        let (deliveries, jobs) = self.batch();
+        if jobs.is_empty() {
             return false;
-        };
+        }
         self.is_writing.set(true);
-        let done = self.worker.call(move |spool| store(spool, &job)).await;
+        let done = self.worker.call(move |spool| store_all(spool, &jobs)).await;
         self.is_writing.set(false);
-        self.was_written(delivery, done)
+        let mut goes_on = true;
+        for (delivery, done) in deliveries.into_iter().zip(done) {
+            goes_on &= self.was_written(delivery, done);
+        }
+        goes_on
+    }
+
+    /// The oldest deliveries with something to write.
+    fn batch(&self) -> (Vec<Rc<Delivery>>, Vec<Job>) {
+        let (mut deliveries, mut jobs, mut bytes) = (Vec::new(), Vec::<Job>::new(), 0);
+        while jobs.len() < BATCH && bytes < BATCH_BYTES && jobs.iter().all(Job::is_plain) {
+            let Some((delivery, job)) = self.next() else { break };
+            bytes += job.frame.header.length;
+            deliveries.push(delivery);
+            jobs.push(job);
+        }
+        (deliveries, jobs)
     }
 
     /// Goes on with a delivery whose job was done, or not; true when the spool can do another one.
@@ -296,7 +319,23 @@ fn make_available(spool: &mut RealSpool) -> Option<Recovered> {
     matches!(spool.state(), State::Unavailable(_)).then(|| spool.open_again())
 }
 
-/// In the spool's thread: one file for all destinations, which makes dead letters of those that want none.
+/// In the spool's thread: several events at once, where they are new to the spool and nothing else is to be done.
+fn store_all(spool: &mut RealSpool, jobs: &[Job]) -> Vec<Result<Done, StoreError>> {
+    let plain = jobs.iter().take_while(|job| job.is_plain()).count();
+    let (together, alone) = jobs.split_at(plain);
+    let orders =
+        together.iter().map(|Job { ring, record, frame, to, .. }| Order { ring: *ring, source: &**record, frame, to });
+    let stored = spool.store_all(&orders.collect::<Vec<_>>());
+    let done = together.iter().zip(stored).map(|(job, stored)| {
+        let Stored { counter, evicted } = stored?;
+        Ok(finish(spool, job, Done { counter, linked: job.to.len() as u64, evicted, ..Done::default() }))
+    });
+    let mut done: Vec<_> = done.collect();
+    done.extend(alone.iter().map(|job| store(spool, job)));
+    done
+}
+
+/// One file for all destinations, shared where there is one already.
 fn store(spool: &mut RealSpool, job: &Job) -> Result<Done, StoreError> {
     let fail = |reason: Reason| StoreError { reason, evicted: Vec::new() };
     let mut to = job.to.clone();
@@ -304,16 +343,22 @@ fn store(spool: &mut RealSpool, job: &Job) -> Result<Done, StoreError> {
         to.push(spool.add_removed(url).map_err(|fault| fail(fault.into()))?);
     }
     let shared = job.counter.and_then(|counter| Some((counter, spool.share(counter, &to).ok()?)));
-    let (counter, linked, evicted) = match shared {
-        Some((counter, linked)) => (counter, linked, Vec::new()),
+    let done = match shared {
+        Some((counter, linked)) => Done { counter, linked, ..Done::default() },
         None => {
-            let stored = spool.store(job.ring, &*job.record, &job.frame, &to)?;
-            (stored.counter, to.len() as u64, stored.evicted)
+            let Stored { counter, evicted } = spool.store(job.ring, &*job.record, &job.frame, &to)?;
+            Done { counter, linked: to.len() as u64, evicted, ..Done::default() }
         }
     };
+    Ok(finish(spool, job, done))
+}
+
+/// What is to be done once an event is stored: its uploads read on in the file, and those that nobody wants become dead letters.
+fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
+    let counter = done.counter;
     job.flying.iter().for_each(|destination| spool.hand_out(*destination, counter));
     let moved = job.flying.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
     let bury = |url| spool.to_dead(Destination::of(url), counter).err().map(|fault| fault.to_string());
     let fault = job.dead.iter().map(String::as_str).filter_map(bury).last();
-    Ok(Done { counter, linked, evicted, moved, fault })
+    Done { moved, fault, ..done }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::file::Destination;
+use super::file::{Destination, URL_FILE};
 use super::index::{BLOCK, Entry, blocks};
 use super::volume::{Fault, Home};
 use super::{Hidden, SMALL_PART, Spool, Waiting};
@@ -148,6 +148,9 @@ impl<D: Disk> Spool<D> {
         let destination = self.destination(slot);
         let folder = self.volume.folder(Home::Dead(destination));
         self.volume.make_folder(&folder)?;
+        if let Some(url) = self.lodgings[slot].as_ref().and_then(|lodging| lodging.url.clone()) {
+            let _for_people_only = self.write_url(&folder.join(URL_FILE), &url);
+        }
         let mut made = Vec::new();
         let linked = counters.iter().try_for_each(|counter| self.link_dead(destination, *counter, &mut made));
         if let Err(fault) = linked.and_then(|()| self.volume.sync_folder(&folder)) {
@@ -192,6 +195,21 @@ impl<D: Disk> Spool<D> {
         })
     }
 
+    /// Sends dead letters once more: all of them, or those with these numbers, to `to` or else to their own destinations. How many
+    /// there were.
+    ///
+    /// # Errors
+    /// What failed; what was not sent stays a dead letter. A letter whose own destination is not in the config needs a `to`.
+    pub fn resend_all(&mut self, numbers: Option<&[u64]>, to: Option<Destination>) -> Result<u64, Fault> {
+        let is_meant = |counter: &u64| numbers.is_none_or(|numbers| numbers.contains(counter));
+        let letters: Vec<_> = self.dead.files.keys().copied().filter(|(counter, _)| is_meant(counter)).collect();
+        let mut sent = 0;
+        for (counter, from) in letters {
+            sent += u64::from(self.resend(from, counter, to.unwrap_or(from))?);
+        }
+        Ok(sent)
+    }
+
     /// Sends a dead letter of `from` once more, to `to`. False when there is no such letter.
     ///
     /// # Errors
@@ -202,6 +220,9 @@ impl<D: Disk> Spool<D> {
             return Ok(false);
         };
         let slot = self.known(to)?;
+        if !self.lodgings[slot].as_ref().is_some_and(|lodging| lodging.configured) {
+            return Err(self.is_not_configured(to));
+        }
         self.make_folders(1 << slot)?;
         let letter = self.volume.file(Home::Dead(from), counter);
         if self.volume.stat(&letter).is_err_and(|fault| fault.source.kind() == std::io::ErrorKind::NotFound) {

@@ -1,5 +1,6 @@
 //! Destinations that come and go, and their folders.
 
+use std::io;
 use std::path::Path;
 
 use super::disk::Disk;
@@ -55,7 +56,7 @@ impl<D: Disk> Spool<D> {
         let slot = free.ok_or_else(|| Fault {
             operation: "keep",
             path: self.volume.folder(Home::To(destination)),
-            source: std::io::Error::other("there are too many destinations with spooled events"),
+            source: io::Error::other("there are too many destinations with spooled events"),
         })?;
         self.lodgings[slot] = Some(Lodging::new(destination, url));
         Ok(slot)
@@ -63,11 +64,15 @@ impl<D: Disk> Spool<D> {
 
     /// The slot of a destination that must be there.
     pub(super) fn known(&self, destination: Destination) -> Result<usize, Fault> {
-        self.slot(destination).ok_or_else(|| Fault {
-            operation: "find the destination of",
+        self.slot(destination).ok_or_else(|| self.is_not_configured(destination))
+    }
+
+    pub(super) fn is_not_configured(&self, destination: Destination) -> Fault {
+        Fault {
+            operation: "put events into",
             path: self.volume.folder(Home::To(destination)),
-            source: std::io::ErrorKind::NotFound.into(),
-        })
+            source: io::Error::other("its destination is not in the config"),
+        }
     }
 
     /// Makes the folders of all other destinations too, as far as that goes: a start tells by them which ones were configured when
@@ -96,7 +101,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    fn write_url(&mut self, path: &Path, url: &str) -> Result<(), Fault> {
+    pub(super) fn write_url(&mut self, path: &Path, url: &str) -> Result<(), Fault> {
         if self.volume.stat(path).is_ok() {
             return Ok(());
         }
@@ -141,7 +146,7 @@ impl<D: Disk> Spool<D> {
                 done.moved += page.len() as u64;
             }
         }
-        self.remove_folder(removed);
+        self.remove_folder(Home::To(removed));
         self.lodgings[slot] = None;
         Ok(done)
     }
@@ -189,8 +194,8 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Removes an empty folder of a destination; that it stays there would do no harm.
-    pub(super) fn remove_folder(&self, destination: Destination) {
-        let folder = self.volume.folder(Home::To(destination));
+    pub(super) fn remove_folder(&self, home: Home) {
+        let folder = self.volume.folder(home);
         let removed = self.volume.unlink(&folder.join(URL_FILE)).and_then(|()| self.volume.remove_folder(&folder));
         drop(removed);
     }

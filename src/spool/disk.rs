@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 
 use crate::ring::Words;
 use crate::ring::mapping::{MappedFile, PictureSource};
@@ -62,6 +62,8 @@ pub trait Disk {
     /// # Errors
     /// What the system says.
     fn write_at(&self, file: &mut Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Hints that what was written will be made durable soon, so that the disk may begin, with several files at once.
+    fn begin_to_write_back(&self, _file: &Self::File) {}
     /// Makes what was written durable.
     ///
     /// # Errors
@@ -128,7 +130,12 @@ impl Disk for RealDisk {
     fn claim(&mut self, path: &Path) -> io::Result<()> {
         self.claim = None; // the folder may be another one now
         let locked = Flock::lock(File::open(path)?, FlockArg::LockExclusiveNonblock);
-        self.claim = Some(locked.map_err(|(_, error)| io::Error::from(error))?);
+        self.claim = Some(locked.map_err(|(_, error)| match io::Error::from(error) {
+            error if error.kind() == io::ErrorKind::WouldBlock => {
+                io::Error::new(error.kind(), "another process uses it")
+            }
+            error => error,
+        })?);
         Ok(())
     }
 
@@ -159,6 +166,11 @@ impl Disk for RealDisk {
 
     fn write_at(&self, file: &mut File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(file, bytes, offset)
+    }
+
+    fn begin_to_write_back(&self, file: &File) {
+        // Linux begins to write dirty pages back, and keeps in memory only what it cannot let go yet.
+        let _only_a_hint = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 
     fn sync(&self, file: &mut File) -> io::Result<()> {

@@ -112,7 +112,7 @@ impl Header {
     }
 
     /// Checks the header of a file of `size` bytes.
-    fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, String> {
+    pub(super) fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, String> {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
         if word(0x00) != MAGIC {
             return Err(format!("it begins with {:#018x}, not with {MAGIC:#018x} (SPOHEVNT)", word(0x00)));

@@ -26,12 +26,12 @@
 //!   anew, a few times.
 //! - A name that cannot be taken away, or a file that cannot be read just now, is not offered again in this run; it stays where
 //!   it is, counts, and the reader goes on.
-//! - No clock, no randomness, no threads: a call does its work and returns. The caller gives it a thread of its own.
+//! - No clock, no randomness, no threads: a call does its work and returns. [`worker`] gives it a thread of its own.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | `mod.rs` | what the lanes call to get events and to be rid of them |
-//! | [`store`] | room and writing |
+//! | [`store`], [`batch`] | room and writing, one event or several |
 //! | [`read`] | opening an event |
 //! | [`aside`] | dead letters, quarantine |
 //! | [`destinations`] | those that come and go, and their folders |
@@ -40,12 +40,16 @@
 //! | [`index`] | what lies where, in memory |
 //! | [`mod@file`] | format and names |
 //! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
+//! | [`worker`] | its thread in the running uplink |
+//! | [`inspect`] | a look from outside |
 
 pub mod aside;
+pub mod batch;
 pub mod destinations;
 pub mod disk;
 pub mod file;
 pub mod index;
+pub mod inspect;
 pub mod read;
 pub mod recover;
 pub mod status;

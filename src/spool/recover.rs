@@ -185,7 +185,7 @@ impl<D: Disk> Spool<D> {
                 counters => counters?,
             };
             if counters.is_empty() {
-                drop(self.volume.remove_folder(&self.volume.folder(Home::Dead(destination))));
+                self.remove_folder(Home::Dead(destination));
             }
             for counter in counters {
                 if let Some(blocks) = self.size(Home::Dead(destination), counter, report) {
@@ -239,7 +239,7 @@ impl<D: Disk> Spool<D> {
     fn admit(&mut self, destination: Destination, counters: &[u64], links: &mut Vec<Entry>, report: &mut Recovered) {
         let known = self.slot(destination);
         if known.is_none() && counters.is_empty() {
-            return self.remove_folder(destination);
+            return self.remove_folder(Home::To(destination));
         }
         let url = known.is_none().then(|| self.read_url(destination)).flatten();
         let slot = match self.lodge(destination, url.clone()) {

@@ -1,5 +1,7 @@
 //! Storing an event: room first, then a file that is whole and durable before it has a name that counts.
 
+use std::path::{Path, PathBuf};
+
 use super::disk::Disk;
 use super::file::{Destination, HEADER, Header};
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
@@ -85,7 +87,7 @@ impl<D: Disk> Spool<D> {
         let mut evicted = Vec::new();
         let stored = self.mask(to).and_then(|mask| {
             self.sweep()?;
-            self.make_room(file_blocks(frame), &mut evicted)?;
+            self.make_room(file_blocks(frame).into(), 1, &mut evicted)?;
             self.make_folders(mask)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
@@ -129,7 +131,7 @@ impl<D: Disk> Spool<D> {
         Ok(slots(mask).count() as u64)
     }
 
-    fn mask(&self, to: &[Destination]) -> Result<Mask, Reason> {
+    pub(super) fn mask(&self, to: &[Destination]) -> Result<Mask, Reason> {
         if let State::Unavailable(why) = &self.state {
             return Err(Reason::Unavailable(why.clone()));
         }
@@ -139,7 +141,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Tries again to take away what could not be taken away.
-    fn sweep(&mut self) -> Result<(), Fault> {
+    pub(super) fn sweep(&mut self) -> Result<(), Fault> {
         while let Some(counter) = self.litter.last().copied() {
             match self.volume.unlink(&self.volume.file(Home::New, counter)) {
                 Ok(()) => drop(self.litter.pop()),
@@ -152,10 +154,10 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Gives up the oldest until a file of `wanted` blocks fits into every bound.
-    fn make_room(&mut self, wanted: u32, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
-        let wanted = u64::from(wanted) * BLOCK;
-        if wanted > self.bounds.max_bytes || self.bounds.max_files == 0 {
+    /// Gives up the oldest until so many files, of so many blocks together, fit into every bound.
+    pub(super) fn make_room(&mut self, blocks: u64, files: u64, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
+        let wanted = blocks * BLOCK;
+        if wanted > self.bounds.max_bytes || files > self.bounds.max_files {
             return Err(Reason::TooLarge(wanted));
         }
         let free = self.volume.free_bytes()?;
@@ -167,7 +169,7 @@ impl<D: Disk> Spool<D> {
         let mut freed = 0;
         while freed < short
             || self.blocks() * BLOCK + wanted > self.bounds.max_bytes
-            || self.files() + 1 > self.bounds.max_files
+            || self.files() + files > self.bounds.max_files
         {
             freed += self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free))? * BLOCK;
         }
@@ -210,10 +212,10 @@ impl<D: Disk> Spool<D> {
             self.next += 1;
             let entry = Entry { counter, blocks: file_blocks(frame), mask };
             let fresh = self.volume.file(Home::New, counter);
-            let linked = self.write(&fresh, ring, source, frame).and_then(|()| Ok(self.link(&fresh, entry)?));
-            if self.volume.unlink(&fresh).is_err() {
-                self.litter.push(counter);
-            }
+            let written = self.write(&fresh, ring, source, frame);
+            let written = written.and_then(|mut file| Ok(self.volume.sync(&mut file, &fresh)?));
+            let linked = written.and_then(|()| Ok(self.link(&fresh, entry)?));
+            self.remove_fresh(counter);
             match linked {
                 Ok(()) => return Ok(counter),
                 Err(Reason::Fault(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
@@ -227,14 +229,21 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Writes the file and makes it durable. Every word is taken from `source` once; the frame's own words are its checked copy.
-    fn write<S: Words + PictureSource + ?Sized>(
+    /// Takes away the name that a file was written under.
+    pub(super) fn remove_fresh(&mut self, counter: u64) {
+        if self.volume.unlink(&self.volume.file(Home::New, counter)).is_err() {
+            self.litter.push(counter);
+        }
+    }
+
+    /// Writes the file, which is not durable then. Every word is taken from `source` once; the frame's own words are its checked copy.
+    pub(super) fn write<S: Words + PictureSource + ?Sized>(
         &mut self,
-        path: &std::path::Path,
+        path: &Path,
         ring: RingId,
         source: &S,
         frame: &Frame,
-    ) -> Result<(), Reason> {
+    ) -> Result<D::File, Reason> {
         let mut file = self.volume.create(path)?;
         let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
         let mut crc = crc32fast::Hasher::new();
@@ -252,37 +261,54 @@ impl<D: Disk> Spool<D> {
         let id = EventId { ring, sequence: frame.header.sequence };
         let header = Header { id, record_len: length as u64, record_crc: crc.finalize() };
         self.volume.write(&mut file, path, &header.to_bytes(), 0)?;
-        Ok(self.volume.sync(&mut file, path)?)
+        Ok(file)
     }
 
     /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
-    pub(super) fn link(&mut self, from: &std::path::Path, entry: Entry) -> Result<(), Fault> {
-        let path = |spool: &Self, slot| spool.volume.file(Home::To(spool.destination(slot)), entry.counter);
+    pub(super) fn link(&mut self, from: &Path, entry: Entry) -> Result<(), Fault> {
+        self.link_names(from, entry)?;
+        if let Err(fault) = self.sync_folders(entry.mask) {
+            self.unlink_names(entry);
+            return Err(fault);
+        }
+        self.events.add(entry);
+        Ok(())
+    }
+
+    /// The names alone; all of them or none.
+    pub(super) fn link_names(&mut self, from: &Path, entry: Entry) -> Result<(), Fault> {
         let mut made: Mask = 0;
         let linked = slots(entry.mask).try_for_each(|slot| {
-            let linked = self.volume.link(from, &path(self, slot));
+            let linked = self.volume.link(from, &self.name_in(slot, entry.counter));
             let taken = linked.as_ref().is_err_and(|fault| fault.source.kind() == std::io::ErrorKind::AlreadyExists);
             made |= Mask::from(!taken) << slot; // a link that failed may be there all the same
             linked
         });
-        let linked = linked.and_then(|()| {
-            slots(entry.mask)
-                .try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destination(slot)))))
-        });
-        if linked.is_ok() {
-            self.events.add(entry);
-            return Ok(());
+        if linked.is_err() {
+            self.unlink_names(Entry { mask: made, ..entry });
         }
-        for slot in slots(made) {
-            if self.volume.unlink(&path(self, slot)).is_err() {
+        linked
+    }
+
+    pub(super) fn sync_folders(&self, mask: Mask) -> Result<(), Fault> {
+        slots(mask).try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destination(slot)))))
+    }
+
+    /// Takes names away that must not count.
+    pub(super) fn unlink_names(&mut self, entry: Entry) {
+        for slot in slots(entry.mask) {
+            if self.volume.unlink(&self.name_in(slot, entry.counter)).is_err() {
                 self.events.add(Entry { mask: 1 << slot, ..entry });
                 self.hidden.insert((entry.counter, slot), Hidden::Done);
             }
         }
-        linked
+    }
+
+    fn name_in(&self, slot: usize, counter: u64) -> PathBuf {
+        self.volume.file(Home::To(self.destination(slot)), counter)
     }
 }
 
-fn file_blocks(frame: &Frame) -> u32 {
+pub(super) fn file_blocks(frame: &Frame) -> u32 {
     blocks(HEADER as u64 + u64::from(frame.header.length))
 }

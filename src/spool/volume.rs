@@ -44,6 +44,11 @@ impl Fault {
             || self.operation == SYNC
     }
 
+    /// Another process has the spool's folder.
+    pub fn is_claimed(&self) -> bool {
+        self.operation == CLAIM && self.source.kind() == io::ErrorKind::WouldBlock
+    }
+
     fn is_not_our_folder(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
     }
@@ -57,6 +62,8 @@ impl Fault {
 
 /// [`Fault::operation`] of a file that could not be made durable.
 const SYNC: &str = "sync";
+/// [`Fault::operation`] of a folder that could not be had for this process alone.
+const CLAIM: &str = "claim";
 
 /// A folder of the spool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,7 +126,7 @@ impl<D: Disk> Volume<D> {
 
     /// Takes the spool's folder for this process alone.
     pub fn claim(&mut self) -> Result<(), Fault> {
-        self.disk.claim(&self.root).map_err(fault("claim (another process uses it?)", &self.root))
+        self.disk.claim(&self.root).map_err(fault(CLAIM, &self.root))
     }
 
     /// Makes the folder at `path`, durable in the one above, which must be there; true when it is new.
@@ -160,6 +167,11 @@ impl<D: Disk> Volume<D> {
             self.bytes_written += written as u64;
         }
         Ok(())
+    }
+
+    /// What was written may go to the disk from now on, together with other files.
+    pub fn begin_to_write_back(&self, file: &D::File) {
+        self.disk.begin_to_write_back(file);
     }
 
     /// Makes a file's bytes durable.

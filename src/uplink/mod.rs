@@ -30,6 +30,7 @@ use crate::deliver::spooler::Spooler;
 use crate::deliver::{FanOut, tls};
 use crate::rate_limited::RateLimited;
 use crate::ring::inspect::RingState;
+use crate::spool::inspect::Contents;
 use crate::spool::worker::Worker;
 use crate::spool::{self, Bounds};
 use crate::status::{self, Status};
@@ -230,6 +231,31 @@ impl Uplink {
         if left > 0 || self.reading.get() > 0 {
             warn!(shares = left, "what could be neither delivered nor spooled stays in the ring");
         }
+    }
+
+    /// Whether a destination with this URL is in force.
+    pub fn has_destination(&self, url: &str) -> bool {
+        self.config.borrow().event_server_url.iter().any(|known| known.to_string() == url)
+    }
+
+    /// What lies in the spool, file by file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn spool_contents(&self) -> std::io::Result<Contents> {
+        let dir = self.config.borrow().spool.dir.clone();
+        self.spooler.worker.call(move |_| Contents::of(&dir)).await
+    }
+
+    /// Sends dead letters once more: those with these numbers or all, to `to` or where each was to go before. How many there were.
+    ///
+    /// # Errors
+    /// What failed; what was not sent stays a dead letter.
+    pub async fn resend(&self, numbers: Option<Vec<u64>>, to: Option<String>) -> Result<u64, spool::Fault> {
+        let to = to.as_deref().map(spool::Destination::of);
+        let resent = self.spooler.worker.call(move |spool| spool.resend_all(numbers.as_deref(), to)).await;
+        self.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
+        resent
     }
 
     /// What is going on.

@@ -12,7 +12,8 @@ use sophon_uplink::ring::consumer::{self, Frame};
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
-use sophon_uplink::spool::{Bounds, Destination, Evicted, Recovered, Spool, State};
+use sophon_uplink::spool::batch::Order;
+use sophon_uplink::spool::{Bounds, Destination, Evicted, Recovered, Spool, State, Stored};
 
 use super::model_disk::{ModelDisk, State as DiskState};
 
@@ -227,7 +228,8 @@ impl<'a> World<'a> {
                 vec![]
             }
             (0..=6, _) | (_, None) => {
-                self.store();
+                let count = [1, 1, 2, 3, 5][self.random.usize(..5)];
+                self.store_many(count);
                 vec![]
             }
             (7..=9, Some((counter, Place::To(destination)))) => {
@@ -280,34 +282,58 @@ impl<'a> World<'a> {
     }
 
     pub fn store(&mut self) -> Option<u64> {
-        let frame = self.records.frames[self.random.usize(..self.records.frames.len())];
-        self.rings = self.rings.wrapping_add(1);
-        let ring = RingId([self.rings; 16]);
-        let mut to: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
-        if to.len() > 1 && self.random.bool() {
-            to.truncate(self.random.usize(1..to.len()));
-        }
-        self.tried.insert(EventId { ring, sequence: frame.header.sequence });
+        self.store_many(1).pop().flatten()
+    }
+
+    /// Stores several events in one call.
+    pub fn store_many(&mut self, count: usize) -> Vec<Option<u64>> {
+        let records = self.records;
+        let wanted: Vec<_> = (0..count).map(|_| self.wanted()).collect();
         let before = view(&self.spool);
-        let (stored, evicted) = match self.spool.store(ring, &*self.records.memory, &frame, &to) {
-            Ok(stored) => {
-                let id = EventId { ring, sequence: frame.header.sequence };
-                assert!(self.counters.insert(stored.counter, id).is_none(), "{} stands for two events", stored.counter);
-                self.check_listing(&before, &stored.evicted, stored.counter, &to);
-                to.iter().for_each(|to| drop(self.promises.insert((stored.counter, Place::To(*to)), Vec::new())));
-                (Some(stored.counter), stored.evicted)
-            }
-            Err(error) => {
-                self.check_listing(&before, &error.evicted, 0, &[]);
-                (None, error.evicted)
-            }
+        let source = &*records.memory;
+        let orders: Vec<_> = wanted
+            .iter()
+            .map(|(ring, frame, to)| Order { ring: *ring, source, frame: &records.frames[*frame], to })
+            .collect();
+        let done = match &orders[..] {
+            [one] => vec![self.spool.store(one.ring, one.source, one.frame, one.to)],
+            several => self.spool.store_all(several),
         };
+        let (mut stored, mut evicted, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for ((ring, frame, to), done) in wanted.into_iter().zip(done) {
+            let (counter, gone) = match done {
+                Ok(Stored { counter, evicted }) => {
+                    let id = EventId { ring, sequence: records.frames[frame].header.sequence };
+                    assert!(self.counters.insert(counter, id).is_none(), "{counter} stands for two events");
+                    to.iter().for_each(|to| drop(self.promises.insert((counter, Place::To(*to)), Vec::new())));
+                    new.extend(to.into_iter().map(|to| (counter, to)));
+                    (Some(counter), evicted)
+                }
+                Err(error) => (None, error.evicted),
+            };
+            stored.push(counter);
+            evicted.extend(gone);
+        }
+        self.check_listing(&before, &evicted, &new);
         for (counter, destination) in
             evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to)))
         {
             self.no_more(counter, Place::To(destination));
         }
         stored
+    }
+
+    /// An event to store, of a ring of its own, and for whom.
+    fn wanted(&mut self) -> (RingId, usize, Vec<Destination>) {
+        let frame = self.random.usize(..self.records.frames.len());
+        self.rings = self.rings.wrapping_add(1);
+        let ring = RingId([self.rings; 16]);
+        let mut to: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
+        if to.len() > 1 && self.random.bool() {
+            to.truncate(self.random.usize(1..to.len()));
+        }
+        self.tried.insert(EventId { ring, sequence: self.records.frames[frame].header.sequence });
+        (ring, frame, to)
     }
 
     /// The event is not needed there any more; what was moved there by a call that failed half-way may have been moved.
@@ -317,16 +343,17 @@ impl<'a> World<'a> {
         });
     }
 
-    /// What is listed after a store is what was listed before it, without the oldest that were given up, and with the new one.
-    fn check_listing(&self, before: &BTreeMap<Place, Vec<u64>>, evicted: &[Evicted], counter: u64, to: &[Destination]) {
+    /// What is listed after a store is what was listed before it, with what is new, and without the oldest that were given up.
+    fn check_listing(&self, before: &BTreeMap<Place, Vec<u64>>, evicted: &[Evicted], new: &[(u64, Destination)]) {
         let mut expected = before.clone();
+        new.iter().for_each(|(counter, to)| expected.entry(Place::To(*to)).or_default().push(*counter));
+        expected.values_mut().for_each(|counters| counters.sort_unstable());
         for (gone, destination) in evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to))) {
             let Some(listed) = expected.get_mut(&Place::To(destination)) else { continue };
             listed.retain(|other| *other != gone);
             let older = listed.iter().any(|other| *other < gone);
             assert!(!older, "{gone} was given up for an event, and an older one was not");
         }
-        to.iter().for_each(|to| expected.entry(Place::To(*to)).or_default().push(counter));
         expected.retain(|place, counters| matches!(place, Place::To(_)) && !counters.is_empty());
         let mut found = view(&self.spool);
         found.retain(|place, _| matches!(place, Place::To(_)));

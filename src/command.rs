@@ -1,0 +1,177 @@
+//! The command line, and the commands that look at a spool or sort out its dead letters.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sophon_uplink::api::ask;
+use sophon_uplink::config;
+use sophon_uplink::control::Good;
+use sophon_uplink::spool::inspect::Contents;
+use sophon_uplink::spool::{Destination, RealDisk, Spool, State};
+
+const USAGE: &str = "\
+sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
+
+usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
+       sophon-uplink check-config FILE        name every fault of a config file
+       sophon-uplink status [--config FILE] [--json]
+                                              show how the running uplink fares
+       sophon-uplink ring PATH [--json]       show a ring's state
+       sophon-uplink spool [--config FILE] [--json]
+                                              show what waits on the disk
+       sophon-uplink dead list [--config FILE] [--json]
+                                              show what servers refused (dead letters)
+       sophon-uplink dead resend [--config FILE] --all|NUMBER... [--to URL]
+                                              send dead letters once more
+       sophon-uplink --help | --version
+
+FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+
+/// What is wanted.
+pub enum Command {
+    Run { config: PathBuf },
+    CheckConfig { file: PathBuf },
+    Status { config: PathBuf, json: bool },
+    Ring { path: PathBuf, json: bool },
+    Spool { config: PathBuf, json: bool },
+    DeadList { config: PathBuf, json: bool },
+    DeadResend { config: PathBuf, letters: Letters },
+    Say(String),
+}
+
+/// Which dead letters to send again.
+pub struct Letters {
+    /// None: all.
+    numbers: Option<Vec<u64>>,
+    /// None: where each was to go before.
+    to: Option<String>,
+}
+
+/// Everything that the command line may hold, whatever the command.
+#[derive(Default)]
+struct Given {
+    words: Vec<String>,
+    config: Option<PathBuf>,
+    json: bool,
+    all: bool,
+    to: Option<String>,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read() -> Result<Command, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut parser = lexopt::Parser::from_env();
+    let mut given = Given::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Command::Say(USAGE.into())),
+            Long("version") | Short('V') => {
+                return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
+            }
+            Long("config") if given.config.is_none() => given.config = Some(parser.value()?.into()),
+            Long("json") => given.json = true,
+            Long("all") => given.all = true,
+            Long("to") if given.to.is_none() => given.to = Some(parser.value()?.string()?),
+            Value(value) => given.words.push(value.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    given.command()
+}
+
+impl Given {
+    fn command(self) -> Result<Command, lexopt::Error> {
+        let Given { words, config, json, all, to } = self;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let has_config = config.is_some();
+        let file = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
+        // The options that each command takes: --config, --json, and those of `dead resend`.
+        let (command, takes) = match words[..] {
+            ["run"] => (Command::Run { config: file }, [true, false, false]),
+            ["check-config", path] => (Command::CheckConfig { file: path.into() }, [false; 3]),
+            ["status"] => (Command::Status { config: file, json }, [true, true, false]),
+            ["ring", path] => (Command::Ring { path: path.into(), json }, [false, true, false]),
+            ["spool"] => (Command::Spool { config: file, json }, [true, true, false]),
+            ["dead", "list"] => (Command::DeadList { config: file, json }, [true, true, false]),
+            ["dead", "resend", ref numbers @ ..] => {
+                let letters = Letters { numbers: which(numbers, all)?, to: to.clone() };
+                (Command::DeadResend { config: file, letters }, [true, false, true])
+            }
+            ["check-config" | "ring"] => return Err("a path is missing".into()),
+            ["dead"] => return Err("dead what? list or resend".into()),
+            [] => return Err("a command is missing".into()),
+            ref words => return Err(format!("there is no command {:?}", words.join(" ")).into()),
+        };
+        let given = [("--config", has_config), ("--json", json), ("--all or --to", all || to.is_some())];
+        match given.iter().zip(takes).find(|((_, given), takes)| *given && !takes) {
+            Some(((option, _), _)) => Err(format!("{} takes no {option}", words[0]).into()),
+            None => Ok(command),
+        }
+    }
+}
+
+fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error> {
+    if all != numbers.is_empty() {
+        return Err("say which dead letters: --all, or their numbers as dead list shows them".into());
+    }
+    let number = |text: &&str| text.parse().map_err(|_| format!("{text:?} is not the number of a dead letter"));
+    let numbers: Vec<u64> = numbers.iter().map(number).collect::<Result<_, _>>()?;
+    Ok((!all).then_some(numbers))
+}
+
+/// What is in the spool of the config at `file`.
+///
+/// # Errors
+/// Why it cannot be seen.
+pub fn contents(file: &Path) -> Result<Contents, String> {
+    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
+    let dir = good.config.spool.dir;
+    Contents::of(&dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no spool at {}: nothing was ever spooled", dir.display()),
+        _ => format!("the spool at {} cannot be read: {error}", dir.display()),
+    })
+}
+
+/// The dead letters for people, one a line.
+pub fn dead_letters(contents: &Contents) -> String {
+    let mut lines = Vec::new();
+    for folder in &contents.dead {
+        lines
+            .extend(folder.events.iter().map(|letter| format!("{letter}  {} bytes  {}", letter.bytes, folder.label())));
+    }
+    if lines.is_empty() { "no dead letters".into() } else { lines.join("\n") }
+}
+
+/// Sends dead letters again: asks the running uplink to, or does it where none runs. How many there were.
+///
+/// # Errors
+/// Why they were not sent.
+pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
+    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
+    let urls: Vec<String> = good.config.event_server_url.iter().map(ToString::to_string).collect();
+    if let Some(to) = letters.to.as_ref().filter(|to| !urls.contains(to)) {
+        return Err(format!("{to} is not a destination of the config"));
+    }
+    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &urls);
+    match spool.state() {
+        State::Usable => {
+            let to = letters.to.as_deref().map(Destination::of);
+            spool.resend_all(letters.numbers.as_deref(), to).map_err(|fault| fault.to_string())
+        }
+        _ if found.unavailable.is_some_and(|fault| fault.is_claimed()) => {
+            let mut wanted = match &letters.numbers {
+                Some(numbers) => json!({ "numbers": numbers }),
+                None => json!({ "all": true }),
+            };
+            if let Some(to) = &letters.to {
+                wanted["to"] = json!(to);
+            }
+            let answer = ask::post(file, "/api/dead-letters", &wanted)?;
+            answer["resent"].as_u64().ok_or_else(|| format!("the uplink answered {answer}"))
+        }
+        State::Troubled(why) | State::Unavailable(why) => Err(why.clone()),
+    }
+}

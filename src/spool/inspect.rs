@@ -1,0 +1,132 @@
+//! What is in a spool, from outside: `sophon-uplink spool` and `sophon-uplink dead list`. Reads, and changes nothing, whether an
+//! uplink uses the spool or not.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, HEADER, Header, URL_FILE, counter};
+
+/// Everything in a spool at one moment; files may come and go while it is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Contents {
+    /// The spool's folder.
+    pub dir: PathBuf,
+    /// Destinations with their events that wait.
+    pub waiting: Vec<Folder>,
+    /// Destinations with their dead letters.
+    pub dead: Vec<Folder>,
+    /// Files set aside.
+    pub set_aside: u64,
+}
+
+/// A destination's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Folder {
+    /// None where the folder does not say.
+    pub url: Option<String>,
+    /// The folder's name.
+    pub name: String,
+    /// Oldest first.
+    pub events: Vec<Filed>,
+}
+
+/// An event's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Filed {
+    /// Its number in the spool.
+    pub number: u64,
+    /// Of the file.
+    pub bytes: u64,
+    /// None where the file's header is damaged.
+    pub event: Option<String>,
+}
+
+impl Contents {
+    /// Looks at the spool in `dir`.
+    ///
+    /// # Errors
+    /// When there is none, or it may not be read.
+    pub fn of(dir: &Path) -> io::Result<Contents> {
+        fs::read_dir(dir)?; // no folder is no empty spool
+        Ok(Contents {
+            dir: dir.to_owned(),
+            waiting: folders(&dir.join("to"))?,
+            dead: folders(&dir.join("dead"))?,
+            set_aside: names(&dir.join("bad"))?.iter().filter(|name| counter(name, BAD_SUFFIX).is_some()).count()
+                as u64,
+        })
+    }
+}
+
+/// The names in a folder; none where there is no such folder.
+fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+    }
+}
+
+fn folders(above: &Path) -> io::Result<Vec<Folder>> {
+    let mut found = Vec::new();
+    for name in names(above)? {
+        let (path, destination) = (above.join(&name), Destination::from_name(&name));
+        if let Some(destination) = destination {
+            let url = fs::read_to_string(path.join(URL_FILE)).ok().map(|url| url.trim_end().to_owned());
+            found.push(Folder { url, name: destination.to_string(), events: events(&path)? });
+        }
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+fn events(folder: &Path) -> io::Result<Vec<Filed>> {
+    let mut found = Vec::new();
+    for name in names(folder)? {
+        let Some(number) = counter(&name, EVENT_SUFFIX) else { continue };
+        // One that is gone by now was delivered.
+        let Ok(mut file) = fs::File::open(folder.join(&name)) else { continue };
+        let bytes = file.metadata()?.len();
+        let mut header = [0; HEADER];
+        let header = file.read_exact(&mut header).ok().and_then(|()| Header::parse(&header, bytes).ok());
+        found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()) });
+    }
+    found.sort_by_key(|filed| filed.number);
+    Ok(found)
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "spool      {}", self.dir.display())?;
+        for (kind, folders) in [("waiting", &self.waiting), ("dead", &self.dead)] {
+            let total: usize = folders.iter().map(|folder| folder.events.len()).sum();
+            writeln!(f, "{kind:<10} {total}")?;
+            for folder in folders.iter().filter(|folder| !folder.events.is_empty()) {
+                let bytes: u64 = folder.events.iter().map(|filed| filed.bytes).sum();
+                let (first, last) = (folder.events.first(), folder.events.last());
+                let name = |filed: Option<&Filed>| filed.map_or(String::new(), Filed::to_string);
+                let count = folder.events.len();
+                writeln!(f, "  {} events, {bytes} bytes, for {}", count, folder.label())?;
+                writeln!(f, "    oldest {}", name(first))?;
+                writeln!(f, "    newest {}", name(last))?;
+            }
+        }
+        write!(f, "set aside  {}", self.set_aside)
+    }
+}
+
+impl Folder {
+    /// For people.
+    pub fn label(&self) -> &str {
+        self.url.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl fmt::Display for Filed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", self.number, self.event.as_deref().unwrap_or("(damaged)"))
+    }
+}
