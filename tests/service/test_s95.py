@@ -117,6 +117,8 @@ class Promises:
         for file in ["sophon-uplink.json", "api.token"]:
             self.assertEqual(mode(self.config / file), 0o600, file)
         self.assertRegex((self.config / "api.token").read_text(), r"^[0-9a-f]{32}\n?$")
+        wait_for("what the uplink itself writes", self.runs)
+        self.assertEqual(mode(self.config / "runs"), 0o600)
 
     def test_a_later_start_keeps_config_and_token_and_mends_their_modes(self):
         self.start()
@@ -124,9 +126,11 @@ class Promises:
         config.write_text('{"event_server_url": ["http://a/"]}')
         before = token.read_text(), config.read_text()
         token.chmod(0o644)
+        for folder in [self.config, self.gate / "spool"]:
+            folder.chmod(0o755)
         self.service("restart")
         self.assertEqual((token.read_text(), config.read_text()), before)
-        self.assertEqual(mode(token), 0o600)
+        self.assertEqual([mode(each) for each in [token, self.config, self.gate / "spool"]], [0o600, 0o700, 0o700])
 
     def test_start_status_and_stop_have_the_codes_of_the_lsb(self):
         self.assertEqual(self.service("status")[0], 3)
