@@ -33,10 +33,10 @@ class Cuts(BoxTest):
 
     def test_cuts_in_the_middle_of_an_outage(self):
         self.configured_image()
-        rounds = count("CUTS", 3)
+        rounds = count("CUTS", 2)
         for number in range(rounds):
             # In some rounds the server is there, so that the cut comes in the middle of the backlog's delivery.
-            if number % 3 == 2:
+            if number % 2 == 1:
                 self.receiver.up()
             guest = self.boot()
             self.assertIn("with code 0", "\n".join(guest.console), guest.tail())
@@ -96,7 +96,7 @@ class Cuts(BoxTest):
 
     def test_what_a_cut_can_leave_of_the_disk_has_every_reported_event(self):
         base, log, marks = self.record()
-        number, required_in_all = count("IMAGES", 30), 0
+        number, required_in_all = count("IMAGES", 20), 0
         for description, image, required in self.images(base, log, marks, number):
             self.assertEqual(self.lost(image, required), set(), description)
             required_in_all += len(required)

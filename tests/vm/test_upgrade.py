@@ -65,7 +65,7 @@ class Upgrade(BoxTest):
 
         entries = block_log.entries(log)
         within = [index for index, entry in enumerate(entries) if began < entry.end]
-        boots, images = count("UPGRADES", 4), count("UPGRADE_IMAGES", 20)
+        boots, images = count("UPGRADES", 2), count("UPGRADE_IMAGES", 15)
         found = {}
         for number in range(images):
             cut, mode = self.random.choice(within), self.random.choice(block_log.MODES)
