@@ -53,7 +53,7 @@ fn die_at(servers: &Servers, call: &Call, of_spool: bool, total: &Mutex<Total>) 
     let daemon = trace.inject(call, "signal=KILL", false).start(&run.home);
     let died = matches!(run.drive(daemon), End::Died);
     run.books.process_ended(&run.home, &servers.all());
-    let slowest = run.has_work().then(|| first_delivery(&run)).unwrap_or_default();
+    let slowest = if run.has_work() { first_delivery(&run) } else { Duration::ZERO };
     let balance = run.books.balance(&servers.all());
     assert_eq!(balance.lacking, 0, "{balance:?}");
     let mut total = total.lock().unwrap();

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use sha2::{Digest, Sha256};
+use sophon_uplink::ring::producer::Producer;
 
+use super::daemon::Home;
 use super::sink::OK;
-use super::{Answer, Request, Sink, Watched};
+use super::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, publish};
 
 /// What it does with the next request that came whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,21 @@ impl Moody {
         self.seen.change(Vec::clear);
         self.mood.change(|now| *now = mood);
         self.sink.take(); // what came is in the account
+    }
+
+    /// A box with events 1 to `count` in the spool for this server, which fails now, and no daemon.
+    pub fn backlog(&self, count: usize) -> (Home, RingProducer) {
+        let home = Home::new();
+        let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+        self.set(Mood::Failing);
+        for _ in 0..count {
+            publish(&mut recognizer, &event(b"", b""));
+        }
+        let daemon = Daemon::start(&home, &[self.url()], json!({}));
+        home.wait_released();
+        let stopped = daemon.terminate();
+        assert_eq!((stopped.spooled, stopped.open), (count as u64, 0));
+        (home, recognizer)
     }
 
     /// Waits until `count` requests came in this mood; their sequence numbers, as they came.
