@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -205,4 +206,24 @@ fn at_sigterm_everything_published_goes_to_the_spool_also_what_was_not_read_yet(
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.spooled, stopped.open), (600, 600, 0));
     assert_eq!(RingState::of(&home.ring()).unwrap().used, 0);
+}
+
+#[test]
+fn what_a_second_destination_comes_to_lack_shares_the_file_of_the_first() {
+    let home = Home::new();
+    let (failing, silent) = (Moody::start(), Moody::start());
+    failing.set(Mood::Failing);
+    silent.set(Mood::Silent);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[failing.url(), silent.url()], json!({}));
+    publish_many(&mut recognizer, 1);
+    silent.wait_seen(1);
+    wait_until("the file for the first", || home.spooled_for(&failing.url()) == [1]);
+    silent.set(Mood::Failing);
+    wait_until("the file for the second", || home.spooled_for(&silent.url()) == [1]);
+    let inodes: BTreeSet<_> =
+        home.spooled_files().iter().map(|path| home.spool().join(path).metadata().unwrap().ino()).collect();
+    assert_eq!(inodes.len(), 1);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.spooled, stopped.open), (2, 0));
 }

@@ -77,6 +77,7 @@ fn an_upload_whose_event_could_not_be_stored_is_made_again_when_it_fails() {
     daemon.wait_log(TROUBLE);
     server.set(Mood::Closing);
     daemon.wait_log("not delivered");
+    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "nobody has any of them");
     server.set(Mood::Up);
     home.wait_released();
     assert_eq!((daemon.terminate().acknowledged, server.count()), (4, 4));
