@@ -65,11 +65,13 @@ fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be(
 #[test]
 fn an_upload_whose_event_could_not_be_stored_is_made_again_when_it_fails() {
     let home = Home::new();
-    fs::write(home.spool(), "in the way").unwrap();
     let server = Moody::start();
     server.set(Mood::Silent);
     let mut recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
     let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    wait_until("the spool", || home.spool().join("dead").exists());
+    fs::rename(home.spool(), home.folder.path().join("aside")).unwrap();
+    fs::write(home.spool(), "in the way").unwrap();
     for _ in 0..4 {
         publish(&mut recognizer, &event(&picture(12_000, 1), b"")); // more than half of the ring: the oldest are to be stored
     }
