@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Prints what is linked into the box's programs, as a CycloneDX 1.5 bill of materials.
+
+    sbom.py --metadata FILE --lock Cargo.lock --version VERSION --rust VERSION --epoch SECONDS
+
+FILE is what `cargo metadata --filter-platform TARGET` printed. Only what is compiled in is listed: what tests and build
+scripts need is left out. The same input gives the same bytes.
+"""
+
+import argparse
+import datetime
+import json
+import tomllib
+import uuid
+
+
+def linked(metadata):
+    """The ids of the packages that end up in the programs: the root's normal dependencies, and theirs."""
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    root = metadata["resolve"]["root"]
+    found, waiting = set(), [root]
+    while waiting:
+        for dependency in nodes[waiting.pop()]["deps"]:
+            normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            if normal and dependency["pkg"] not in found:
+                found.add(dependency["pkg"])
+                waiting.append(dependency["pkg"])
+    return root, found
+
+
+def reference(package):
+    return f"pkg:cargo/{package['name']}@{package['version']}"
+
+
+def component(package, checksums):
+    """A crate's entry. A procedural macro runs in the compiler; it is listed, for its output is what is compiled in."""
+    entry = {
+        "type": "library",
+        "bom-ref": reference(package),
+        "name": package["name"],
+        "version": package["version"],
+        "purl": reference(package),
+    }
+    if package.get("license"):
+        # Old crates write MIT/Apache-2.0 where SPDX says OR.
+        entry["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
+    if checksum := checksums.get((package["name"], package["version"])):
+        entry["hashes"] = [{"alg": "SHA-256", "content": checksum}]
+    return entry
+
+
+def bill(metadata, lock, version, rust, epoch):
+    """The bill of materials as a dict."""
+    packages = {package["id"]: package for package in metadata["packages"]}
+    checksums = {(each["name"], each["version"]): each.get("checksum") for each in lock["package"]}
+    root, found = linked(metadata)
+    components = [component(packages[identity], checksums) for identity in found]
+    # std carries the C library that it links, musl.
+    components.append({"type": "library", "bom-ref": f"rust-std@{rust}", "name": "rust-std", "version": rust})
+    components.sort(key=lambda each: each["bom-ref"])
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    dependencies = [
+        {
+            "ref": reference(packages[identity]),
+            "dependsOn": sorted({reference(packages[each]) for each in nodes[identity]["dependencies"] if each in found}),
+        }
+        for identity in [root, *found]
+    ]
+    product = {**component(packages[root], {}), "type": "firmware", "version": version}
+    timestamp = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc)
+    body = {
+        "metadata": {"timestamp": timestamp.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
+        "components": components,
+        "dependencies": sorted(dependencies, key=lambda each: each["ref"]),
+    }
+    serial = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(body, sort_keys=True))
+    head = {"bomFormat": "CycloneDX", "specVersion": "1.5", "serialNumber": f"urn:uuid:{serial}", "version": 1}
+    return head | body
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ["metadata", "lock", "version", "rust"]:
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    arguments = parser.parse_args()
+    with open(arguments.metadata, encoding="utf-8") as file:
+        metadata = json.load(file)
+    with open(arguments.lock, "rb") as file:
+        lock = tomllib.load(file)
+    print(json.dumps(bill(metadata, lock, arguments.version, arguments.rust, arguments.epoch), indent=1))
+
+
+if __name__ == "__main__":
+    main()

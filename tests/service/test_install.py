@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The promises of scripts/install, under busybox's shell and under dash, with no tool but busybox's.
+
+Releases of a stand-in that is healthy or not; tests/vm installs the real one, and cuts the power meanwhile.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE.parent.parent / "scripts"
+HEALTH_SECONDS = 12
+SHORT = 5  # where nothing healthy is to be waited for
+
+
+def files_of(behaviour):
+    fake = (HERE / "fake-uplink.py").read_text().replace("PYTHON", sys.executable, 1)
+    files = {
+        "bin/sophon-uplink": fake.encode(),
+        "script/event-receive-server": b"#!/bin/sh\n",
+        "init.d/S95sophon-uplink": (SCRIPTS / "S95sophon-uplink").read_bytes(),
+        "behaviour": behaviour.encode(),
+    }
+    sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())]
+    return files | {"MANIFEST": "".join(sums).encode()}
+
+
+def write_archive(path, version, behaviour="well", damaged=None):
+    """A release as scripts/package would make it; with `damaged`, that file has other content than the manifest says."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files_of(behaviour).items():
+            member = tarfile.TarInfo(f"sophon_gate/versions/{version}/{name}")
+            content = content + b" " if name == damaged else content
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
+
+
+class Promises:
+    """The tests; a subclass names the shell."""
+
+    shell = []
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.root = Path(self.folder.name)
+        self.gate, self.tools = self.root / "gate", self.root / "tools"
+        self.tools.mkdir()
+        subprocess.run(["busybox", "--install", "-s", self.tools], check=True)
+        self.environment = {
+            "PATH": str(self.tools),
+            "SOPHON_GATE": str(self.gate),
+            "SOPHON_RUN": str(self.root / "run"),
+        }
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.config = self.gate / "config/sophon-uplink.json"
+        self.config.parent.mkdir(parents=True)
+        self.config.write_text(json.dumps({"event_server_url": [], "api": {"listen": f"127.0.0.1:{self.port}"}}))
+        self.addCleanup(lambda: self.gate.exists() and self.service("stop"))
+
+    def command(self, *command, stdin=subprocess.DEVNULL):
+        process = subprocess.run(
+            command, env=self.environment, stdin=stdin, timeout=60, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return process.returncode, process.stdout
+
+    def service(self, word):
+        script = self.gate / "init.d/S95sophon-uplink"
+        return self.command(*self.shell, script, word) if script.exists() else (5, "")
+
+    def archive(self, version, *arguments, **options):
+        path = self.root / f"{version}.tar.gz"
+        write_archive(path, version, *arguments, **options)
+        return path
+
+    def install(self, *arguments, code=0):
+        self.environment["SOPHON_HEALTH_SECONDS"] = str(SHORT if code else HEALTH_SECONDS)
+        found, said = self.command(*self.shell, SCRIPTS / "install", *arguments)
+        self.assertEqual(found, code, said)
+        return said
+
+    def in_force(self):
+        """What the link says, when an uplink of that very release runs; which else is a failure."""
+        release = os.readlink(self.gate / "current").removeprefix("versions/")
+        self.assertEqual(self.service("status")[0], 0)
+        self.assertFalse((self.gate / "trial").is_symlink())
+        return release
+
+    def uplink(self):
+        return (self.root / "run/uplink").read_text()
+
+    def versions(self):
+        return sorted(path.name for path in (self.gate / "versions").iterdir())
+
+    def test_a_first_install_starts_and_links_what_the_box_looks_for(self):
+        self.install(self.archive("1.0.0"))
+        self.assertEqual(self.in_force(), "1.0.0")
+        for name in ["bin/sophon-uplink", "script/event-receive-server", "init.d/S95sophon-uplink"]:
+            self.assertEqual((self.gate / name).resolve(), (self.gate / "versions/1.0.0" / name).resolve())
+
+    def test_an_upgrade_keeps_config_and_spool_and_the_release_before(self):
+        self.install(self.archive("1.0.0"))
+        (self.gate / "spool/kept").write_text("an event")
+        before = self.config.read_bytes()
+        self.install(self.archive("1.1.0"))
+        self.assertEqual(self.in_force(), "1.1.0")
+        self.assertEqual((self.config.read_bytes(), (self.gate / "spool/kept").read_text()), (before, "an event"))
+        self.install(self.archive("1.2.0"))
+        self.assertEqual((self.in_force(), self.versions()), ("1.2.0", ["1.1.0", "1.2.0"]))
+        self.install("--back")
+        self.assertEqual(self.in_force(), "1.1.0")
+
+    def test_a_release_that_is_not_healthy_gives_way_to_the_one_before(self):
+        self.install(self.archive("1.0.0"))
+        for behaviour in ["crashing", "silent", "unwell"]:
+            with self.subTest(behaviour):
+                said = self.install(self.archive(f"2.0.0-{behaviour}", behaviour), code=3)
+                self.assertIn("going back to 1.0.0", said)
+                self.assertEqual(self.in_force(), "1.0.0")
+
+    def test_a_first_release_that_is_not_healthy_is_code_4(self):
+        self.assertIn("no release to go back to", self.install(self.archive("1.0.0", "crashing"), code=4))
+
+    def test_servers_that_are_down_are_no_reason_to_go_back(self):
+        self.install(self.archive("1.0.0"))
+        (self.config.parent / "behaviour").write_text("unwell")
+        self.service("restart")
+        self.install(self.archive("1.1.0"))
+        self.assertEqual(self.in_force(), "1.1.0")
+
+    def test_what_cannot_run_here_changes_nothing(self):
+        self.install(self.archive("1.0.0"))
+        before = self.uplink()
+        cut = self.archive("cut")
+        cut.write_bytes(cut.read_bytes()[:-200])
+        refused = [
+            ("cannot be unpacked", cut),
+            ("is damaged", self.archive("damaged", damaged="bin/sophon-uplink")),
+            ("cannot run here", self.archive("misconfigured", "misconfigured")),
+        ]
+        for reason, archive in refused:
+            with self.subTest(reason):
+                self.assertIn(reason, self.install(archive, code=1))
+                self.assertEqual((self.in_force(), self.uplink(), self.versions()[-1]), ("1.0.0", before, "1.0.0"))
+
+    def test_a_box_that_cannot_switch_in_one_step_is_told_so(self):
+        (self.tools / "mv").unlink()
+        (self.tools / "mv").write_text(f'#!{self.tools}/sh\n[ "$1" != -T ] && exec busybox mv "$@"\n')
+        (self.tools / "mv").chmod(0o755)
+        self.assertIn("lacks: mv with -T", self.install(self.archive("1.0.0"), code=1))
+        self.assertFalse((self.gate / "current").is_symlink())
+
+    def test_the_same_version_with_other_content_never_overwrites_what_runs(self):
+        self.install(self.archive("1.0.0"))
+        self.install(self.archive("1.0.0"))
+        self.assertEqual((self.in_force(), self.versions()), ("1.0.0", ["1.0.0"]))
+        before = (self.gate / "versions/1.0.0/MANIFEST").read_bytes()
+        self.install(self.archive("1.0.0", "well indeed"))
+        self.assertEqual((self.in_force(), self.versions()), ("1.0.0.2", ["1.0.0", "1.0.0.2"]))
+        self.assertEqual((self.gate / "versions/1.0.0/MANIFEST").read_bytes(), before)
+
+    def test_an_upgrade_that_another_boot_interrupted_is_undone_at_the_start(self):
+        self.install(self.archive("1.0.0"))
+        self.install(self.archive("1.1.0"))
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        for trial_boot, release in [(boot, "1.1.0"), ("another", "1.0.0")]:
+            with self.subTest(trial_boot):
+                (self.gate / "trial").unlink(missing_ok=True)
+                (self.gate / "trial").symlink_to(f"versions/1.0.0#{trial_boot}")
+                self.service("restart")
+                self.assertEqual(os.readlink(self.gate / "current"), f"versions/{release}")
+                self.assertEqual((self.gate / "trial").is_symlink(), trial_boot == boot)
+
+    def test_a_server_that_never_answers_does_not_hold_up_the_judgement(self):
+        self.install(self.archive("1.0.0"))
+        began = time.monotonic()
+        self.install(self.archive("2.0.0", "hanging"), code=3)
+        self.assertLess(time.monotonic() - began, 5 * SHORT)
+
+    def test_over_ssh_the_archive_and_the_script_go_to_the_box(self):
+        (self.tools / "ssh").write_text(f'#!{self.tools}/sh\necho "$1" >>{self.root}/hosts\nexec sh -c "$2"\n')
+        (self.tools / "ssh").chmod(0o755)
+        self.install("--host", "root@box", self.archive("1.0.0"))
+        self.assertEqual(self.in_force(), "1.0.0")
+        self.assertEqual((self.root / "hosts").read_text(), "root@box\n" * 2)
+        self.assertFalse((self.gate / "versions/.upload").exists())
+        self.install("--host", "root@box", self.archive("2.0.0", "crashing"), code=3)
+
+    def test_wrong_usage_is_code_2(self):
+        for arguments in [[], ["--sideways"], ["one", "two"], ["--host", "box"]]:
+            self.install(*arguments, code=2)
+
+
+class UnderBusybox(Promises, unittest.TestCase):
+    shell = [shutil.which("busybox"), "sh"]
+
+
+class UnderDash(Promises, unittest.TestCase):
+    shell = [shutil.which("dash")]
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,76 @@
+"""The promise: a box that is flashed with our image boots, delivers, and its service does what an operator asks of it."""
+
+import unittest
+
+from world import GATE, RING, S95, UPLINK, BoxTest, memory, ring
+
+IDLE_BUDGET, GROWTH_BUDGET = 1536, 1024  # KiB of RssAnon, docs/design.md
+
+
+class Boot(BoxTest):
+    def test_an_event_of_a_recognizer_in_the_guest_arrives_and_the_service_obeys(self):
+        guest = self.boot()
+        self.assertIn("with code 0", "\n".join(guest.console), guest.tail())
+        self.configure(guest)
+        self.assertIn("stopped", guest.run(f"{S95} restart"))
+        self.assert_delivered(self.publish(guest, 3, 20000), guest)
+        self.assertIn("daemon.info sophon-uplink", guest.run("logread"))
+
+        with self.subTest("stop and start"):
+            guest.run(f"{S95} stop")
+            self.assertEqual(guest.try_run(f"{S95} status")[0], 3)
+            waiting = self.publish(guest, 2, 20000)
+            guest.run(f"{S95} start")
+            self.assert_delivered(waiting, guest)
+        with self.subTest("crash and respawn"):
+            guest.run("kill -KILL $(pidof sophon-uplink)")
+            self.assert_delivered(self.publish(guest, 2, 20000), guest)
+            self.assertIn("ended with code 137", guest.run("logread"))
+            self.assertEqual(guest.try_run(f"{S95} status")[0], 0)
+
+    def test_nothing_of_it_is_for_others_to_read(self):
+        guest = self.boot()
+        modes = guest.run(f"cd {GATE} && stat -c '%a %u %n' config spool config/sophon-uplink.json config/api.token")
+        self.assertEqual([line.split()[:2] for line in modes.splitlines()], [["700", "0"]] * 2 + [["600", "0"]] * 2, modes)
+
+    def test_without_syslog_the_log_is_a_file_on_tmpfs(self):
+        guest = self.boot(words="syslog=no")
+        self.assertIn("started", guest.run("cat /run/sophon-uplink/log"))
+
+    def test_from_exec_to_the_first_acknowledged_event(self):
+        guest = self.boot(words="uplink=no")
+        self.configure(guest)
+        guest.run(f"mkdir -p {GATE}/spool /run/sophon-uplink")
+        waiting = self.publish(guest, 1, 100000)
+        said = guest.run(
+            f"read began _ </proc/uptime; {UPLINK} run >/dev/null 2>&1 & "
+            f"read began _ </proc/uptime; until {UPLINK} ring {RING} --json | grep -q '\"consumed\":1,'; do :; done; "
+            "read ended _ </proc/uptime; echo $began $ended"
+        )
+        began, ended = map(float, said.split())
+        print(f"\nexec to the first acknowledged event: {ended - began:.2f} s (emulated Cortex-A53)")
+        self.assert_delivered(waiting, guest)
+        self.assertLess(ended - began, 5)  # this machine may be busy
+
+    def test_memory_idle_and_with_four_large_pictures_on_their_way(self):
+        guest = self.boot()
+        self.configure(guest)
+        guest.run(f"{S95} restart")
+        self.assert_delivered(self.publish(guest, 1, 1000, capacity=64 << 20), guest)
+        idle = memory(guest)
+        self.receiver.pause.set()
+        waiting = self.publish(guest, 4, 2 << 20, capacity=64 << 20)
+        guest.wait_until(f"[ $(grep -c ':{self.receiver.port:04X} 01' /proc/net/tcp) -ge 4 ]")
+        loaded = [memory(guest) for _ in range(5)]
+        self.receiver.pause.clear()
+        while self.receiver.wait(waiting, timeout=0.1):
+            loaded.append(memory(guest))
+        self.assert_delivered(waiting, guest)
+        self.assertEqual(ring(guest)["dropped"], 0)
+        print(f"\nRssAnon: idle {idle} KiB, at most {max(loaded)} KiB with four events of 4 MiB on their way")
+        self.assertLessEqual(idle, IDLE_BUDGET)
+        self.assertLessEqual(max(loaded) - idle, GROWTH_BUDGET)
+
+
+if __name__ == "__main__":
+    unittest.main()
