@@ -1,17 +1,15 @@
 //! The promise: what waits in the spool goes out beside live events and never before them, each event once, to whom it is for; and
-//! the ring is free for new events whatever the servers and the disk do.
+//! the ring is free for new events whatever the servers do.
 
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::short_run::TROUBLE;
 use common::{Answer, Daemon, RingProducer, Sink, Watched, event, picture, publish, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -26,23 +24,10 @@ fn publish_many(recognizer: &mut RingProducer, count: usize) {
     }
 }
 
-/// A box with events 1 to `count` in the spool for `server`, and no daemon.
-fn with_backlog(server: &Moody, count: usize) -> (Home, RingProducer) {
-    let home = Home::new();
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    server.set(Mood::Failing);
-    publish_many(&mut recognizer, count);
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    home.wait_released();
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.spooled, stopped.open), (count as u64, 0));
-    (home, recognizer)
-}
-
 #[test]
 fn the_backlog_takes_three_places_each_event_once_and_the_fourth_is_for_a_live_one() {
     let server = Moody::start();
-    let (home, mut recognizer) = with_backlog(&server, 12);
+    let (home, mut recognizer) = server.backlog(12);
     server.set(Mood::Silent);
     let daemon = Daemon::restart(&home);
     let seen: BTreeSet<_> = server.wait_seen(3).into_iter().collect();
@@ -58,7 +43,7 @@ fn the_backlog_takes_three_places_each_event_once_and_the_fourth_is_for_a_live_o
 #[test]
 fn while_there_are_live_events_the_backlog_takes_one_place() {
     let server = Moody::start();
-    let (home, mut recognizer) = with_backlog(&server, 12);
+    let (home, mut recognizer) = server.backlog(12);
     server.set(Mood::Silent);
     publish_many(&mut recognizer, 1);
     let began = Instant::now();
@@ -75,7 +60,7 @@ fn while_there_are_live_events_the_backlog_takes_one_place() {
 #[test]
 fn a_spooled_event_that_fails_is_tried_again_and_one_that_is_refused_becomes_a_dead_letter() {
     let nobody = Moody::start();
-    let (home, _recognizer) = with_backlog(&nobody, 3);
+    let (home, _recognizer) = nobody.backlog(3);
     let server = Sink::with(|request, before| match request.sequence() {
         _ if before < 2 => Answer::Status(503, ""),
         2 => Answer::Status(413, ""),
@@ -92,13 +77,13 @@ fn a_spooled_event_that_fails_is_tried_again_and_one_that_is_refused_becomes_a_d
 #[test]
 fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_else_to_the_dead_letters() {
     let (old, new) = (Moody::start(), Moody::start());
-    let (home, _recognizer) = with_backlog(&old, 5);
+    let (home, _recognizer) = old.backlog(5);
     let daemon = Daemon::start(&home, &[new.url()], json!({}));
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.recovered, stopped.acknowledged, new.times()), (5, 5, 5));
 
-    let (home, _recognizer) = with_backlog(&old, 5);
+    let (home, _recognizer) = old.backlog(5);
     let daemon = Daemon::start(&home, &[], json!({}));
     daemon.wait_attached();
     wait_until("the dead letters", || home.is_drained());
@@ -109,7 +94,7 @@ fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_
 #[test]
 fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir() {
     let (old, new) = (Moody::start(), Moody::start());
-    let (home, _recognizer) = with_backlog(&old, 5);
+    let (home, _recognizer) = old.backlog(5);
     old.set(Mood::Silent);
     new.set(Mood::Failing);
     let daemon = Daemon::restart(&home);
@@ -128,7 +113,7 @@ fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir() {
 #[test]
 fn what_fails_after_its_destination_was_removed_goes_to_the_heir() {
     let (old, new) = (Moody::start(), Moody::start());
-    let (home, _recognizer) = with_backlog(&old, 5);
+    let (home, _recognizer) = old.backlog(5);
     old.set(Mood::Silent);
     let daemon = Daemon::restart(&home);
     old.wait_seen(3);
@@ -210,91 +195,6 @@ fn what_is_on_its_way_is_not_taken_out_of_the_spool_a_second_time() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be() {
-    let box_of = |make: fn(&Home) -> PathBuf| {
-        let home = Home::new();
-        let dir = make(&home);
-        (home, dir)
-    };
-    let missing = box_of(|home| home.folder.path().join("missing/spool"));
-    let in_the_way = box_of(|home| {
-        let dir = home.folder.path().join("file");
-        fs::write(&dir, "").unwrap();
-        dir
-    });
-    let read_only = box_of(|_| "/sys/sophon-spool".into());
-    let mend_missing: fn(&std::path::Path) = |dir| fs::create_dir(dir.parent().unwrap()).unwrap();
-    let mend_file: fn(&std::path::Path) = |dir| fs::remove_file(dir).unwrap();
-    let cases = [(missing, Some(mend_missing)), (in_the_way, Some(mend_file)), (read_only, None)];
-    for ((home, dir), mend) in cases {
-        let (up, failing) = (Moody::start(), Moody::start());
-        failing.set(Mood::Failing);
-        let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-        let urls = [up.url(), failing.url()];
-        let daemon = Daemon::start(&home, &urls, json!({ "spool": { "dir": dir, "min_free_bytes": 0 } }));
-        daemon.wait_log("the spool is unavailable");
-        daemon.wait_log(TROUBLE);
-        publish_many(&mut recognizer, 20);
-        wait_until("every event at the server that is up", || up.count() == 20);
-        assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "what is not delivered stays in the ring");
-        let Some(mend) = mend else {
-            let stopped = daemon.terminate();
-            assert_eq!((stopped.acknowledged, stopped.open), (20, 20));
-            continue;
-        };
-        mend(&dir);
-        home.wait_released();
-        daemon.wait_log("the spool works again");
-        let stopped = daemon.terminate();
-        assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (20, 20, 0));
-    }
-}
-
-#[test]
-fn an_upload_whose_event_could_not_be_stored_is_made_again_when_it_fails() {
-    let home = Home::new();
-    fs::write(home.spool(), "in the way").unwrap();
-    let server = Moody::start();
-    server.set(Mood::Silent);
-    let mut recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    for _ in 0..4 {
-        publish(&mut recognizer, &event(&picture(12_000, 1), b"")); // more than half of the ring: the oldest are to be stored
-    }
-    server.wait_seen(4);
-    daemon.wait_log(TROUBLE);
-    server.set(Mood::Closing);
-    daemon.wait_log("not delivered");
-    server.set(Mood::Up);
-    home.wait_released();
-    assert_eq!((daemon.terminate().acknowledged, server.count()), (4, 4));
-}
-
-#[test]
-fn what_is_spooled_and_what_cannot_be_spooled_any_more_are_both_accounted_for() {
-    let home = Home::new();
-    let server = Moody::start();
-    server.set(Mood::Failing);
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    publish_many(&mut recognizer, 3);
-    home.wait_released();
-    let aside = home.folder.path().join("aside");
-    fs::rename(home.spool(), &aside).unwrap();
-    fs::write(home.spool(), "").unwrap();
-    publish_many(&mut recognizer, 4);
-    daemon.wait_log(TROUBLE);
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.spooled, stopped.open), (3, 4));
-    fs::remove_file(home.spool()).unwrap();
-    fs::rename(&aside, home.spool()).unwrap();
-    server.set(Mood::Up);
-    let daemon = Daemon::restart(&home);
-    home.wait_done();
-    assert_eq!((daemon.terminate().acknowledged, server.count()), (7, 7));
-}
-
-#[test]
 fn at_sigterm_everything_published_goes_to_the_spool_also_what_was_not_read_yet() {
     let home = Home::new();
     let server = Moody::start();
@@ -309,20 +209,21 @@ fn at_sigterm_everything_published_goes_to_the_spool_also_what_was_not_read_yet(
 }
 
 #[test]
-fn a_second_process_keeps_out_of_the_spool_and_uploads_without_it() {
-    let server = Moody::start();
-    let (home, _recognizer) = with_backlog(&server, 5);
-    let first = Daemon::restart(&home);
-    first.wait_log("the spool has events of an earlier run");
-    let (other, up) = (Home::new(), Moody::start());
-    let mut recognizer = Producer::open(&other.ring(), RING).unwrap();
-    publish_many(&mut recognizer, 5);
-    let second = Daemon::start(&other, &[up.url()], json!({ "spool": { "dir": home.spool(), "min_free_bytes": 0 } }));
-    second.wait_log("another process uses it");
-    other.wait_released();
-    let stopped = second.terminate();
-    assert_eq!((stopped.recovered, stopped.acknowledged), (0, 5));
-    server.set(Mood::Up);
-    home.wait_done();
-    assert_eq!((first.terminate().acknowledged, server.times()), (5, 5));
+fn what_a_second_destination_comes_to_lack_shares_the_file_of_the_first() {
+    let home = Home::new();
+    let (failing, silent) = (Moody::start(), Moody::start());
+    failing.set(Mood::Failing);
+    silent.set(Mood::Silent);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[failing.url(), silent.url()], json!({}));
+    publish_many(&mut recognizer, 1);
+    silent.wait_seen(1);
+    wait_until("the file for the first", || home.spooled_for(&failing.url()) == [1]);
+    silent.set(Mood::Failing);
+    wait_until("the file for the second", || home.spooled_for(&silent.url()) == [1]);
+    let inodes: BTreeSet<_> =
+        home.spooled_files().iter().map(|path| home.spool().join(path).metadata().unwrap().ino()).collect();
+    assert_eq!(inodes.len(), 1);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.spooled, stopped.open), (2, 0));
 }

@@ -11,7 +11,7 @@ use common::daemon::Home;
 use common::moody::{Mood, Moody};
 use common::short_run::{End, Servers, ShortRun, TROUBLE};
 use common::traced::{self, Call, Trace};
-use common::{Daemon, RingProducer, event, picture, publish};
+use common::{event, picture, publish};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::spool::Destination;
@@ -107,20 +107,6 @@ fn a_disk_call_that_fails_costs_nothing_that_was_promised_and_stops_no_upload() 
     assert!(total.hit * 2 > total.runs && total.in_trouble > 0, "{total:?}");
 }
 
-/// A box with `count` events in the spool for `server`.
-fn with_backlog(server: &Moody, count: usize) -> (Home, RingProducer) {
-    let home = Home::new();
-    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
-    server.set(Mood::Failing);
-    for _ in 0..count {
-        publish(&mut recognizer, &event(b"", b""));
-    }
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    home.wait_released();
-    assert_eq!(daemon.terminate().spooled, count as u64);
-    (home, recognizer)
-}
-
 fn first_call(name: &str) -> Call {
     Call { name: name.into(), number: 1 }
 }
@@ -131,7 +117,7 @@ fn a_disk_that_stays_full_costs_one_event_and_not_the_backlog() {
         return;
     }
     let server = Moody::start();
-    let (home, mut recognizer) = with_backlog(&server, 10);
+    let (home, mut recognizer) = server.backlog(10);
     let trace = Trace::of(&home).spool(&home, &[server.url()]);
     let daemon = trace.inject(&first_call("pwrite64"), "error=ENOSPC", true).start(&home);
     for _ in 0..5 {
@@ -148,7 +134,7 @@ fn a_shortage_of_descriptors_delays_a_spooled_event_and_does_not_hide_it_until_t
         return;
     }
     let server = Moody::start();
-    let (home, _recognizer) = with_backlog(&server, 1);
+    let (home, _recognizer) = server.backlog(1);
     server.set(Mood::Up);
     let folder = home.spool().join("to").join(Destination::of(&server.url()).to_string());
     let trace = Trace::of(&home).path(&folder.join(format!("{:020}.event", 1)));

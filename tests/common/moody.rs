@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use sha2::{Digest, Sha256};
+use sophon_uplink::ring::producer::Producer;
 
+use super::daemon::Home;
 use super::sink::OK;
-use super::{Answer, Request, Sink, Watched};
+use super::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, publish};
 
 /// What it does with the next request that came whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +45,12 @@ pub struct Accepted {
     pub contradicts_itself: bool,
 }
 
-type Account = HashMap<String, Accepted>;
+/// Of everything accepted, and how often that was.
+#[derive(Default)]
+struct Account {
+    events: HashMap<String, Accepted>,
+    times: u64,
+}
 
 pub struct Moody {
     sink: Sink,
@@ -90,6 +98,21 @@ impl Moody {
         self.sink.take(); // what came is in the account
     }
 
+    /// A box with events 1 to `count` in the spool for this server, which fails now, and no daemon.
+    pub fn backlog(&self, count: usize) -> (Home, RingProducer) {
+        let home = Home::new();
+        let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+        self.set(Mood::Failing);
+        for _ in 0..count {
+            publish(&mut recognizer, &event(b"", b""));
+        }
+        let daemon = Daemon::start(&home, &[self.url()], json!({}));
+        home.wait_released();
+        let stopped = daemon.terminate();
+        assert_eq!((stopped.spooled, stopped.open), (count as u64, 0));
+        (home, recognizer)
+    }
+
     /// Waits until `count` requests came in this mood; their sequence numbers, as they came.
     #[track_caller]
     pub fn wait_seen(&self, count: usize) -> Vec<u64> {
@@ -98,29 +121,27 @@ impl Moody {
 
     /// Events accepted so far, each counted once.
     pub fn count(&self) -> usize {
-        self.accepted.look(HashMap::len)
+        self.accepted.look(|account| account.events.len())
     }
 
     /// Requests accepted so far.
     pub fn times(&self) -> u64 {
-        self.accepted.look(|account| account.values().map(|accepted| accepted.times).sum())
+        self.accepted.look(|account| account.times)
     }
 
     pub fn has(&self, id: &str) -> bool {
-        self.accepted.look(|account| account.contains_key(id))
+        self.accepted.look(|account| account.events.contains_key(id))
     }
 
     /// Waits until more than `times` requests were accepted.
     #[track_caller]
     pub fn wait_more_than(&self, times: u64) {
-        self.accepted.wait("an accepted event", |account| {
-            (account.values().map(|accepted| accepted.times).sum::<u64>() > times).then_some(())
-        });
+        self.accepted.wait("an accepted event", |account| (account.times > times).then_some(()));
     }
 
     /// Everything accepted so far, by id.
     pub fn account(&self) -> HashMap<String, Accepted> {
-        self.accepted.look(Clone::clone)
+        self.accepted.look(|account| account.events.clone())
     }
 }
 
@@ -128,8 +149,12 @@ fn accept(account: &mut Account, request: &Request) {
     let json = request.json();
     let hash = |text: &serde_json::Value| Sha256::digest(STANDARD.decode(text.as_str().unwrap_or_default()).unwrap());
     let pictures = [hash(&json["reg_pic"]), hash(&json["ext_data"]["spot_pic"])];
-    let known =
-        account.entry(request.id().to_owned()).or_insert(Accepted { times: 0, pictures, contradicts_itself: false });
+    account.times += 1;
+    let known = account.events.entry(request.id().to_owned()).or_insert(Accepted {
+        times: 0,
+        pictures,
+        contradicts_itself: false,
+    });
     known.times += 1;
     known.contradicts_itself |= known.pictures != pictures;
 }

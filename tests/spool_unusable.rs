@@ -1,0 +1,129 @@
+//! The promise: a spool that cannot be used stops no upload and loses no event, says so, and is used again as soon as it can be.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::daemon::Home;
+use common::moody::{Mood, Moody};
+use common::short_run::TROUBLE;
+use common::{Daemon, RingProducer, event, picture, publish, wait_until};
+use serde_json::json;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::Producer;
+
+const RING: u64 = 1 << 20;
+
+fn publish_many(recognizer: &mut RingProducer, count: usize) {
+    for _ in 0..count {
+        publish(recognizer, &event(b"", b""));
+    }
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be() {
+    let box_of = |make: fn(&Home) -> PathBuf| {
+        let home = Home::new();
+        let dir = make(&home);
+        (home, dir)
+    };
+    let missing = box_of(|home| home.folder.path().join("missing/spool"));
+    let in_the_way = box_of(|home| {
+        let dir = home.folder.path().join("file");
+        fs::write(&dir, "").unwrap();
+        dir
+    });
+    let read_only = box_of(|_| "/sys/sophon-spool".into());
+    let mend_missing: fn(&std::path::Path) = |dir| fs::create_dir(dir.parent().unwrap()).unwrap();
+    let mend_file: fn(&std::path::Path) = |dir| fs::remove_file(dir).unwrap();
+    let cases = [(missing, Some(mend_missing)), (in_the_way, Some(mend_file)), (read_only, None)];
+    for ((home, dir), mend) in cases {
+        let (up, failing) = (Moody::start(), Moody::start());
+        failing.set(Mood::Failing);
+        let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+        let urls = [up.url(), failing.url()];
+        let daemon = Daemon::start(&home, &urls, json!({ "spool": { "dir": dir, "min_free_bytes": 0 } }));
+        daemon.wait_log("the spool is unavailable");
+        daemon.wait_log(TROUBLE);
+        publish_many(&mut recognizer, 20);
+        wait_until("every event at the server that is up", || up.count() == 20);
+        assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "what is not delivered stays in the ring");
+        let Some(mend) = mend else {
+            let stopped = daemon.terminate();
+            assert_eq!((stopped.acknowledged, stopped.open), (20, 20));
+            continue;
+        };
+        mend(&dir);
+        home.wait_released();
+        daemon.wait_log("the spool works again");
+        let stopped = daemon.terminate();
+        assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (20, 20, 0));
+    }
+}
+
+#[test]
+fn an_upload_whose_event_could_not_be_stored_is_made_again_when_it_fails() {
+    let home = Home::new();
+    let server = Moody::start();
+    server.set(Mood::Silent);
+    let mut recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    wait_until("the spool", || home.spool().join("dead").exists());
+    fs::rename(home.spool(), home.folder.path().join("aside")).unwrap();
+    fs::write(home.spool(), "in the way").unwrap();
+    for _ in 0..4 {
+        publish(&mut recognizer, &event(&picture(12_000, 1), b"")); // more than half of the ring: the oldest are to be stored
+    }
+    server.wait_seen(4);
+    daemon.wait_log(TROUBLE);
+    server.set(Mood::Closing);
+    daemon.wait_log("not delivered");
+    assert_eq!(RingState::of(&home.ring()).unwrap().consumed, 0, "nobody has any of them");
+    server.set(Mood::Up);
+    home.wait_released();
+    assert_eq!((daemon.terminate().acknowledged, server.count()), (4, 4));
+}
+
+#[test]
+fn what_is_spooled_and_what_cannot_be_spooled_any_more_are_both_accounted_for() {
+    let home = Home::new();
+    let server = Moody::start();
+    server.set(Mood::Failing);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    publish_many(&mut recognizer, 3);
+    home.wait_released();
+    let aside = home.folder.path().join("aside");
+    fs::rename(home.spool(), &aside).unwrap();
+    fs::write(home.spool(), "").unwrap();
+    publish_many(&mut recognizer, 4);
+    daemon.wait_log(TROUBLE);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.spooled, stopped.open), (3, 4));
+    fs::remove_file(home.spool()).unwrap();
+    fs::rename(&aside, home.spool()).unwrap();
+    server.set(Mood::Up);
+    let daemon = Daemon::restart(&home);
+    home.wait_done();
+    assert_eq!((daemon.terminate().acknowledged, server.count()), (7, 7));
+}
+
+#[test]
+fn a_second_process_keeps_out_of_the_spool_and_uploads_without_it() {
+    let server = Moody::start();
+    let (home, _recognizer) = server.backlog(5);
+    let first = Daemon::restart(&home);
+    first.wait_log("the spool has events of an earlier run");
+    let (other, up) = (Home::new(), Moody::start());
+    let mut recognizer = Producer::open(&other.ring(), RING).unwrap();
+    publish_many(&mut recognizer, 5);
+    let second = Daemon::start(&other, &[up.url()], json!({ "spool": { "dir": home.spool(), "min_free_bytes": 0 } }));
+    second.wait_log("another process uses it");
+    other.wait_released();
+    let stopped = second.terminate();
+    assert_eq!((stopped.recovered, stopped.acknowledged), (0, 5));
+    server.set(Mood::Up);
+    home.wait_done();
+    assert_eq!((first.terminate().acknowledged, server.times()), (5, 5));
+}
