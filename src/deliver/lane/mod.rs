@@ -12,6 +12,13 @@
 //!
 //! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
 //! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.
+//!
+//! This file has the queue and the decision what to send next; [`sending`] the uploads, [`judging`] what a try means, [`telling`] the
+//! counters and the status.
+
+mod judging;
+mod sending;
+mod telling;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,18 +30,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::backlog::Backlog;
-use super::backoff;
-use super::client::{Client, IDLE_LIMIT, Settings, Upload};
-use super::delivery::{Delivery, End, Landed, Target};
-use super::health::{Condition, Health};
-use super::outcome::Outcome;
-use super::record::Relocatable;
+use super::client::{Client, IDLE_LIMIT, Settings};
+use super::delivery::{Delivery, End, Target};
+use super::health::Health;
 use super::spooler::Spooler;
 use crate::config::Url;
-use crate::event::Event;
 use crate::rate_limited::RateLimited;
-use crate::spool::{self, Address, Destination, ReadError};
-use crate::status;
+use crate::spool::{Address, Destination};
 
 /// Uploads at once to a destination that is up: enough to fill a connection of some latency, few enough for the memory budget.
 pub const IN_FLIGHT: usize = 4;
@@ -45,10 +47,6 @@ const BACKLOG_IN_FLIGHT: usize = IN_FLIGHT - 1;
 const LIVE: Duration = Duration::from_secs(1);
 /// That pause is so many times what the upload took, so that few live events meet one; and no longer than this.
 const REST: (u32, Duration) = (8, Duration::from_millis(50));
-/// This many refusals in a row are the server's fault, not the events'.
-const BROKEN_AFTER: u32 = 5;
-/// After the spool could not open an event for want of something.
-const SHORTAGE: Duration = Duration::from_secs(1);
 
 /// What became of a lane's shares, as far as memory knows: `entered` is the sum of the rest, failures aside, and of what is open.
 #[derive(Debug, Default)]
@@ -402,294 +400,4 @@ impl Lane {
     fn is_live(&self) -> bool {
         self.live_at.get().is_some_and(|moment| moment.elapsed() < LIVE)
     }
-
-    // --- uploads ---
-
-    async fn send_live(self: Rc<Self>, waiting: Waiting) {
-        let Waiting { delivery, hold } = waiting;
-        let generation = self.health.borrow().generation;
-        let outcome = self.client.send(&delivery.upload).await;
-        self.in_flight.set(self.in_flight.get() - 1);
-        let verdict = self.judge(outcome, hold, generation, &delivery.upload.event);
-        let (end, hold) = match &verdict {
-            Verdict::Over(end) => (Some(*end), Hold::default()),
-            Verdict::Again(hold) => (None, *hold),
-        };
-        match delivery.land(&self, end, hold) {
-            Landed::Storing => {}
-            Landed::Spooled(counter) => self.settle_spooled(counter, &verdict),
-            Landed::Here => match end {
-                Some(End::Refused) => {
-                    delivery.condemn(&self);
-                    self.spooler.add(delivery);
-                }
-                Some(end) => delivery.end(&self, end),
-                None => {
-                    delivery.queue(&self);
-                    self.put(delivery, hold);
-                }
-            },
-        }
-        self.changed.notify_one();
-    }
-
-    async fn send_backlog(self: Rc<Self>) {
-        let began = Instant::now();
-        let picked = self.pick().await;
-        self.is_picking.set(false);
-        self.changed.notify_one();
-        // What happened while the disk was read may have changed our mind.
-        let (is_open, is_up, is_paused) = {
-            let health = self.health.borrow();
-            (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), health.paused_until().is_some())
-        };
-        let may_start = is_open && !is_paused && (is_up || self.in_flight.get() == 1);
-        if let Some((counter, upload)) = picked {
-            let generation = self.health.borrow().generation;
-            let hold = self.backlog.borrow().hold_of(counter);
-            let verdict = if may_start {
-                let outcome = self.client.send(&upload).await;
-                self.judge(outcome, hold, generation, &upload.event)
-            } else {
-                Verdict::Again(hold)
-            };
-            self.settle_spooled(counter, &verdict);
-        }
-        if self.is_live() {
-            let rest = (began.elapsed() * REST.0).min(REST.1);
-            self.backlog.borrow_mut().rest_until(Instant::now() + rest);
-        }
-        self.in_flight.set(self.in_flight.get() - 1);
-        self.backlog_in_flight.set(self.backlog_in_flight.get() - 1);
-        self.changed.notify_one();
-    }
-
-    /// Takes the oldest event out of the spool that can be sent now.
-    async fn pick(&self) -> Option<(u64, Upload)> {
-        let (destination, url) = (self.destination(), self.url());
-        loop {
-            let pick = self.backlog.borrow().pick(!self.health.borrow().is_up());
-            let asked = pick.clone();
-            let opened = self.spooler.worker.call(move |spool| asked.open(spool, destination)).await;
-            let Some((counter, opened)) = opened else {
-                self.backlog.borrow_mut().found_nothing(&pick);
-                return None;
-            };
-            self.backlog.borrow_mut().found(&pick, counter);
-            let complaint = match opened {
-                Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
-                    Ok(event) => {
-                        let source = std::sync::Arc::new(Relocatable::new(std::sync::Arc::new(record)));
-                        return Some((counter, Upload { event, source }));
-                    }
-                    Err(malformed) => {
-                        let event = record.id;
-                        let moved = self.spooler.worker.call(move |spool| spool.set_aside(destination, counter)).await;
-                        format!(
-                            "the spooled event {event} is no event and was set aside: {malformed}{}",
-                            fault(moved.err())
-                        )
-                    }
-                },
-                Err(ReadError::Shortage(fault)) => {
-                    self.backlog.borrow_mut().rest_until(Instant::now() + SHORTAGE);
-                    self.complaints.say(|more| warn!(%url, "{fault}: the spool is read later{more}"));
-                    return None;
-                }
-                Err(ReadError::Gone) => continue,
-                Err(error) => error.to_string(),
-            };
-            self.backlog.borrow_mut().is_gone(counter);
-            self.complaints.say(|more| warn!(%url, "{complaint}{more}"));
-        }
-    }
-
-    /// The way of an event that is in the spool is over, or begins anew: the spool does what follows.
-    fn settle_spooled(self: &Rc<Self>, counter: u64, verdict: &Verdict) {
-        let end = match verdict {
-            Verdict::Again(hold) => return self.is_back_in_spool(counter, *hold),
-            Verdict::Over(end) => *end,
-        };
-        let destination = self.destination();
-        let done = self.spooler.worker.call(move |spool| match end {
-            End::Acknowledged => spool.delivered(destination, counter).map(drop),
-            End::Refused => spool.to_dead(destination, counter).map(drop),
-            End::Lost | End::Evicted => {
-                spool.skip(destination, counter);
-                Ok(())
-            }
-        });
-        self.backlog.borrow_mut().is_gone(counter);
-        let lane = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            if let Err(fault) = done.await {
-                lane.complaints.say(|more| warn!(url = %lane.url(), "{fault}{more}"));
-            }
-        });
-    }
-
-    // --- what a try means ---
-
-    /// Takes note of what became of a try, and says what that means for its event.
-    fn judge(&self, outcome: Outcome, hold: Hold, generation: u64, event: &Event) -> Verdict {
-        let is_current = generation == self.health.borrow().generation;
-        match outcome {
-            Outcome::Acknowledged => {
-                self.succeeded();
-                Verdict::Over(End::Acknowledged)
-            }
-            Outcome::SourceLost => {
-                let (event, url) = (event.id, self.url());
-                self.complaints
-                    .say(|more| warn!(%event, %url, "lost: the file with its pictures was truncated under it{more}"));
-                Verdict::Over(End::Lost)
-            }
-            _ if !is_current => {
-                self.count(|counters| &counters.failures);
-                Verdict::Again(Hold::default())
-            }
-            Outcome::Refused { why } => self.refused(why, hold, event),
-            Outcome::Unreachable { why } => {
-                let pause = self.pause(None);
-                self.failed(Condition::Down, &why, pause);
-                Verdict::Again(hold)
-            }
-            Outcome::Down { why, retry_after } => {
-                let pause = self.pause(retry_after);
-                self.failed(Condition::Down, &why, pause);
-                Verdict::Again(self.held(hold, pause))
-            }
-            Outcome::Misconfigured { why } => {
-                let failures = self.health.borrow().failures + 1;
-                let pause = backoff::after_misconfiguration(failures, &mut self.random.borrow_mut());
-                self.failed(Condition::Misconfigured, &why, pause);
-                Verdict::Again(self.held(hold, pause))
-            }
-        }
-    }
-
-    /// How long a destination that fails is left alone.
-    fn pause(&self, retry_after: Option<Duration>) -> Duration {
-        let failures = self.health.borrow().failures + 1;
-        backoff::after_failure(failures, retry_after, &mut self.random.borrow_mut())
-    }
-
-    /// What is known of an event after one more failure: it waits for a while of its own after the lane's pause.
-    fn held(&self, hold: Hold, pause: Duration) -> Hold {
-        let failures = hold.failures + 1;
-        let own = backoff::after_failure(failures, None, &mut self.random.borrow_mut());
-        let generation = self.health.borrow().generation;
-        Hold { failures, not_before: Some(Instant::now() + pause + own), generation }
-    }
-
-    fn succeeded(&self) {
-        let mut health = self.health.borrow_mut();
-        self.probed.set(0);
-        self.backlog.borrow_mut().forget_probes();
-        if health.succeeded() {
-            let why = health.last_failure.as_ref().map_or("", |(why, _)| why);
-            info!(url = %self.url(), "up again (was: {why})");
-        }
-    }
-
-    /// One event is refused, but not one after another: then it must be the server.
-    fn refused(&self, why: String, hold: Hold, event: &Event) -> Verdict {
-        let refusals = {
-            let mut health = self.health.borrow_mut();
-            health.refusals += 1;
-            health.last_failure = Some((why.clone(), Instant::now()));
-            health.refusals
-        };
-        if refusals >= BROKEN_AFTER {
-            let why = format!("{why} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
-            let pause = backoff::after_misconfiguration(refusals - BROKEN_AFTER, &mut self.random.borrow_mut());
-            self.failed(Condition::Refusing, &why, pause);
-            return Verdict::Again(self.held(hold, 2 * pause));
-        }
-        let (event, url) = (event.id, self.url());
-        self.complaints.say(|more| warn!(%event, %url, "{why}: a dead letter now{more}"));
-        Verdict::Over(End::Refused)
-    }
-
-    /// The destination does not work: nothing starts for a while, and what is queued goes to the spool.
-    fn failed(&self, condition: Condition, why: &str, pause: Duration) {
-        self.count(|counters| &counters.failures);
-        let is_news = self.health.borrow_mut().failed(condition, why, pause);
-        if is_news {
-            warn!(url = %self.url(), "not delivered, trying again: {why}");
-        }
-        self.queue.borrow().iter().for_each(|waiting| self.spooler.add(Rc::clone(&waiting.delivery)));
-    }
-
-    // --- what is told of it ---
-
-    /// Everything of it, with what the spool knows.
-    pub fn status(&self, spool: &spool::Status) -> status::Destination {
-        let health = self.health.borrow();
-        let here = spool.destinations.iter().find(|known| known.destination == self.destination());
-        let tally = here.map_or(spool::Tally::default(), |here| here.tally);
-        let ago = |moment: Instant| moment.elapsed().as_secs_f64();
-        let pause = health.paused_until().map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64());
-        status::Destination {
-            url: self.url().to_string(),
-            state: health.condition.name(),
-            since_seconds: ago(health.since),
-            last_error: health.last_failure.as_ref().map(|(why, _)| why.clone()),
-            last_error_seconds: health.last_failure.as_ref().map(|(_, moment)| ago(*moment)),
-            last_success_seconds: health.last_success.map(ago),
-            last_answer: self.client.last_answer(),
-            next_try_seconds: pause,
-            in_flight: self.in_flight.get() as u64,
-            queued: self.queue.borrow().len() as u64,
-            backlog: here.map_or(status::Backlog::default(), |here| status::Backlog {
-                events: here.waiting,
-                bytes: here.bytes,
-                unreadable: here.stuck,
-            }),
-            acknowledged: self.counters.acknowledged.get() + tally.delivered,
-            dead: tally.dead,
-            evicted: self.counters.evicted.get() + tally.evicted,
-            failed_tries: self.counters.failures.get(),
-        }
-    }
-
-    /// A share's way in memory is over.
-    pub fn count_end(&self, end: End) {
-        match end {
-            End::Acknowledged => self.count(|counters| &counters.acknowledged),
-            End::Lost => self.count(|counters| &counters.lost),
-            End::Refused => {
-                self.gave_up(|counters| &counters.refused, "it was refused, and cannot be kept as a dead letter")
-            }
-            End::Evicted => self
-                .gave_up(|counters| &counters.evicted, "the ring needs its room, and it does not fit into the spool"),
-        }
-    }
-
-    fn gave_up(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>, why: &str) {
-        self.count(counter);
-        let url = self.url();
-        self.complaints.say(|more| warn!(%url, "an event was given up: {why}{more}"));
-    }
-
-    /// A share is in the spool.
-    pub fn count_spooled(&self) {
-        self.count(|counters| &counters.spooled);
-    }
-
-    /// A share is other lanes'.
-    pub fn count_handed_over(&self) {
-        self.count(|counters| &counters.handed_over);
-    }
-
-    fn count(&self, counter: impl Fn(&LaneCounters) -> &Cell<u64>) {
-        for counters in [&self.counters, &*self.totals] {
-            let counter = counter(counters);
-            counter.set(counter.get() + 1);
-        }
-    }
-}
-
-fn fault(error: Option<impl std::fmt::Display>) -> String {
-    error.map_or(String::new(), |error| format!(" ({error})"))
 }

@@ -1,0 +1,110 @@
+//! What a try means: for the destination's health, and for the event.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Hold, Lane, Verdict};
+use crate::deliver::backoff;
+use crate::deliver::delivery::End;
+use crate::deliver::health::Condition;
+use crate::deliver::outcome::Outcome;
+use crate::event::Event;
+
+/// This many refusals in a row are the server's fault, not the events'.
+const BROKEN_AFTER: u32 = 5;
+
+impl Lane {
+    /// Takes note of what became of a try, and says what that means for its event.
+    pub(super) fn judge(&self, outcome: Outcome, hold: Hold, generation: u64, event: &Event) -> Verdict {
+        let is_current = generation == self.health.borrow().generation;
+        match outcome {
+            Outcome::Acknowledged => {
+                self.succeeded();
+                Verdict::Over(End::Acknowledged)
+            }
+            Outcome::SourceLost => {
+                let (event, url) = (event.id, self.url());
+                self.complaints
+                    .say(|more| warn!(%event, %url, "lost: the file with its pictures was truncated under it{more}"));
+                Verdict::Over(End::Lost)
+            }
+            _ if !is_current => {
+                self.count(|counters| &counters.failures);
+                Verdict::Again(Hold::default())
+            }
+            Outcome::Refused { why } => self.refused(why, hold, event),
+            Outcome::Unreachable { why } => {
+                let pause = self.pause(None);
+                self.failed(Condition::Down, &why, pause);
+                Verdict::Again(hold)
+            }
+            Outcome::Down { why, retry_after } => {
+                let pause = self.pause(retry_after);
+                self.failed(Condition::Down, &why, pause);
+                Verdict::Again(self.held(hold, pause))
+            }
+            Outcome::Misconfigured { why } => {
+                let failures = self.health.borrow().failures + 1;
+                let pause = backoff::after_misconfiguration(failures, &mut self.random.borrow_mut());
+                self.failed(Condition::Misconfigured, &why, pause);
+                Verdict::Again(self.held(hold, pause))
+            }
+        }
+    }
+
+    /// How long a destination that fails is left alone.
+    fn pause(&self, retry_after: Option<Duration>) -> Duration {
+        let failures = self.health.borrow().failures + 1;
+        backoff::after_failure(failures, retry_after, &mut self.random.borrow_mut())
+    }
+
+    /// What is known of an event after one more failure: it waits for a while of its own after the lane's pause.
+    fn held(&self, hold: Hold, pause: Duration) -> Hold {
+        let failures = hold.failures + 1;
+        let own = backoff::after_failure(failures, None, &mut self.random.borrow_mut());
+        let generation = self.health.borrow().generation;
+        Hold { failures, not_before: Some(Instant::now() + pause + own), generation }
+    }
+
+    fn succeeded(&self) {
+        let mut health = self.health.borrow_mut();
+        self.probed.set(0);
+        self.backlog.borrow_mut().forget_probes();
+        if health.succeeded() {
+            let why = health.last_failure.as_ref().map_or("", |(why, _)| why);
+            info!(url = %self.url(), "up again (was: {why})");
+        }
+    }
+
+    /// One event is refused, but not one after another: then it must be the server.
+    fn refused(&self, why: String, hold: Hold, event: &Event) -> Verdict {
+        let refusals = {
+            let mut health = self.health.borrow_mut();
+            health.refusals += 1;
+            health.last_failure = Some((why.clone(), Instant::now()));
+            health.refusals
+        };
+        if refusals >= BROKEN_AFTER {
+            let why = format!("{why} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
+            let pause = backoff::after_misconfiguration(refusals - BROKEN_AFTER, &mut self.random.borrow_mut());
+            self.failed(Condition::Refusing, &why, pause);
+            return Verdict::Again(self.held(hold, 2 * pause));
+        }
+        let (event, url) = (event.id, self.url());
+        self.complaints.say(|more| warn!(%event, %url, "{why}: a dead letter now{more}"));
+        Verdict::Over(End::Refused)
+    }
+
+    /// The destination does not work: nothing starts for a while, and what is queued goes to the spool.
+    fn failed(&self, condition: Condition, why: &str, pause: Duration) {
+        self.count(|counters| &counters.failures);
+        let is_news = self.health.borrow_mut().failed(condition, why, pause);
+        if is_news {
+            warn!(url = %self.url(), "not delivered, trying again: {why}");
+        }
+        self.queue.borrow().iter().for_each(|waiting| self.spooler.add(Rc::clone(&waiting.delivery)));
+    }
+}
