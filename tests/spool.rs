@@ -233,7 +233,7 @@ fn not_a_byte_is_written_while_nothing_is_stored() {
 #[test]
 fn the_bound_on_bytes_is_reached_and_never_exceeded_and_the_oldest_goes_first() {
     let mut here = Box::new();
-    here.bound(8 * BLOCK, 1000);
+    here.bound((8 + 2) * BLOCK, 1000); // a block for the `url` of each destination
     let counters: Vec<_> = (0..8).map(|_| here.store(0, &[one(), two()])).collect();
     assert_eq!(here.on_disk(), (8 * BLOCK, 8), "eight blocks are allowed");
     assert_eq!(here.spool.status().tally.evicted, 0);
@@ -261,7 +261,7 @@ fn the_bound_on_files_holds_and_is_recounted_at_a_start() {
     assert_eq!((here.on_disk().1, here.waiting(one())), (5, vec![16, 17, 18, 19, 20]));
     here.restart();
     assert_eq!((here.found.bytes, here.spool.status().bytes), (5 * BLOCK, 5 * BLOCK));
-    here.bound(5 * BLOCK, 1000);
+    here.bound((5 + 2) * BLOCK, 1000);
     here.store(0, &[one()]);
     assert_eq!(here.on_disk(), (5 * BLOCK, 5));
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::disk::Disk;
 use super::file::Destination;
-use super::index::BLOCK;
+use super::index::{BLOCK, SLOTS};
 use super::{Fault, Hidden, Spool};
 
 /// Whether events can be stored.
@@ -177,6 +177,13 @@ impl<D: Disk> Spool<D> {
     /// whichever of its names goes first.
     pub(super) fn blocks(&self) -> u64 {
         self.events.blocks() + self.dead.blocks() + self.bad.blocks()
+    }
+
+    /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
+    pub(super) fn notes(&self) -> u64 {
+        let lodgings = self.lodgings.iter().flatten();
+        let dead = self.dead.len().min(SLOTS as u64); // a folder for each, at most
+        lodgings.map(|lodging| 1 + u64::from(lodging.heirs.is_some())).sum::<u64>() + dead
     }
 
     pub(super) fn files(&self) -> u64 {

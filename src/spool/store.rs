@@ -157,7 +157,8 @@ impl<D: Disk> Spool<D> {
     /// Gives up the oldest until so many files, of so many blocks together, fit into every bound.
     pub(super) fn make_room(&mut self, blocks: u64, files: u64, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
         let wanted = blocks * BLOCK;
-        if wanted > self.bounds.max_bytes || files > self.bounds.max_files {
+        let max_bytes = self.bounds.max_bytes.saturating_sub(self.notes() * BLOCK);
+        if wanted > max_bytes || files > self.bounds.max_files {
             return Err(Reason::TooLarge(wanted));
         }
         let free = self.volume.free_bytes()?;
@@ -168,7 +169,7 @@ impl<D: Disk> Spool<D> {
         }
         let mut freed = 0;
         while freed < short
-            || self.blocks() * BLOCK + wanted > self.bounds.max_bytes
+            || self.blocks() * BLOCK + wanted > max_bytes
             || self.files() + files > self.bounds.max_files
         {
             freed += self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free))? * BLOCK;
