@@ -128,10 +128,10 @@ fn an_event_larger_than_the_spool_does_not_cost_the_other_destinations_anything(
     let daemon = Daemon::start(&home, &[up.url(), down], more);
     let (large, small) = (picture(1_200_000, 1), picture(100_000, 2));
     publish(&mut recognizer, &event(b"", &large));
-    for _ in 0..60 {
+    for published in 2..=61 {
         publish(&mut recognizer, &event(b"", &small)); // there is always room again
+        up.wait(published);
     }
-    up.wait(61);
     let stopped = daemon.terminate();
     assert!(stopped.evicted > 0 && stopped.log.contains("does not fit into the spool"), "{}", stopped.log);
 }

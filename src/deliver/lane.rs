@@ -40,8 +40,11 @@ use crate::status;
 pub const IN_FLIGHT: usize = 4;
 /// Of these, at most so many from the spool: one place is always free for a live event.
 const BACKLOG_IN_FLIGHT: usize = IN_FLIGHT - 1;
-/// While there are live events, only one: they are not to wait for each other's bytes. The last one counts for this long.
+/// While there are live events, only one, and after it a pause: they are not to wait for each other's bytes. The last live one counts
+/// for this long.
 const LIVE: Duration = Duration::from_secs(1);
+/// That pause is so many times what the upload took, so that few live events meet one; and no longer than this.
+const REST: (u32, Duration) = (8, Duration::from_millis(50));
 /// This many refusals in a row are the server's fault, not the events'.
 const BROKEN_AFTER: u32 = 5;
 /// After the spool could not open an event for want of something.
@@ -393,8 +396,11 @@ impl Lane {
     }
 
     fn backlog_limit(&self) -> usize {
-        let is_live = self.live_at.get().is_some_and(|moment| moment.elapsed() < LIVE);
-        if is_live { 1 } else { BACKLOG_IN_FLIGHT }
+        if self.is_live() { 1 } else { BACKLOG_IN_FLIGHT }
+    }
+
+    fn is_live(&self) -> bool {
+        self.live_at.get().is_some_and(|moment| moment.elapsed() < LIVE)
     }
 
     // --- uploads ---
@@ -428,6 +434,7 @@ impl Lane {
     }
 
     async fn send_backlog(self: Rc<Self>) {
+        let began = Instant::now();
         let picked = self.pick().await;
         self.is_picking.set(false);
         self.changed.notify_one();
@@ -447,6 +454,10 @@ impl Lane {
                 Verdict::Again(hold)
             };
             self.settle_spooled(counter, &verdict);
+        }
+        if self.is_live() {
+            let rest = (began.elapsed() * REST.0).min(REST.1);
+            self.backlog.borrow_mut().rest_until(Instant::now() + rest);
         }
         self.in_flight.set(self.in_flight.get() - 1);
         self.backlog_in_flight.set(self.backlog_in_flight.get() - 1);

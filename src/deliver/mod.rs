@@ -109,6 +109,7 @@ impl FanOut {
     fn to_spool(&self, is_meant: impl Fn(&Delivery) -> bool) {
         for delivery in self.open.borrow().iter().filter_map(Weak::upgrade).filter(|delivery| is_meant(delivery)) {
             self.spooler.add(delivery);
+            self.spooler.hurry();
         }
     }
 

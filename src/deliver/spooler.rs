@@ -25,6 +25,9 @@ use crate::spool::{Destination, Evicted, Reassigned, Recovered, SpooledEvent, St
 /// read waits.
 const BATCH: usize = 32;
 const BATCH_BYTES: u32 = 4 << 20;
+/// An event that is to be stored waits so long for others, and for the uploads that it came with: its write is not to take the
+/// processor from them. It is in the ring meanwhile.
+const LINGER: Duration = Duration::from_millis(10);
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -35,6 +38,9 @@ pub struct Spooler {
     /// By order.
     waiting: RefCell<BTreeMap<u64, Rc<Delivery>>>,
     changed: Notify,
+    /// The ring or the end of the process waits for what is to be written.
+    hurry: Cell<bool>,
+    hurried: Notify,
     trouble: RefCell<Option<Trouble>>,
     /// When what waits for removed destinations is to be moved to their heirs.
     settle_at: Cell<Option<Instant>>,
@@ -69,6 +75,8 @@ impl Spooler {
             worker,
             waiting: RefCell::default(),
             changed: Notify::new(),
+            hurry: Cell::new(false),
+            hurried: Notify::new(),
             trouble: RefCell::default(),
             settle_at: Cell::new(None),
             found_more: Notify::new(),
@@ -80,6 +88,12 @@ impl Spooler {
     pub fn add(&self, delivery: Rc<Delivery>) {
         self.waiting.borrow_mut().insert(delivery.order, delivery);
         self.changed.notify_one();
+    }
+
+    /// There is no time to lose, until everything is written.
+    pub fn hurry(&self) {
+        self.hurry.set(true);
+        self.hurried.notify_one();
     }
 
     /// Why nothing can be written just now.
@@ -133,6 +147,7 @@ impl Spooler {
     /// Works until the process ends.
     pub async fn run(self: Rc<Self>) {
         loop {
+            self.linger().await;
             if !self.is_in_trouble() && self.work().await {
                 continue;
             }
@@ -142,6 +157,15 @@ impl Spooler {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
             }
+        }
+    }
+
+    async fn linger(&self) {
+        if self.waiting.borrow().is_empty() {
+            return self.hurry.set(false);
+        }
+        if !self.hurry.get() {
+            let _hurried = tokio::time::timeout(LINGER, self.hurried.notified()).await;
         }
     }
 
