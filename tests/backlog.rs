@@ -145,6 +145,26 @@ fn what_a_removed_destination_has_in_memory_becomes_dead_letters() {
 }
 
 #[test]
+fn what_two_removed_destinations_have_in_memory_comes_to_their_heir_once() {
+    let home = Home::new();
+    let (one, other, heir) = (Moody::start(), Moody::start(), Moody::start());
+    one.set(Mood::Silent);
+    other.set(Mood::Silent);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[one.url(), other.url()], json!({}));
+    publish_many(&mut recognizer, 10);
+    one.wait_seen(4);
+    other.wait_seen(4);
+    home.configure(&[heir.url()], json!({}));
+    daemon.signal(Signal::SIGHUP);
+    heir.wait_more_than(5);
+    one.set(Mood::Closing);
+    other.set(Mood::Closing);
+    home.wait_done();
+    assert_eq!((daemon.terminate().acknowledged, heir.times()), (10, 10));
+}
+
+#[test]
 fn a_ring_that_fills_up_is_relieved_though_every_upload_hangs() {
     let home = Home::new();
     let server = Moody::start();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
+use common::moody::{Mood, Moody};
 use common::{Answer, Daemon, RingProducer, Sink, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -279,4 +280,22 @@ fn an_idle_connection_is_closed_by_us_before_servers_close_theirs() {
     stream.read_to_end(&mut rest).unwrap(); // to the end that the uplink makes
     assert!(answered.elapsed() < Duration::from_secs(5), "{:?}", answered.elapsed());
     assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+#[test]
+fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
+    let home = Home::new();
+    let server = Moody::start();
+    server.set(Mood::Hanging);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    publish_many(&mut recognizer, 4);
+    server.wait_seen(4);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("config read again");
+    server.set(Mood::Up); // what hung is closed
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (4, 4));
+    assert!(!stopped.log.contains("not delivered"), "{}", stopped.log);
 }
