@@ -98,7 +98,9 @@ fn tls() -> Tls {
 /// Runs one row; panics where a promise is broken. What it returns is to be read.
 fn run(row: &'static Row, format: &str, count: u64, tls: &Tls) -> String {
     let home = Home::new();
-    let mut config = json!({ "content-type": format });
+    // Room for everything: what is evicted is not lost by a server.
+    let spool = json!({ "dir": home.spool(), "min_free_bytes": 0, "max_bytes": 8u64 << 30 });
+    let mut config = json!({ "content-type": format, "spool": spool });
     if let Some(bound) = row.timeouts_ms {
         config["timeouts_ms"] = json!({ "connect": bound, "progress": bound, "response": bound });
     }

@@ -443,6 +443,15 @@ impl<'a> World<'a> {
         keys.into_iter().flat_map(|counter| self.moved((counter, Place::To(removed)), places.clone(), done)).collect()
     }
 
+    /// Ends a removal that is pending, as the uplink does once the disk is well.
+    pub fn end_removal(&mut self) {
+        if self.removal.is_some() {
+            self.reassign();
+            self.forget_dead_letters();
+            self.resolve();
+        }
+    }
+
     /// Takes a destination out of the config, and puts others in.
     fn remove(&mut self) {
         if self.urls.len() < 2 {
