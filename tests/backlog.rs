@@ -10,19 +10,13 @@ use std::time::{Duration, Instant};
 
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Answer, Daemon, RingProducer, Sink, Watched, event, picture, publish, wait_until};
+use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
-
-fn publish_many(recognizer: &mut RingProducer, count: usize) {
-    for _ in 0..count {
-        publish(recognizer, &event(b"", b""));
-    }
-}
 
 #[test]
 fn the_backlog_takes_three_places_each_event_once_and_the_fourth_is_for_a_live_one() {

@@ -12,18 +12,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Answer, Daemon, RingProducer, Sink, event, picture, publish};
+use common::{Answer, Daemon, Sink, event, picture, publish, publish_many};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
-
-fn publish_many(recognizer: &mut RingProducer, count: usize) {
-    for _ in 0..count {
-        publish(recognizer, &event(b"", b""));
-    }
-}
 
 #[test]
 fn mending_the_content_type_mends_what_waits_already() {

@@ -10,22 +10,12 @@ use std::time::Duration;
 
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Request, RingProducer, Sink, event, picture, publish, wait_until};
+use common::{Answer, Daemon, Request, Sink, closed_port, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
-
-fn publish_many(recognizer: &mut RingProducer, count: usize) {
-    for _ in 0..count {
-        publish(recognizer, &event(b"", b""));
-    }
-}
-
-fn closed_port() -> std::net::SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 fn reload(home: &Home, daemon: &Daemon, urls: &[String]) {
     reload_with(home, daemon, urls, &json!({}));

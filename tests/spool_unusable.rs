@@ -8,18 +8,12 @@ use std::path::PathBuf;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
 use common::short_run::TROUBLE;
-use common::{Daemon, RingProducer, event, picture, publish, wait_until};
+use common::{Daemon, event, picture, publish, publish_many, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
-
-fn publish_many(recognizer: &mut RingProducer, count: usize) {
-    for _ in 0..count {
-        publish(recognizer, &event(b"", b""));
-    }
-}
 
 #[test]
 fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be() {

@@ -377,16 +377,12 @@ impl Delivery {
     fn release_if_over(&self) {
         let needed = self.shares.borrow().iter().any(|share| match share.stage {
             Stage::Over => false,
-            Stage::Spooled(_) => !self.is_relocated(),
+            Stage::Spooled(_) => !self.record.is_relocated(),
             _ => true,
         });
         if !needed && let Some(ticket) = self.ticket.take() {
             ticket.release();
         }
-    }
-
-    fn is_relocated(&self) -> bool {
-        self.record.is_relocated()
     }
 }
 

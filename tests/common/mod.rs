@@ -13,6 +13,7 @@ pub mod short_run;
 pub mod sink;
 pub mod traced;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -121,6 +122,19 @@ pub type RingProducer = Producer<RingFile>;
 pub fn publish(producer: &mut RingProducer, event: &NewEvent<'_>) -> u64 {
     wait_until("room in the ring", || producer.has_room(event));
     producer.publish(event).unwrap()
+}
+
+/// Publishes events without pictures.
+#[track_caller]
+pub fn publish_many(producer: &mut RingProducer, count: usize) {
+    for _ in 0..count {
+        publish(producer, &event(b"", b""));
+    }
+}
+
+/// An address at which nobody listens.
+pub fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() // closed again at once
 }
 
 /// One of the package's programs, or the one of another build (`SOPHON_BIN_DIR`, as for a sanitizer).
