@@ -1,6 +1,6 @@
 //! What is told about the running uplink: in `GET /api/status`, `sophon-uplink status`, metrics, and one line when it stops.
 //!
-//! A *share* is one event for one destination. Shares balance: [`Shares::came`] is [`Shares::went`] and [`Shares::is_here`].
+//! A *share* is one event for one destination. Shares balance: what came is what went and what is here, as [`Shares`] says of each count.
 
 use std::cell::Cell;
 use std::fmt;
@@ -131,22 +131,6 @@ impl Shares {
             in_transit: spooled.abs_diff(spool.stored),
             failed_tries,
         }
-    }
-
-    /// What came.
-    pub fn came(&self) -> u64 {
-        self.entered + self.recovered + self.inherited + self.resent
-    }
-
-    /// What went.
-    pub fn went(&self) -> u64 {
-        let delivered_or_kept = self.acknowledged + self.dead + self.handed_over;
-        delivered_or_kept + self.evicted + self.quarantined + self.vanished + self.refused + self.lost
-    }
-
-    /// What is still to be delivered.
-    pub fn is_here(&self) -> u64 {
-        self.spooled + self.open
     }
 }
 
