@@ -90,6 +90,12 @@ class Promises:
     def pid(self, name):
         return int((self.run_folder / name).read_text().split()[0])
 
+    def kill(self, name):
+        """Ends it, and waits for its end: the signal is only sent when kill(2) returns."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"the end of the {name}", lambda: not is_running(pid))
+
     def behave(self, words):
         self.config.mkdir(exist_ok=True)
         (self.config / "behaviour").write_text(words)
@@ -224,13 +230,13 @@ class Promises:
     def test_an_uplink_without_its_supervisor_is_noticed_ended_and_replaced(self):
         pid = self.start()
         wait_for("the run", lambda: pid in self.running())
-        os.kill(self.pid("supervisor"), signal.SIGKILL)
+        self.kill("supervisor")
         code, said = self.service("status")
         self.assertEqual((code, "nobody" in said), (1, True))
         self.start()
         wait_for("one uplink", lambda: self.running() == {self.pid("uplink")})
         self.assertFalse(is_running(pid))
-        os.kill(self.pid("supervisor"), signal.SIGKILL)
+        self.kill("supervisor")
         self.assertEqual(self.service("stop")[0], 0)
         self.assertEqual(self.running(), set())
 
