@@ -138,3 +138,22 @@ needs_met() {
     say "$command" >&2
     exit 1
 }
+
+# --- what is built --------------------------------------------------------------------------------------------------
+
+BOX_TARGET=aarch64-unknown-linux-musl
+
+# The time of the sources, in seconds: SOURCE_DATE_EPOCH, else the last commit's. Nothing where there is neither.
+source_epoch() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null)}"; }
+
+# bill_of_materials: prints, as CycloneDX, what is linked into the box's programs.
+bill_of_materials() {
+    local work epoch
+    epoch=$(source_epoch)
+    work=$(mktemp -d)
+    cargo metadata --locked --format-version 1 --filter-platform "$BOX_TARGET" >"$work/metadata"
+    cargo tree --locked --edges normal --target "$BOX_TARGET" --prefix none >"$work/tree"
+    python3 -B scripts/lib/sbom.py --metadata "$work/metadata" --tree "$work/tree" --lock Cargo.lock \
+        --rust "$(rustc --version | cut -d' ' -f2)" --epoch "${epoch:-$(date +%s)}"
+    rm -r "$work"
+}

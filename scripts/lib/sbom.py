@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Prints what is linked into the box's programs, as a CycloneDX 1.5 bill of materials.
 
-    sbom.py --metadata FILE --lock Cargo.lock --version VERSION --rust VERSION --epoch SECONDS
+    sbom.py --metadata FILE --tree FILE --lock Cargo.lock --rust VERSION --epoch SECONDS
 
-FILE is what `cargo metadata --filter-platform TARGET` printed. Only what is compiled in is listed: what tests and build
-scripts need is left out. The same input gives the same bytes.
+The files are what `cargo metadata --filter-platform TARGET` and `cargo tree --edges normal --target TARGET --prefix none`
+printed. Only what is compiled in is listed: what tests and build scripts need is left out. The same input gives the same
+bytes.
 """
 
 import argparse
@@ -14,18 +15,13 @@ import tomllib
 import uuid
 
 
-def linked(metadata):
-    """The ids of the packages that end up in the programs: the root's normal dependencies, and theirs."""
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+def linked(metadata, tree):
+    """The ids of the packages that end up in the programs. The metadata alone would say too many: features that only the
+    tests' dependencies turn on are on in it."""
+    named = {tuple(line.split()[:2]) for line in tree.splitlines()}
     root = metadata["resolve"]["root"]
-    found, waiting = set(), [root]
-    while waiting:
-        for dependency in nodes[waiting.pop()]["deps"]:
-            normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
-            if normal and dependency["pkg"] not in found:
-                found.add(dependency["pkg"])
-                waiting.append(dependency["pkg"])
-    return root, found
+    found = {each["id"] for each in metadata["packages"] if (each["name"], f"v{each['version']}") in named}
+    return root, found - {root}
 
 
 def reference(package):
@@ -49,11 +45,11 @@ def component(package, checksums):
     return entry
 
 
-def bill(metadata, lock, version, rust, epoch):
+def bill(metadata, tree, lock, rust, epoch):
     """The bill of materials as a dict."""
     packages = {package["id"]: package for package in metadata["packages"]}
     checksums = {(each["name"], each["version"]): each.get("checksum") for each in lock["package"]}
-    root, found = linked(metadata)
+    root, found = linked(metadata, tree)
     components = [component(packages[identity], checksums) for identity in found]
     # std carries the C library that it links, musl.
     components.append({"type": "library", "bom-ref": f"rust-std@{rust}", "name": "rust-std", "version": rust})
@@ -66,7 +62,7 @@ def bill(metadata, lock, version, rust, epoch):
         }
         for identity in [root, *found]
     ]
-    product = {**component(packages[root], {}), "type": "firmware", "version": version}
+    product = {**component(packages[root], {}), "type": "firmware"}
     timestamp = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc)
     body = {
         "metadata": {"timestamp": timestamp.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
@@ -80,15 +76,17 @@ def bill(metadata, lock, version, rust, epoch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ["metadata", "lock", "version", "rust"]:
+    for name in ["metadata", "tree", "lock", "rust"]:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--epoch", type=int, required=True)
     arguments = parser.parse_args()
     with open(arguments.metadata, encoding="utf-8") as file:
         metadata = json.load(file)
+    with open(arguments.tree, encoding="utf-8") as file:
+        tree = file.read()
     with open(arguments.lock, "rb") as file:
         lock = tomllib.load(file)
-    print(json.dumps(bill(metadata, lock, arguments.version, arguments.rust, arguments.epoch), indent=1))
+    print(json.dumps(bill(metadata, tree, lock, arguments.rust, arguments.epoch), indent=1))
 
 
 if __name__ == "__main__":

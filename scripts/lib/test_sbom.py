@@ -17,23 +17,26 @@ def node(name, *dependencies):
 
 
 METADATA = {
-    "packages": [package(name) for name in ["root", "linked", "deep", "tested", "built"]],
+    "packages": [package(name) for name in ["root", "linked", "deep", "tested", "built", "featured"]],
     "resolve": {
         "root": "registry#root@1.0.0",
         "nodes": [
             node("root", ("linked", None), ("tested", "dev"), ("built", "build")),
-            node("linked", ("deep", None)),
+            # featured: a feature that is on only because tested wants it.
+            node("linked", ("deep", None), ("featured", None)),
             node("deep"),
             node("tested"),
             node("built"),
+            node("featured"),
         ],
     },
 }
+TREE = "root v1.0.0 (/somewhere)\nlinked v1.0.0\ndeep v1.0.0\ndeep v1.0.0 (*)\n"
 LOCK = {"package": [{"name": "root", "version": "1.0.0"}, {"name": "deep", "version": "1.0.0", "checksum": "ab" * 32}]}
 
 
 def bill(metadata=METADATA, epoch=1700000000):
-    return sbom.bill(metadata, LOCK, "1.2.3", "1.88.0", epoch)
+    return sbom.bill(metadata, TREE, LOCK, "1.88.0", epoch)
 
 
 class Bill(unittest.TestCase):
