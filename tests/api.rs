@@ -313,6 +313,7 @@ fn slow_heads_and_half_bodies_are_told_so_and_uploads_go_on() {
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     let api = daemon.api();
+    let before = Instant::now();
     let slow = TcpStream::connect(api).unwrap();
     (&slow).write_all(b"GET / HTTP/1.1\r\nHost: loc").unwrap();
     let half = TcpStream::connect(api).unwrap();
@@ -321,7 +322,6 @@ fn slow_heads_and_half_bodies_are_told_so_and_uploads_go_on() {
     );
     (&half).write_all(head.as_bytes()).unwrap();
     let idle = TcpStream::connect(api).unwrap();
-    let before = Instant::now();
     publish(&mut recognizer, &event(b"\xFF\xD8\xFF", b""));
     sink.wait(1);
     assert!(before.elapsed() < Duration::from_secs(3), "an upload waited for a slow client");
@@ -333,8 +333,10 @@ fn slow_heads_and_half_bodies_are_told_so_and_uploads_go_on() {
     };
     let text = said(slow);
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("DEADLINE_EXCEEDED"), "{text}");
+    assert!(before.elapsed() >= Duration::from_secs(5), "a head has 5 s, this one had {:?}", before.elapsed());
     let text = said(half);
     assert!(text.starts_with("HTTP/1.1 408") && text.contains("only 1 bytes"), "{text}");
+    assert!(before.elapsed() >= Duration::from_secs(10), "a body has 10 s, this one had {:?}", before.elapsed());
     assert_eq!(said(idle), "", "an idle connection is closed without a word: its client may be asking just now");
     assert_eq!(get(api, URL).status, 200);
     daemon.terminate();

@@ -170,6 +170,19 @@ fn a_test_event_shows_the_answer_and_is_in_no_count() {
     daemon.terminate();
 }
 
+#[test]
+fn a_test_event_to_a_server_that_says_nothing_is_answered_within_20_seconds() {
+    let home = Home::new();
+    let silent = Sink::with(|_, _| Answer::Hang);
+    let patient = json!({ "timeouts_ms": { "response": 600_000 } });
+    let daemon = Daemon::start(&home, &[silent.url()], patient);
+    let results = call(daemon.api(), "POST", "/api/test-event", "", b"").json()["results"].clone();
+    assert_eq!(results[0]["error"], "no answer within 20 s", "{results}");
+    let took = results[0]["milliseconds"].as_u64().unwrap();
+    assert!((20_000..25_000).contains(&took), "{took} ms");
+    daemon.terminate();
+}
+
 /// What came out anywhere must not have the canaries that went in.
 #[test]
 fn a_secret_comes_out_nowhere() {

@@ -119,6 +119,42 @@ fn every_fault_names_its_key() {
     }
 }
 
+/// The ranges that the README gives: the ends are taken, and what is beyond them is not.
+#[test]
+fn every_range_ends_where_the_readme_says() {
+    let list = |count: usize| json!((0..count).map(|number| format!("http://{number}.example/")).collect::<Vec<_>>());
+    let integer = |value: u64| json!(value);
+    for (section, key, good, bad) in [
+        ("", "rings", vec![list(1), list(16)], vec![list(0), list(17)]),
+        ("", "event_server_url", vec![list(0), list(16)], vec![list(17)]),
+        ("timeouts_ms", "connect", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
+        ("timeouts_ms", "progress", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
+        ("timeouts_ms", "response", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
+        (
+            "spool",
+            "max_bytes",
+            vec![integer(1 << 20), integer(1 << 40)],
+            vec![integer((1 << 20) - 1), integer((1 << 40) + 1)],
+        ),
+        ("spool", "min_free_bytes", vec![integer(0), integer(1 << 40)], vec![integer((1 << 40) + 1)]),
+    ] {
+        let config = |value: &Value| {
+            let mut config = json!({ "event_server_url": [] });
+            match section {
+                "" => config[key] = value.clone(),
+                _ => config[section][key] = value.clone(),
+            }
+            check(config)
+        };
+        for value in &good {
+            assert!(config(value).is_ok(), "{key}: {value}");
+        }
+        for value in &bad {
+            assert!(config(value).is_err(), "{key}: {value}");
+        }
+    }
+}
+
 #[test]
 fn no_fault_shows_a_secret() {
     for config in [

@@ -68,6 +68,24 @@ fn an_ext_json_with_very_many_members_costs_neither_time_nor_the_event() {
 }
 
 #[test]
+fn names_end_at_4_kib_and_an_ext_json_beyond_256_kib_is_left_out() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), 8 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    for (number, beyond) in [0, 1].into_iter().enumerate() {
+        let (name, text) = ("n".repeat(4096 + beyond), "x".repeat((256 << 10) - 8 + beyond));
+        let ext_json = format!(r#"{{"a":"{text}"}}"#);
+        let fields = NewEvent { identity_name: name.as_bytes(), ext_json: ext_json.as_bytes(), ..event(b"", b"") };
+        publish(&mut recognizer, &fields);
+        let got = sink.wait(number + 1)[number].json();
+        assert_eq!(got["identity_name"].as_str().unwrap().len(), 4096);
+        assert_eq!(got["ext_data"].as_object().unwrap().len(), 1 - beyond, "{} bytes of ext_json", ext_json.len());
+    }
+    assert!(daemon.terminate().log.contains("ext_json left out"));
+}
+
+#[test]
 fn ext_json_cannot_make_the_body_break_the_contract() {
     let home = Home::new();
     let sink = Sink::start();
