@@ -1,0 +1,144 @@
+//! The promise: what the documents name is there. Every promise, threat and seeded bug names tests that exist; `unsafe` stands in
+//! the files listed and in no other; links lead somewhere; both languages give the same commands.
+
+#[path = "documentation/evidence.rs"]
+mod evidence;
+#[path = "documentation/markdown.rs"]
+mod markdown;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use evidence::Evidence;
+use markdown::{anchors, column, links, shell_commands};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below `folder` whose name ends in `extension`, from the project's root; without what builds leave.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if path.is_dir() && name != "target" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every document for people.
+fn documents() -> Vec<PathBuf> {
+    let mut documents = files("docs", "md");
+    let top = std::fs::read_dir(root()).unwrap().flatten().map(|entry| PathBuf::from(entry.file_name()));
+    documents.extend(top.filter(|name| name.extension().is_some_and(|extension| extension == "md")));
+    documents
+}
+
+#[track_caller]
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// What is wrong with the column `head` of the document's tables, and what the column names.
+fn evidence_of(document: &str, head: &str) -> (Vec<String>, Vec<Evidence>) {
+    let cells = column(&read(document), head);
+    assert!(!cells.is_empty(), "{document} has no table with a column {head:?}");
+    let (mut faults, mut evidence) = (Vec::new(), Vec::new());
+    for (line, cell) in cells {
+        match Evidence::parse_all(&cell) {
+            Ok(named) => {
+                faults.extend(
+                    named.iter().filter_map(Evidence::fault).map(|fault| format!("{document}:{line}: {fault}")),
+                );
+                evidence.extend(named);
+            }
+            Err(fault) => faults.push(format!("{document}:{line}: {fault}")),
+        }
+    }
+    (faults, evidence)
+}
+
+#[test]
+fn every_promise_and_number_names_what_enforces_it() {
+    assert_none(&evidence_of("docs/specification.md", "enforced by").0);
+}
+
+#[test]
+fn every_answer_to_a_threat_names_the_test_that_shows_it() {
+    assert_none(&evidence_of("docs/security.md", "shown by").0);
+}
+
+#[test]
+fn every_seeded_bug_names_the_test_that_fails() {
+    assert_none(&evidence_of("docs/design.md", "the test that fails").0);
+}
+
+/// A promise that nobody wrote down is kept by accident.
+#[test]
+fn every_file_of_tests_and_every_campaign_stands_in_the_specification() {
+    let (_, evidence) = evidence_of("docs/specification.md", "enforced by");
+    let named: BTreeSet<String> = evidence.iter().map(Evidence::place).collect();
+    let tests =
+        std::fs::read_dir(root().join("tests")).unwrap().flatten().map(|entry| PathBuf::from(entry.file_name()));
+    let tests = tests.filter(|name| name.extension().is_some_and(|extension| extension == "rs"));
+    let tests =
+        tests.map(|name| name.file_stem().unwrap().to_str().unwrap().to_owned()).filter(|name| name != "documentation");
+    let campaigns = evidence::words_of("scripts/soak").into_iter().map(|campaign| format!("scripts/soak {campaign}"));
+    let missing: Vec<_> = tests.chain(campaigns).filter(|name| !named.contains(name)).collect();
+    assert_none(
+        &missing.iter().map(|name| format!("docs/specification.md has no row that names `{name}`")).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn unsafe_stands_in_the_files_that_are_listed_and_in_no_other() {
+    let listed: BTreeSet<_> =
+        column(&read("docs/security.md"), "unsafe in").into_iter().map(|(_, cell)| cell.replace('`', "")).collect();
+    let has_unsafe = |path: &str| {
+        let text = read(path);
+        let mut code = text.lines().map(|line| line.split("//").next().unwrap());
+        code.any(|line| ["allow(unsafe_code)", "unsafe ", "unsafe("].iter().any(|mark| line.contains(mark)))
+    };
+    let all = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(|folder| files(folder, "rs"));
+    let all = all.map(|path| path.into_os_string().into_string().unwrap());
+    let found: BTreeSet<_> = all.filter(|path| !path.starts_with("tests/documentation") && has_unsafe(path)).collect();
+    assert_eq!(listed, found, "listed in docs/security.md, and found");
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
+    let mut faults = Vec::new();
+    for document in documents() {
+        for (line, target) in links(&read(document.to_str().unwrap())) {
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let path = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            let there = root().join(&path);
+            if !there.exists() {
+                faults.push(format!("{}:{line}: there is no {target}", document.display()));
+            } else if !anchor.is_empty() && !anchors(&std::fs::read_to_string(there).unwrap()).contains(anchor) {
+                faults.push(format!("{}:{line}: {target} is no heading there", document.display()));
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+#[test]
+fn both_languages_give_the_same_commands() {
+    for (english, chinese) in [("README.md", "README.zh-CN.md"), ("docs/install.md", "docs/install.zh-CN.md")] {
+        let commands = shell_commands(&read(english));
+        assert!(!commands.is_empty(), "{english} has no commands");
+        assert_eq!(commands, shell_commands(&read(chinese)), "{english} and {chinese}");
+    }
+}
