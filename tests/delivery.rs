@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Instant;
 
@@ -154,6 +155,28 @@ fn every_destination_gets_every_event_and_what_a_dead_one_lacks_waits_in_one_fil
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, stopped.acknowledged, stopped.spooled), (20, 60, 0));
     assert_eq!((first.received().len(), second.received().len()), (20, 20));
+}
+
+#[test]
+fn events_of_sixteen_rings_arrive_each_under_its_rings_id() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let paths: Vec<_> = (0..16).map(|number| home.folder.path().join(format!("ring-{number}"))).collect();
+    let mut recognizers: Vec<_> = paths.iter().map(|path| Producer::open(path, 1 << 16).unwrap()).collect();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "rings": paths }));
+    let mut wanted = BTreeSet::new();
+    for sequence in 1..=2 {
+        for recognizer in &mut recognizers {
+            publish(recognizer, &event(b"", b""));
+            wanted.insert(format!("{}-{sequence}", recognizer.id()));
+        }
+    }
+    let got: BTreeSet<_> = sink.wait(32).iter().map(|request| request.id().to_owned()).collect();
+    assert_eq!((sink.received().len(), got), (32, wanted));
+    common::wait_until("the release of every event", || {
+        paths.iter().all(|path| RingState::of(path).unwrap().used == 0)
+    });
+    assert_eq!(daemon.terminate().acknowledged, 32);
 }
 
 #[test]
