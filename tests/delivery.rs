@@ -255,26 +255,6 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
 }
 
 #[test]
-fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
-    let home = Home::new();
-    // Reads the request on a reused connection, and closes without a byte: what a server's idle timeout looks like.
-    let sink = Sink::with(|request, before| if before == 1 && request.connection == 0 { Answer::Close } else { OK });
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-    let pic = picture(200_000, 1);
-    publish(&mut recognizer, &event(&pic, b""));
-    sink.wait(1);
-    home.wait_done();
-    publish(&mut recognizer, &event(&pic, b""));
-    let requests = sink.wait(3);
-    assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
-    assert_eq!((requests[1].id(), &requests[1].body), (requests[2].id(), &requests[2].body));
-    home.wait_done();
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
-}
-
-#[test]
 fn the_pause_that_a_server_asked_for_is_kept_whatever_becomes_of_uploads_beside_it() {
     const TOO_MANY: Answer = Answer::Status(429, "Retry-After: 1\r\n");
     // The first event's answer, and the second's, which comes when the lane has said why it pauses.
@@ -308,61 +288,6 @@ fn the_pause_that_a_server_asked_for_is_kept_whatever_becomes_of_uploads_beside_
         home.wait_done();
         assert_eq!(daemon.terminate().acknowledged, 3);
     }
-}
-
-#[test]
-fn a_connection_is_kept_for_the_next_event() {
-    let home = Home::new();
-    let sink = Sink::start();
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-    for sent in 1..=30 {
-        publish(&mut recognizer, &event(b"", b""));
-        sink.wait(sent);
-        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
-    }
-    assert_eq!(sink.connections(), 1);
-    daemon.terminate();
-}
-
-#[test]
-fn an_answer_before_the_whole_event_is_no_acknowledgement_but_a_refusal_is_a_refusal() {
-    let home = Home::new();
-    let early = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
-    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
-    let daemon = Daemon::start(&home, &[early.url()], json!({}));
-    let big = picture(12 << 20, 1); // more than the sockets can hold
-    publish(&mut recognizer, &event(&big, b""));
-    daemon.wait_log("before it had the whole event");
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
-
-    let refusing = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"));
-    let daemon = Daemon::start(&home, &[refusing.url()], json!({}));
-    home.wait_done();
-    assert_eq!(daemon.terminate().dead, 1);
-}
-
-#[test]
-fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
-    let quick = json!({ "timeouts_ms": { "connect": 300, "progress": 300, "response": 300 } });
-    let home = Home::new();
-    let silent = Sink::with(|_, before| if before == 0 { Answer::Hang } else { OK });
-    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
-    let daemon = Daemon::start(&home, &[silent.url()], quick.clone());
-    publish(&mut recognizer, &event(b"", b""));
-    daemon.wait_log("no answer within 300 ms");
-    silent.wait(2);
-    home.wait_done();
-    assert_eq!(daemon.terminate().acknowledged, 1);
-
-    let deaf = Sink::with(|_, _| Answer::AtHead("")); // reads the head and no more
-    let daemon = Daemon::start(&home, &[deaf.url()], quick);
-    let big = picture(12 << 20, 1);
-    publish(&mut recognizer, &event(&big, b""));
-    daemon.wait_log("no byte of the request moved for 300 ms");
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
 }
 
 #[test]

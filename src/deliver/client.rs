@@ -5,7 +5,8 @@
 //!   retry at once on a new connection, same id.
 //! - Waiting is bounded by progress: while the body goes out by its last byte moved, then by the answer's.
 //! - 2xx counts only when the server has had the whole body.
-//! - An answer to nothing, before a request, is nobody's: that connection is not used.
+//! - An answer to nothing, before a request, is nobody's: that connection is not used. One that crosses a request on the wire
+//!   cannot be told from its answer, so a server that was once heard to speak unasked gets a connection for each event.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -23,6 +24,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::history::History;
 use super::outcome::Outcome;
@@ -43,6 +45,8 @@ const WORDS: usize = 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: one buffer of ours.
 const HYPER_BUFFER: usize = 64 * 1024;
+/// A server that spoke unasked gets one request a connection for this long.
+const WARY: Duration = Duration::from_secs(3600);
 /// An answer that trickles in may take this many times the response timeout in all.
 const TRICKLE: u32 = 6;
 
@@ -86,6 +90,8 @@ pub struct Client {
     is_retired: Cell<bool>,
     /// The beginning of the last answer's body, where somebody wants to see it.
     last_words: Option<RefCell<Vec<u8>>>,
+    /// When the server was last heard to say what nobody had asked for.
+    spoke_unasked: Rc<Cell<Option<Instant>>>,
 }
 
 /// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
@@ -124,6 +130,7 @@ impl Client {
             last_answer: Cell::new(None),
             is_retired: Cell::new(false),
             last_words: None,
+            spoke_unasked: Rc::default(),
         }
     }
 
@@ -189,9 +196,17 @@ impl Client {
         }
     }
 
+    /// Whether its answers may be to something else than the request before them: then a connection serves one request.
+    fn is_wary(&self) -> bool {
+        self.spoke_unasked.get().is_some_and(|at| at.elapsed() < WARY)
+    }
+
     /// Drops connections that have been idle for too long; none left: false.
     pub fn drop_idle(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
+        if self.is_wary() {
+            idle.clear();
+        }
         idle.retain(|connection| !connection.sender.is_closed() && connection.idle_since.elapsed() < IDLE_LIMIT);
         !idle.is_empty()
     }
@@ -214,8 +229,14 @@ impl Client {
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|error| describe(&error))?;
+        let (spoke_unasked, url) = (Rc::clone(&self.spoke_unasked), self.url.clone());
         let task = tokio::task::spawn_local(async move {
-            let _ = connection.await; // whoever sent the request is told
+            // Of other failures whoever sent the request is told.
+            if let Err(error) = connection.await
+                && transport::is_unasked(&error)
+            {
+                note_unasked(&spoke_unasked, &url);
+            }
         });
         Ok(Connection { sender, task: task.abort_handle(), generation, is_tls, progress, idle_since: Instant::now() })
     }
@@ -244,7 +265,12 @@ impl Client {
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
                 Try::Outcome(Outcome::SourceLost)
             }
-            Ok(Err(_)) if reused && connection.progress.read.get() == read_before => Try::Stale,
+            Ok(Err(error)) if reused && connection.progress.read.get() == read_before => {
+                if transport::is_unasked(&error) {
+                    note_unasked(&self.spoke_unasked, &self.url);
+                }
+                Try::Stale
+            }
             Ok(Err(error)) => Try::Outcome(Outcome::down(describe(&error))),
             Err(why) => Try::Outcome(Outcome::down(why)),
         }
@@ -290,11 +316,19 @@ impl Client {
             last.replace(words);
         }
         let current = connection.generation == self.generation.get();
-        if current && drained == Ok(true) && connection.sender.ready().await.is_ok() {
+        if current && drained == Ok(true) && connection.sender.ready().await.is_ok() && !self.is_wary() {
             connection.idle_since = Instant::now();
             self.idle.borrow_mut().push(connection);
         }
         outcome
+    }
+}
+
+/// The first time in a while is said.
+fn note_unasked(spoke_unasked: &Cell<Option<Instant>>, url: &Url) {
+    let before = spoke_unasked.replace(Some(Instant::now()));
+    if before.is_none_or(|at| at.elapsed() >= WARY) {
+        warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", WARY.as_secs());
     }
 }
 

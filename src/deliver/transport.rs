@@ -29,6 +29,16 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What may wait unsent in the kernel: bytes count as moving when they leave, not when they are piled up there.
 const UNSENT: u32 = 16 * 1024;
 
+/// What [`is_unasked`] looks for: the first text is hyper's, which has no predicate for it, the second ours.
+const UNASKED_BY_HYPER: &str = "received unexpected message from connection";
+const UNASKED: &str = "the server spoke before it was asked";
+
+/// Whether a connection failed because the server said something that nobody had asked for.
+pub fn is_unasked(error: &hyper::Error) -> bool {
+    let text = describe(error);
+    text.contains(UNASKED_BY_HYPER) || text.contains(UNASKED)
+}
+
 /// Connects, TCP and (for https) TLS, within `bound`.
 ///
 /// # Errors
@@ -183,7 +193,7 @@ impl Transport {
         match SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
-            Ok(_) => Err(io::Error::other("the server spoke before it was asked")),
+            Ok(_) => Err(io::Error::other(UNASKED)),
             Err(error) => Err(error),
         }
     }

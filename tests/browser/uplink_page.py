@@ -6,9 +6,11 @@
 The folder holds sophon-uplink, fake-recognizer and event-receive-server. Needs chromium and chromedriver. Exits 0 if everything
 holds, else 1 and says what does not. With --screenshots the pictures of the documentation are made as well.
 """
+import http.server
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -74,6 +76,28 @@ def and_so_is_its_return(browser, box, server):
         browser.wait("document.getElementById('banner').dataset.tone === 'good'")
     finally:
         again.stop()
+
+
+def a_server_that_is_set_up_wrongly_or_refuses_is_named_so(browser, box, server):
+    for status, state, words in [(404, "misconfigured", "check the URL"), (422, "refusing", "422")]:
+        with AnsweringServer(status, "") as wrong:
+            set_address(browser, wrong.url)
+            box.publish(8)
+            browser.wait(f"{STATE} === '{state}' && document.getElementById('banner').dataset.tone === 'bad'")
+            shown = browser.run("return document.querySelector('.trouble').textContent")
+            assert words in shown, shown
+    again = Server(server.binary, server.port)
+    try:
+        set_address(browser, server.url + "/RealTimeEvent")
+        browser.wait(f"{STATE} === 'up' && document.getElementById('banner').dataset.tone === 'good'")
+    finally:
+        again.stop()
+
+
+def set_address(browser, url):
+    browser.type("#urls input", url)
+    browser.press("Enter")
+    browser.wait("document.getElementById('saved').classList.contains('good')")
 
 
 def a_wrong_address_is_named_in_both_languages_and_not_saved(browser, box, server):
@@ -161,10 +185,8 @@ return found;"""
 
 
 def what_a_server_says_is_text(browser, box, _):
-    with HostileServer() as hostile:
-        browser.type("#urls input", hostile.url)
-        browser.press("Enter")
-        browser.wait("document.getElementById('saved').classList.contains('good')")
+    with AnsweringServer(422, HOSTILE) as hostile:
+        set_address(browser, hostile.url)
         browser.run("document.getElementById('send-test').click()")
         browser.wait("document.querySelector('.result pre')")
         assert HOSTILE in browser.run("return document.querySelector('.result pre').textContent")
@@ -174,18 +196,19 @@ def what_a_server_says_is_text(browser, box, _):
     assert not refused, refused[:3]
 
 
-class HostileServer:
-    """Answers 422 with markup, to one request after another."""
+class AnsweringServer:
+    """Answers with this status and body, to one request after another."""
+
+    def __init__(self, status, body):
+        self.status, self.body = status, body.encode()
 
     def __enter__(self):
-        import http.server
-        import threading
+        status, body = self.status, self.body
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
-                body = HOSTILE.encode()
-                self.send_response(422)
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -230,7 +253,7 @@ def the_browsers_language_is_taken(programs):
 
 
 def screenshots(programs, folder):
-    """The pictures of the documentation: each state, in both languages; well in light, down in dark."""
+    """The pictures of the documentation: each state, in both languages; well in light, trouble in dark."""
     for language in ["en", "zh"]:
         server = Server(f"{programs}/event-receive-server")
         box = Box(programs, {"event_server_url": [server.url + "/RealTimeEvent"]})
@@ -248,6 +271,12 @@ def screenshots(programs, folder):
                 browser.wait(f"{STATE} === 'down' && document.querySelector('.facts').textContent.match(/5 (waiting|条)|等待 5/)")
                 browser.dark(True)
                 browser.screenshot(Path(folder) / f"uplink-{language}-down.png")
+                for status, state in [(404, "misconfigured"), (422, "refusing")]:
+                    with AnsweringServer(status, "") as wrong:
+                        set_address(browser, wrong.url)
+                        box.publish(8)
+                        browser.wait(f"{STATE} === '{state}'")
+                        browser.screenshot(Path(folder) / f"uplink-{language}-{state}.png")
         finally:
             box.stop()
 
@@ -265,6 +294,7 @@ def main():
             events_are_counted_and_the_hour_is_drawn,
             a_server_that_breaks_is_seen_within_ten_seconds,
             and_so_is_its_return,
+            a_server_that_is_set_up_wrongly_or_refuses_is_named_so,
             a_wrong_address_is_named_in_both_languages_and_not_saved,
             both_languages_are_whole_and_stay,
             everything_can_be_done_with_the_keyboard,

@@ -142,6 +142,15 @@ impl Sink {
         });
     }
 
+    /// Says this on every connection there is, whatever was asked.
+    pub fn say_to_all(&self, bytes: &[u8]) {
+        self.log.look(|log| {
+            for mut stream in log.streams.values() {
+                stream.write_all(bytes).unwrap();
+            }
+        });
+    }
+
     /// Gives away what came so far, so that long tests stay small.
     pub fn take(&self) -> Vec<Request> {
         self.log.change(|log| std::mem::take(&mut log.requests))

@@ -1,0 +1,129 @@
+//! The promise: a connection is kept for as long as it is good, and an answer on it is believed only as the answer to the event
+//! that was sent before it.
+
+mod common;
+
+use common::daemon::Home;
+use common::sink::OK;
+use common::{Answer, Daemon, Sink, event, picture, publish};
+use serde_json::json;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::Producer;
+
+const RING: u64 = 1 << 20;
+
+#[test]
+fn a_connection_is_kept_for_the_next_event() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    for sent in 1..=30 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(sent);
+        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
+    }
+    assert_eq!(sink.connections(), 1);
+    daemon.terminate();
+}
+
+#[test]
+fn a_server_that_was_heard_to_answer_what_nobody_asked_gets_a_connection_for_each_event() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const TWICE: &str =
+        concat!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let home = Home::new();
+    let sink = Sink::with(|_, before| Answer::Raw(if before >= 2 { TWICE } else { ANSWER }));
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    for sent in 1..=8 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(sent);
+        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
+    }
+    let connections: Vec<_> = sink.received().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 0, 1, 2, 3, 4, 5], "kept until an answer came twice");
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (8, 0));
+    assert_eq!(stopped.log.matches("answers what nobody asked").count(), 1, "{}", stopped.log);
+}
+
+#[test]
+fn a_server_that_speaks_on_an_idle_connection_gets_a_connection_for_each_event() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    for sent in 1..=6 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(sent);
+        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
+        if sent == 2 {
+            sink.say_to_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            daemon.wait_log("answers what nobody asked");
+        }
+    }
+    let connections: Vec<_> = sink.received().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 2, 3, 4]);
+    assert_eq!(daemon.terminate().acknowledged, 6);
+}
+
+#[test]
+fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
+    let home = Home::new();
+    // Reads the request on a reused connection, and closes without a byte: what a server's idle timeout looks like.
+    let sink = Sink::with(|request, before| if before == 1 && request.connection == 0 { Answer::Close } else { OK });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let pic = picture(200_000, 1);
+    publish(&mut recognizer, &event(&pic, b""));
+    sink.wait(1);
+    home.wait_done();
+    publish(&mut recognizer, &event(&pic, b""));
+    let requests = sink.wait(3);
+    assert_eq!((requests[1].connection, requests[2].connection), (0, 1));
+    assert_eq!((requests[1].id(), &requests[1].body), (requests[2].id(), &requests[2].body));
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
+}
+
+#[test]
+fn an_answer_before_the_whole_event_is_no_acknowledgement_but_a_refusal_is_a_refusal() {
+    let home = Home::new();
+    let early = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[early.url()], json!({}));
+    let big = picture(12 << 20, 1); // more than the sockets can hold
+    publish(&mut recognizer, &event(&big, b""));
+    daemon.wait_log("before it had the whole event");
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
+
+    let refusing = Sink::with(|_, _| Answer::AtHead("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"));
+    let daemon = Daemon::start(&home, &[refusing.url()], json!({}));
+    home.wait_done();
+    assert_eq!(daemon.terminate().dead, 1);
+}
+
+#[test]
+fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
+    let quick = json!({ "timeouts_ms": { "connect": 300, "progress": 300, "response": 300 } });
+    let home = Home::new();
+    let silent = Sink::with(|_, before| if before == 0 { Answer::Hang } else { OK });
+    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[silent.url()], quick.clone());
+    publish(&mut recognizer, &event(b"", b""));
+    daemon.wait_log("no answer within 300 ms");
+    silent.wait(2);
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 1);
+
+    let deaf = Sink::with(|_, _| Answer::AtHead("")); // reads the head and no more
+    let daemon = Daemon::start(&home, &[deaf.url()], quick);
+    let big = picture(12 << 20, 1);
+    publish(&mut recognizer, &event(&big, b""));
+    daemon.wait_log("no byte of the request moved for 300 ms");
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
+}
