@@ -27,6 +27,10 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# The time that goes into what is built, in seconds, so that the same sources give the same bytes: SOURCE_DATE_EPOCH, or the last
+# commit's; nothing where there is neither.
+source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2>/dev/null || true)}"; }
+
 # --- what is missing ------------------------------------------------------------------------------------------------
 
 MISSING_PACKAGES=() # Debian packages that could not be installed from here
@@ -143,13 +147,10 @@ needs_met() {
 
 BOX_TARGET=aarch64-unknown-linux-musl
 
-# The time of the sources, in seconds: SOURCE_DATE_EPOCH, else the last commit's. Nothing where there is neither.
-source_epoch() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null)}"; }
-
 # bill_of_materials: prints, as CycloneDX, what is linked into the box's programs.
 bill_of_materials() {
     local work epoch
-    epoch=$(source_epoch)
+    epoch=$(source_date)
     work=$(mktemp -d)
     cargo metadata --locked --format-version 1 --filter-platform "$BOX_TARGET" >"$work/metadata"
     cargo tree --locked --edges normal --target "$BOX_TARGET" --prefix none >"$work/tree"
