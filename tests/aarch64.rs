@@ -1,5 +1,5 @@
 //! The promise: the box's own binary, static aarch64 under qemu-user, takes events from a native C producer through one shared
-//! file (futex included) and delivers them byte for byte.
+//! file (futex included) and delivers them byte for byte, whatever the bytes are.
 //!
 //! Ignored without the binaries: `scripts/test aarch64` builds them and sets `SOPHON_AARCH64_DIR`.
 
@@ -13,10 +13,11 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
-use common::{Daemon, Sink};
+use common::{Daemon, Sink, event, publish};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::{NewEvent, Producer};
 
 fn aarch64(program: &str) -> PathBuf {
     let folder =
@@ -73,6 +74,42 @@ fn events_of_a_native_c_producer_pass_the_aarch64_uplink_byte_for_byte() {
         }
     }
     assert_eq!(daemon.terminate().acknowledged, 60);
+}
+
+/// Its encoder is not the one that the other tests see on another processor.
+#[test]
+#[ignore = "needs the aarch64 binaries: scripts/test aarch64"]
+fn pictures_of_every_length_and_with_every_three_bytes_are_what_the_base64_crate_makes_of_them() {
+    let home = Home::new();
+    let sink = Sink::start();
+    home.configure(&[sink.url()], json!({}));
+    let mut recognizer = Producer::open(&home.ring(), 16 << 20).unwrap();
+    let daemon = Daemon::spawn(emulated("sophon-uplink").arg("run").arg("--config").arg(home.config()));
+    // Lengths around a block, a buffer and a padding, at changing places in the body; three bytes are four characters whatever
+    // is beside them, so 2^24 triples are every input there is.
+    let triples = |first: u8| (0..=u16::MAX).flat_map(move |rest| [first, (rest >> 8) as u8, rest as u8]);
+    let short = (0..=300).map(|length| [picture_of(length, 1), picture_of(300 - length, 2)]);
+    let long = (0..=100).map(|length| [picture_of(49_100 + length, 3), picture_of(98_250 + length, 4)]);
+    let every = (0..8).map(|part| [(32 * part..=32 * part + 31).flat_map(triples).collect(), Vec::new()]);
+    let mut count = 0;
+    for (index, [reg, spot]) in short.chain(long).chain(every).enumerate() {
+        let name = "n".repeat(index % 17);
+        publish(&mut recognizer, &NewEvent { identity_name: name.as_bytes(), ..event(&reg, &spot) });
+        count += 1;
+        sink.wait(1);
+        let sent = sink.take().pop().unwrap().json();
+        assert!(sent["reg_pic"] == STANDARD.encode(&reg), "{} bytes, event {index}", reg.len());
+        let spotted = sent["ext_data"]["spot_pic"].as_str().unwrap_or_default();
+        assert!(spotted == STANDARD.encode(&spot), "{} bytes, event {index}", spot.len());
+    }
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, count);
+}
+
+fn picture_of(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }
 
 /// All three of the box's programs, and the real receiver's checks.

@@ -88,6 +88,9 @@ fn start(home: &Home) -> mpsc::Sender<mpsc::Sender<(u64, usize)>> {
     ask
 }
 
+/// Bytes an event, of docs/benchmarks.md.
+const BUDGET: f64 = 20480.0;
+
 /// Bytes allocated an event, and the largest piece, over events that each have two pictures of `size` bytes.
 fn measure(format: &str, size: usize) -> (f64, usize) {
     const EVENTS: u64 = 50;
@@ -126,6 +129,7 @@ fn the_bytes_allocated_an_event_do_not_depend_on_its_pictures() {
         );
         // The timers of a longer upload may cost a little; a picture, or a chunk of one, would be far more.
         assert!((large - small).abs() < 64.0, "{format}: {small} and {large} bytes an event");
+        assert!(large < BUDGET, "{format}: {large} bytes an event, the budget is {BUDGET}");
         assert!(largest < 16 << 10, "a piece of {largest} bytes was allocated in steady state");
     }
 }

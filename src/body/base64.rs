@@ -1,18 +1,16 @@
-//! The buffers that a body goes out in, and pictures as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks).
+//! The buffers that a body goes out in.
 //!
 //! The encoder reads a picture where it lies and writes into a pooled buffer; the buffer is the very chunk handed to hyper, and
 //! goes back to the pool when the socket has taken it. Nothing else touches a picture's bytes.
 
-use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::{GeneralPurposeConfig, Simd};
 use bytes::Buf;
 
 use super::Sent;
+use super::encoder::encode;
 use crate::ring::mapping::{Lost, PictureSource};
 
 /// Bytes of a buffer: what goes to the socket in one write.
@@ -20,12 +18,6 @@ pub const BUFFER: usize = 64 * 1024;
 
 /// Buffers kept for the next upload: as many as uploads run at once where nothing is wrong.
 const KEPT: usize = 4;
-
-/// Bytes that come from memory together.
-const CACHE_LINE: usize = 64;
-
-/// NEON on the box, AVX2 where there is any: a quarter to a half of the scalar engine's instructions.
-static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
 
 /// Length of `length` bytes in base64.
 pub const fn encoded_len(length: usize) -> u64 {
@@ -80,18 +72,10 @@ impl Chunk {
     pub(super) fn fill_picture(&mut self, source: &dyn PictureSource, range: Range<usize>) -> Result<usize, Lost> {
         let count = range.len().min((BUFFER - self.rest.end) / 4 * 3);
         source.lend(range.start..range.start + count, &mut |bytes| {
-            fetch(bytes);
-            let written = ENGINE.encode_slice(bytes, &mut self.buffer[self.rest.end..]);
-            self.rest.end += written.expect("as much as there is room for");
+            self.rest.end += encode(bytes, &mut self.buffer[self.rest.end..]);
         })?;
         Ok(count)
     }
-}
-
-/// Reads a byte of every cache line, so that memory delivers many at once: the encoder alone waits for one after another. The
-/// picture was written by another core and is not in this one's cache (docs/benchmarks.md has the figures).
-fn fetch(bytes: &[u8]) {
-    black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
 }
 
 impl Buf for Chunk {

@@ -11,8 +11,11 @@
 //! size of the pictures: one buffer an upload is enough, because hyper asks for the next frame when the last has gone.
 
 pub mod base64;
+mod encoder;
 mod form_data;
 mod json;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use std::ops::Range;
 use std::pin::Pin;

@@ -1,0 +1,113 @@
+//! Bytes as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks): all that happens to a picture's bytes here.
+//!
+//! On aarch64, the box, by our own kernel (`neon.rs`), which takes a sixth of the instructions of the base64 crate's. Elsewhere by
+//! that crate, which uses AVX2 where there is any. docs/benchmarks.md has the figures and what else was tried.
+//!
+//! The tests below see the kernel on aarch64 only; `tests/aarch64.rs` sees it in the box's binary, on every machine.
+
+#[cfg(not(target_arch = "aarch64"))]
+use portable as engine;
+
+use super::base64::encoded_len;
+#[cfg(target_arch = "aarch64")]
+use super::neon as engine;
+
+/// Writes `bytes` as base64 to the front of `text`, and says how many characters that were.
+///
+/// # Panics
+/// When `text` is shorter than [`encoded_len`] says.
+pub(super) fn encode(bytes: &[u8], text: &mut [u8]) -> usize {
+    let length = encoded_len(bytes.len()) as usize;
+    engine::encode(bytes, &mut text[..length]);
+    length
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+mod portable {
+    use std::hint::black_box;
+    use std::sync::LazyLock;
+
+    use base64::Engine as _;
+    use base64::engine::{GeneralPurposeConfig, Simd};
+
+    /// Bytes that come from memory together.
+    const CACHE_LINE: usize = 64;
+
+    static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
+
+    /// `text` has the length of what is written.
+    pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
+        fetch(bytes);
+        ENGINE.encode_slice(bytes, text).expect("the text has the length of the bytes in base64");
+    }
+
+    /// Reads a byte of every cache line, so that memory delivers many at once: the encoder alone waits for one after another.
+    /// The picture was written by another core and is not in this one's cache. Only for cores that go on while they wait for
+    /// memory: the box's do not, and fetch what is read in order by themselves.
+    fn fetch(bytes: &[u8]) {
+        black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// What no character of base64 is: where it stands, nothing was written.
+    const UNTOUCHED: u8 = 0;
+
+    #[test]
+    fn every_length_at_every_alignment_is_what_the_base64_crate_makes_of_it() {
+        let mut bytes = vec![0; 16 + 300];
+        fastrand::Rng::with_seed(7).fill(&mut bytes);
+        for length in 0..=300 {
+            for (from, to) in (0..16).flat_map(|from| (0..16).map(move |to| (from, to))) {
+                let picture = &bytes[from..][..length];
+                let mut text = [UNTOUCHED; 16 + 400 + 64];
+                let written = encode(picture, &mut text[to..]);
+                assert_eq!(written as u64, encoded_len(length));
+                assert_eq!(
+                    text[to..][..written],
+                    *STANDARD.encode(picture).as_bytes(),
+                    "{length} bytes from {from} to {to}"
+                );
+                assert!(
+                    text[..to].iter().chain(&text[to + written..]).all(|byte| *byte == UNTOUCHED),
+                    "{length} bytes"
+                );
+            }
+        }
+    }
+
+    /// Three bytes are four characters whatever is beside them, so this is every input there is.
+    #[test]
+    fn every_three_bytes_are_what_the_base64_crate_makes_of_them() {
+        let mut text = vec![UNTOUCHED; 4 << 16];
+        for first in 0..=255 {
+            let triples: Vec<u8> = (0..=u16::MAX).flat_map(|rest| [first, (rest >> 8) as u8, rest as u8]).collect();
+            encode(&triples, &mut text);
+            assert!(text == STANDARD.encode(&triples).as_bytes(), "the first byte is {first}");
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_what_the_base64_crate_makes_of_them() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut text = vec![UNTOUCHED; 1 << 17];
+        for _ in 0..200 {
+            let mut bytes = vec![0; random.usize(..90_000)];
+            random.fill(&mut bytes);
+            let written = encode(&bytes, &mut text);
+            assert!(text[..written] == *STANDARD.encode(&bytes).as_bytes(), "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn a_text_that_is_too_short_is_refused_before_anything_is_written() {
+        encode(&[1; 48], &mut [0; 63]);
+    }
+}
