@@ -27,6 +27,10 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# The time that goes into what is built, in seconds, so that the same sources give the same bytes: SOURCE_DATE_EPOCH, or the last
+# commit's; nothing where there is neither.
+source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2>/dev/null || true)}"; }
+
 # --- what is missing ------------------------------------------------------------------------------------------------
 
 MISSING_PACKAGES=() # Debian packages that could not be installed from here

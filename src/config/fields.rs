@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::Fault;
+use super::{Fault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
 const RESERVED_HEADERS: [&str; 13] = [
@@ -112,6 +112,36 @@ impl<'a> Fields<'a> {
     pub fn object<'b>(&'b mut self, key: &str) -> Fields<'b> {
         let value = self.members.shift_remove(key).unwrap_or_else(|| Value::Object(Map::new()));
         Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
+    }
+
+    /// An object with an object for each of some https URLs.
+    pub fn by_url<T>(&mut self, key: &str, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
+        const ALLOWED: &str = "an object of https URLs, each as in event_server_url, with an object of files for each";
+        let written = self.take(key, ALLOWED, |value| value.as_object().cloned()).unwrap_or_default();
+        let mut found: Vec<(Url, T)> = Vec::new();
+        for (index, (text, value)) in written.into_iter().enumerate() {
+            let url = match Url::parse(&text) {
+                Ok(url) if url.is_tls() => url,
+                // Not the text: a password or a token may be in it.
+                Ok(_) => {
+                    self.fault(&format!("{key}[{index}]"), None, "a URL that begins with https://: there is no TLS on others");
+                    continue;
+                }
+                Err(allowed) => {
+                    self.fault(&format!("{key}[{index}]"), None, &allowed);
+                    continue;
+                }
+            };
+            let mut fields = Fields::of(&format!("{}{key}.\"{url}\"", self.prefix), value, self.folder, self.faults);
+            let entry = read(&mut fields);
+            fields.end();
+            if found.iter().any(|(known, _)| *known == url) {
+                self.fault(&format!("{key}[{index}]"), None, "it is there twice");
+            } else {
+                found.push((url, entry));
+            }
+        }
+        found
     }
 
     pub fn required_list<T: PartialEq>(
