@@ -20,8 +20,7 @@ const BUILT_AT: u64 = match option_env!("SOURCE_DATE_EPOCH") {
 };
 
 /// What is said where something waits for it, and what to do.
-pub const NOT_SET: &str =
-    "the box's clock is not set, so that no certificate can be judged: set the time (NTP, or date -s); uploads over TLS wait for it";
+pub const NOT_SET: &str = "the box's clock is not set, so that no certificate can be judged: set the time (NTP, or date -s); uploads over TLS wait for it";
 
 /// False: the time is before the program was built.
 pub fn is_set() -> bool {

@@ -2,28 +2,16 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread;
 
 use common::daemon::Home;
-use common::{Daemon, Sink, Watched, event, picture, publish};
+use common::tls_server::TlsServer;
+use common::{Daemon, Sink, event, picture, publish};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
-
-struct TlsServer {
-    port: u16,
-    /// Requests that came whole: head and body.
-    requests: Arc<Watched<Vec<String>>>,
-    /// No handshake begins before it is true.
-    gate: Arc<Watched<bool>>,
-    /// Connections that came, and those that ended.
-    connections: Arc<Watched<(usize, usize)>>,
-}
 
 /// A TLS server for `name` with a certificate by `ca`; it asks for a client certificate by `ca` where `mutual` says so.
 fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> TlsServer {
@@ -41,46 +29,7 @@ fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> Tl
         builder.with_no_client_auth()
     };
     let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = Arc::new(builder.with_single_cert(vec![cert.der().clone()], secret).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let requests = Arc::new(Watched::<Vec<String>>::default());
-    let gate = Arc::new(Watched::<bool>::default());
-    gate.change(|open| *open = true);
-    let connections = Arc::new(Watched::<(usize, usize)>::default());
-    let shared = (Arc::clone(&requests), Arc::clone(&gate), Arc::clone(&connections));
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            let (kept, gate, connections) = shared.clone();
-            connections.change(|(came, _)| *came += 1);
-            thread::spawn(move || {
-                gate.wait("the gate", |open| open.then_some(()));
-                while let Some(()) = exchange(&mut stream, &kept) {}
-                connections.change(|(_, ended)| *ended += 1);
-            });
-        }
-    });
-    TlsServer { port, requests, gate, connections }
-}
-
-fn exchange(stream: &mut (impl Read + Write), kept: &Watched<Vec<String>>) -> Option<()> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 16384];
-    let is_whole = |text: &[u8]| {
-        let end = text.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
-        let length: usize = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
-        (text.len() >= end + length).then_some(())
-    };
-    while is_whole(&text).is_none() {
-        match stream.read(&mut buffer) {
-            Ok(count @ 1..) => text.extend_from_slice(&buffer[..count]),
-            _ => return None,
-        }
-    }
-    kept.change(|requests| requests.push(String::from_utf8_lossy(&text).into_owned()));
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()
+    TlsServer::start(builder.with_single_cert(vec![cert.der().clone()], secret).unwrap())
 }
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
@@ -103,14 +52,16 @@ fn an_event_goes_over_tls_to_a_server_of_a_private_ca_and_to_no_other() {
     publish(&mut recognizer, &event(&pic, &pic));
 
     let tls = json!({ "tls": { "ca_file": "ca.pem" } }); // a relative path: from the config's folder
-    for (server, complaint) in [(&wrong_ca, "UnknownIssuer"), (&wrong_name, "not valid for name")] {
+    for (server, complaint) in
+        [(&wrong_ca, "unknown authority"), (&wrong_name, "is not for localhost but for elsewhere.example")]
+    {
         let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", server.port)], tls.clone());
         daemon.wait_log(complaint);
         assert_eq!(daemon.terminate().acknowledged, 0);
         assert!(server.requests.look(Vec::is_empty), "nothing was sent to a server that did not prove itself");
     }
     let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", good.port)], json!({}));
-    daemon.wait_log("UnknownIssuer"); // the CA is not configured
+    daemon.wait_log("unknown authority"); // the CA is not configured
     home.configure(&[format!("https://localhost:{}/x", good.port)], tls);
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     let request = good.requests.wait("the event", |requests| requests.first().cloned());

@@ -124,7 +124,11 @@ impl<'a> Fields<'a> {
                 Ok(url) if url.is_tls() => url,
                 // Not the text: a password or a token may be in it.
                 Ok(_) => {
-                    self.fault(&format!("{key}[{index}]"), None, "a URL that begins with https://: there is no TLS on others");
+                    self.fault(
+                        &format!("{key}[{index}]"),
+                        None,
+                        "a URL that begins with https://: there is no TLS on others",
+                    );
                     continue;
                 }
                 Err(allowed) => {

@@ -61,7 +61,8 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, Fault> {
         (Some(cert), Some(secret)) => {
             let chain = certificates(&cert_key, cert)?;
             // Where the key lies is nobody's business but the config's: a folder's name may be a secret, too.
-            let bad_key = |why: &dyn std::fmt::Display| fault(&format!("{key}.client_key_file"), None, &why.to_string());
+            let bad_key =
+                |why: &dyn std::fmt::Display| fault(&format!("{key}.client_key_file"), None, &why.to_string());
             let secret = PrivateKeyDer::from_pem_file(secret).map_err(|error| bad_key(&error))?;
             builder.with_client_auth_cert(chain, secret).map_err(|error| bad_key(&error))?
         }

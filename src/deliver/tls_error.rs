@@ -35,7 +35,9 @@ pub fn words_for(error: &(dyn StdError + 'static)) -> Option<String> {
 
 /// The words for a connection that failed in the handshake without a word of TLS about it.
 pub fn broken_off(error: &io::Error) -> String {
-    format!("the server ended the connection in the TLS handshake ({error}): check that its port speaks HTTPS, and see its log")
+    format!(
+        "the server ended the connection in the TLS handshake ({error}): check that its port speaks HTTPS, and see its log"
+    )
 }
 
 fn words(error: &Error) -> String {
@@ -56,7 +58,9 @@ fn words(error: &Error) -> String {
         | Error::InappropriateHandshakeMessage { .. }
         | Error::PeerSentOversizedRecord
         | Error::DecryptError => {
-            return format!("the server breaks the rules of TLS ({error}): update it, and see what lies between it and the box");
+            return format!(
+                "the server breaks the rules of TLS ({error}): update it, and see what lies between it and the box"
+            );
         }
         _ => return format!("TLS failed: {error}"),
     };
@@ -92,6 +96,9 @@ fn of_alert(alert: AlertDescription) -> String {
     }
 }
 
+const CRITICAL: &str =
+    "the server's certificates have a critical extension that is not known here: get some without it";
+
 fn of_certificate(error: &CertificateError) -> String {
     use CertificateError as Bad;
     let what = match error {
@@ -101,7 +108,9 @@ fn of_certificate(error: &CertificateError) -> String {
                 date(*not_after)
             );
         }
-        Bad::Expired => "the server's certificate, or one of its chain, has expired: renew it, and check the box's clock",
+        Bad::Expired => {
+            "the server's certificate, or one of its chain, has expired: renew it, and check the box's clock"
+        }
         Bad::NotValidYetContext { not_before, .. } => {
             return format!(
                 "the server's certificate, or one of its chain, is not valid yet ({}): check the clocks of the box and of its authority",
@@ -134,9 +143,7 @@ fn of_certificate(error: &CertificateError) -> String {
         Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => {
             "the server's certificate is not made for servers: get one whose extendedKeyUsage has serverAuth"
         }
-        Bad::UnhandledCriticalExtension => {
-            "the server's certificates have a critical extension that is not known here: get some without it"
-        }
+        Bad::UnhandledCriticalExtension => CRITICAL,
         Bad::BadEncoding => "the server's certificate is damaged: install it anew",
         Bad::Other(other) => return of_chain(other.0.downcast_ref(), error),
         _ => return not_accepted(error),
@@ -155,10 +162,13 @@ fn of_chain(error: Option<&webpki::Error>, whole: &CertificateError) -> String {
         Some(Bad::EndEntityUsedAsCa) => {
             "the server's certificate was issued with one that is no authority's: get it from an authority"
         }
-        Some(Bad::NameConstraintViolation) => "the server's certificate is for a name that its authority may not issue for",
+        Some(Bad::NameConstraintViolation) => {
+            "the server's certificate is for a name that its authority may not issue for"
+        }
         Some(Bad::PathLenConstraintViolated) => {
             "the server's certificate was issued through more authorities than the first one allows"
         }
+        Some(Bad::UnsupportedCriticalExtension) => CRITICAL,
         Some(Bad::UnsupportedCertVersion) => "the server's certificate is of an old version: get an X.509 v3 one",
         Some(Bad::MaximumPathDepthExceeded) => "the server's chain of certificates is too long",
         _ => return not_accepted(whole),
@@ -227,6 +237,7 @@ mod tests {
             (chain(webpki::Error::EndEntityUsedAsCa), "no authority's"),
             (chain(webpki::Error::NameConstraintViolation), "may not issue for"),
             (chain(webpki::Error::PathLenConstraintViolated), "more authorities"),
+            (chain(webpki::Error::UnsupportedCriticalExtension), "critical extension"),
             (chain(webpki::Error::UnsupportedCertVersion), "X.509 v3"),
             (chain(webpki::Error::EmptyEkuExtension), "not accepted: "),
             (words(&Error::InvalidMessage(InvalidMessage::InvalidContentType)), "does not speak TLS"),
