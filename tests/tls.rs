@@ -180,8 +180,11 @@ fn a_destination_that_the_api_takes_away_and_brings_back_has_its_certificate_fil
     client_files(&home, "own", &ca);
     let (server, other) = (serve(&ca, "localhost", true), Sink::start());
     let url = url_of(&server);
-    let daemon =
-        Daemon::start(&home, &[url.clone()], json!({ "tls": { "destinations": { url.clone(): files("own") } } }));
+    let daemon = Daemon::start(
+        &home,
+        std::slice::from_ref(&url),
+        json!({ "tls": { "destinations": { url.clone(): files("own") } } }),
+    );
     let change = |urls: &[&str]| {
         let change = json!({ "event_server_url": urls, "content-type": "json" });
         let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);

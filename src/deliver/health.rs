@@ -140,3 +140,19 @@ impl Default for Health {
         Health::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_before_the_clock_was_lost_ends_no_waiting_for_it_and_makes_no_pause() {
+        let mut health = Health::new();
+        assert!(health.wait_for_clock("why") && !health.wait_for_clock("why"), "it is news once");
+        assert!(!health.failed(Condition::Down, "broken", Duration::from_secs(60)) && !health.succeeded());
+        assert!(health.waits_for_clock() && health.paused_until().is_none() && health.failures == 0);
+        assert_eq!(health.last_failure.as_ref().unwrap().0, "why");
+        health.begin_anew();
+        assert!(health.is_up());
+    }
+}

@@ -213,48 +213,65 @@ mod tests {
         certificate(CertificateError::Other(OtherError(std::sync::Arc::new(error))))
     }
 
+    /// The page's key for a text: the first one of which a pattern is in it. Patterns that are more than words are not for TLS.
+    fn on_page(text: &str) -> &'static str {
+        const PAGE: &str = include_str!("../api/page/texts.js");
+        let (_, table) = PAGE.split_once("const ERRORS = [").unwrap();
+        let entries = table.split("[/").skip(1).map(|entry| entry.split_once('"').unwrap());
+        let is_meant = |pattern: &str| {
+            let words = pattern.trim_end_matches([' ', ',', 'i', '/']).replace("\\.", ".");
+            !words.contains(['(', '\\']) && words.split('|').any(|word| text.contains(word))
+        };
+        let found = entries.into_iter().find(|(pattern, _)| is_meant(pattern));
+        found.map_or("other", |(_, rest)| rest.split_once('"').unwrap().0)
+    }
+
     #[test]
-    fn each_cause_is_said_in_words_of_its_own() {
+    fn each_cause_is_said_in_words_of_its_own_that_the_page_knows() {
+        use AlertDescription as Alert;
+        use CertificateError as Bad;
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        for (text, needle) in [
-            (certificate(CertificateError::Expired), "has expired"),
-            (
-                certificate(CertificateError::ExpiredContext { time: time(9), not_after: time(0) }),
-                "has expired (Thu, 01 Jan 1970 00:00:00 GMT)",
-            ),
-            (
-                certificate(CertificateError::NotValidYetContext { time: time(9), not_before: time(u64::MAX) }),
-                "is not valid yet (Fri, 31 Dec 9999 23:59:59 GMT)",
-            ),
-            (certificate(CertificateError::NotValidForName), "is not for this name"),
-            (certificate(CertificateError::UnknownIssuer), "unknown authority"),
-            (certificate(CertificateError::BadSignature), "a signature of the server is wrong"),
-            (certificate(CertificateError::InvalidPurpose), "serverAuth"),
-            (certificate(CertificateError::UnhandledCriticalExtension), "critical extension"),
-            (certificate(CertificateError::BadEncoding), "is damaged"),
-            (certificate(CertificateError::Revoked), "not accepted"),
-            (chain(webpki::Error::CaUsedAsEndEntity), "CA:FALSE"),
-            (chain(webpki::Error::EndEntityUsedAsCa), "no authority's"),
-            (chain(webpki::Error::NameConstraintViolation), "may not issue for"),
-            (chain(webpki::Error::PathLenConstraintViolated), "more authorities"),
-            (chain(webpki::Error::UnsupportedCriticalExtension), "critical extension"),
-            (chain(webpki::Error::UnsupportedCertVersion), "X.509 v3"),
-            (chain(webpki::Error::EmptyEkuExtension), "not accepted: "),
-            (words(&Error::InvalidMessage(InvalidMessage::InvalidContentType)), "does not speak TLS"),
-            (words(&Error::NoCertificatesPresented), "no certificate"),
-            (words(&Error::FailedToGetCurrentTime), "clock is not set"),
-            (words(&Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)), "too old"),
-            (words(&Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)), "no TLS cipher in common"),
-            (words(&Error::DecryptError), "breaks the rules of TLS"),
-            (words(&Error::AlertReceived(AlertDescription::ProtocolVersion)), "too old"),
-            (words(&Error::AlertReceived(AlertDescription::HandshakeFailure)), "no TLS cipher in common"),
-            (words(&Error::AlertReceived(AlertDescription::CertificateRequired)), "wants a client certificate"),
-            (words(&Error::AlertReceived(AlertDescription::UnknownCA)), "client certificate (UnknownCA)"),
-            (words(&Error::AlertReceived(AlertDescription::UnrecognisedName)), "no certificate for this name"),
-            (words(&Error::AlertReceived(AlertDescription::InternalError)), "broke TLS off (InternalError)"),
-            (words(&Error::General("x".into())), "TLS failed: "),
+        let alert = |alert| words(&Error::AlertReceived(alert));
+        let incompatible = |why| words(&Error::PeerIncompatible(why));
+        let (expired, early) = (
+            Bad::ExpiredContext { time: time(9), not_after: time(0) },
+            Bad::NotValidYetContext { time: time(9), not_before: time(u64::MAX) },
+        );
+        for (key, needle, text) in [
+            ("tls_time", "has expired:", certificate(Bad::Expired)),
+            ("tls_time", "has expired (Thu, 01 Jan 1970 00:00:00 GMT)", certificate(expired)),
+            ("tls_time", "is not valid yet (Fri, 31 Dec 9999 23:59:59 GMT)", certificate(early)),
+            ("tls_name", "is not for this name", certificate(Bad::NotValidForName)),
+            ("tls_issuer", "unknown authority", certificate(Bad::UnknownIssuer)),
+            ("tls_weak", "a signature of the server is wrong", certificate(Bad::BadSignature)),
+            ("tls_weak", "is damaged", certificate(Bad::BadEncoding)),
+            ("tls_weak", "X.509 v3", chain(webpki::Error::UnsupportedCertVersion)),
+            ("tls_purpose", "serverAuth", certificate(Bad::InvalidPurpose)),
+            ("tls_purpose", "CA:FALSE", chain(webpki::Error::CaUsedAsEndEntity)),
+            ("tls_purpose", "no authority's", chain(webpki::Error::EndEntityUsedAsCa)),
+            ("tls_purpose", "may not issue for", chain(webpki::Error::NameConstraintViolation)),
+            ("tls_purpose", "more authorities", chain(webpki::Error::PathLenConstraintViolated)),
+            ("tls", "critical extension", certificate(Bad::UnhandledCriticalExtension)),
+            ("tls", "critical extension", chain(webpki::Error::UnsupportedCriticalExtension)),
+            ("tls", "not accepted: ", chain(webpki::Error::EmptyEkuExtension)),
+            ("tls", "not accepted", certificate(Bad::Revoked)),
+            ("tls", "no certificate", words(&Error::NoCertificatesPresented)),
+            ("tls", "breaks the rules of TLS", words(&Error::DecryptError)),
+            ("tls", "TLS failed: ", words(&Error::General("x".into()))),
+            ("tls", "no certificate for this name", alert(Alert::UnrecognisedName)),
+            ("tls", "broke TLS off (InternalError)", alert(Alert::InternalError)),
+            ("tls_none", "does not speak TLS", words(&Error::InvalidMessage(InvalidMessage::InvalidContentType))),
+            ("tls_none", "in the TLS handshake (x)", broken_off(&io::Error::other("x"))),
+            ("clock", "clock is not set", words(&Error::FailedToGetCurrentTime)),
+            ("tls_old", "too old", incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)),
+            ("tls_old", "too old", alert(Alert::ProtocolVersion)),
+            ("tls_old", "no TLS cipher in common", incompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+            ("tls_old", "no TLS cipher in common", alert(Alert::HandshakeFailure)),
+            ("tls_client", "wants a client certificate", alert(Alert::CertificateRequired)),
+            ("tls_client", "client certificate (UnknownCA)", alert(Alert::UnknownCA)),
         ] {
             assert!(text.contains(needle), "{needle}: {text}");
+            assert_eq!(on_page(&text), key, "{text}");
         }
     }
 
