@@ -57,9 +57,9 @@ fn what_is_written_is_what_is_in_force() {
     assert_eq!(config.timeouts.connect, Duration::from_millis(100));
     assert_eq!(config.timeouts.response, Duration::from_secs(10));
     assert_eq!(config.tls.ca_file, Some("/etc/box/ca.pem".into()));
-    let own = config.tls_files(&config.event_server_url[1]);
-    assert_eq!((&own.ca_file, &own.client_key_file), (&None, &Some("/etc/box/k".into())), "all of them are its own");
-    assert_eq!(config.tls_files(&config.event_server_url[0]), &config.tls);
+    let (url, own) = &config.tls_destinations[0];
+    assert_eq!((url, &own.ca_file), (&config.event_server_url[1], &None), "all three files are its own");
+    assert_eq!(own.client_key_file, Some("/etc/box/k".into()));
     assert_eq!(
         config.doubts(),
         ["tls.destinations.\"https://elsewhere/\": not in use, for event_server_url has no such URL"]

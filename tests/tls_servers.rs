@@ -279,9 +279,11 @@ fn a_server_that_wants_a_client_certificate_gets_the_event_with_it_and_is_named_
     let (forge, backend) = (Forge::new(folder.path()), Sink::start());
     let server = Files::write(folder.path(), "server", &forge.named(&["localhost"]));
     let clients = clients(&forge);
-    let nginx_mutual = "ssl_client_certificate trusted.pem; ssl_verify_client on;";
-    let nginx = Nginx::start(folder.path(), &backend.address.to_string(), &[(&server, nginx_mutual)]);
-    let nginx_url = |path: &str| format!("https://localhost:{}{path}", nginx.ports[0]);
+    let mutual = "ssl_client_certificate trusted.pem; ssl_verify_client on;";
+    let honest = format!("{mutual} error_page 495 496 = @refused; location @refused {{ return 403; }}");
+    let servers = [(&server, mutual), (&server, honest.as_str())];
+    let nginx = Nginx::start(folder.path(), &backend.address.to_string(), &servers);
+    let nginx_url = |number: usize, path: &str| format!("https://localhost:{}{path}", nginx.ports[number]);
     let (mut cases, mut files) = (Vec::new(), serde_json::Map::new());
     for version in ["-tls1_2", "-tls1_3"] {
         for ((name, expect), client) in CLIENTS.iter().zip(&clients) {
@@ -293,21 +295,26 @@ fn a_server_that_wants_a_client_certificate_gets_the_event_with_it_and_is_named_
             cases.push(Case { label, url, expect: *expect, peer: Peer::OpenSsl(peer) });
         }
     }
-    files.insert(nginx_url("/box"), clients[1].clone());
+    files.insert(nginx_url(0, "/box"), clients[1].clone());
     let peer = Peer::Nginx(0, "/box".into());
-    cases.push(Case { label: "nginx: the box".into(), url: nginx_url("/box"), expect: Expect::Delivered, peer });
+    cases.push(Case { label: "nginx: the box".into(), url: nginx_url(0, "/box"), expect: Expect::Delivered, peer });
     let wrong = judge(&cases, &json!({ "destinations": files }), &nginx, &backend, None);
     assert!(wrong.is_empty(), "{} of {} servers:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 
-    // nginx says it with a status, 400, which is what it says of a bad event too.
-    for client in [0, 2, 3] {
+    // nginx says it with a status: 400, which is what it says of a bad event too, or what it is told to.
+    for (client, number, answer, dead) in [
+        (0, 0, "400 Bad Request", 1),
+        (2, 0, "400 Bad Request", 1),
+        (0, 1, "403 Forbidden", 0),
+        (3, 1, "403 Forbidden", 0),
+    ] {
         let home = Home::new();
         let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
         publish(&mut recognizer, &event(b"", b""));
-        let daemon = Daemon::start(&home, &[nginx_url("/nobody")], json!({ "tls": clients[client] }));
-        daemon.wait_log("the server answered 400 Bad Request");
+        let daemon = Daemon::start(&home, &[nginx_url(number, "/nobody")], json!({ "tls": clients[client] }));
+        daemon.wait_log(&format!("the server answered {answer}"));
         home.wait_released();
-        assert_eq!(daemon.terminate().dead, 1);
+        assert_eq!(daemon.terminate().dead, dead, "{answer}");
     }
     assert!(backend.received().iter().all(|request| request.line.contains(" /box ")));
 }

@@ -120,29 +120,21 @@ impl<'a> Fields<'a> {
         let written = self.take(key, ALLOWED, |value| value.as_object().cloned()).unwrap_or_default();
         let mut found: Vec<(Url, T)> = Vec::new();
         for (index, (text, value)) in written.into_iter().enumerate() {
-            let url = match Url::parse(&text) {
-                Ok(url) if url.is_tls() => url,
-                // Not the text: a password or a token may be in it.
-                Ok(_) => {
-                    self.fault(
-                        &format!("{key}[{index}]"),
-                        None,
-                        "a URL that begins with https://: there is no TLS on others",
-                    );
-                    continue;
+            // Not the text: a password or a token may be in it.
+            let place = format!("{key}[{index}]");
+            match Url::parse(&text) {
+                Err(allowed) => self.fault(&place, None, &allowed),
+                Ok(url) if !url.is_tls() => self.fault(&place, None, "a URL that begins with https://"),
+                Ok(url) if found.iter().any(|(known, _)| *known == url) => {
+                    self.fault(&place, None, "it is there twice")
                 }
-                Err(allowed) => {
-                    self.fault(&format!("{key}[{index}]"), None, &allowed);
-                    continue;
+                Ok(url) => {
+                    let name = format!("{}{key}.\"{url}\"", self.prefix);
+                    let mut fields = Fields::of(&name, value, self.folder, self.faults);
+                    let entry = read(&mut fields);
+                    fields.end();
+                    found.push((url, entry));
                 }
-            };
-            let mut fields = Fields::of(&format!("{}{key}.\"{url}\"", self.prefix), value, self.folder, self.faults);
-            let entry = read(&mut fields);
-            fields.end();
-            if found.iter().any(|(known, _)| *known == url) {
-                self.fault(&format!("{key}[{index}]"), None, "it is there twice");
-            } else {
-                found.push((url, entry));
             }
         }
         found

@@ -213,11 +213,6 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
-    /// The certificate files for a destination.
-    pub fn tls_files(&self, url: &Url) -> &TlsFiles {
-        self.tls_destinations.iter().find(|(known, _)| known == url).map_or(&self.tls, |(_, files)| files)
-    }
-
     /// What is allowed and yet may be a mistake, for a person to read.
     pub fn doubts(&self) -> Vec<String> {
         let idle = self.tls_destinations.iter().filter(|(url, _)| !self.event_server_url.contains(url));
