@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::config::document::Document;
 use crate::config::{Config, ConfigError, Fault, read_file, save};
-use crate::deliver::tls;
+use crate::deliver::tls::ClientConfigs;
 use crate::uplink::Uplink;
 
 /// A config that can be in force, and how it was written.
@@ -77,7 +77,7 @@ impl Good {
 
     fn of_text(text: Bytes, path: &Path) -> Result<Good, ConfigError> {
         let config = Config::of_text(&text, path)?;
-        match tls::client_config(&config.tls) {
+        match ClientConfigs::read(&config) {
             Ok(_) => Ok(Good { text, config }),
             Err(fault) => Err(ConfigError { path: path.to_owned(), faults: vec![fault] }),
         }
@@ -107,6 +107,7 @@ impl Control {
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }
+        good.config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
         let control = Rc::new(Control {
             path: path.to_owned(),
             uplink,
@@ -200,7 +201,7 @@ impl Control {
             Err(error) => return Err(ChangeError::Refused(error.faults)),
         };
         // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
-        tls::client_config(&good.config.tls).map_err(ChangeError::NotNow)?;
+        ClientConfigs::read(&good.config).map_err(ChangeError::NotNow)?;
         if is_new {
             self.save(good.text.clone(), in_force.clone(), aside).await.map_err(ChangeError::NotSaved)?;
         }
@@ -229,6 +230,7 @@ impl Control {
 
     fn put_into_force(&self, good: Good) -> Result<(), Fault> {
         self.uplink.apply(good.config.clone())?;
+        good.config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
         self.good.replace(good);
         self.trouble.replace(None);
         self.changed.notify_one();

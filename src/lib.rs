@@ -25,10 +25,12 @@
 //! | [`api`] | the local HTTP API and the box's page |
 //! | [`serve`] | what the HTTP servers of the package share |
 //! | [`status`] | what is told about the running uplink |
+//! | [`clock`] | whether the wall clock is set |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 
 pub mod api;
 pub mod body;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deliver;

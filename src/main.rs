@@ -58,7 +58,8 @@ fn main() -> ExitCode {
 
 fn check_config(file: &Path) -> ExitCode {
     match Good::read(file) {
-        Ok(_) => {
+        Ok(good) => {
+            good.config.doubts().iter().for_each(|doubt| eprintln!("sophon-uplink: {doubt}"));
             println!("{}: good", file.display());
             ExitCode::SUCCESS
         }

@@ -5,7 +5,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -14,15 +13,6 @@ use crate::deliver::lane::LaneCounters;
 use crate::ring::file::OpenError;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
-
-/// A wall clock before this is one that nobody set: 2026-01-01, in seconds of Unix time.
-const CLOCK_IS_SET_AFTER: u64 = 1_767_225_600;
-
-/// Whether the wall clock can be right. Nothing but what is printed, and certificates, depends on it.
-pub fn clock_is_set() -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    now.as_secs() >= CLOCK_IS_SET_AFTER
-}
 
 /// Everything, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -205,7 +195,7 @@ impl Spool {
 pub struct Destination {
     /// From the config.
     pub url: String,
-    /// `up`, `down`, `misconfigured` or `refusing`.
+    /// `up`, `down`, `misconfigured`, `refusing` or `clock not set`.
     pub state: &'static str,
     /// For how long.
     pub since_seconds: f64,

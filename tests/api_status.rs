@@ -219,20 +219,26 @@ fn a_secret_comes_out_nowhere() {
         keep(call(api, "POST", URL, &json_type, body.to_string().as_bytes()));
     }
     // A key's file that is not there: every way in which that is said.
-    let tls = json!({"client_cert_file": "cert.pem", "client_key_file": "canary-folder/key.pem"});
+    const HTTPS: &str = "https://127.0.0.1:9/x";
+    let files = json!({"client_cert_file": "cert.pem", "client_key_file": "canary-folder/key.pem"});
     let cert = rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap();
     fs::write(home.folder.path().join("cert.pem"), cert.cert.pem()).unwrap();
-    home.configure(&[echo.url()], json!({ "headers": headers, "api": listen, "tls": tls }));
-    daemon.signal(nix::sys::signal::Signal::SIGHUP);
-    daemon.wait_log("the config stays as it was");
-    keep(call(api, "GET", "/api/status", token, b""));
-    keep(call(
-        api,
-        "POST",
-        URL,
-        &json_type,
-        json!({"event_server_url": [], "content-type": "json"}).to_string().as_bytes(),
-    ));
+    for (tls, key) in [
+        (files.clone(), "tls.client_key_file: "),
+        (json!({"destinations": {HTTPS: files}}), "tls.destinations.\"https://127.0.0.1:9/x\".client_key_file: "),
+    ] {
+        home.configure(&[echo.url(), HTTPS.into()], json!({ "headers": headers, "api": listen, "tls": tls }));
+        daemon.signal(nix::sys::signal::Signal::SIGHUP);
+        daemon.wait_log(key);
+        keep(call(api, "GET", "/api/status", token, b""));
+        keep(call(
+            api,
+            "POST",
+            URL,
+            &json_type,
+            json!({"event_server_url": [], "content-type": "json"}).to_string().as_bytes(),
+        ));
+    }
     let checked = Command::new(program("sophon-uplink"))
         .arg("check-config")
         .arg(home.folder.path().join("uplink.json.bad"))

@@ -44,7 +44,8 @@ fn what_is_written_is_what_is_in_force() {
         "timestamp_unit": "ms",
         "headers": { "Authorization": "Bearer secret" },
         "timeouts_ms": { "connect": 100, "progress": 600_000 },
-        "tls": { "ca_file": "ca.pem" },
+        "tls": { "ca_file": "ca.pem", "destinations": { "https://[::1]/x?y=z": { "client_cert_file": "c", "client_key_file": "k" },
+            "https://elsewhere/": {} } },
     }))
     .unwrap();
     assert_eq!(config.rings, [PathBuf::from("/etc/box/a"), "/b".into()]);
@@ -56,12 +57,20 @@ fn what_is_written_is_what_is_in_force() {
     assert_eq!(config.timeouts.connect, Duration::from_millis(100));
     assert_eq!(config.timeouts.response, Duration::from_secs(10));
     assert_eq!(config.tls.ca_file, Some("/etc/box/ca.pem".into()));
+    let (url, own) = &config.tls_destinations[0];
+    assert_eq!((url, &own.ca_file), (&config.event_server_url[1], &None), "all three files are its own");
+    assert_eq!(own.client_key_file, Some("/etc/box/k".into()));
+    assert_eq!(
+        config.doubts(),
+        ["tls.destinations.\"https://elsewhere/\": not in use, for event_server_url has no such URL"]
+    );
     assert!(!format!("{config:?}").contains("Bearer secret"));
 }
 
 #[test]
 fn every_fault_names_its_key() {
     let url = |url: &str| json!({ "event_server_url": [url] });
+    let tls = |tls: Value| json!({ "event_server_url": [], "tls": tls });
     for (key, config) in [
         ("event_server_url", json!({})),
         ("event_server_url", json!({ "event_server_url": "http://a/" })),
@@ -103,7 +112,25 @@ fn every_fault_names_its_key() {
         ("headers.Content-Length", json!({ "event_server_url": [], "headers": { "Content-Length": "1" } })),
         ("headers.X", json!({ "event_server_url": [], "headers": { "X": "a\nb" } })),
         ("tls", json!({ "event_server_url": [], "tls": null })),
-        ("tls.verify", json!({ "event_server_url": [], "tls": { "verify": false } })),
+        ("tls.verify", tls(json!({ "verify": false }))),
+        ("tls.insecure", tls(json!({ "insecure": true }))),
+        ("tls.min_version", tls(json!({ "min_version": "1.0" }))),
+        ("tls.ciphers", tls(json!({ "ciphers": "ALL" }))),
+        ("tls.destinations", tls(json!({ "destinations": ["https://a/"] }))),
+        ("tls.destinations[0]", tls(json!({ "destinations": { "a": {} } }))),
+        ("tls.destinations[0]", tls(json!({ "destinations": { "http://a/": {} } }))),
+        ("tls.destinations[0]", tls(json!({ "destinations": { "https://u:p@a/": {} } }))),
+        ("tls.destinations[1]", tls(json!({ "destinations": { "https://a/": {}, "HTTPS://A/": {} } }))),
+        ("tls.destinations.\"https://a/\"", tls(json!({ "destinations": { "https://a/": null } }))),
+        (
+            "tls.destinations.\"https://a/\".verify",
+            tls(json!({ "destinations": { "https://a/": { "verify": false } } })),
+        ),
+        ("tls.destinations.\"https://a/\".ca_file", tls(json!({ "destinations": { "https://a/": { "ca_file": 5 } } }))),
+        (
+            "tls.destinations.\"https://a/?…\".client_cert_file",
+            tls(json!({ "destinations": { "https://a/?key=secret": { "client_key_file": "k" } } })),
+        ),
         ("tls.client_cert_file", json!({ "event_server_url": [], "tls": { "client_cert_file": "a" } })),
         ("timeouts_ms.connect", json!({ "event_server_url": [], "timeouts_ms": { "connect": 0 } })),
         ("timeouts_ms.response", json!({ "event_server_url": [], "timeouts_ms": { "response": 1.5 } })),
@@ -126,6 +153,7 @@ fn no_fault_shows_a_secret() {
         json!({ "event_server_url": "http://user:hunter2@a/" }),
         json!({ "event_server_url": [{ "url": "hunter2" }] }),
         json!({ "event_server_url": ["ftp://a/?token=hunter2"] }),
+        json!({ "event_server_url": [], "tls": { "destinations": { "https://user:hunter2@a/": {}, "https://a/?k=hunter2": 5 } } }),
         json!({ "event_server_url": [], "headers": "Authorization: hunter2" }),
         json!({ "event_server_url": [], "headers": ["hunter2"] }),
         json!({ "event_server_url": [], "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" } }),

@@ -2,28 +2,18 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
-use std::thread;
 
 use common::daemon::Home;
-use common::{Daemon, Sink, Watched, event, picture, publish};
+use common::tls_server::TlsServer;
+use common::{Daemon, Sink, event, picture, program, publish, wait_until};
+use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use sophon_uplink::ring::producer::Producer;
-
-struct TlsServer {
-    port: u16,
-    /// Requests that came whole: head and body.
-    requests: Arc<Watched<Vec<String>>>,
-    /// No handshake begins before it is true.
-    gate: Arc<Watched<bool>>,
-    /// Connections that came, and those that ended.
-    connections: Arc<Watched<(usize, usize)>>,
-}
 
 /// A TLS server for `name` with a certificate by `ca`; it asks for a client certificate by `ca` where `mutual` says so.
 fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> TlsServer {
@@ -41,46 +31,7 @@ fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> Tl
         builder.with_no_client_auth()
     };
     let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = Arc::new(builder.with_single_cert(vec![cert.der().clone()], secret).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let requests = Arc::new(Watched::<Vec<String>>::default());
-    let gate = Arc::new(Watched::<bool>::default());
-    gate.change(|open| *open = true);
-    let connections = Arc::new(Watched::<(usize, usize)>::default());
-    let shared = (Arc::clone(&requests), Arc::clone(&gate), Arc::clone(&connections));
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            let (kept, gate, connections) = shared.clone();
-            connections.change(|(came, _)| *came += 1);
-            thread::spawn(move || {
-                gate.wait("the gate", |open| open.then_some(()));
-                while let Some(()) = exchange(&mut stream, &kept) {}
-                connections.change(|(_, ended)| *ended += 1);
-            });
-        }
-    });
-    TlsServer { port, requests, gate, connections }
-}
-
-fn exchange(stream: &mut (impl Read + Write), kept: &Watched<Vec<String>>) -> Option<()> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 16384];
-    let is_whole = |text: &[u8]| {
-        let end = text.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
-        let length: usize = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
-        (text.len() >= end + length).then_some(())
-    };
-    while is_whole(&text).is_none() {
-        match stream.read(&mut buffer) {
-            Ok(count @ 1..) => text.extend_from_slice(&buffer[..count]),
-            _ => return None,
-        }
-    }
-    kept.change(|requests| requests.push(String::from_utf8_lossy(&text).into_owned()));
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()
+    TlsServer::start(builder.with_single_cert(vec![cert.der().clone()], secret).unwrap())
 }
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
@@ -103,16 +54,18 @@ fn an_event_goes_over_tls_to_a_server_of_a_private_ca_and_to_no_other() {
     publish(&mut recognizer, &event(&pic, &pic));
 
     let tls = json!({ "tls": { "ca_file": "ca.pem" } }); // a relative path: from the config's folder
-    for (server, complaint) in [(&wrong_ca, "UnknownIssuer"), (&wrong_name, "not valid for name")] {
+    for (server, complaint) in
+        [(&wrong_ca, "unknown authority"), (&wrong_name, "is not for localhost but for elsewhere.example")]
+    {
         let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", server.port)], tls.clone());
         daemon.wait_log(complaint);
         assert_eq!(daemon.terminate().acknowledged, 0);
         assert!(server.requests.look(Vec::is_empty), "nothing was sent to a server that did not prove itself");
     }
     let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", good.port)], json!({}));
-    daemon.wait_log("UnknownIssuer"); // the CA is not configured
+    daemon.wait_log("unknown authority"); // the CA is not configured
     home.configure(&[format!("https://localhost:{}/x", good.port)], tls);
-    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.signal(Signal::SIGHUP);
     let request = good.requests.wait("the event", |requests| requests.first().cloned());
     assert!(request.contains(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pic)));
     home.wait_done();
@@ -146,21 +99,15 @@ fn a_connection_that_is_made_when_its_destination_is_removed_carries_no_event() 
 fn a_client_certificate_is_shown_to_a_server_that_asks_for_one() {
     let home = Home::new();
     let ca = authority("the owner's CA");
-    let write = |name: &str, text: String| std::fs::write(home.folder.path().join(name), text).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let cert = CertificateParams::new(vec!["box-1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-    write("ca.pem", ca.pem());
-    write("box.pem", cert.pem());
-    write("box.key", key.serialize_pem());
+    client_files(&home, "box", &ca);
     let server = serve(&ca, "localhost", true);
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
     publish(&mut recognizer, &event(b"", b""));
     let url = [format!("https://localhost:{}/", server.port)];
-    let daemon = Daemon::start(&home, &url, json!({ "tls": { "ca_file": "ca.pem" } }));
-    daemon.wait_log("not delivered");
+    let daemon = Daemon::start(&home, &url, json!({ "tls": { "ca_file": "box.ca" } }));
+    daemon.wait_log("not delivered, trying again: the server wants a client certificate");
     assert_eq!(daemon.terminate().acknowledged, 0);
-    let files = json!({ "ca_file": "ca.pem", "client_cert_file": "box.pem", "client_key_file": "box.key" });
-    let daemon = Daemon::start(&home, &url, json!({ "tls": files }));
+    let daemon = Daemon::start(&home, &url, json!({ "tls": files("box") }));
     server.requests.wait("the event", |requests| requests.first().cloned());
     home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
@@ -179,4 +126,122 @@ fn a_certificate_file_that_does_not_do_is_a_bad_config_that_names_the_key() {
         assert_eq!(status.code(), Some(78), "{log}");
         assert!(log.contains(key), "{log}");
     }
+}
+
+/// Who the box is, by `ca`: its certificate and its key as files whose names begin with `name`.
+fn client_files(home: &Home, name: &str, ca: &CertifiedIssuer<'static, KeyPair>) {
+    let key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec!["box-1".to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+    let write =
+        |end: &str, text: String| std::fs::write(home.folder.path().join(format!("{name}.{end}")), text).unwrap();
+    write("ca", ca.pem());
+    write("crt", cert.pem());
+    write("key", key.serialize_pem());
+}
+
+/// The keys of a config for these files.
+fn files(name: &str) -> Value {
+    let [ca, cert, key] = ["ca", "crt", "key"].map(|end| format!("{name}.{end}"));
+    json!({ "ca_file": ca, "client_cert_file": cert, "client_key_file": key })
+}
+
+fn url_of(server: &TlsServer) -> String {
+    format!("https://localhost:{}/x", server.port)
+}
+
+#[test]
+fn a_destinations_own_certificate_files_stand_in_place_of_the_common_ones() {
+    let home = Home::new();
+    let (common, own) = (authority("the owner's CA"), authority("the partner's CA"));
+    client_files(&home, "common", &common);
+    client_files(&home, "own", &own);
+    let servers =
+        [serve(&common, "localhost", true), serve(&own, "localhost", true), serve(&common, "localhost", false)];
+    let urls = servers.each_ref().map(url_of);
+    let mut tls = files("common");
+    tls["destinations"] = json!({ urls[1].clone(): files("own"), urls[2].clone(): {} });
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    let daemon = Daemon::start(&home, &urls, json!({ "tls": tls }));
+    for server in &servers[..2] {
+        server.requests.wait("the event", |requests| requests.first().cloned());
+    }
+    daemon.wait_log("unknown authority"); // nothing of the common files is left where there are others
+    let states = daemon.status()["destinations"].as_array().unwrap().iter().map(|told| told["state"].clone()).collect();
+    assert_eq!(Value::Array(states), json!(["up", "up", "down"]));
+    assert_eq!(daemon.terminate().acknowledged, 2);
+    assert!(servers[2].requests.look(Vec::is_empty));
+}
+
+#[test]
+fn a_destination_that_the_api_takes_away_and_brings_back_has_its_certificate_files_again() {
+    let home = Home::new();
+    let ca = authority("the owner's CA");
+    client_files(&home, "own", &ca);
+    let (server, other) = (serve(&ca, "localhost", true), Sink::start());
+    let url = url_of(&server);
+    let daemon = Daemon::start(
+        &home,
+        std::slice::from_ref(&url),
+        json!({ "tls": { "destinations": { url.clone(): files("own") } } }),
+    );
+    let change = |urls: &[&str]| {
+        let change = json!({ "event_server_url": urls, "content-type": "json" });
+        let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+    };
+    daemon.api(); // it has read the files
+    std::fs::rename(home.folder.path().join("own.ca"), home.folder.path().join("aside")).unwrap();
+    change(&[&other.url()]); // a file that is not in use need not be there
+    daemon.wait_log("not in use, for event_server_url has no such URL");
+    let checked = Command::new(program("sophon-uplink")).arg("check-config").arg(home.config()).output().unwrap();
+    assert!(checked.status.success() && String::from_utf8_lossy(&checked.stderr).contains("not in use"));
+    std::fs::rename(home.folder.path().join("aside"), home.folder.path().join("own.ca")).unwrap();
+    change(&[&url]);
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    server.requests.wait("the event", |requests| requests.first().cloned());
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+#[test]
+fn certificates_and_keys_are_read_again_at_sighup_and_stay_where_the_new_ones_do_not_do() {
+    let home = Home::new();
+    let [before, after] = ["the CA before", "the CA after"].map(authority);
+    let [old, new] = [&before, &after].map(|ca| serve(ca, "localhost", true));
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let mut send = |server: &TlsServer, count: usize| {
+        publish(&mut recognizer, &event(b"", b""));
+        server.requests.wait("the event", |requests| (requests.len() >= count).then_some(()));
+    };
+    client_files(&home, "box", &before);
+    let daemon = Daemon::start(&home, &[&old, &new].map(url_of), json!({ "tls": files("box") }));
+    send(&old, 1);
+    daemon.wait_log("unknown authority");
+
+    let broken = [("ca", "tls.ca_file"), ("crt", "tls.client_cert_file"), ("key", "tls.client_key_file")];
+    for (count, (end, key)) in broken.into_iter().enumerate() {
+        let path = home.folder.path().join(format!("box.{end}"));
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, "-----BEGIN torn").unwrap();
+        daemon.signal(Signal::SIGHUP);
+        let told = || daemon.status()["config"]["problem"].as_str().is_some_and(|problem| problem.contains(key));
+        wait_until("the fault in the status", told);
+        daemon.wait_log("the config stays as it was");
+        send(&old, count + 2);
+        std::fs::write(&path, good).unwrap();
+    }
+    assert!(new.requests.look(Vec::is_empty));
+
+    client_files(&home, "box", &after); // the config is the same to the last byte
+    daemon.signal(Signal::SIGHUP);
+    new.requests.wait("what waited", |requests| (requests.len() == 4).then_some(()));
+    assert_eq!(daemon.status()["config"]["problem"], Value::Null);
+    publish(&mut recognizer, &event(b"", b""));
+    new.requests.wait("the last event", |requests| (requests.len() == 5).then_some(()));
+    let is_down = || daemon.status()["destinations"][0]["state"] == "down";
+    wait_until("the old server's end", is_down); // it is of the CA before
+    assert_eq!(daemon.terminate().acknowledged, 9);
+    assert!(old.requests.look(|requests| requests.len() == 4));
 }

@@ -122,6 +122,9 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
     family("destination_up", "gauge", "1 while deliveries succeed.", |destination| {
         f64::from(destination.state == "up")
     });
+    family("destination_waits_for_clock", "gauge", "1: it needs TLS, and the box's clock is not set.", |destination| {
+        f64::from(destination.state == "clock not set")
+    });
     family("destination_state_seconds", "gauge", "For how long it has been up, or not.", |destination| {
         destination.since_seconds
     });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::Fault;
+use super::{Fault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
 const RESERVED_HEADERS: [&str; 13] = [
@@ -112,6 +112,32 @@ impl<'a> Fields<'a> {
     pub fn object<'b>(&'b mut self, key: &str) -> Fields<'b> {
         let value = self.members.shift_remove(key).unwrap_or_else(|| Value::Object(Map::new()));
         Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
+    }
+
+    /// An object with an object for each of some https URLs.
+    pub fn by_url<T>(&mut self, key: &str, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
+        const ALLOWED: &str = "an object of https URLs, each as in event_server_url, with an object of files for each";
+        let written = self.take(key, ALLOWED, |value| value.as_object().cloned()).unwrap_or_default();
+        let mut found: Vec<(Url, T)> = Vec::new();
+        for (index, (text, value)) in written.into_iter().enumerate() {
+            // Not the text: a password or a token may be in it.
+            let place = format!("{key}[{index}]");
+            match Url::parse(&text) {
+                Err(allowed) => self.fault(&place, None, &allowed),
+                Ok(url) if !url.is_tls() => self.fault(&place, None, "a URL that begins with https://"),
+                Ok(url) if found.iter().any(|(known, _)| *known == url) => {
+                    self.fault(&place, None, "it is there twice")
+                }
+                Ok(url) => {
+                    let name = format!("{}{key}.\"{url}\"", self.prefix);
+                    let mut fields = Fields::of(&name, value, self.folder, self.faults);
+                    let entry = read(&mut fields);
+                    fields.end();
+                    found.push((url, entry));
+                }
+            }
+        }
+        found
     }
 
     pub fn required_list<T: PartialEq>(

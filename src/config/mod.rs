@@ -44,6 +44,9 @@ pub struct Config {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Certificate files.
     pub tls: TlsFiles,
+    /// Those of some destinations, in place of `tls`. They may be none of `event_server_url`: a destination that the API takes away
+    /// and brings back has its files again.
+    pub tls_destinations: Vec<(Url, TlsFiles)>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Where events wait for a destination that is down.
@@ -174,6 +177,7 @@ impl Config {
         }
         let mut faults = Vec::new();
         let mut fields = Fields::of("", written, folder, &mut faults);
+        let (tls, tls_destinations) = tls(fields.object("tls"));
         let config = Config {
             rings: fields
                 .list("rings", "a list of 1 to 16 different paths", 1..=16, fields::path)
@@ -199,7 +203,8 @@ impl Config {
             },
             threshold: Threshold(fields.finite("threshold", 0.0)),
             headers: fields.headers("headers"),
-            tls: tls(fields.object("tls")),
+            tls,
+            tls_destinations,
             timeouts: timeouts(fields.object("timeouts_ms")),
             spool: spool(fields.object("spool")),
             api: api(fields.object("api")),
@@ -207,6 +212,17 @@ impl Config {
         fields.end();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
+
+    /// What is allowed and yet may be a mistake, for a person to read.
+    pub fn doubts(&self) -> Vec<String> {
+        let idle = self.tls_destinations.iter().filter(|(url, _)| !self.event_server_url.contains(url));
+        idle.map(|(url, _)| format!("{}: not in use, for event_server_url has no such URL", tls_key(url))).collect()
+    }
+}
+
+/// How the entry of a destination is named.
+pub fn tls_key(url: &Url) -> String {
+    format!("tls.destinations.\"{url}\"")
 }
 
 /// A fault of the file as a whole.
@@ -230,7 +246,15 @@ pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn tls(mut fields: Fields<'_>) -> TlsFiles {
+/// The files for all destinations, and those of some.
+fn tls(mut fields: Fields<'_>) -> (TlsFiles, Vec<(Url, TlsFiles)>) {
+    let destinations = fields.by_url("destinations", tls_files);
+    let files = tls_files(&mut fields);
+    fields.end();
+    (files, destinations)
+}
+
+fn tls_files(fields: &mut Fields<'_>) -> TlsFiles {
     let files = TlsFiles {
         ca_file: fields.optional_path("ca_file"),
         client_cert_file: fields.optional_path("client_cert_file"),
@@ -239,7 +263,6 @@ fn tls(mut fields: Fields<'_>) -> TlsFiles {
     if files.client_cert_file.is_some() != files.client_key_file.is_some() {
         fields.fault("client_cert_file", None, "client_cert_file and client_key_file go together");
     }
-    fields.end();
     files
 }
 

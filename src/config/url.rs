@@ -57,6 +57,11 @@ impl Url {
         &self.uri
     }
 
+    /// Whether it is https.
+    pub fn is_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
     /// What goes into the Host header.
     pub fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())

@@ -15,6 +15,8 @@ pub enum Condition {
     Misconfigured,
     /// It refuses one event after another.
     Refusing,
+    /// Nothing is tried: TLS needs to know the time, and the box does not.
+    ClockNotSet,
 }
 
 impl Condition {
@@ -25,6 +27,7 @@ impl Condition {
             Condition::Down => "down",
             Condition::Misconfigured => "misconfigured",
             Condition::Refusing => "refusing",
+            Condition::ClockNotSet => "clock not set",
         }
     }
 }
@@ -69,6 +72,21 @@ impl Health {
         *self = Health { generation: self.generation + 1, ..Health::new() };
     }
 
+    /// The clock is not set, and the destination needs it. True when this is news.
+    pub fn wait_for_clock(&mut self, why: &str) -> bool {
+        if self.waits_for_clock() {
+            return false;
+        }
+        let now = Instant::now();
+        (self.condition, self.since, self.last_failure) = (Condition::ClockNotSet, now, Some((why.to_owned(), now)));
+        true
+    }
+
+    /// Whether it is the clock that is waited for.
+    pub fn waits_for_clock(&self) -> bool {
+        self.condition == Condition::ClockNotSet
+    }
+
     /// Whether more than a probe may be tried.
     pub fn is_up(&self) -> bool {
         self.condition == Condition::Up
@@ -84,7 +102,7 @@ impl Health {
     pub fn succeeded(&mut self) -> bool {
         self.refusals = 0;
         self.last_success = Some(Instant::now());
-        if self.paused_until().is_some() {
+        if self.paused_until().is_some() || self.waits_for_clock() {
             return false;
         }
         (self.failures, self.paused_until) = (0, None);
@@ -95,9 +113,12 @@ impl Health {
         recovered
     }
 
-    /// A try failed: nothing starts before `pause` is over. Uploads that fail together make one pause, the longest of theirs: a
+    /// A try failed: nothing starts before `pause` is over, unless nothing starts anyway. Uploads that fail together make one pause, the longest of theirs: a
     /// server may have asked for it. True when this is news.
     pub fn failed(&mut self, condition: Condition, why: &str, pause: Duration) -> bool {
+        if self.waits_for_clock() {
+            return false;
+        }
         let now = Instant::now();
         let is_paused = self.paused_until().is_some();
         self.paused_until = self.paused_until.max(Some(now + pause));
@@ -117,5 +138,21 @@ impl Health {
 impl Default for Health {
     fn default() -> Self {
         Health::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_before_the_clock_was_lost_ends_no_waiting_for_it_and_makes_no_pause() {
+        let mut health = Health::new();
+        assert!(health.wait_for_clock("why") && !health.wait_for_clock("why"), "it is news once");
+        assert!(!health.failed(Condition::Down, "broken", Duration::from_secs(60)) && !health.succeeded());
+        assert!(health.waits_for_clock() && health.paused_until().is_none() && health.failures == 0);
+        assert_eq!(health.last_failure.as_ref().unwrap().0, "why");
+        health.begin_anew();
+        assert!(health.is_up());
     }
 }

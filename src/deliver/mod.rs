@@ -13,7 +13,7 @@
 //! | [`delivery`] | one event and what each destination's share of it is doing |
 //! | [`lane`], [`health`], [`backlog`] | one destination: what is sent when; how it fares; its events in the spool |
 //! | [`spooler`], [`record`] | from memory to the spool, also under an upload that is reading |
-//! | [`client`], [`transport`], [`tls`], [`unacknowledged`] | one try |
+//! | [`client`], [`transport`], [`tls`], [`tls_error`], [`unacknowledged`] | one try |
 //! | [`outcome`], [`backoff`] | what an answer means, and how long to wait |
 //! | [`ledger`] | what of a ring can be given back |
 
@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod record;
 pub mod spooler;
 pub mod tls;
+pub mod tls_error;
 pub mod transport;
 pub mod unacknowledged;
 

@@ -20,8 +20,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::tls_error;
 use super::unacknowledged::unacknowledged;
 use crate::body::Sent;
+use crate::clock;
 use crate::config::is_forbidden_address;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,19 +46,29 @@ pub fn is_unasked(error: &hyper::Error) -> bool {
 /// # Errors
 /// What to tell the operator.
 pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
+    let is_tls = uri.scheme_str() == Some("https");
+    if is_tls && !clock::is_set() {
+        return Err(clock::NOT_SET.into()); // lanes wait by themselves; a test event comes as far as here
+    }
     let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {
         Ok(Ok(stream)) => {
             let progress = Rc::new(Progress::new());
             Ok(Transport { stream: TokioIo::new(stream), progress, broken: Cell::new(false) })
         }
-        Ok(Err(error)) => Err(describe(&*error)),
+        Ok(Err(error)) => Err(match error.downcast_ref::<io::Error>() {
+            Some(error) if is_tls && tls_error::words_for(error).is_none() => tls_error::broken_off(error),
+            _ => describe(&*error),
+        }),
         Err(_) => Err(format!("no connection within {} ms", bound.as_millis())),
     }
 }
 
-/// An error with its causes, each said once.
+/// An error with its causes, each said once; of TLS in plain words.
 pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(words) = tls_error::words_for(error) {
+        return words;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -103,7 +115,7 @@ async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
         let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(allowed.len() - tried)?;
         match tokio::time::timeout(share, TcpStream::connect(*address)).await {
             Ok(Ok(stream)) => {
-                tune(&stream)?;
+                tune(&stream).map_err(|error| format!("{address}: {error}"))?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = format!("{address}: {error}").into(),

@@ -22,12 +22,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use crate::body::base64::Pool;
+use crate::clock;
 use crate::config::{Config, Fault, Url};
+use crate::deliver::FanOut;
 use crate::deliver::client::{Client, Settings};
 use crate::deliver::history::History;
 use crate::deliver::lane::{Lane, LaneCounters};
 use crate::deliver::spooler::Spooler;
-use crate::deliver::{FanOut, tls};
+use crate::deliver::tls::ClientConfigs;
 use crate::rate_limited::RateLimited;
 use crate::ring::inspect::RingState;
 use crate::spool::inspect::Contents;
@@ -144,12 +146,12 @@ impl Uplink {
         let old = self.fan_out.lanes();
         let lane = |url: &crate::config::Url| match old.iter().find(|lane| lane.url() == url) {
             Some(lane) => {
-                lane.configure(settings.clone());
+                lane.configure(settings(url));
                 Rc::clone(lane)
             }
             None => {
                 let spooler = Rc::clone(&self.spooler);
-                let lane = Lane::new(url.clone(), settings.clone(), spooler, Rc::clone(&self.lane_totals));
+                let lane = Lane::new(url.clone(), settings(url), spooler, Rc::clone(&self.lane_totals));
                 tokio::task::spawn_local(Rc::clone(&lane).run());
                 lane
             }
@@ -167,14 +169,18 @@ impl Uplink {
         Ok(())
     }
 
-    fn settings(&self, config: &Config, history: &Rc<History>) -> Result<Settings, Fault> {
-        Ok(Settings {
-            body: config.body,
-            headers: config.headers.clone(),
-            timeouts: config.timeouts,
-            tls: tls::client_config(&config.tls)?,
-            pool: Arc::clone(&self.pool),
-            history: Rc::clone(history),
+    /// What gives each destination's settings.
+    fn settings(&self, config: &Config, history: &Rc<History>) -> Result<impl Fn(&Url) -> Settings + use<>, Fault> {
+        let configs = ClientConfigs::read(config)?;
+        let (body, headers, timeouts) = (config.body, config.headers.clone(), config.timeouts);
+        let (pool, history) = (Arc::clone(&self.pool), Rc::clone(history));
+        Ok(move |url: &Url| Settings {
+            body,
+            headers: headers.clone(),
+            timeouts,
+            tls: configs.of(url),
+            pool: Arc::clone(&pool),
+            history: Rc::clone(&history),
         })
     }
 
@@ -185,7 +191,7 @@ impl Uplink {
     pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
         let config = self.config.borrow();
         let settings = self.settings(&config, &Rc::default())?;
-        Ok(config.event_server_url.iter().map(|url| Client::listening(url.clone(), settings.clone())).collect())
+        Ok(config.event_server_url.iter().map(|url| Client::listening(url.clone(), settings(url))).collect())
     }
 
     /// How delivery fared.
@@ -269,7 +275,7 @@ impl Uplink {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            clock_is_set: status::clock_is_set(),
+            clock_is_set: clock::is_set(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
             shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
             rings: config.rings.iter().map(|path| status::Ring::of(path, RingState::of(path))).collect(),

@@ -12,7 +12,7 @@ from pathlib import Path
 class Box:
     """A running uplink with a folder and a ring of its own."""
 
-    def __init__(self, programs, config=None, listen="127.0.0.1:0"):
+    def __init__(self, programs, config=None, listen="127.0.0.1:0", environment=None):
         self.programs = Path(programs)
         self.folder = Path(tempfile.mkdtemp(prefix="sophon-page.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
         self.config = self.folder / "uplink.json"
@@ -21,7 +21,8 @@ class Box:
             "rings": [str(self.ring)], "event_server_url": [], "api": {"listen": listen, "token_file": "api.token"},
             "spool": {"dir": "spool", "min_free_bytes": 0}, **(config or {})}))
         self.log = open(self.folder / "log", "w+")
-        self.process = subprocess.Popen([self.programs / "sophon-uplink", "run", "--config", self.config], stderr=self.log)
+        self.process = subprocess.Popen([self.programs / "sophon-uplink", "run", "--config", self.config], stderr=self.log,
+                                        env={**os.environ, **(environment or {})})
         port = self.wait(lambda: re.search(r"the API listens on http://[^/]*:(\d+)/", self.said()), "the API listens").group(1)
         self.url = f"http://127.0.0.1:{port}"
 

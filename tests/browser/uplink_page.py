@@ -242,6 +242,23 @@ def off_loopback_the_page_asks_for_the_token(programs):
         box.stop()
 
 
+def a_clock_that_is_not_set_is_named(programs):
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        print("SKIPPED: a_clock_that_is_not_set_is_named: no libfaketime here (apt-get install libfaketime)")
+        return
+    clock = {"LD_PRELOAD": str(library), "FAKETIME": "1970-01-01 00:00:05", "DONT_FAKE_MONOTONIC": "1"}
+    box = Box(programs, {"event_server_url": ["https://127.0.0.1:9/x"]}, environment=clock)
+    try:
+        with Browser("--lang=en", "--accept-lang=en") as browser:
+            browser.open(box.url)
+            browser.wait(f"{LIVE} && {STATE} === 'clock not set'")
+            shown = browser.run("return document.querySelector('.server').textContent")
+            assert "Waits for the clock" in shown and "Set the box's time" in shown, shown
+    finally:
+        box.stop()
+
+
 def the_browsers_language_is_taken(programs):
     box = Box(programs)
     try:
@@ -302,7 +319,7 @@ def main():
             what_a_server_says_is_text,
         ]
         checks = [(step.__name__, lambda step=step: step(browser, box, server)) for step in steps]
-        for step in [off_loopback_the_page_asks_for_the_token, the_browsers_language_is_taken]:
+        for step in [off_loopback_the_page_asks_for_the_token, a_clock_that_is_not_set_is_named, the_browsers_language_is_taken]:
             checks.append((step.__name__, lambda step=step: step(programs)))
         for name, check in checks:
             try:

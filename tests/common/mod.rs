@@ -11,6 +11,7 @@ pub mod moody;
 pub mod mounted;
 pub mod short_run;
 pub mod sink;
+pub mod tls_server;
 pub mod traced;
 
 use std::net::{SocketAddr, TcpListener};

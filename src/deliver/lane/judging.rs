@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Hold, Lane, Verdict};
+use crate::clock;
 use crate::deliver::backoff;
 use crate::deliver::delivery::End;
 use crate::deliver::health::Condition;
@@ -105,6 +106,25 @@ impl Lane {
         if is_news {
             warn!(url = %self.url(), "not delivered, trying again: {why}");
         }
+        self.spool_queue();
+    }
+
+    fn spool_queue(&self) {
         self.queue.borrow().iter().for_each(|waiting| self.spooler.add(Rc::clone(&waiting.delivery)));
+    }
+
+    /// Whether the destination needs the clock, which is not set; takes note of when that begins and when it ends.
+    pub(super) fn waits_for_clock(&self) -> bool {
+        let is_needed = self.url().is_tls() && !clock::is_set();
+        if is_needed {
+            if self.health.borrow_mut().wait_for_clock(clock::NOT_SET) {
+                warn!(url = %self.url(), "{}", clock::NOT_SET);
+                self.spool_queue();
+            }
+        } else if self.health.borrow().waits_for_clock() {
+            self.health.borrow_mut().begin_anew();
+            info!(url = %self.url(), "the clock is set: uploads go on");
+        }
+        is_needed
     }
 }

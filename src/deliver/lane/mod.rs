@@ -10,6 +10,8 @@
 //!                                         live events: into the spool
 //! ```
 //!
+//! A destination over TLS waits while the clock is not set, and begins anew when it is: nothing is tried, nothing counts as a failure.
+//!
 //! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
 //! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.
 //!
@@ -47,6 +49,8 @@ const BACKLOG_IN_FLIGHT: usize = IN_FLIGHT - 1;
 const LIVE: Duration = Duration::from_secs(1);
 /// That pause is so many times what the upload took, so that few live events meet one; and no longer than this.
 const REST: (u32, Duration) = (8, Duration::from_millis(50));
+/// Between looks at a clock that is not set.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
 /// What became of a lane's shares, as far as memory knows: `entered` is the sum of the rest, failures aside, and of what is open.
 #[derive(Debug, Default)]
@@ -339,6 +343,9 @@ impl Lane {
 
     /// What to send next; its place among the uploads is taken.
     fn next(&self) -> Next {
+        if self.waits_for_clock() {
+            return Next::Wait(Some(Instant::now() + CLOCK_LOOK));
+        }
         let (is_up, paused_until) = {
             let health = self.health.borrow();
             (health.is_up(), health.paused_until())

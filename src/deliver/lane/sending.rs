@@ -54,7 +54,8 @@ impl Lane {
         // What happened while the disk was read may have changed our mind.
         let (is_open, is_up, is_paused) = {
             let health = self.health.borrow();
-            (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), health.paused_until().is_some())
+            let is_paused = health.paused_until().is_some() || health.waits_for_clock();
+            (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), is_paused)
         };
         let may_start = is_open && !is_paused && (is_up || self.in_flight.get() == 1);
         if let Some((counter, upload)) = picked {

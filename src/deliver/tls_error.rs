@@ -1,0 +1,301 @@
+//! Why TLS failed, in plain words, with what to do: for the log, the status and the page (whose texts.js looks for these words).
+//!
+//! What a server sends into them, the names of its certificate, is shortened and freed of what a terminal would obey. No words
+//! depend on the time of the try: a failure that goes on is said once.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+
+use crate::clock;
+
+/// Of a certificate's names, so many are told.
+const NAMES: usize = 3;
+/// And so many characters of each.
+const NAME_LENGTH: usize = 64;
+/// 9999-12-31T23:59:59Z, the last time that a certificate can tell, in seconds of Unix time.
+const END_OF_TIME: u64 = 253_402_300_799;
+
+/// The words for the TLS error among an error and its causes, if there is one.
+pub fn words_for(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return Some(words(error));
+        }
+        // An io::Error's source is that of the error in it.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = inner.map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    None
+}
+
+/// The words for a connection that failed in the handshake without a word of TLS about it.
+pub fn broken_off(error: &io::Error) -> String {
+    format!(
+        "the server ended the connection in the TLS handshake ({error}): check that its port speaks HTTPS, and see its log"
+    )
+}
+
+fn words(error: &Error) -> String {
+    let what = match error {
+        Error::InvalidCertificate(error) => return of_certificate(error),
+        Error::AlertReceived(alert) => return of_alert(*alert),
+        Error::InvalidMessage(_) => {
+            "the port does not speak TLS: use the server's HTTPS port, or http:// for a server without TLS"
+        }
+        Error::NoCertificatesPresented => "the server shows no certificate: give it one",
+        Error::FailedToGetCurrentTime => clock::NOT_SET,
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => TOO_OLD,
+        Error::PeerIncompatible(_) => NOTHING_IN_COMMON,
+        Error::PeerMisbehaved(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerSentOversizedRecord
+        | Error::DecryptError => {
+            return format!(
+                "the server breaks the rules of TLS ({error}): update it, and see what lies between it and the box"
+            );
+        }
+        _ => return format!("TLS failed: {error}"),
+    };
+    what.into()
+}
+
+const TOO_OLD: &str = "the server's TLS is too old: turn TLS 1.2 or 1.3 on there";
+const NOTHING_IN_COMMON: &str = "the server and the box have no TLS cipher in common, or the server wants a client certificate: let it \
+    offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20; or set tls.client_cert_file and tls.client_key_file";
+
+fn of_alert(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::ProtocolVersion => TOO_OLD.into(),
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => NOTHING_IN_COMMON.into(),
+        Alert::CertificateRequired => {
+            "the server wants a client certificate: set tls.client_cert_file and tls.client_key_file".into()
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied => format!(
+            "the server does not accept the box's client certificate ({alert:?}): check tls.client_cert_file, and which authorities \
+             the server trusts"
+        ),
+        Alert::UnrecognisedName => {
+            "the server has no certificate for this name: check the host in event_server_url".into()
+        }
+        alert => format!("the server broke TLS off ({alert:?}): see its log"),
+    }
+}
+
+const CRITICAL: &str =
+    "the server's certificates have a critical extension that is not known here: get some without it";
+
+fn of_certificate(error: &CertificateError) -> String {
+    use CertificateError as Bad;
+    let what = match error {
+        Bad::ExpiredContext { not_after, .. } => {
+            return format!(
+                "the server's certificate, or one of its chain, has expired ({}): renew it, and check the box's clock",
+                date(*not_after)
+            );
+        }
+        Bad::Expired => {
+            "the server's certificate, or one of its chain, has expired: renew it, and check the box's clock"
+        }
+        Bad::NotValidYetContext { not_before, .. } => {
+            return format!(
+                "the server's certificate, or one of its chain, is not valid yet ({}): check the clocks of the box and of its authority",
+                date(*not_before)
+            );
+        }
+        Bad::NotValidYet => "the server's certificate, or one of its chain, is not valid yet: check the box's clock",
+        Bad::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            return format!(
+                "the server's certificate is not for {expected} but for {}: use a name of it in event_server_url, or a certificate \
+                 with {expected} in its subjectAltName",
+                names(presented)
+            );
+        }
+        Bad::NotValidForName => "the server's certificate is not for this name: use a name of it in event_server_url",
+        Bad::UnknownIssuer => {
+            "the server's certificate comes from an unknown authority: put that authority's certificate (a self-signed one: itself) \
+             into tls.ca_file, and let the server send its whole chain"
+        }
+        Bad::BadSignature => {
+            "a signature of the server is wrong: its key is too weak (RSA needs 2048 bits) or another one than its certificate's, or \
+             a certificate was changed"
+        }
+        Bad::UnsupportedSignatureAlgorithmContext { .. }
+        | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the server's certificates are signed in a way that is not safe: get some with SHA-256 and RSA of 2048 bits, P-256, P-384 \
+             or Ed25519"
+        }
+        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => {
+            "the server's certificate is not made for servers: get one whose extendedKeyUsage has serverAuth"
+        }
+        Bad::UnhandledCriticalExtension => CRITICAL,
+        Bad::BadEncoding => "the server's certificate is damaged: install it anew",
+        Bad::Other(other) => return of_chain(other.0.downcast_ref(), error),
+        _ => return not_accepted(error),
+    };
+    what.into()
+}
+
+/// What rustls has no words of its own for.
+fn of_chain(error: Option<&webpki::Error>, whole: &CertificateError) -> String {
+    use webpki::Error as Bad;
+    let what = match error {
+        Some(Bad::CaUsedAsEndEntity) => {
+            "the server shows an authority's certificate as its own: get one with basicConstraints CA:FALSE (a self-signed one of \
+             openssl req -x509 has CA:TRUE)"
+        }
+        Some(Bad::EndEntityUsedAsCa) => {
+            "the server's certificate was issued with one that is no authority's: get it from an authority"
+        }
+        Some(Bad::NameConstraintViolation) => {
+            "the server's certificate is for a name that its authority may not issue for"
+        }
+        Some(Bad::PathLenConstraintViolated) => {
+            "the server's certificate was issued through more authorities than the first one allows"
+        }
+        Some(Bad::UnsupportedCriticalExtension) => CRITICAL,
+        Some(Bad::UnsupportedCertVersion) => "the server's certificate is of an old version: get an X.509 v3 one",
+        Some(Bad::MaximumPathDepthExceeded) => "the server's chain of certificates is too long",
+        _ => return not_accepted(whole),
+    };
+    what.into()
+}
+
+fn not_accepted(error: &CertificateError) -> String {
+    format!("the server's certificate is not accepted: {error}")
+}
+
+fn date(time: UnixTime) -> String {
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs().min(END_OF_TIME)))
+}
+
+/// Of `DnsName("a.b")` and `IpAddress(1.2.3.4)` what is in the parentheses.
+fn names(presented: &[String]) -> String {
+    if presented.is_empty() {
+        return "no name at all (that of its subject does not count)".into();
+    }
+    let inner = |name: &String| -> String {
+        let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"');
+        inner.chars().take(NAME_LENGTH).map(|char| if char.is_ascii_graphic() { char } else { '?' }).collect()
+    };
+    let told: Vec<_> = presented.iter().take(NAMES).map(inner).collect();
+    let more = if presented.len() > NAMES { ", …" } else { "" };
+    format!("{}{more}", told.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{InvalidMessage, OtherError};
+
+    use super::*;
+
+    fn certificate(error: CertificateError) -> String {
+        words(&Error::InvalidCertificate(error))
+    }
+
+    fn chain(error: webpki::Error) -> String {
+        certificate(CertificateError::Other(OtherError(std::sync::Arc::new(error))))
+    }
+
+    /// The page's key for a text: the first one of which a pattern is in it. Patterns that are more than words are not for TLS.
+    fn on_page(text: &str) -> &'static str {
+        const PAGE: &str = include_str!("../api/page/texts.js");
+        let (_, table) = PAGE.split_once("const ERRORS = [").unwrap();
+        let entries = table.split("[/").skip(1).map(|entry| entry.split_once('"').unwrap());
+        let is_meant = |pattern: &str| {
+            let words = pattern.trim_end_matches([' ', ',', 'i', '/']).replace("\\.", ".");
+            !words.contains(['(', '\\']) && words.split('|').any(|word| text.contains(word))
+        };
+        let found = entries.into_iter().find(|(pattern, _)| is_meant(pattern));
+        found.map_or("other", |(_, rest)| rest.split_once('"').unwrap().0)
+    }
+
+    #[test]
+    fn each_cause_is_said_in_words_of_its_own_that_the_page_knows() {
+        use AlertDescription as Alert;
+        use CertificateError as Bad;
+        let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let alert = |alert| words(&Error::AlertReceived(alert));
+        let incompatible = |why| words(&Error::PeerIncompatible(why));
+        let (expired, early) = (
+            Bad::ExpiredContext { time: time(9), not_after: time(0) },
+            Bad::NotValidYetContext { time: time(9), not_before: time(u64::MAX) },
+        );
+        for (key, needle, text) in [
+            ("tls_time", "has expired:", certificate(Bad::Expired)),
+            ("tls_time", "has expired (Thu, 01 Jan 1970 00:00:00 GMT)", certificate(expired)),
+            ("tls_time", "is not valid yet (Fri, 31 Dec 9999 23:59:59 GMT)", certificate(early)),
+            ("tls_name", "is not for this name", certificate(Bad::NotValidForName)),
+            ("tls_issuer", "unknown authority", certificate(Bad::UnknownIssuer)),
+            ("tls_weak", "a signature of the server is wrong", certificate(Bad::BadSignature)),
+            ("tls_weak", "is damaged", certificate(Bad::BadEncoding)),
+            ("tls_weak", "X.509 v3", chain(webpki::Error::UnsupportedCertVersion)),
+            ("tls_purpose", "serverAuth", certificate(Bad::InvalidPurpose)),
+            ("tls_purpose", "CA:FALSE", chain(webpki::Error::CaUsedAsEndEntity)),
+            ("tls_purpose", "no authority's", chain(webpki::Error::EndEntityUsedAsCa)),
+            ("tls_purpose", "may not issue for", chain(webpki::Error::NameConstraintViolation)),
+            ("tls_purpose", "more authorities", chain(webpki::Error::PathLenConstraintViolated)),
+            ("tls", "critical extension", certificate(Bad::UnhandledCriticalExtension)),
+            ("tls", "critical extension", chain(webpki::Error::UnsupportedCriticalExtension)),
+            ("tls", "not accepted: ", chain(webpki::Error::EmptyEkuExtension)),
+            ("tls", "not accepted", certificate(Bad::Revoked)),
+            ("tls", "no certificate", words(&Error::NoCertificatesPresented)),
+            ("tls", "breaks the rules of TLS", words(&Error::DecryptError)),
+            ("tls", "TLS failed: ", words(&Error::General("x".into()))),
+            ("tls", "no certificate for this name", alert(Alert::UnrecognisedName)),
+            ("tls", "broke TLS off (InternalError)", alert(Alert::InternalError)),
+            ("tls_none", "does not speak TLS", words(&Error::InvalidMessage(InvalidMessage::InvalidContentType))),
+            ("tls_none", "in the TLS handshake (x)", broken_off(&io::Error::other("x"))),
+            ("clock", "clock is not set", words(&Error::FailedToGetCurrentTime)),
+            ("tls_old", "too old", incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)),
+            ("tls_old", "too old", alert(Alert::ProtocolVersion)),
+            ("tls_old", "no TLS cipher in common", incompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+            ("tls_old", "no TLS cipher in common", alert(Alert::HandshakeFailure)),
+            ("tls_client", "wants a client certificate", alert(Alert::CertificateRequired)),
+            ("tls_client", "client certificate (UnknownCA)", alert(Alert::UnknownCA)),
+        ] {
+            assert!(text.contains(needle), "{needle}: {text}");
+            assert_eq!(on_page(&text), key, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_servers_names_are_told_shortly_and_without_control_characters() {
+        let wrong_name = |presented: &[&str]| {
+            certificate(CertificateError::NotValidForNameContext {
+                expected: ServerName::try_from("box.test").unwrap(),
+                presented: presented.iter().map(|name| (*name).to_owned()).collect(),
+            })
+        };
+        let text = wrong_name(&["DnsName(\"a.test\")", "IpAddress(10.0.0.1)"]);
+        assert!(text.contains("not for box.test but for a.test, 10.0.0.1: "), "{text}");
+        assert!(wrong_name(&[]).contains("no name at all"));
+        let long = format!("DnsName(\"{}\")", "\u{1b}[2J\nfake log line ".repeat(50));
+        let text = wrong_name(&[&long, "x", "y", "z"]);
+        assert!(!text.contains(['\u{1b}', '\n', 'z']) && text.len() < 500, "{text}");
+    }
+
+    #[test]
+    fn the_cause_is_found_however_deep_it_lies() {
+        let tls = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert!(words_for(&nested).unwrap().contains("unknown authority"));
+        assert_eq!(words_for(&io::Error::other("refused")), None);
+    }
+}
