@@ -294,7 +294,9 @@ impl Spooler {
 
     fn fails(&self, why: &str, lacks_key: bool) {
         let mut trouble = self.trouble.borrow_mut();
-        let pause = trouble.as_ref().map_or(PAUSES.0, |trouble| (trouble.pause * 2).min(PAUSES.1));
+        // Several events of one batch are one failure.
+        let longer = |trouble: &Trouble| if trouble.until > Instant::now() { trouble.pause } else { trouble.pause * 2 };
+        let pause = trouble.as_ref().map_or(PAUSES.0, |trouble| longer(trouble).min(PAUSES.1));
         if trouble.as_ref().is_none_or(|trouble| trouble.why != why) {
             warn!("{why}: events stay in the ring, uploads go on");
         }
