@@ -11,7 +11,8 @@
 //! - A nonce cannot come twice under one key, whatever a power cut made us forget: each file has a key of its own, by 256 bits out of
 //!   the kernel's random source, and is written once. Nothing is remembered.
 //! - The head is bound by the key: a file with another head opens nowhere. A chunk that was changed, moved, doubled or taken from
-//!   another file does not open either, nor does a file that was cut off after a whole chunk, for its last one is not marked.
+//!   another file does not open either, nor does a file that was cut off after a whole chunk: its head has another length, and its last
+//!   chunk is not marked.
 //! - ChaCha20-Poly1305 rather than AES-GCM: not every Cortex-A53 has the AES instructions, and without them AES costs several times
 //!   as much; this costs the same on each, in constant time. `ring` is in the binary for TLS anyway.
 //! - Chunks are small, so that an upload holds 64 KiB of an event in clear at most, however large its pictures: the encoder asks for

@@ -44,7 +44,8 @@ impl Records {
         let memory = Arc::new(Mapping::on_heap(1 << 18));
         let mut producer = Producer::attach(Arc::clone(&memory));
         for (number, size) in sizes.iter().enumerate() {
-            let picture = vec![number as u8 + 1; *size];
+            let mut picture = vec![0; *size];
+            fastrand::Rng::with_seed(number as u64).fill(&mut picture); // no two parts are the same
             let event = NewEvent { identity_id: b"17", reg_pic: &picture, device_type: -1, ..NewEvent::default() };
             producer.publish(&event).unwrap();
         }
@@ -378,7 +379,7 @@ impl<'a> World<'a> {
     /// What was written is sealed or in clear, as it is to be, and no salt comes twice, whatever a power cut made us forget.
     fn check_form(&mut self, to: Destination, counter: u64) {
         let file = self.disk.state().read(&root().join(format!("to/{to}/{counter:020}.event")));
-        let file = file.expect("it was stored");
+        let Some(file) = file else { return }; // given up for the next one of its batch
         assert_eq!(file[8], 1 + u8::from(self.sealing), "the file's version");
         if self.sealing {
             assert!(self.salts.insert(file[HEADER..HEADER + SALT].to_vec()), "a salt came twice");
