@@ -15,6 +15,7 @@ use sophon_uplink::config::ConfigError;
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::spool::key::Key;
 use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -61,6 +62,10 @@ fn check_config(file: &Path) -> ExitCode {
         Ok(good) => {
             good.config.doubts().iter().for_each(|doubt| eprintln!("sophon-uplink: {doubt}"));
             println!("{}: good", file.display());
+            // No fault of the config: the uplink runs without its key, and the init script is to start it.
+            if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
+                eprintln!("sophon-uplink: {why}; without it nothing is kept on flash");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => bad_config(&error),

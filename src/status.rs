@@ -162,6 +162,8 @@ pub struct Spool {
     pub dead_letters: u64,
     /// Files set aside.
     pub set_aside: u64,
+    /// Events that are sealed with another key than the one in use, once for each destination; they stay. Of the spooled ones.
+    pub locked: u64,
     /// Dead letters given up for newer ones since the start.
     pub dead_letters_evicted: u64,
     /// Written since the start: 0 while every server is up.
@@ -172,7 +174,7 @@ impl Spool {
     /// What the spool says of itself, and what the uplink has found.
     pub fn of(spool: &spool::Status, config: &config::Spool, trouble: Option<String>) -> Spool {
         let problem = match &spool.state {
-            State::Usable => trouble,
+            State::Usable => spool.key_problem.clone().or(trouble),
             State::Troubled(why) | State::Unavailable(why) => Some(why.clone()),
         };
         Spool {
@@ -184,6 +186,7 @@ impl Spool {
             events: spool.events,
             dead_letters: spool.dead,
             set_aside: spool.bad,
+            locked: spool.locked,
             dead_letters_evicted: spool.tally.dead_evicted,
             bytes_written: spool.bytes_written,
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::books::Books;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Daemon, RingProducer, picture};
+use common::{Daemon, RingProducer, make_key, picture};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 
@@ -55,7 +55,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Kills again and again, with a mood of `moods` for each server at each kill. One in two restarts finds the first one up.
+/// Kills again and again, the spool of several servers sealed, with a mood of `moods` for each server at each kill. One in two restarts finds the first one up.
 fn campaign(name: &str, kills: u64, servers: &[Moody], moods: &[Mood]) {
     let mut random = fastrand::Rng::with_seed(common::seed());
     let home = Home::new();
@@ -64,7 +64,12 @@ fn campaign(name: &str, kills: u64, servers: &[Moody], moods: &[Mood]) {
     let publishing = Publishing { state: Mutex::new((recognizer, books)), stop: AtomicBool::new(false) };
     let all: Vec<_> = servers.iter().collect();
     let urls: Vec<_> = servers.iter().map(Moody::url).collect();
-    let short = json!({ "timeouts_ms": { "connect": 1000, "progress": 1000, "response": 1000 } });
+    make_key(&home.key());
+    let key_file = (servers.len() > 1).then(|| home.key());
+    let short = json!({
+        "timeouts_ms": { "connect": 1000, "progress": 1000, "response": 1000 },
+        "spool": { "dir": home.spool(), "min_free_bytes": 0, "key_file": key_file },
+    });
     let (mut slowest, mut spooled) = (Duration::ZERO, 0);
     thread::scope(|scope| {
         let _stop = Stop(&publishing.stop);

@@ -28,10 +28,11 @@ struct Box {
     records: Records,
     spool: Spool<RealDisk>,
     found: Recovered,
+    is_sealed: bool,
 }
 
-fn config(dir: &Path) -> config::Spool {
-    config::Spool { dir: dir.to_owned(), max_bytes: 1 << 20, min_free_bytes: 0 }
+fn config(dir: &Path, key_file: Option<PathBuf>) -> config::Spool {
+    config::Spool { dir: dir.to_owned(), max_bytes: 1 << 20, min_free_bytes: 0, key_file }
 }
 
 fn urls() -> Vec<String> {
@@ -48,10 +49,16 @@ fn two() -> Destination {
 
 impl Box {
     fn new() -> Box {
+        Box::of(false)
+    }
+
+    /// One whose events are sealed, or not.
+    fn of(is_sealed: bool) -> Box {
         let folder = tempfile::tempdir().unwrap();
-        let (spool, found) =
-            Spool::open(RealDisk::default(), &config(&folder.path().join("spool")), &addresses(&urls()));
-        Box { folder, records: Records::new(&[100, 1_000, 3_900, 20_000]), spool, found }
+        let records = Records::new(&[100, 1_000, 3_900, 20_000]);
+        let config = config(&folder.path().join("spool"), is_sealed.then(|| records.key_file()));
+        let (spool, found) = Spool::open(RealDisk::default(), &config, &addresses(&urls()));
+        Box { folder, records, spool, found, is_sealed }
     }
 
     fn restart(&mut self) {
@@ -60,8 +67,9 @@ impl Box {
 
     fn restart_for(&mut self, urls: &[String]) {
         // The folder is one spool's: this one must be gone first.
-        self.spool = Spool::open(RealDisk::default(), &config(&self.path("nowhere/at/all")), &[]).0;
-        (self.spool, self.found) = Spool::open(RealDisk::default(), &config(&self.path("")), &addresses(urls));
+        self.spool = Spool::open(RealDisk::default(), &config(&self.path("nowhere/at/all"), None), &[]).0;
+        let config = config(&self.path(""), self.is_sealed.then(|| self.records.key_file()));
+        (self.spool, self.found) = Spool::open(RealDisk::default(), &config, &addresses(urls));
     }
 
     fn configure(&mut self, urls: &[&str]) {
@@ -160,17 +168,19 @@ fn an_event_is_one_file_with_a_name_for_each_destination_and_nobody_else_may_rea
 
 #[test]
 fn events_come_back_as_they_were_and_oldest_first_also_after_a_restart() {
-    let mut here = Box::new();
-    let counters: Vec<_> = (0..4).map(|record| here.store(record, &[one()])).collect();
-    assert_eq!((here.waiting(one()), here.waiting(two())), (counters.clone(), vec![]));
-    here.restart();
-    assert_eq!((here.found.events, here.waiting(one())), (4, counters.clone()));
-    counters.iter().enumerate().for_each(|(record, counter)| here.assert_read(one(), *counter, record));
-    assert!(here.spool.delivered(one(), counters[0]).unwrap());
-    assert!(!here.spool.delivered(one(), counters[0]).unwrap());
-    assert!(matches!(here.spool.read(one(), counters[0]), Err(ReadError::Gone)));
-    assert_eq!(here.spool.list(one(), Some(counters[1])).map(|one| one.counter).collect::<Vec<_>>(), counters[2..]);
-    assert!(here.store(0, &[one()]) > counters[3]);
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        let counters: Vec<_> = (0..4).map(|record| here.store(record, &[one()])).collect();
+        assert_eq!((here.waiting(one()), here.waiting(two())), (counters.clone(), vec![]));
+        here.restart();
+        assert_eq!((here.found.events, here.waiting(one())), (4, counters.clone()));
+        counters.iter().enumerate().for_each(|(record, counter)| here.assert_read(one(), *counter, record));
+        assert!(here.spool.delivered(one(), counters[0]).unwrap());
+        assert!(!here.spool.delivered(one(), counters[0]).unwrap());
+        assert!(matches!(here.spool.read(one(), counters[0]), Err(ReadError::Gone)));
+        assert_eq!(here.spool.list(one(), Some(counters[1])).map(|one| one.counter).collect::<Vec<_>>(), counters[2..]);
+        assert!(here.store(0, &[one()]) > counters[3]);
+    }
 }
 
 #[test]
@@ -232,24 +242,26 @@ fn not_a_byte_is_written_while_nothing_is_stored() {
 
 #[test]
 fn the_bound_on_bytes_is_reached_and_never_exceeded_and_the_oldest_goes_first() {
-    let mut here = Box::new();
-    here.bound((8 + 2) * BLOCK, 1000); // a block for the `url` of each destination
-    let counters: Vec<_> = (0..8).map(|_| here.store(0, &[one(), two()])).collect();
-    assert_eq!(here.on_disk(), (8 * BLOCK, 8), "eight blocks are allowed");
-    assert_eq!(here.spool.status().tally.evicted, 0);
-    here.spool.delivered(one(), counters[0]).unwrap();
-    let stored = here.try_store(0, &[one()]).unwrap();
-    assert_eq!(stored.evicted.len(), 1);
-    assert_eq!((stored.evicted[0].counter, &stored.evicted[0].destinations[..]), (counters[0], &[two()][..]));
-    let mut random = fastrand::Rng::with_seed(common::seed());
-    for _ in 0..100 {
-        let record = random.usize(..4);
-        here.store(record, &[if random.bool() { one() } else { two() }]);
-        let ((bytes, files), status) = (here.on_disk(), here.spool.status());
-        assert!(bytes <= 8 * BLOCK);
-        assert_eq!((status.bytes, status.files), (bytes, files));
-        let left = status.destinations.iter().map(|one| one.waiting + one.tally.evicted).sum::<u64>();
-        assert_eq!(left + 1, status.tally.stored, "one was delivered");
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        here.bound((8 + 2) * BLOCK, 1000); // a block for the `url` of each destination
+        let counters: Vec<_> = (0..8).map(|_| here.store(0, &[one(), two()])).collect();
+        assert_eq!(here.on_disk(), (8 * BLOCK, 8), "eight blocks are allowed");
+        assert_eq!(here.spool.status().tally.evicted, 0);
+        here.spool.delivered(one(), counters[0]).unwrap();
+        let stored = here.try_store(0, &[one()]).unwrap();
+        assert_eq!(stored.evicted.len(), 1);
+        assert_eq!((stored.evicted[0].counter, &stored.evicted[0].destinations[..]), (counters[0], &[two()][..]));
+        let mut random = fastrand::Rng::with_seed(common::seed());
+        for _ in 0..100 {
+            let record = random.usize(..4);
+            here.store(record, &[if random.bool() { one() } else { two() }]);
+            let ((bytes, files), status) = (here.on_disk(), here.spool.status());
+            assert!(bytes <= 8 * BLOCK);
+            assert_eq!((status.bytes, status.files), (bytes, files));
+            let left = status.destinations.iter().map(|one| one.waiting + one.tally.evicted).sum::<u64>();
+            assert_eq!(left + 1, status.tally.stored, "one was delivered");
+        }
     }
 }
 
@@ -283,45 +295,47 @@ fn an_event_that_cannot_fit_costs_no_other() {
 
 #[test]
 fn whatever_happens_to_a_file_only_its_event_is_set_aside() {
-    let mut here = Box::new();
-    let mut random = fastrand::Rng::with_seed(common::seed());
-    for round in 0..400 {
-        let counters: Vec<_> = (0..4).map(|record| here.store(record, &[one()])).collect();
-        let victim = random.usize(..4);
-        let path = here.file("to", one(), counters[victim]);
-        let mut bytes = fs::read(&path).unwrap();
-        match random.u8(..5) {
-            0 => bytes.truncate(random.usize(..bytes.len())),
-            1 => bytes.extend(vec![0; random.usize(1..5000)]),
-            2 => random.fill(&mut bytes),
-            _ => {
-                let at = if random.bool() { random.usize(..bytes.len()) } else { random.usize(..64) };
-                bytes[at] ^= 1 << random.u8(..8);
-            }
-        }
-        fs::write(&path, bytes).unwrap();
-        if random.bool() {
-            here.restart();
-        }
-        for (record, counter) in counters.iter().enumerate() {
-            if record != victim {
-                here.assert_read(one(), *counter, record);
-                continue;
-            }
-            match here.spool.read(one(), *counter) {
-                Err(ReadError::Damaged { moved_to: Some(to), .. }) => {
-                    assert!(to.starts_with(here.path("bad")) && to.exists())
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        let mut random = fastrand::Rng::with_seed(common::seed());
+        for round in 0..400 {
+            let counters: Vec<_> = (0..4).map(|record| here.store(record, &[one()])).collect();
+            let victim = random.usize(..4);
+            let path = here.file("to", one(), counters[victim]);
+            let mut bytes = fs::read(&path).unwrap();
+            match random.u8(..5) {
+                0 => bytes.truncate(random.usize(..bytes.len())),
+                1 => bytes.extend(vec![0; random.usize(1..5000)]),
+                2 => random.fill(&mut bytes),
+                _ => {
+                    let at = if random.bool() { random.usize(..bytes.len()) } else { random.usize(..64) };
+                    bytes[at] ^= 1 << random.u8(..8);
                 }
-                other => panic!("round {round}: {:?}", other.map(|event| event.id)),
             }
-            assert!(!here.waiting(one()).contains(counter));
+            fs::write(&path, bytes).unwrap();
+            if random.bool() {
+                here.restart();
+            }
+            for (record, counter) in counters.iter().enumerate() {
+                if record != victim {
+                    here.assert_read(one(), *counter, record);
+                    continue;
+                }
+                match here.spool.read(one(), *counter) {
+                    Err(ReadError::Damaged { moved_to: Some(to), .. }) => {
+                        assert!(to.starts_with(here.path("bad")) && to.exists())
+                    }
+                    other => panic!("round {round}: {:?}", other.map(|event| event.id)),
+                }
+                assert!(!here.waiting(one()).contains(counter));
+            }
+            for counter in counters {
+                here.spool.delivered(one(), counter).unwrap();
+            }
+            let status = here.spool.status();
+            assert!((1..=(1 << 20) / 8 / BLOCK).contains(&status.bad), "{status:?}");
+            assert_eq!((status.bytes, status.files), here.on_disk());
         }
-        for counter in counters {
-            here.spool.delivered(one(), counter).unwrap();
-        }
-        let status = here.spool.status();
-        assert!((1..=(1 << 20) / 8 / BLOCK).contains(&status.bad), "{status:?}");
-        assert_eq!((status.bytes, status.files), here.on_disk());
     }
 }
 
@@ -353,43 +367,49 @@ fn what_is_not_ours_is_moved_aside_at_the_start_and_stops_nothing() {
 
 #[test]
 fn a_file_that_shrinks_while_it_is_sent_is_an_error_and_no_crash() {
-    let mut here = Box::new();
-    let counter = here.store(3, &[one()]);
-    let event = here.spool.read(one(), counter).unwrap();
-    fs::OpenOptions::new().write(true).open(here.file("to", one(), counter)).unwrap().set_len(10).unwrap();
-    let picture = event.frame.offset + 8_000..event.frame.offset + 16_000;
-    assert!(event.lend(picture, &mut |bytes| drop(bytes.to_vec())).is_err());
-    here.spool.skip(one(), counter);
-    assert!(here.waiting(one()).is_empty());
-    here.restart();
-    assert!(matches!(here.spool.read(one(), counter), Err(ReadError::Damaged { .. })));
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        let counter = here.store(3, &[one()]);
+        let event = here.spool.read(one(), counter).unwrap();
+        fs::OpenOptions::new().write(true).open(here.file("to", one(), counter)).unwrap().set_len(10).unwrap();
+        let picture = event.frame.offset + 17_000..event.frame.offset + 19_000;
+        assert!(event.lend(picture, &mut |bytes| drop(bytes.to_vec())).is_err());
+        here.spool.skip(one(), counter);
+        assert!(here.waiting(one()).is_empty());
+        here.restart();
+        assert!(matches!(here.spool.read(one(), counter), Err(ReadError::Damaged { .. })));
+    }
 }
 
 #[test]
 fn an_event_can_be_read_to_its_end_though_it_was_delivered_or_evicted_meanwhile() {
-    let mut here = Box::new();
-    let counter = here.store(3, &[one()]);
-    let event = here.spool.read(one(), counter).unwrap();
-    here.spool.delivered(one(), counter).unwrap();
-    here.records.assert_same(event.id, &event, &event.frame);
-    assert_eq!(here.on_disk(), (0, 0));
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        let counter = here.store(3, &[one()]);
+        let event = here.spool.read(one(), counter).unwrap();
+        here.spool.delivered(one(), counter).unwrap();
+        here.records.assert_same(event.id, &event, &event.frame);
+        assert_eq!(here.on_disk(), (0, 0));
+    }
 }
 
 #[test]
 fn a_refused_event_is_a_dead_letter_until_it_is_sent_again() {
-    let mut here = Box::new();
-    let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
-    assert!(here.spool.to_dead(one(), counters[1]).unwrap());
-    assert!(!here.spool.to_dead(one(), counters[1]).unwrap());
-    assert_eq!((here.waiting(one()), here.waiting(two())), (vec![counters[0], counters[2]], counters.clone()));
-    here.restart();
-    let dead: Vec<_> = here.spool.dead_letters().map(|(to, letter)| (to, letter.counter)).collect();
-    assert_eq!(dead, [(one(), counters[1])]);
-    assert!(here.spool.resend(one(), counters[1], one()).unwrap());
-    assert!(!here.spool.resend(one(), counters[1], one()).unwrap());
-    assert_eq!(here.waiting(one()), counters);
-    here.assert_read(one(), counters[1], 1);
-    assert_eq!(here.spool.dead_letters().count(), 0);
+    for is_sealed in [false, true] {
+        let mut here = Box::of(is_sealed);
+        let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
+        assert!(here.spool.to_dead(one(), counters[1]).unwrap());
+        assert!(!here.spool.to_dead(one(), counters[1]).unwrap());
+        assert_eq!((here.waiting(one()), here.waiting(two())), (vec![counters[0], counters[2]], counters.clone()));
+        here.restart();
+        let dead: Vec<_> = here.spool.dead_letters().map(|(to, letter)| (to, letter.counter)).collect();
+        assert_eq!(dead, [(one(), counters[1])]);
+        assert!(here.spool.resend(one(), counters[1], one()).unwrap());
+        assert!(!here.spool.resend(one(), counters[1], one()).unwrap());
+        assert_eq!(here.waiting(one()), counters);
+        here.assert_read(one(), counters[1], 1);
+        assert_eq!(here.spool.dead_letters().count(), 0);
+    }
 }
 
 #[test]
@@ -469,7 +489,7 @@ fn a_spool_that_cannot_be_used_says_why_and_is_usable_as_soon_as_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("spool");
     fs::write(&dir, "a file").unwrap();
-    let (mut spool, found) = Spool::open(RealDisk::default(), &config(&dir), &addresses(&urls()));
+    let (mut spool, found) = Spool::open(RealDisk::default(), &config(&dir, None), &addresses(&urls()));
     assert!(found.unavailable.is_some());
     let records = Records::new(&[100]);
     let error = spool.store(RING, &*records.memory, &records.frames[0], &[one()]).unwrap_err();
@@ -492,7 +512,8 @@ fn a_full_and_a_read_only_file_system_cost_nothing_but_what_is_older() {
         println!("SKIPPED: a_full_and_a_read_only_file_system: mounting is not allowed here");
         return;
     };
-    let (mut spool, _) = Spool::open(RealDisk::default(), &config(&mounted.path().join("spool")), &addresses(&urls()));
+    let (mut spool, _) =
+        Spool::open(RealDisk::default(), &config(&mounted.path().join("spool"), None), &addresses(&urls()));
     let records = Records::new(&[100, 20_000]);
     let mut stored = Vec::new();
     for _ in 0..30 {

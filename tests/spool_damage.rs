@@ -1,5 +1,5 @@
 //! The promise: whatever is done to the spool's files between two runs, only the damaged events are set aside, and counted; every other
-//! one is delivered, and no start fails.
+//! one is delivered, and no start fails. Whether they are sealed or not.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use common::books::Books;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Daemon, RingProducer, picture, wait_until};
+use common::{Daemon, RingProducer, make_key, picture, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::spool::Destination;
@@ -42,7 +42,7 @@ impl Spoilt {
         let home = Home::new();
         let recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
         let servers = [Moody::start(), Moody::start()];
-        home.configure(&servers.each_ref().map(Moody::url), json!({}));
+        make_key(&home.key());
         let random = fastrand::Rng::with_seed(seed);
         Spoilt {
             books: Books::of(&recognizer),
@@ -64,6 +64,13 @@ impl Spoilt {
         for _ in 0..EVENTS {
             let pictures = [0, 0].map(|_| picture(self.random.usize(8..9000), self.random.u64(..)));
             assert!(self.books.publish(&mut self.recognizer, &pictures[0], &pictures[1]));
+        }
+        // Without the key in one round, with it in the next.
+        let urls = self.servers.each_ref().map(Moody::url);
+        if self.random.bool() {
+            self.home.configure(&urls, json!({}));
+        } else {
+            self.home.configure_sealed(&urls);
         }
         let daemon = Daemon::restart(&self.home);
         daemon.wait_attached();
@@ -138,6 +145,7 @@ impl Spoilt {
     /// A run in which everything comes to its end.
     fn drain(&mut self) {
         self.servers.iter().for_each(|server| server.set(Mood::Up));
+        self.home.configure_sealed(&self.servers.each_ref().map(Moody::url));
         let daemon = Daemon::restart(&self.home);
         let servers = &self.servers;
         let is_settled = |index: usize| {

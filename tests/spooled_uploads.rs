@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
 use common::traced::{self, Call, Trace};
-use common::{Daemon, RingProducer, event, picture, publish, wait_until};
+use common::{Daemon, RingProducer, event, make_key, picture, publish, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::spool::Destination;
@@ -85,8 +85,21 @@ fn assert_is_first(request: &[u8]) {
 #[test]
 fn an_upload_goes_on_in_the_spooled_file_when_others_take_its_room() {
     let (home, server) = (Home::new(), Slow::start());
+    home.configure(&[server.url()], json!({}));
+    go_on_in_the_spooled_file(&home, server);
+}
+
+#[test]
+fn an_upload_goes_on_in_a_sealed_file_as_well() {
+    let (home, server) = (Home::new(), Slow::start());
+    make_key(&home.key());
+    home.configure_sealed(&[server.url()]);
+    go_on_in_the_spooled_file(&home, server);
+}
+
+fn go_on_in_the_spooled_file(home: &Home, server: Slow) {
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    let daemon = Daemon::restart(home);
     publish_large(&mut recognizer, 1);
     let (stream, read) = server.begun();
     // Twice as much as the ring holds.

@@ -136,6 +136,10 @@ pub fn in_words(status: &Value) -> String {
         number(&spool["bytes"]),
         number(&spool["max_bytes"])
     );
+    if number(&spool["locked"]) > 0 {
+        let _ =
+            write!(text, "\nspool         {} events are sealed with another key, and stay", number(&spool["locked"]));
+    }
     for (subject, problem) in [("spool", &spool["problem"]), ("config", &status["config"]["problem"])] {
         if let Some(problem) = problem.as_str() {
             let _ = write!(text, "\n{subject:13} {problem}");

@@ -107,6 +107,7 @@ fn storage(text: &mut Text, status: &Status) {
     text.one("spool_bytes", "gauge", "What everything in the spool takes.", spool.bytes);
     text.one("spool_limit_bytes", "gauge", "The most that it may take.", spool.max_bytes);
     text.one("spool_dead_letters", "gauge", "Refused events that are kept.", spool.dead_letters);
+    text.one("spool_locked_events", "gauge", "Spooled events that another key opens.", spool.locked);
     text.one("spool_written_bytes_total", "counter", "Written to the disk since the start.", spool.bytes_written);
 }
 

@@ -92,6 +92,8 @@ pub struct Spool {
     pub max_bytes: u64,
     /// What it leaves free on its file system.
     pub min_free_bytes: u64,
+    /// The key that its files are sealed with; none: they are not.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The local HTTP API.
@@ -290,6 +292,7 @@ fn spool(mut fields: Fields<'_>) -> Spool {
             "bytes, 1048576 (1 MiB) to 1099511627776 (1 TiB)",
         ),
         min_free_bytes: fields.integer("min_free_bytes", 64 << 20, 0..=TIB, "bytes, 0 to 1099511627776 (1 TiB)"),
+        key_file: fields.optional_path("key_file"),
     };
     fields.end();
     spool

@@ -53,6 +53,8 @@ pub struct Spooler {
 #[derive(Debug)]
 struct Trouble {
     why: String,
+    /// There was no key to seal with.
+    lacks_key: bool,
     pause: Duration,
     until: Instant,
 }
@@ -124,7 +126,7 @@ impl Spooler {
     /// Says what a start found, and sees to what waits for destinations that are not there any more.
     pub fn found(&self, found: &Recovered) {
         if let Some(fault) = &found.unavailable {
-            return self.fails(&format!("the spool is unavailable: {fault}"));
+            return self.fails(&format!("the spool is unavailable: {fault}"), false);
         }
         self.works();
         self.found_more.notify_one();
@@ -151,7 +153,9 @@ impl Spooler {
             if !self.is_in_trouble() && self.work().await {
                 continue;
             }
+            // A pause that is over with nothing to write is waited for no more.
             let trouble = self.trouble.borrow().as_ref().map(|trouble| trouble.until);
+            let trouble = trouble.filter(|until| *until > Instant::now());
             let timer = trouble.or(self.settle_at.get());
             tokio::select! {
                 () = self.changed.notified() => {}
@@ -178,6 +182,10 @@ impl Spooler {
             if found.unavailable.is_some() {
                 return false;
             }
+        }
+        let lacks_key = self.trouble.borrow().as_ref().is_some_and(|trouble| trouble.lacks_key);
+        if lacks_key && self.worker.call(|spool| spool.check_key().is_ok()).await {
+            self.works();
         }
         // In turn: neither keeps the other waiting.
         let (wrote, settled) = (self.write().await, self.settle_some().await);
@@ -225,13 +233,14 @@ impl Spooler {
             }
             Err(error) => {
                 self.tell_evicted(&error.evicted);
+                let lacks_key = matches!(error.reason, Reason::NoKey(_));
                 let why = match error.reason {
                     Reason::TooLarge(_) | Reason::NoSuchDestination => NotStored::Unfit,
                     Reason::Lost => NotStored::Lost,
                     _ => NotStored::Later,
                 };
                 if why == NotStored::Later {
-                    self.fails(&error.to_string());
+                    self.fails(&error.to_string(), lacks_key);
                 } else {
                     let event = delivery.upload.event.id;
                     self.complaints.say(|more| warn!(%event, "{error}{more}"));
@@ -279,16 +288,19 @@ impl Spooler {
     fn works(&self) {
         if let Some(trouble) = self.trouble.take() {
             info!("the spool works again (was: {})", trouble.why);
+            self.found_more.notify_one(); // what could not be read either, for want of the key
         }
     }
 
-    fn fails(&self, why: &str) {
+    fn fails(&self, why: &str, lacks_key: bool) {
         let mut trouble = self.trouble.borrow_mut();
-        let pause = trouble.as_ref().map_or(PAUSES.0, |trouble| (trouble.pause * 2).min(PAUSES.1));
+        // Several events of one batch are one failure.
+        let longer = |trouble: &Trouble| if trouble.until > Instant::now() { trouble.pause } else { trouble.pause * 2 };
+        let pause = trouble.as_ref().map_or(PAUSES.0, |trouble| longer(trouble).min(PAUSES.1));
         if trouble.as_ref().is_none_or(|trouble| trouble.why != why) {
             warn!("{why}: events stay in the ring, uploads go on");
         }
-        *trouble = Some(Trouble { why: why.to_owned(), pause, until: Instant::now() + pause });
+        *trouble = Some(Trouble { why: why.to_owned(), lacks_key, pause, until: Instant::now() + pause });
     }
 
     fn tell(&self, done: &Done) {

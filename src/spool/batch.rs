@@ -4,7 +4,7 @@
 use super::disk::Disk;
 use super::file::Destination;
 use super::index::{Entry, Mask, slots};
-use super::store::{Reason, StoreError, Stored, file_blocks};
+use super::store::{Reason, StoreError, Stored};
 use super::volume::Home;
 use super::{Evicted, Spool, State};
 use crate::ring::Words;
@@ -54,8 +54,9 @@ impl<D: Disk> Spool<D> {
     ) -> Result<Vec<Option<u64>>, Reason> {
         let masks = orders.iter().map(|order| self.mask(order.to)).collect::<Result<Vec<_>, _>>()?;
         let all = masks.iter().fold(0, |all, mask| all | mask);
+        self.check_key()?;
         self.sweep()?;
-        let blocks = orders.iter().map(|order| u64::from(file_blocks(order.frame))).sum();
+        let blocks = orders.iter().map(|order| u64::from(self.file_blocks(order.frame))).sum();
         self.make_room(blocks, orders.len() as u64, evicted)?;
         self.make_folders(all)?;
         self.make_all_folders();
@@ -87,7 +88,7 @@ impl<D: Disk> Spool<D> {
                 files.push(None); // [`Spool::store`] says so
                 continue;
             }
-            let entry = Entry { counter: self.next, blocks: file_blocks(order.frame), mask: *mask };
+            let entry = Entry { counter: self.next, blocks: self.file_blocks(order.frame), mask: *mask };
             self.next += 1;
             let fresh = self.volume.file(Home::New, entry.counter);
             let file = self.write(&fresh, order.ring, order.source, order.frame);

@@ -3,42 +3,42 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0x00 | u64 | [`MAGIC`] |
-//! | 0x08 | u32 | [`VERSION`] |
-//! | 0x0C | u32 | [`HEADER`]: where the record begins |
-//! | 0x10 | u64 | bytes of the record: a multiple of 8 |
+//! | 0x08 | u32 | the version: 1 in clear, 2 sealed |
+//! | 0x0C | u32 | where the record begins: 0x40, or 0x60 |
+//! | 0x10 | u64 | bytes of the record (in clear): a multiple of 8 |
 //! | 0x18 | 16 bytes | the ring's id |
 //! | 0x28 | u64 | the sequence number, as in the record |
-//! | 0x30 | u32 | CRC-32 of the record |
-//! | 0x34 | 8 bytes | zero |
+//! | 0x30 | u32 | in clear: CRC-32 of the record. Sealed: zero, for it would tell something of the record |
+//! | 0x34 | 8 bytes | in clear: zero. Sealed: the [`KeyId`] of the key |
 //! | 0x3C | u32 | CRC-32 of the 60 bytes before |
-//! | 0x40 | | the record as it lay in the ring |
+//! | 0x40 | 32 bytes | only sealed: the salt of the file's own key |
+//! | 0x40, 0x60 | | the record as it lay in the ring; or its chunks, sealed as [`seal`](super::seal) says |
 //!
 //! Numbers are little-endian. The file ends with the record. The CRCs are there for flash that forgets and for files that are not
-//! ours: a file that was only half written is never given its name.
+//! ours: a file that was only half written is never given its name. The event's id is in clear in both: it is a number out of a
+//! random one, says nothing of a person, and people sort dead letters by it without the key.
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
 use super::disk::Mapped;
+use super::key::{Key, KeyId, SALT};
+use super::opened::Flaw;
+use super::seal::sealed_len;
 use crate::config::Url;
 use crate::event::EventId;
-use crate::ring::Words;
-use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::layout::{
-    ALIGN, EVENT_HEADER, EVENT_HEADER_WORDS, MAX_CAPACITY, RecordHeader, RecordKind, high, low, pack,
-};
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::ring::layout::{ALIGN, EVENT_HEADER, MAX_CAPACITY, high, low, pack};
 
 /// `SPOHEVNT`, read as a little-endian u64.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SPOHEVNT");
-/// Of this layout.
-pub const VERSION: u32 = 1;
-/// Bytes before the record.
+/// Bytes of the header, but for the salt.
 pub const HEADER: usize = 64;
+/// Versions: a record in clear, a sealed one.
+const CLEAR: u32 = 1;
+const SEALED: u32 = 2;
 /// The suffix of a spooled event's name.
 pub const EVENT_SUFFIX: &str = ".event";
 /// The suffix of what was set aside.
@@ -117,20 +117,50 @@ pub struct Header {
     pub id: EventId,
     /// Bytes of its record.
     pub record_len: u64,
-    /// CRC-32 of its record.
-    pub record_crc: u32,
+    /// How it lies there.
+    pub form: Form,
+}
+
+/// How a record lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In clear.
+    Clear {
+        /// CRC-32 of the record.
+        crc: u32,
+    },
+    /// Sealed.
+    Sealed {
+        /// With which key.
+        key: KeyId,
+    },
+}
+
+/// Where a record begins in its file.
+pub const fn record_start(is_sealed: bool) -> usize {
+    if is_sealed { HEADER + SALT } else { HEADER }
+}
+
+/// Bytes of the file of a record of `length`.
+pub const fn file_len(length: u64, is_sealed: bool) -> u64 {
+    record_start(is_sealed) as u64 + if is_sealed { sealed_len(length) } else { length }
 }
 
 impl Header {
     /// As it stands in the file.
     pub fn to_bytes(self) -> [u8; HEADER] {
+        let (version, crc, key) = match self.form {
+            Form::Clear { crc } => (CLEAR, crc, [0; 8]),
+            Form::Sealed { key } => (SEALED, 0, key.0),
+        };
         let mut bytes = [0; HEADER];
         bytes[0x00..0x08].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[0x08..0x10].copy_from_slice(&pack(VERSION, HEADER as u32).to_le_bytes());
+        bytes[0x08..0x10].copy_from_slice(&pack(version, record_start(version == SEALED) as u32).to_le_bytes());
         bytes[0x10..0x18].copy_from_slice(&self.record_len.to_le_bytes());
         bytes[0x18..0x28].copy_from_slice(&self.id.ring.0);
         bytes[0x28..0x30].copy_from_slice(&self.id.sequence.to_le_bytes());
-        bytes[0x30..0x34].copy_from_slice(&self.record_crc.to_le_bytes());
+        bytes[0x30..0x34].copy_from_slice(&crc.to_le_bytes());
+        bytes[0x34..0x3C].copy_from_slice(&key);
         let crc = crc32fast::hash(&bytes[..HEADER_CRC]);
         bytes[HEADER_CRC..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -145,83 +175,34 @@ impl Header {
         if crc32fast::hash(&bytes[..HEADER_CRC]) != high(word(HEADER_CRC - 4)) {
             return Err("the checksum of its header is wrong".into());
         }
-        if word(0x08) != pack(VERSION, HEADER as u32) {
-            return Err(format!("its version is {}, this program knows {VERSION}", low(word(0x08))));
-        }
+        let key = KeyId(std::array::from_fn(|index| bytes[0x34 + index]));
+        let form = match low(word(0x08)) {
+            CLEAR => Form::Clear { crc: low(word(0x30)) },
+            SEALED => Form::Sealed { key },
+            other => return Err(format!("its version is {other}, this program knows {CLEAR} and {SEALED}")),
+        };
+        let is_sealed = matches!(form, Form::Sealed { .. });
         let record_len = word(0x10);
         let plausible = (EVENT_HEADER as u64..=MAX_CAPACITY).contains(&record_len);
-        if !plausible || !record_len.is_multiple_of(ALIGN as u64) || size != HEADER as u64 + record_len {
+        if !plausible || !record_len.is_multiple_of(ALIGN as u64) || size != file_len(record_len, is_sealed) {
             return Err(format!("it has {size} bytes, its header speaks of a record of {record_len}"));
         }
         let ring = RingId(std::array::from_fn(|index| bytes[0x18 + index]));
-        Ok(Header { id: EventId { ring, sequence: word(0x28) }, record_len, record_crc: low(word(0x30)) })
+        Ok(Header { id: EventId { ring, sequence: word(0x28) }, record_len, form })
     }
-}
 
-/// A spooled event, open and checked. It can be read until it is dropped, whatever becomes of its file's names.
-#[derive(Debug)]
-pub struct SpooledEvent<M> {
-    mapped: M,
-    /// Its id.
-    pub id: EventId,
-    /// Where its record lies, as for one in the ring: `Event::from_record` takes both.
-    pub frame: Frame,
-}
-
-/// Why a file is no event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// It will never be one.
-    Damaged(String),
-    /// The disk could not read it.
-    Unreadable,
-}
-
-impl From<Lost> for Flaw {
-    fn from(_: Lost) -> Flaw {
-        Flaw::Unreadable
-    }
-}
-
-impl<M: Mapped> SpooledEvent<M> {
-    /// Checks everything: header, sizes, both CRCs, and that the record's own header agrees.
-    ///
-    /// # Errors
-    /// [`Flaw`].
-    pub fn check(mapped: M) -> Result<SpooledEvent<M>, Flaw> {
-        let size = mapped.size();
-        let mut bytes = [0; HEADER];
+    /// Reads and checks the header of a file.
+    pub(super) fn read(mapped: &impl Mapped) -> Result<(Header, [u8; HEADER]), Flaw> {
+        let (size, mut bytes) = (mapped.size(), [0; HEADER]);
         if size < HEADER {
             return Err(Flaw::Damaged(format!("it has only {size} bytes")));
         }
         mapped.lend(0..HEADER, &mut |header| bytes.copy_from_slice(header))?;
-        let header = Header::parse(&bytes, size as u64).map_err(Flaw::Damaged)?;
-        let mut crc = 0;
-        mapped.lend(HEADER..size, &mut |record| crc = crc32fast::hash(record))?;
-        if crc != header.record_crc {
-            return Err(Flaw::Damaged("the checksum of its record is wrong".into()));
-        }
-        let words: [u64; EVENT_HEADER_WORDS] = std::array::from_fn(|index| mapped.word(HEADER + index * ALIGN));
-        mapped.lend(0..0, &mut |_| ())?; // what was just read was not zeros for want of a file
-        let record = RecordHeader::from_words(words);
-        let agrees = u64::from(record.length) == header.record_len
-            && record.sequence == header.id.sequence
-            && RecordKind::from_code(high(words[0])) == Some(RecordKind::Event);
-        if !agrees {
-            return Err(Flaw::Damaged("its header and its record contradict each other".into()));
-        }
-        Ok(SpooledEvent { mapped, id: header.id, frame: Frame { header: record, offset: HEADER, end: size as u64 } })
+        Ok((Header::parse(&bytes, size as u64).map_err(Flaw::Damaged)?, bytes))
     }
-}
 
-impl<M: Mapped> Words for SpooledEvent<M> {
-    fn word(&self, offset: usize) -> u64 {
-        self.mapped.word(offset)
-    }
-}
-
-impl<M: Mapped> PictureSource for SpooledEvent<M> {
-    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
-        self.mapped.lend(range, encode)
+    /// Whether the file's key is another one than this.
+    pub(super) fn is_locked(&self, key: Option<&Key>) -> bool {
+        matches!(self.form, Form::Sealed { key: of_file } if key.map(|key| key.id) != Some(of_file))
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, HEADER, Header, URL_FILE, counter};
+use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEADER, Header, URL_FILE, counter};
 
 /// Everything in a spool at one moment; files may come and go while it is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +43,8 @@ pub struct Filed {
     pub bytes: u64,
     /// None where the file's header is damaged.
     pub event: Option<String>,
+    /// Whether only the key opens it.
+    pub sealed: bool,
 }
 
 impl Contents {
@@ -92,7 +94,8 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
         let bytes = file.metadata()?.len();
         let mut header = [0; HEADER];
         let header = file.read_exact(&mut header).ok().and_then(|()| Header::parse(&header, bytes).ok());
-        found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()) });
+        let sealed = header.is_some_and(|header| matches!(header.form, Form::Sealed { .. }));
+        found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()), sealed });
     }
     found.sort_by_key(|filed| filed.number);
     Ok(found)
@@ -127,6 +130,7 @@ impl Folder {
 
 impl fmt::Display for Filed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}  {}", self.number, self.event.as_deref().unwrap_or("(damaged)"))
+        write!(f, "{}  {}", self.number, self.event.as_deref().unwrap_or("(damaged)"))?;
+        if self.sealed { f.write_str("  (sealed)") } else { Ok(()) }
     }
 }

@@ -28,13 +28,17 @@
 //!   anew, a few times.
 //! - A name that cannot be taken away, or a file that cannot be read just now, is not offered again in this run; it stays where
 //!   it is, counts, and the reader goes on.
-//! - No clock, no randomness, no threads: a call does its work and returns. [`worker`] gives it a thread of its own.
+//! - Where the config names a key, files are sealed ([`seal`] says how), and nothing is written in clear, whatever becomes of the
+//!   key. What is sealed with another key is left where it is, as if it could not be read, and offered when its key is back.
+//! - No clock, no threads, and no randomness but the salts of sealed files: a call does its work and returns. [`worker`] gives it a
+//!   thread of its own.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | `mod.rs` | what the lanes call to get events and to be rid of them |
-//! | [`store`], [`batch`] | room and writing, one event or several |
-//! | [`read`] | opening an event |
+//! | [`store`], [`batch`], `write.rs` | room, one event or several, their files |
+//! | [`read`], [`opened`] | opening an event, and reading it |
+//! | [`seal`], [`key`] | files that only the key opens |
 //! | [`aside`] | dead letters, quarantine |
 //! | [`destinations`] | those that come and go, and their folders |
 //! | [`recover`] | the start |
@@ -52,22 +56,29 @@ pub mod disk;
 pub mod file;
 pub mod index;
 pub mod inspect;
+pub mod key;
+pub mod opened;
 pub mod read;
 pub mod recover;
+pub mod seal;
 pub mod status;
 pub mod store;
 pub mod volume;
 pub mod worker;
+mod write;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::config;
 use aside::Shelf;
 pub use destinations::Reassigned;
 use disk::Disk;
 pub use disk::RealDisk;
-pub use file::{Address, Destination, SpooledEvent};
+pub use file::{Address, Destination};
 use index::{BLOCK, Index, Mask, SLOTS};
+use key::Key;
+pub use opened::SpooledEvent;
 pub use read::ReadError;
 pub use recover::Recovered;
 pub use status::{State, Status, Tally};
@@ -104,6 +115,9 @@ pub struct Spool<D: Disk> {
     volume: Volume<D>,
     bounds: Bounds,
     state: State,
+    key_file: Option<PathBuf>,
+    /// None: files are not sealed. Else the key, or why there is none.
+    key: Result<Option<Key>, String>,
     /// By slot.
     lodgings: [Option<Lodging>; SLOTS],
     events: Index,
@@ -143,6 +157,8 @@ enum Hidden {
     Done,
     /// It could not be read or moved: tried again after the next start.
     Stuck,
+    /// It is sealed with a key that is not there: tried again when the key is another one.
+    Locked,
     /// Somebody is delivering it.
     Out,
 }
@@ -164,6 +180,8 @@ impl<D: Disk> Spool<D> {
             volume: Volume::new(disk, &config.dir),
             bounds: config.into(),
             state: State::Unavailable("it was not opened yet".into()),
+            key_file: None,
+            key: Ok(None),
             lodgings: [const { None }; SLOTS],
             events: Index::default(),
             hidden: BTreeMap::new(),
@@ -179,6 +197,7 @@ impl<D: Disk> Spool<D> {
             let added = spool.add(address);
             debug_assert!(added.is_ok(), "a config has fewer destinations than there are slots");
         }
+        let _the_status_says_so = spool.use_key_file(config.key_file.as_deref());
         let recovered = spool.open_again();
         (spool, recovered)
     }

@@ -4,9 +4,14 @@ use std::io;
 use std::path::PathBuf;
 
 use super::disk::Disk;
-use super::file::{Destination, Flaw, SpooledEvent};
+use super::file::{Destination, Header};
+use super::key::KeyId;
+use super::opened::{Flaw, SpooledEvent};
 use super::volume::{Fault, Home};
 use super::{Hidden, Spool};
+
+/// Locked events looked for at once: others wait meanwhile.
+const PAGE: usize = 255;
 
 /// Why an event was not read.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,16 @@ pub enum ReadError {
     /// The disk cannot read it now. It stays, and is offered again after the next start; take the next one.
     #[error("the spooled event cannot be read: {0}")]
     Unreadable(String),
+    /// It is sealed with a key that is not in use. It stays, and is offered again when the key is another one; take the next one.
+    #[error("{events} spooled events are sealed with the key {key}, and {}: they stay where they are", .in_use.map_or("there is no key".into(), |id| format!("the key in use is {id}")))]
+    Locked {
+        /// It, and those right after it of which the same is so; not all at once.
+        events: u64,
+        /// The key that opens it.
+        key: KeyId,
+        /// The key that is there.
+        in_use: Option<KeyId>,
+    },
     /// This process lacks something; nothing is wrong with the event. Try again later.
     #[error("{0}")]
     Shortage(Fault),
@@ -38,7 +53,7 @@ impl<D: Disk> Spool<D> {
     pub fn read(&mut self, destination: Destination, counter: u64) -> Result<SpooledEvent<D::Mapped>, ReadError> {
         let slot = self.slot(destination).filter(|slot| self.is_in(counter, *slot)).ok_or(ReadError::Gone)?;
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
-            Ok(mapped) => match SpooledEvent::check(mapped) {
+            Ok(mapped) => match SpooledEvent::check(mapped, self.usable_key()) {
                 Ok(event) => return Ok(event),
                 Err(flaw) => flaw,
             },
@@ -61,11 +76,30 @@ impl<D: Disk> Spool<D> {
                 let moved_to = self.set_aside(destination, counter).ok().flatten();
                 Err(ReadError::Damaged { reason, moved_to })
             }
+            Flaw::Locked(key) => {
+                let events = self.hide_locked(destination, slot, counter);
+                Err(ReadError::Locked { events, key, in_use: self.key_id() })
+            }
             Flaw::Unreadable => {
                 self.skip(destination, counter);
                 Err(ReadError::Unreadable("its file was truncated, or the disk failed".into()))
             }
         }
+    }
+
+    /// Hides an event that is locked, and those right after it that are: who looks for one that is not is not to try thousands, each
+    /// with a look at all before it. How many there were.
+    fn hide_locked(&mut self, destination: Destination, slot: usize, counter: u64) -> u64 {
+        let is_locked = |other: &u64| {
+            let header =
+                self.volume.map(&self.volume.file(Home::To(destination), *other)).map(|mapped| Header::read(&mapped));
+            matches!(header, Ok(Ok((header, _))) if header.is_locked(self.usable_key()))
+        };
+        let others = self.events.in_slot(slot, Some(counter)).map(|entry| entry.counter);
+        let others = others.filter(|other| !self.hidden.contains_key(&(*other, slot)));
+        let locked: Vec<u64> = std::iter::once(counter).chain(others.take(PAGE).take_while(is_locked)).collect();
+        self.hidden.extend(locked.iter().map(|counter| ((*counter, slot), Hidden::Locked)));
+        locked.len() as u64
     }
 
     /// The event could not be read to its end (its mapping was lost): it stays, and is not offered again before the next start.

@@ -292,7 +292,8 @@ impl<D: Disk> Spool<D> {
         self.events = Index::of(events);
         let events = &self.events;
         let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
-        self.hidden.retain(|(counter, slot), why| *why != Hidden::Stuck && is_there(*counter, *slot));
+        let is_for_good = |why: &Hidden| matches!(why, Hidden::Done | Hidden::Out);
+        self.hidden.retain(|(counter, slot), why| is_for_good(why) && is_there(*counter, *slot));
     }
 }
 

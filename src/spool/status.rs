@@ -66,7 +66,7 @@ pub struct DestinationStatus {
     pub url: Option<String>,
     /// Events in its folder that wait for it, or are on their way.
     pub waiting: u64,
-    /// Events in its folder that are not offered before the next start: they could not be read.
+    /// Events in its folder that are not offered now: they could not be read, or are sealed with another key.
     pub stuck: u64,
     /// Bytes of everything in its folder, in whole blocks.
     pub bytes: u64,
@@ -79,6 +79,10 @@ pub struct DestinationStatus {
 pub struct Status {
     /// Whether events can be stored.
     pub state: State,
+    /// Why there is no key to seal events with, where they are to be sealed.
+    pub key_problem: Option<String>,
+    /// Shares that are sealed with another key than the one in use, as far as they were looked at.
+    pub locked: u64,
     /// What everything takes, in whole blocks.
     pub bytes: u64,
     /// Events, dead letters and files set aside.
@@ -102,6 +106,8 @@ impl Status {
     pub fn of_nothing(why: &str) -> Status {
         Status {
             state: State::Unavailable(why.into()),
+            key_problem: None,
+            locked: 0,
             bytes: 0,
             files: 0,
             events: 0,
@@ -130,6 +136,8 @@ impl<D: Disk> Spool<D> {
     pub fn status(&self) -> Status {
         Status {
             state: self.state.clone(),
+            key_problem: self.key.as_ref().err().cloned(),
+            locked: self.hidden.values().filter(|why| **why == Hidden::Locked).count() as u64,
             bytes: self.blocks() * BLOCK,
             files: self.files(),
             events: self.events.len() as u64,
@@ -168,7 +176,7 @@ impl<D: Disk> Spool<D> {
         let here = self.hidden.iter().filter(|((_, hidden_in), _)| *hidden_in == slot);
         here.fold((0, 0), |(done, stuck), (_, why)| match why {
             Hidden::Done => (done + 1, stuck),
-            Hidden::Stuck => (done, stuck + 1),
+            Hidden::Stuck | Hidden::Locked => (done, stuck + 1),
             Hidden::Out => (done, stuck),
         })
     }

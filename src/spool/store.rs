@@ -3,21 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::file::{Destination, HEADER, Header};
-use super::index::{BLOCK, Entry, Mask, blocks, slots};
+use super::file::Destination;
+use super::index::{BLOCK, Entry, Mask, slots};
 use super::volume::{Fault, Home};
 use super::{Hidden, Spool, State};
-use crate::event::EventId;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::layout::ALIGN;
 use crate::ring::mapping::PictureSource;
 
 /// Files tried for one event.
 const TRIES: u32 = 3;
-/// Bytes written at once.
-const CHUNK: usize = 64 * 1024;
 /// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
 const MAX_LITTER: usize = 8;
 
@@ -64,6 +60,9 @@ pub enum Reason {
     /// The file system would be too full even without the spool.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
+    /// Events are to be sealed, and there is no key: none is written in clear instead.
+    #[error("{0}: without it nothing is kept on flash")]
+    NoKey(String),
     /// The ring's file went away while the event was read from it.
     #[error("the ring's file was truncated while the event was read from it")]
     Lost,
@@ -86,8 +85,9 @@ impl<D: Disk> Spool<D> {
     ) -> Result<Stored, StoreError> {
         let mut evicted = Vec::new();
         let stored = self.mask(to).and_then(|mask| {
+            self.check_key()?;
             self.sweep()?;
-            self.make_room(file_blocks(frame).into(), 1, &mut evicted)?;
+            self.make_room(self.file_blocks(frame).into(), 1, &mut evicted)?;
             self.make_folders(mask)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
@@ -99,7 +99,10 @@ impl<D: Disk> Spool<D> {
                 Ok(Stored { counter, evicted })
             }
             Err(reason) => {
-                if !matches!(reason, Reason::Unavailable(_) | Reason::NoSuchDestination | Reason::Lost) {
+                if !matches!(
+                    reason,
+                    Reason::Unavailable(_) | Reason::NoSuchDestination | Reason::NoKey(_) | Reason::Lost
+                ) {
                     self.state = match &reason {
                         // Somebody removed the folders under us: they are to be made and listed again.
                         Reason::Fault(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => {
@@ -211,7 +214,7 @@ impl<D: Disk> Spool<D> {
                 return Err(Reason::Unavailable("a file has the last number; it must be delivered or removed".into()));
             }
             self.next += 1;
-            let entry = Entry { counter, blocks: file_blocks(frame), mask };
+            let entry = Entry { counter, blocks: self.file_blocks(frame), mask };
             let fresh = self.volume.file(Home::New, counter);
             let written = self.write(&fresh, ring, source, frame);
             let written = written.and_then(|mut file| Ok(self.volume.sync(&mut file, &fresh)?));
@@ -235,34 +238,6 @@ impl<D: Disk> Spool<D> {
         if self.volume.unlink(&self.volume.file(Home::New, counter)).is_err() {
             self.litter.push(counter);
         }
-    }
-
-    /// Writes the file, which is not durable then. Every word is taken from `source` once; the frame's own words are its checked copy.
-    pub(super) fn write<S: Words + PictureSource + ?Sized>(
-        &mut self,
-        path: &Path,
-        ring: RingId,
-        source: &S,
-        frame: &Frame,
-    ) -> Result<D::File, Reason> {
-        let mut file = self.volume.create(path)?;
-        let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
-        let mut crc = crc32fast::Hasher::new();
-        let mut buffer = Vec::with_capacity(CHUNK.min(length));
-        for start in (0..length).step_by(CHUNK) {
-            buffer.clear();
-            for at in (start..length.min(start + CHUNK)).step_by(ALIGN) {
-                let word = checked.get(at / ALIGN).copied().unwrap_or_else(|| source.word(frame.offset + at));
-                buffer.extend_from_slice(&word.to_le_bytes());
-            }
-            crc.update(&buffer);
-            self.volume.write(&mut file, path, &buffer, (HEADER + start) as u64)?;
-        }
-        source.lend(0..0, &mut |_| ()).map_err(|_| Reason::Lost)?;
-        let id = EventId { ring, sequence: frame.header.sequence };
-        let header = Header { id, record_len: length as u64, record_crc: crc.finalize() };
-        self.volume.write(&mut file, path, &header.to_bytes(), 0)?;
-        Ok(file)
     }
 
     /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
@@ -308,8 +283,4 @@ impl<D: Disk> Spool<D> {
     fn name_in(&self, slot: usize, counter: u64) -> PathBuf {
         self.volume.file(Home::To(self.destination(slot)), counter)
     }
-}
-
-pub(super) fn file_blocks(frame: &Frame) -> u32 {
-    blocks(HEADER as u64 + u64::from(frame.header.length))
 }

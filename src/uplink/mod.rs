@@ -203,8 +203,12 @@ impl Uplink {
     fn tell_spool(&self, config: &Config) {
         let bounds = Bounds::from(&config.spool);
         let addresses = addresses(config);
+        let key_file = config.spool.key_file.clone();
         drop(self.spooler.worker.call(move |spool| {
             spool.set_bounds(bounds);
+            if let Err(why) = spool.use_key_file(key_file.as_deref()) {
+                warn!("{why}: without it nothing is kept on flash, and what was sealed stays there; uploads go on");
+            }
             spool.configure(&addresses).iter().for_each(|fault| warn!("{fault}"));
         }));
         self.spooler.settle();

@@ -94,6 +94,17 @@ impl Home {
         self.folder.path().join("uplink.json")
     }
 
+    /// Where this home's key lies, once one was made.
+    pub fn key(&self) -> PathBuf {
+        self.folder.path().join("spool.key")
+    }
+
+    /// Writes a config whose spool is sealed with this home's key, whether there is one or not.
+    pub fn configure_sealed(&self, urls: &[String]) {
+        let spool = json!({ "dir": self.spool(), "min_free_bytes": 0, "key_file": self.key() });
+        self.configure(urls, json!({ "spool": spool }));
+    }
+
     /// Writes a config for this home's ring; `more` adds to it.
     pub fn configure(&self, urls: &[String], more: Value) {
         let spool = json!({ "dir": self.spool(), "min_free_bytes": 0 });

@@ -14,7 +14,10 @@ pub mod sink;
 pub mod tls_server;
 pub mod traced;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -86,6 +89,14 @@ pub fn picture(length: usize, seed: u64) -> Vec<u8> {
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes[..4].copy_from_slice(&[0xFF, 0xD8, 0xFF, 0xE0]);
     bytes
+}
+
+/// Makes a new key file, as an operator would.
+pub fn make_key(path: &Path) {
+    let _old = std::fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    let secret: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(32).collect();
+    file.write_all(&secret).unwrap();
 }
 
 /// An event like any other.

@@ -56,7 +56,7 @@ pub struct ModelDisk {
 
 /// Bytes as they were when the file was opened.
 #[derive(Debug)]
-pub struct Bytes(Arc<Vec<u8>>);
+pub struct Bytes(pub Arc<Vec<u8>>);
 
 impl Words for Bytes {
     fn word(&self, offset: usize) -> u64 {
@@ -92,6 +92,14 @@ impl State {
 
     pub fn has(&self, path: &Path) -> bool {
         self.find(path).is_ok()
+    }
+
+    /// A file's bytes.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        match &*self.nodes[self.find(path).ok()?] {
+            Node::File { data, .. } => Some(data.to_vec()),
+            Node::Folder { .. } => None,
+        }
     }
 
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {

@@ -13,8 +13,11 @@ use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::batch::Order;
+use sophon_uplink::spool::file::HEADER;
+use sophon_uplink::spool::key::SALT;
 use sophon_uplink::spool::{Address, Bounds, Destination, Evicted, Recovered, Spool, State, Stored};
 
+use super::common::make_key;
 use super::model_disk::{ModelDisk, State as DiskState};
 
 pub const BLOCK: u64 = 4096;
@@ -25,14 +28,15 @@ pub fn root() -> PathBuf {
     PathBuf::from("/data/spool")
 }
 
-pub fn config() -> config::Spool {
-    config::Spool { dir: root(), max_bytes: BOUNDS.max_bytes, min_free_bytes: BOUNDS.min_free_bytes }
+pub fn config(key_file: Option<PathBuf>) -> config::Spool {
+    config::Spool { dir: root(), max_bytes: BOUNDS.max_bytes, min_free_bytes: BOUNDS.min_free_bytes, key_file }
 }
 
 /// A ring's memory with records of many sizes in it.
 pub struct Records {
     pub memory: Arc<Mapping>,
     pub frames: Vec<Frame>,
+    folder: tempfile::TempDir,
 }
 
 impl Records {
@@ -40,13 +44,21 @@ impl Records {
         let memory = Arc::new(Mapping::on_heap(1 << 18));
         let mut producer = Producer::attach(Arc::clone(&memory));
         for (number, size) in sizes.iter().enumerate() {
-            let picture = vec![number as u8 + 1; *size];
+            let mut picture = vec![0; *size];
+            fastrand::Rng::with_seed(number as u64).fill(&mut picture); // no two parts are the same
             let event = NewEvent { identity_id: b"17", reg_pic: &picture, device_type: -1, ..NewEvent::default() };
             producer.publish(&event).unwrap();
         }
         let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));
         let frames = std::iter::from_fn(|| reader.read().unwrap()).collect();
-        Records { memory, frames }
+        let folder = tempfile::tempdir().unwrap();
+        make_key(&folder.path().join("key"));
+        Records { memory, frames, folder }
+    }
+
+    /// A key's file.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("key")
     }
 
     /// Whether an event read from a spool is the one that was stored.
@@ -114,6 +126,12 @@ pub struct World<'a> {
     /// What each counter stands for, as far as we were told.
     pub counters: BTreeMap<u64, EventId>,
     pub urls: Vec<String>,
+    /// Whether events are sealed when they are stored.
+    sealing: bool,
+    /// From the next start of this history on.
+    seals_later: bool,
+    /// Of every file that was sealed.
+    salts: HashSet<Vec<u8>>,
     /// What waits for it may not all have moved yet.
     removal: Option<Removal>,
     random: fastrand::Rng,
@@ -125,11 +143,13 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
+    /// A third of all histories is sealed, and another third is from some start on.
     pub fn new(records: &'a Records, seed: u64, failure: Option<super::model_disk::Failure>) -> World<'a> {
         let disk = ModelDisk::new(seed);
         disk.fail(failure);
         let urls: Vec<String> = URLS[..2].iter().map(|url| (*url).to_owned()).collect();
-        let (mut spool, _) = Spool::open(disk.clone(), &config(), &addresses(&urls));
+        let sealing = seed % 3 == 1;
+        let (mut spool, _) = Spool::open(disk.clone(), &config(sealing.then(|| records.key_file())), &addresses(&urls));
         spool.set_bounds(BOUNDS);
         World {
             records,
@@ -139,6 +159,9 @@ impl<'a> World<'a> {
             tried: HashSet::new(),
             counters: BTreeMap::new(),
             urls,
+            sealing,
+            seals_later: seed % 3 == 2,
+            salts: HashSet::new(),
             removal: None,
             random: fastrand::Rng::with_seed(seed ^ 1),
             rings: 0,
@@ -150,7 +173,7 @@ impl<'a> World<'a> {
     /// The same history with another disk under it, opened anew.
     pub fn elsewhere(&self, disk: DiskState, promises: Promises, seed: u64) -> (World<'a>, Recovered) {
         let disk = ModelDisk::of(disk);
-        let (spool, recovered) = Spool::open(disk.clone(), &config(), &addresses(&self.urls));
+        let (spool, recovered) = Spool::open(disk.clone(), &self.config(), &addresses(&self.urls));
         let mut world = World {
             records: self.records,
             disk,
@@ -159,6 +182,9 @@ impl<'a> World<'a> {
             tried: self.tried.clone(),
             counters: self.counters.clone(),
             urls: self.urls.clone(),
+            sealing: self.sealing,
+            seals_later: self.seals_later,
+            salts: self.salts.clone(),
             removal: None,
             random: fastrand::Rng::with_seed(seed),
             rings: self.rings,
@@ -172,12 +198,17 @@ impl<'a> World<'a> {
 
     /// Opens the spool anew: what was not durable is still there (the process died, not the machine).
     pub fn restart(&mut self) -> Recovered {
-        let (spool, recovered) = Spool::open(self.disk.clone(), &config(), &addresses(&self.urls));
+        self.sealing |= self.seals_later;
+        let (spool, recovered) = Spool::open(self.disk.clone(), &self.config(), &addresses(&self.urls));
         self.spool = spool;
         self.spool.set_bounds(BOUNDS);
         self.note(&recovered);
         self.settle();
         recovered
+    }
+
+    fn config(&self) -> config::Spool {
+        config(self.sealing.then(|| self.records.key_file()))
     }
 
     fn note(&mut self, recovered: &Recovered) {
@@ -327,6 +358,7 @@ impl<'a> World<'a> {
                     let id = EventId { ring, sequence: records.frames[frame].header.sequence };
                     assert!(self.counters.insert(counter, id).is_none(), "{counter} stands for two events");
                     to.iter().for_each(|to| drop(self.promises.insert((counter, Place::To(*to)), Vec::new())));
+                    self.check_form(to[0], counter);
                     new.extend(to.into_iter().map(|to| (counter, to)));
                     (Some(counter), evicted)
                 }
@@ -342,6 +374,16 @@ impl<'a> World<'a> {
             self.no_more(counter, Place::To(destination));
         }
         stored
+    }
+
+    /// What was written is sealed or in clear, as it is to be, and no salt comes twice, whatever a power cut made us forget.
+    fn check_form(&mut self, to: Destination, counter: u64) {
+        let file = self.disk.state().read(&root().join(format!("to/{to}/{counter:020}.event")));
+        let Some(file) = file else { return }; // given up for the next one of its batch
+        assert_eq!(file[8], 1 + u8::from(self.sealing), "the file's version");
+        if self.sealing {
+            assert!(self.salts.insert(file[HEADER..HEADER + SALT].to_vec()), "a salt came twice");
+        }
     }
 
     /// An event to store, of a ring of its own, and for whom.

@@ -12,6 +12,7 @@ use crate::deliver::client::Upload;
 use crate::deliver::delivery::{End, Landed};
 use crate::deliver::record::Relocatable;
 use crate::event::Event;
+use crate::ring::mapping::PictureSource as _;
 use crate::spool::ReadError;
 
 /// After the spool could not open an event for want of something.
@@ -92,6 +93,11 @@ impl Lane {
             self.backlog.borrow_mut().found(&pick, counter);
             let complaint = match opened {
                 Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
+                    // What was read may be zeros for want of the file.
+                    _ if record.lend(0..0, &mut |_| ()).is_err() => {
+                        self.spooler.worker.call(move |spool| spool.skip(destination, counter)).await;
+                        format!("the spooled event {} cannot be read any more", record.id)
+                    }
                     Ok(event) => {
                         let source = Arc::new(Relocatable::new(Arc::new(record)));
                         return Some((counter, Upload { event, source }));

@@ -1,0 +1,105 @@
+//! The key that spooled events are sealed with, and its file: 32 random bytes, as they come out of `/dev/urandom`.
+//!
+//! The uplink never makes a key: a path with a typing error would make a new one, and leave the spool sealed with one that nobody
+//! finds. A key that others may read is refused, as ssh refuses such keys.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use ::ring::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
+use ::ring::hkdf::{HKDF_SHA256, Salt};
+
+use super::seal::FileKey;
+
+/// Bytes of a key, and of its file.
+pub const KEY: usize = 32;
+/// Bytes of the salt that makes a file's own key.
+pub const SALT: usize = 32;
+
+/// What a file's own key is derived for; its head follows.
+const FILE: &[u8] = b"sophon-uplink spool file 2";
+/// What a key's id is derived for.
+const ID: &[u8] = b"sophon-uplink spool key id";
+
+/// How a key file is made, for messages.
+const MAKE: &str = "make one with (umask 077; head -c 32 /dev/urandom >FILE)";
+
+/// Tells keys apart, and nothing of what they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyId(pub [u8; 8]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+/// A key.
+pub struct Key {
+    secret: [u8; KEY],
+    /// Written into every file that is sealed with it.
+    pub id: KeyId,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+impl Key {
+    /// The key of these bytes.
+    pub fn new(secret: [u8; KEY]) -> Key {
+        let mut id = [0; 32];
+        let derived = Salt::new(HKDF_SHA256, &[]).extract(&secret);
+        derived.expand(&[ID], HKDF_SHA256).and_then(|id_of| id_of.fill(&mut id)).expect("as long as a hash");
+        Key { secret, id: KeyId(std::array::from_fn(|index| id[index])) }
+    }
+
+    /// Reads a key's file.
+    ///
+    /// # Errors
+    /// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
+    pub fn read(path: &Path) -> Result<Key, String> {
+        let told = |error: io::Error| format!("spool.key_file cannot be read: {error}");
+        // A pipe is not waited for, should one have the name.
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(told)?;
+        let found = file.metadata().map_err(told)?;
+        if !found.is_file() {
+            return Err("spool.key_file is no regular file".into());
+        }
+        if found.permissions().mode() & 0o077 != 0 {
+            return Err(
+                "spool.key_file may be read or changed by others: chmod 600 it, and think of it as known".into()
+            );
+        }
+        if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(format!("spool.key_file belongs to the user {}, who can change it: chown it", found.uid()));
+        }
+        let mut bytes = Vec::with_capacity(KEY + 1);
+        Read::by_ref(&mut file).take(KEY as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
+        let secret: [u8; KEY] = bytes.try_into().map_err(|_| {
+            format!(
+                "spool.key_file has {} bytes, and a key has {KEY}, as they come out of a random source: {MAKE}",
+                found.len()
+            )
+        })?;
+        if secret.iter().all(|byte| *byte == secret[0]) {
+            return Err(format!(
+                "spool.key_file holds no random bytes, as after a power cut while it was made: {MAKE}"
+            ));
+        }
+        Ok(Key::new(secret))
+    }
+
+    /// The key of one file: no other file has it, because no other has its salt. `head` is bound to it.
+    pub fn of_file(&self, head: &[u8], salt: &[u8; SALT]) -> FileKey {
+        let derived = Salt::new(HKDF_SHA256, salt).extract(&self.secret);
+        let info = [FILE, head];
+        let key = derived.expand(&info, &CHACHA20_POLY1305).expect("as long as a hash");
+        FileKey(LessSafeKey::new(UnboundKey::from(key)))
+    }
+}

@@ -1,0 +1,126 @@
+//! A spooled event that is being read: checked as a whole first, then chunk by chunk where it is sealed.
+
+use std::ops::Range;
+
+use super::disk::Mapped;
+use super::file::{Form, HEADER, Header, record_start};
+use super::key::{Key, KeyId, SALT};
+use super::seal::Sealed;
+use crate::event::EventId;
+use crate::ring::Words;
+use crate::ring::consumer::Frame;
+use crate::ring::layout::{ALIGN, EVENT_HEADER_WORDS, RecordHeader, RecordKind, high};
+use crate::ring::mapping::{Lost, PictureSource};
+
+/// A spooled event, open and checked. It can be read until it is dropped, whatever becomes of its file's names.
+#[derive(Debug)]
+pub struct SpooledEvent<M> {
+    content: Content<M>,
+    /// Its id.
+    pub id: EventId,
+    /// Where its record lies, as for one in the ring: `Event::from_record` takes both.
+    pub frame: Frame,
+}
+
+/// A file's content: offsets count from the file's beginning, or from the record's where that is sealed.
+#[derive(Debug)]
+enum Content<M> {
+    Clear(M),
+    Sealed(Box<Sealed<M>>),
+}
+
+/// Why a file is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It will never be one.
+    Damaged(String),
+    /// The disk could not read it.
+    Unreadable,
+    /// It is sealed with a key that is not there.
+    Locked(KeyId),
+}
+
+impl From<Lost> for Flaw {
+    fn from(_: Lost) -> Flaw {
+        Flaw::Unreadable
+    }
+}
+
+impl<M: Mapped> SpooledEvent<M> {
+    /// Checks everything: header, sizes, both CRCs or every chunk's seal, and that the record's own header agrees.
+    ///
+    /// # Errors
+    /// [`Flaw`].
+    pub fn check(mapped: M, key: Option<&Key>) -> Result<SpooledEvent<M>, Flaw> {
+        let (header, bytes) = Header::read(&mapped)?;
+        let (content, offset) = match header.form {
+            Form::Clear { crc } => (Content::check_clear(mapped, crc)?, HEADER),
+            Form::Sealed { key: of_file } => {
+                let key = key.filter(|key| key.id == of_file).ok_or(Flaw::Locked(of_file))?;
+                (Content::check_sealed(mapped, &bytes, header.record_len as usize, key)?, 0)
+            }
+        };
+        let words: [u64; EVENT_HEADER_WORDS] = std::array::from_fn(|index| content.word(offset + index * ALIGN));
+        content.lend(0..0, &mut |_| ())?; // what was just read was not zeros for want of a file
+        let record = RecordHeader::from_words(words);
+        let agrees = u64::from(record.length) == header.record_len
+            && record.sequence == header.id.sequence
+            && RecordKind::from_code(high(words[0])) == Some(RecordKind::Event);
+        if !agrees {
+            return Err(Flaw::Damaged("its header and its record contradict each other".into()));
+        }
+        let end = offset as u64 + header.record_len;
+        Ok(SpooledEvent { content, id: header.id, frame: Frame { header: record, offset, end } })
+    }
+}
+
+impl<M: Mapped> Content<M> {
+    fn check_clear(mapped: M, expected: u32) -> Result<Content<M>, Flaw> {
+        let mut crc = 0;
+        mapped.lend(HEADER..mapped.size(), &mut |record| crc = crc32fast::hash(record))?;
+        if crc != expected {
+            return Err(Flaw::Damaged("the checksum of its record is wrong".into()));
+        }
+        Ok(Content::Clear(mapped))
+    }
+
+    fn check_sealed(mapped: M, head: &[u8], length: usize, key: &Key) -> Result<Content<M>, Flaw> {
+        let mut salt = [0; SALT];
+        mapped.lend(HEADER..HEADER + SALT, &mut |bytes| salt.copy_from_slice(bytes))?;
+        let sealed = Sealed::new(mapped, key.of_file(head, &salt), record_start(true), length);
+        if !sealed.check()? {
+            return Err(Flaw::Damaged("a seal of its record is broken".into()));
+        }
+        Ok(Content::Sealed(Box::new(sealed)))
+    }
+}
+
+impl<M: Mapped> Words for Content<M> {
+    fn word(&self, offset: usize) -> u64 {
+        match self {
+            Content::Clear(mapped) => mapped.word(offset),
+            Content::Sealed(sealed) => sealed.word(offset),
+        }
+    }
+}
+
+impl<M: Mapped> PictureSource for Content<M> {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        match self {
+            Content::Clear(mapped) => mapped.lend(range, encode),
+            Content::Sealed(sealed) => sealed.lend(range, encode),
+        }
+    }
+}
+
+impl<M: Mapped> Words for SpooledEvent<M> {
+    fn word(&self, offset: usize) -> u64 {
+        self.content.word(offset)
+    }
+}
+
+impl<M: Mapped> PictureSource for SpooledEvent<M> {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        self.content.lend(range, encode)
+    }
+}

@@ -1,0 +1,118 @@
+//! Writing an event's file, in clear or sealed, and the key for that.
+
+use std::path::Path;
+
+use super::disk::Disk;
+use super::file::{Form, Header, file_len, record_start};
+use super::index::blocks;
+use super::key::{Key, KeyId, SALT};
+use super::seal::{CHUNK, TAG};
+use super::store::Reason;
+use super::volume::Fault;
+use super::{Hidden, Spool};
+use crate::event::EventId;
+use crate::ring::Words;
+use crate::ring::consumer::Frame;
+use crate::ring::file::RingId;
+use crate::ring::layout::ALIGN;
+use crate::ring::mapping::PictureSource;
+
+/// Chunks written at once.
+const TOGETHER: usize = 4;
+
+impl<D: Disk> Spool<D> {
+    /// Events that are written from now on are sealed with the key in this file, or with none are not sealed; only what is
+    /// sealed with that key can be read. A key that cannot be read is looked for again with each event.
+    ///
+    /// # Errors
+    /// Why there is no such key: nothing is written then.
+    pub fn use_key_file(&mut self, path: Option<&Path>) -> Result<(), String> {
+        self.key_file = path.map(Path::to_owned);
+        self.read_key();
+        self.key.as_ref().map(drop).map_err(String::clone)
+    }
+
+    fn read_key(&mut self) {
+        let before = self.key_id();
+        self.key = self.key_file.as_deref().map(Key::read).transpose();
+        if self.key_id() != before {
+            self.hidden.retain(|_, why| *why != Hidden::Locked);
+        }
+    }
+
+    /// Of the key in use.
+    pub(super) fn key_id(&self) -> Option<KeyId> {
+        self.usable_key().map(|key| key.id)
+    }
+
+    pub(super) fn usable_key(&self) -> Option<&Key> {
+        self.key.as_ref().ok()?.as_ref()
+    }
+
+    /// Whether events can be sealed, where they are to be.
+    ///
+    /// # Errors
+    /// [`Reason::NoKey`].
+    pub fn check_key(&mut self) -> Result<(), Reason> {
+        if self.key.is_err() {
+            self.read_key();
+        }
+        self.key.as_ref().map(drop).map_err(|why| Reason::NoKey(why.clone()))
+    }
+
+    /// Blocks of the file of the record at `frame`, written now.
+    pub(super) fn file_blocks(&self, frame: &Frame) -> u32 {
+        blocks(file_len(frame.header.length.into(), self.usable_key().is_some()))
+    }
+
+    /// Writes the file, which is not durable then. Every word is taken from `source` once; the frame's own words are its checked copy.
+    pub(super) fn write<S: Words + PictureSource + ?Sized>(
+        &mut self,
+        path: &Path,
+        ring: RingId,
+        source: &S,
+        frame: &Frame,
+    ) -> Result<D::File, Reason> {
+        let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
+        let id = EventId { ring, sequence: frame.header.sequence };
+        let header = |form| Header { id, record_len: length as u64, form }.to_bytes();
+        let salt = random_salt().map_err(|source| Fault { operation: "seal", path: path.to_owned(), source })?;
+        let sealing = self.usable_key().map(|key| {
+            let head = header(Form::Sealed { key: key.id });
+            (head, key.of_file(&head, &salt))
+        });
+        let mut file = self.volume.create(path)?;
+        let mut crc = crc32fast::Hasher::new();
+        let mut buffer = Vec::with_capacity((TOGETHER * CHUNK).min(length) + TOGETHER * TAG);
+        let mut offset = record_start(sealing.is_some()) as u64;
+        for (number, start) in (0..length).step_by(CHUNK).enumerate() {
+            let (from, end) = (buffer.len(), length.min(start + CHUNK));
+            for at in (start..end).step_by(ALIGN) {
+                let word = checked.get(at / ALIGN).copied().unwrap_or_else(|| source.word(frame.offset + at));
+                buffer.extend_from_slice(&word.to_le_bytes());
+            }
+            match &sealing {
+                Some((_, key)) => key.seal(number, end == length, &mut buffer, from),
+                None => crc.update(&buffer[from..]),
+            }
+            if end == length || (number + 1).is_multiple_of(TOGETHER) {
+                self.volume.write(&mut file, path, &buffer, offset)?;
+                offset += buffer.len() as u64;
+                buffer.clear();
+            }
+        }
+        source.lend(0..0, &mut |_| ()).map_err(|_| Reason::Lost)?;
+        match &sealing {
+            Some((head, _)) => self.volume.write(&mut file, path, &[&head[..], &salt].concat(), 0)?,
+            None => self.volume.write(&mut file, path, &header(Form::Clear { crc: crc.finalize() }), 0)?,
+        }
+        Ok(file)
+    }
+}
+
+/// What makes a file's key its own.
+fn random_salt() -> std::io::Result<[u8; SALT]> {
+    let mut salt = [0; SALT];
+    getrandom::fill(&mut salt)?;
+    Ok(salt)
+}
