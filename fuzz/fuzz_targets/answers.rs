@@ -244,11 +244,7 @@ async fn run(format: Format, script: Vec<Said>) {
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    thread_local!(static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime"));
+    thread_local!(static RUNTIME: Runtime = sophon_uplink_fuzz::runtime());
     let mut input = Input(bytes);
     let format = if input.u8() & 1 == 0 { Format::Json } else { Format::FormData };
     let script = input.0.split(|byte| *byte == 0xFF).take(4).map(Said::of).collect();

@@ -34,8 +34,7 @@ struct Daemon {
 
 impl Daemon {
     fn start() -> Daemon {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        let runtime = sophon_uplink_fuzz::runtime();
         let folder = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is there");
         // An address of loopback that no other process has: its own number.
         let [_, a, b, c] = std::process::id().to_be_bytes();

@@ -11,6 +11,16 @@ pub mod model_disk;
 #[path = "../../tests/common/restless.rs"]
 pub mod restless;
 
+/// A runtime in which waiting costs no time: the clock jumps. As in every Rust program but a fuzzer's, whose `main` is not Rust's, a
+/// write to a closed socket is an error and no signal that kills.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let _inside = runtime.enter();
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()).expect("a handler"));
+    runtime
+}
+
 /// A fuzzer's bytes, taken from the front; zeros where there are no more.
 pub struct Input<'a>(pub &'a [u8]);
 

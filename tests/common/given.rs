@@ -184,7 +184,8 @@ pub fn parse_form(content_type: &str, body: Vec<u8>) -> Value {
         while let Some(field) = form.next_field().await.unwrap() {
             assert!(field.file_name().is_none() && field.content_type().is_none());
             let name = field.name().unwrap().to_owned();
-            assert!(parts.insert(name, field.text().await.unwrap().into()).is_none());
+            let value = String::from_utf8(field.bytes().await.unwrap().into()).unwrap();
+            assert!(parts.insert(name, value.into()).is_none());
         }
         parts
     };
