@@ -76,6 +76,27 @@ prop_compose! {
     }
 }
 
+/// Found with the oracle of the fuzz target `body`: a member that was taken by itself made the whole body too deep for the parser that had taken it.
+#[test]
+fn ext_json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
+    for depth in 120..130 {
+        let ext_json = format!("{{\"a\":{}{},\"b\":1}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
+        let given = Given {
+            texts: Default::default(),
+            ext_json,
+            timestamp_ms: 0,
+            score: 0.5,
+            person_type: 0,
+            device_type: -1,
+            reg_pic: Vec::new(),
+            spot_pic: Vec::new(),
+        };
+        for format in [Format::Json, Format::FormData] {
+            given.check_body(BodyOptions { format, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds });
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: common::count("SOPHON_PROPTEST_CASES", 300) as u32, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -43,10 +43,12 @@ impl Given {
         self.score.is_finite() && (0..=5).contains(&self.person_type) && (-1..=4).contains(&self.device_type)
     }
 
-    /// Its ext_json as an object, where the parser takes it whole; else only some members may go out, or none.
+    /// Its ext_json as an object, where the parser takes it whole and as deep as it stands in a body; else only some members may go
+    /// out, or none.
     fn ext(&self) -> Option<Map<String, Value>> {
         let text = String::from_utf8_lossy(&self.ext_json);
-        if text.is_empty() { Some(Map::new()) } else { serde_json::from_str(&text).ok() }
+        let inside = |text| serde_json::from_str::<[Map<String, Value>; 1]>(&format!("[{text}]"));
+        if text.is_empty() { Some(Map::new()) } else { inside(text).ok().map(|[members]| members) }
     }
 
     /// What a receiver of JSON must understand; without ext_data where that is not said whole.
