@@ -270,10 +270,6 @@ proptest! {
 /// Found by fuzzing: the producer saw a full ring, the consumer an empty one, and each waited for the other.
 #[test]
 fn a_full_ring_whose_head_was_overwritten_heals() {
-    for events in 1..8 {
-        let emptied = Write { after: 0, place: Place::Header(Word::Head), words: vec![0] };
-        check(Story { start: 0, events, writes: vec![emptied] });
-    }
     let memory = Arc::new(Mapping::on_heap(512));
     let mut producer = Producer::attach(Arc::clone(&memory));
     let event = NewEvent { reg_pic: &[7; 180], device_type: -1, ..NewEvent::default() };
@@ -286,4 +282,18 @@ fn a_full_ring_whose_head_was_overwritten_heals() {
     };
     assert_eq!(seen(&mut producer), [head, publications + 1]);
     assert_eq!(seen(&mut producer), [head, publications + 1], "it is merely full: nobody is woken");
+}
+
+#[test]
+fn a_record_whose_first_words_change_at_any_moment_is_what_was_checked() {
+    for after in 0..80 {
+        for word in
+            [two(2000, 1), two(u32::MAX, 1), two(0, 1), two(48, 1), two(76, 1), two(1024, 2), two(7, 4000), two(7, 9)]
+        {
+            for offset in [0, 40, 56] {
+                let write = Write { after, place: Place::Data(offset), words: vec![word] };
+                check(Story { start: 0, events: 2, writes: vec![write] });
+            }
+        }
+    }
 }

@@ -35,12 +35,12 @@ hostile_producer() {
 
 # The flags are cargo-fuzz's own; without it the stage needs nothing but the compiler.
 build_fuzz_targets() {
-    local flags=(--cfg fuzzing -Zsanitizer=address -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module)
-    local pass
+    local flags=(--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module) pass
     for pass in sanitizer-coverage-level=4 sanitizer-coverage-inline-8bit-counters sanitizer-coverage-pc-table \
         sanitizer-coverage-trace-compares simplifycfg-branch-fold-threshold=0; do
         flags+=("-Cllvm-args=-$pass")
     done
+    flags+=(-Cdebug-assertions -Ccodegen-units=1)
     RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$FUZZED \
         unstable_cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$(host_target)"
 }
