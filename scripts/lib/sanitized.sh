@@ -26,8 +26,9 @@ unstable_cargo() {
 hostile_producer() {
     local target
     target=$(host_target)
+    # Optimising would double the time of the build, and the test is a matter of seconds.
     # --target keeps the flag from the build scripts and macros, which run in the compiler.
-    RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=$SANITIZED \
+    RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=$SANITIZED CARGO_PROFILE_DEV_OPT_LEVEL=0 \
         unstable_cargo build --locked --bin sophon-uplink --target "$target"
     env ASAN_OPTIONS=detect_leaks=0 SOPHON_BIN_DIR="$ROOT/$SANITIZED/$target/debug" SOPHON_MUTATIONS="$1" \
         cargo test --locked --test hostile_producer -- --nocapture

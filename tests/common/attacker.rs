@@ -129,7 +129,7 @@ fn break_file(path: &Path, capacity: u64, random: &mut fastrand::Rng) {
     let file = OpenOptions::new().write(true).open(path);
     match (random.u8(0..9), file) {
         (0..=2, Ok(file)) => {
-            let length = [0, 100, HEADER_SIZE as u64, whole / 2 & !7, whole - 1][random.usize(0..5)];
+            let length = [0, 100, HEADER_SIZE as u64, (whole / 2) & !7, whole - 1][random.usize(0..5)];
             file.set_len(length).unwrap();
             nap(random);
             if random.bool() {

@@ -53,7 +53,7 @@ impl Given {
 
     /// What a receiver of JSON must understand; without ext_data where that is not said whole.
     fn expected(&self, options: BodyOptions) -> (Value, Option<Value>) {
-        let [identity_id, identity_name, group_name, group_id, _] = self.texts.each_ref().map(text);
+        let [identity_id, identity_name, group_name, group_id, _] = self.texts.each_ref().map(|bytes| text(bytes));
         let seconds = options.timestamp_unit == TimestampUnit::Seconds;
         let top = json!({
             "identity_id": identity_id,
@@ -159,7 +159,7 @@ impl Given {
 thread_local!(static POOL: Arc<Pool> = Arc::default());
 
 /// What becomes of bytes that are no UTF-8.
-fn text(bytes: &Vec<u8>) -> String {
+fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -2,10 +2,10 @@
 //! read twice and believed to be the same, or used before it is checked, shows itself here each time and not by luck.
 #![allow(dead_code, missing_docs)]
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use sophon_uplink::ring::mapping::{Lost, Mapping, PictureSource};
@@ -30,28 +30,28 @@ pub struct Write {
 
 pub struct Restless {
     memory: Mapping,
-    coming: RefCell<VecDeque<Write>>,
+    coming: Mutex<VecDeque<Write>>,
 }
 
 impl Restless {
     /// A ring's memory on the heap, at rest.
     pub fn new(capacity: usize) -> Restless {
-        Restless { memory: Mapping::on_heap(capacity), coming: RefCell::default() }
+        Restless { memory: Mapping::on_heap(capacity), coming: Mutex::default() }
     }
 
     /// From now on these writes happen.
     pub fn disturb(&self, writes: Vec<Write>) {
-        self.coming.replace(writes.into());
+        *self.coming() = writes.into();
     }
 
     /// Whether every write has happened.
     pub fn is_at_rest(&self) -> bool {
-        self.coming.borrow().is_empty()
+        self.coming().is_empty()
     }
 
     /// A read is about to happen, or a moment passes.
     pub fn moment(&self) {
-        let mut coming = self.coming.borrow_mut();
+        let mut coming = self.coming();
         while let Some(next) = coming.front_mut() {
             if next.after > 0 {
                 next.after -= 1;
@@ -60,6 +60,10 @@ impl Restless {
             let write = coming.pop_front().expect("it is the front one");
             self.write(&write);
         }
+    }
+
+    fn coming(&self) -> MutexGuard<'_, VecDeque<Write>> {
+        self.coming.lock().expect("nothing panics with it")
     }
 
     fn write(&self, write: &Write) {
