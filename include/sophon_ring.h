@@ -375,12 +375,16 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
                              SOPHON_RING_NULL_, SOPHON_RING_NULL_, 0);
 }
 
-/* Counts an event that found no room. Where `tail` makes no sense the consumer lost its way: it is shown `head` again. */
+/*
+ * Counts an event that found no room. The consumer is shown `head` again where it cannot have it: its `tail` makes no sense, or
+ * something overwrote ours, and it waits for what we have published already.
+ */
 SOPHON_RING_FUNCTION_ int sophon_ring_refuse_(sophon_ring *ring, uint64_t tail)
 {
     ring->dropped++;
     __atomic_store_n(&ring->header->dropped, ring->dropped, __ATOMIC_RELAXED);
-    if (ring->head - tail > ring->capacity || tail % 8 != 0) {
+    if (ring->head - tail > ring->capacity || tail % 8 != 0
+        || __atomic_load_n(&ring->header->head, __ATOMIC_RELAXED) != ring->head) {
         __atomic_store_n(&ring->header->head, ring->head, __ATOMIC_RELEASE);
         sophon_ring_wake_(ring);
     }

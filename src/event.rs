@@ -144,8 +144,9 @@ fn keep(
     person_type: &mut Option<i32>,
     device_type: &mut Option<i32>,
 ) -> Result<bool, String> {
-    // What no parser would take (a lone surrogate, a number beyond f64, nesting without end) would cost the whole event.
-    let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    // What no parser would take (a lone surrogate, a number beyond f64, nesting without end) would cost the whole event. It is
+    // parsed at the depth at which it will stand in a body.
+    let [[value]]: [[Value; 1]; 1] = serde_json::from_str(&format!("[[{json}]]")).map_err(|error| error.to_string())?;
     match key {
         "device_ip" => *device_ip = device_ip.take().or_else(|| value.as_str().map(String::from)),
         "person_type" => {

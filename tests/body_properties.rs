@@ -1,36 +1,16 @@
 //! The promise: the body of any event parses, with parsers that are not ours, to exactly the event, and is as long as announced.
 
 mod common;
-
-use std::sync::Arc;
+#[path = "common/given.rs"]
+mod given;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::Body;
+use given::Given;
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
-use sophon_uplink::body::base64::{BUFFER, Pool, encoded_len};
-use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
-use sophon_uplink::event::Event;
-use sophon_uplink::ring::consumer;
-use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::Mapping;
-use sophon_uplink::ring::producer::{NewEvent, Producer};
-
-/// Everything of an event, owned.
-#[derive(Clone, Debug)]
-struct Given {
-    texts: [Vec<u8>; 5],
-    ext: Option<Map<String, Value>>,
-    timestamp_ms: i64,
-    score: f32,
-    person_type: i32,
-    device_type: i32,
-    reg_pic: Vec<u8>,
-    spot_pic: Vec<u8>,
-}
+use serde_json::{Map, Value};
+use sophon_uplink::body::base64::{BUFFER, encoded_len};
+use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -91,94 +71,30 @@ prop_compose! {
         reg_pic in picture(),
         spot_pic in picture(),
     ) -> Given {
-        Given { texts, ext, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
+        let ext_json = ext.map_or(Vec::new(), |members| serde_json::to_vec(&members).unwrap());
+        Given { texts, ext_json, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
     }
 }
 
-/// What a receiver must understand.
-fn expected(given: &Given, options: BodyOptions) -> Value {
-    let [identity_id, identity_name, group_name, group_id, device_ip] =
-        given.texts.each_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    // What ext_json says under a key of the table counts where the event says nothing, and only if it is of the table's type.
-    let mut ext_data = given.ext.clone().unwrap_or_default();
-    let is_good = |key: &str, value: &Value| match key {
-        "device_ip" => value.is_string(),
-        "person_type" => value.as_i64().is_some_and(|kind| (1..=5).contains(&kind)),
-        "device_type" => value.as_str().is_some_and(|kind| ["0", "1", "2", "3", "4"].contains(&kind)),
-        key => key != "spot_pic",
-    };
-    ext_data.retain(|key, value| is_good(key, value));
-    if !device_ip.is_empty() {
-        ext_data.insert("device_ip".into(), device_ip.into());
-    }
-    if given.person_type != 0 {
-        ext_data.insert("person_type".into(), given.person_type.into());
-    }
-    if given.device_type != -1 {
-        ext_data.insert("device_type".into(), given.device_type.to_string().into());
-    }
-    if !given.spot_pic.is_empty() {
-        ext_data.insert("spot_pic".into(), STANDARD.encode(&given.spot_pic).into());
-    }
-    let seconds = options.timestamp_unit == TimestampUnit::Seconds;
-    json!({
-        "identity_id": identity_id,
-        "identity_name": identity_name,
-        "group_name": if group_name.is_empty() { group_id } else { group_name },
-        "reg_pic": if options.with_reg_pic { STANDARD.encode(&given.reg_pic) } else { String::new() },
-        "timestamp": if seconds { given.timestamp_ms.div_euclid(1000) } else { given.timestamp_ms },
-        "score": given.score,
-        "ext_data": ext_data,
-    })
-}
-
-/// Through a ring, as every event comes.
-fn body_of(given: &Given, options: BodyOptions) -> (String, Vec<u8>) {
-    let memory = Arc::new(Mapping::on_heap(1 << 20));
-    let ext_json = given.ext.as_ref().map_or(Vec::new(), |members| serde_json::to_vec(members).unwrap());
-    let texts = &given.texts;
-    let event = NewEvent {
-        identity_id: &texts[0],
-        identity_name: &texts[1],
-        group_name: &texts[2],
-        group_id: &texts[3],
-        device_ip: &texts[4],
-        ext_json: &ext_json,
-        timestamp_ms: given.timestamp_ms,
-        score: given.score,
-        person_type: given.person_type,
-        device_type: given.device_type,
-        reg_pic: &given.reg_pic,
-        spot_pic: &given.spot_pic,
-    };
-    Producer::attach(Arc::clone(&memory)).publish(&event).unwrap();
-    let frame = consumer::attach(Arc::clone(&memory)).0.read().unwrap().unwrap();
-    let event = Event::from_record(&memory, &frame, RingId([7; 16])).unwrap();
-    let template = Template::new(&event, options);
-    let (length, content_type) = (template.length(), template.content_type.clone());
-    let sent = Sent::default();
-    let body = EventBody::new(template, memory, Arc::<Pool>::default(), Arc::clone(&sent));
-    assert_eq!(body.size_hint().exact(), Some(length));
-    let bytes = futures_util::FutureExt::now_or_never(body.collect()).unwrap().unwrap().to_bytes();
-    assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), length);
-    assert_eq!(bytes.len() as u64, length);
-    (content_type, bytes.to_vec())
-}
-
-fn parse_form(content_type: &str, body: Vec<u8>) -> Value {
-    let boundary = multer::parse_boundary(content_type).unwrap();
-    let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]);
-    let mut form = multer::Multipart::new(stream, boundary);
-    let parts = async {
-        let mut parts = Map::new();
-        while let Some(field) = form.next_field().await.unwrap() {
-            assert!(field.file_name().is_none() && field.content_type().is_none());
-            let name = field.name().unwrap().to_owned();
-            assert!(parts.insert(name, field.text().await.unwrap().into()).is_none());
+/// Found with the oracle of the fuzz target `body`: a member that was taken by itself made the whole body too deep for the parser that had taken it.
+#[test]
+fn ext_json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
+    for depth in 120..130 {
+        let ext_json = format!("{{\"a\":{}{},\"b\":1}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
+        let given = Given {
+            texts: Default::default(),
+            ext_json,
+            timestamp_ms: 0,
+            score: 0.5,
+            person_type: 0,
+            device_type: -1,
+            reg_pic: Vec::new(),
+            spot_pic: Vec::new(),
+        };
+        for format in [Format::Json, Format::FormData] {
+            given.check_body(BodyOptions { format, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds });
         }
-        parts
-    };
-    Value::Object(futures_util::FutureExt::now_or_never(parts).unwrap())
+    }
 }
 
 proptest! {
@@ -191,31 +107,9 @@ proptest! {
         seconds in any::<bool>(),
     ) {
         let timestamp_unit = if seconds { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds };
-        let json = BodyOptions { format: Format::Json, with_reg_pic, timestamp_unit };
-        let expected = expected(&given, json);
-
-        let (_, body) = body_of(&given, json);
-        let parsed: Value = serde_json::from_slice(&body).unwrap();
-        let score = |value: &Value| value["score"].as_f64().unwrap() as f32;
-        prop_assert_eq!(score(&parsed).to_bits(), given.score.to_bits());
-        let without_score = |mut value: Value| { value["score"] = Value::Null; value };
-        prop_assert_eq!(without_score(parsed.clone()), without_score(expected.clone()));
-        let keys: Vec<_> = parsed.as_object().unwrap().keys().collect();
-        prop_assert_eq!(keys, ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"]);
-        if !given.spot_pic.is_empty() {
-            prop_assert_eq!(parsed["ext_data"].as_object().unwrap().keys().next_back().unwrap(), "spot_pic");
+        for format in [Format::Json, Format::FormData] {
+            given.check_body(BodyOptions { format, with_reg_pic, timestamp_unit });
         }
-
-        let (content_type, body) = body_of(&given, BodyOptions { format: Format::FormData, ..json });
-        let form = parse_form(&content_type, body);
-        for key in ["identity_id", "identity_name", "group_name", "reg_pic"] {
-            prop_assert_eq!(&form[key], &expected[key]);
-        }
-        prop_assert_eq!(form["timestamp"].as_str().unwrap(), expected["timestamp"].to_string());
-        prop_assert_eq!(form["score"].as_str().unwrap().parse::<f32>().unwrap().to_bits(), given.score.to_bits());
-        prop_assert_eq!(serde_json::from_str::<Value>(form["ext_data"].as_str().unwrap()).unwrap(), expected["ext_data"].clone());
-        let keys: Vec<_> = form.as_object().unwrap().keys().collect();
-        prop_assert_eq!(keys, ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"]);
     }
 
     #[test]

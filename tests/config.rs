@@ -146,6 +146,26 @@ fn every_fault_names_its_key() {
     }
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_key_that_is_no_plain_word_is_quoted_and_no_fault_looks_like_another_line() {
+    for (key, shown) in [
+        ("", "\"\""),
+        ("a b", "\"a b\""),
+        ("x\nWARN all is well", "\"x\\nWARN all is well\""),
+        ("\u{9b}31m", "\"\u{fffd}31m\""),
+    ] {
+        let faults = check(json!({ "event_server_url": [], key: 1 })).unwrap_err();
+        assert_eq!(faults[0].key, shown);
+        let faults = check(json!({ "event_server_url": [], "tls": { key: 1 } })).unwrap_err();
+        assert_eq!(faults[0].key, format!("tls.{shown}"));
+    }
+    let faults =
+        check(json!({ "event_server_url": [], "threshold": "\u{7f}\u{9b}31m", "k".repeat(5000): 1 })).unwrap_err();
+    let said: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert!(said.iter().all(|said| said.len() < 500 && !said.contains(char::is_control)), "{said:?}");
+}
+
 #[test]
 fn no_fault_shows_a_secret() {
     for config in [

@@ -1,12 +1,20 @@
 //! The promise: whatever is published comes out, byte for byte and in order, for any sizes and any interleaving.
 
 mod common;
+#[path = "common/disturbed.rs"]
+mod disturbed;
+#[path = "common/given.rs"]
+mod given;
+#[path = "common/restless.rs"]
+mod restless;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use disturbed::{CAPACITY, Story, check};
 use proptest::prelude::*;
+use restless::{Place, Write};
 use sophon_uplink::event::Event;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
@@ -232,5 +240,60 @@ proptest! {
             }
         }
         prop_assert!(matches!(reader.read(), Ok(None)), "the reader comes to an end");
+    }
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    let place = prop_oneof![
+        2 => prop::sample::select(Word::ALL.to_vec()).prop_map(Place::Header),
+        5 => (0..CAPACITY / 8).prop_map(|word| Place::Data(word * 8)),
+    ];
+    // Lengths, kinds and positions that may be right, most of the time.
+    let likely = (0..130u32, 0..10u32).prop_map(|(words, kind)| u64::from(words * 8) | u64::from(kind) << 32);
+    let word = prop_oneof![4 => likely.clone(), 2 => likely.prop_map(|word| word.rotate_left(32)), 1 => any::<u64>()];
+    (0..60u8, place, prop::collection::vec(word, 1..8)).prop_map(|(after, place, words)| Write { after, place, words })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: common::count("SOPHON_PROPTEST_CASES", 500) as u32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_ring_that_changes_between_any_two_reads_costs_its_events_and_nothing_else(
+        start in prop_oneof![0..2000u64, any::<u64>()],
+        events in 0..8u8,
+        writes in prop::collection::vec(write(), 0..12),
+    ) {
+        check(Story { start, events, writes });
+    }
+}
+
+/// Found by fuzzing: the producer saw a full ring, the consumer an empty one, and each waited for the other.
+#[test]
+fn a_full_ring_whose_head_was_overwritten_heals() {
+    let memory = Arc::new(Mapping::on_heap(512));
+    let mut producer = Producer::attach(Arc::clone(&memory));
+    let event = NewEvent { reg_pic: &[7; 180], device_type: -1, ..NewEvent::default() };
+    while producer.publish(&event).is_ok() {}
+    let [head, publications] = [Word::Head, Word::Publications].map(|word| memory.load(word, Ordering::Relaxed));
+    memory.store(Word::Head, 0, Ordering::Relaxed);
+    let seen = |producer: &mut Producer<_>| {
+        assert_eq!(producer.publish(&event), Err(PublishError::Full));
+        [Word::Head, Word::Publications].map(|word| memory.load(word, Ordering::Relaxed))
+    };
+    assert_eq!(seen(&mut producer), [head, publications + 1]);
+    assert_eq!(seen(&mut producer), [head, publications + 1], "it is merely full: nobody is woken");
+}
+
+#[test]
+fn a_record_whose_first_words_change_at_any_moment_is_what_was_checked() {
+    for after in 0..80 {
+        for word in
+            [two(2000, 1), two(u32::MAX, 1), two(0, 1), two(48, 1), two(76, 1), two(1024, 2), two(7, 4000), two(7, 9)]
+        {
+            for offset in [0, 40, 56] {
+                let write = Write { after, place: Place::Data(offset), words: vec![word] };
+                check(Story { start: 0, events: 2, writes: vec![write] });
+            }
+        }
     }
 }

@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
     /// Everything that was not taken is a fault.
     pub fn end(mut self) {
         for (key, _) in std::mem::take(&mut self.members) {
-            self.fault(&key, None, "this key is not known; see the configuration reference in README.md");
+            self.fault(&named(&key), None, "this key is not known; see the configuration reference in README.md");
         }
     }
 
@@ -184,7 +184,7 @@ impl<'a> Fields<'a> {
         for (name, value) in written {
             // What does not look like a name may be a whole header, with its value.
             let shown = name.split([':', ' ', '=']).next().unwrap_or_default();
-            let key = format!("{key}.{}", shorten(shown));
+            let key = format!("{key}.{}", named(shown));
             let parsed = HeaderName::try_from(name.as_str()).ok();
             let secret = value.as_str().and_then(|value| HeaderValue::try_from(value).ok());
             match (parsed, secret) {
@@ -220,15 +220,22 @@ pub(super) fn path(value: &Value, folder: &Path) -> Result<PathBuf, Refused> {
     }
 }
 
+/// A key that somebody made up, as it goes into a message: one that is no plain word is quoted, and cannot look like a line of the
+/// log or like nothing.
+fn named(key: &str) -> String {
+    let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { shorten(key) } else { shown(&Value::from(key)) }
+}
+
 /// A value as it goes into a message.
 fn shown(value: &Value) -> String {
     shorten(&value.to_string())
 }
 
+/// Without control characters: JSON lets those from U+007F on stand in a text, and a terminal may obey them.
 fn shorten(text: &str) -> String {
     const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
+    let visible = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };
+    let more = if text.chars().nth(MOST).is_some() { "…" } else { "" };
+    text.chars().take(MOST).map(visible).chain(more.chars()).collect()
 }

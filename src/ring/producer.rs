@@ -148,13 +148,13 @@ impl<M: Memory> Producer<M> {
         self.dropped
     }
 
-    /// Counts an event that found no room. A `tail` that makes no sense says that the consumer lost its way: it is shown `head`
-    /// once more.
+    /// Counts an event that found no room. The consumer is shown `head` once more where it cannot have it: its `tail` makes no
+    /// sense, or something overwrote ours, and it waits for what we have published already.
     fn refuse(&mut self) {
         self.dropped += 1;
         self.memory.store(Word::Dropped, self.dropped, Ordering::Relaxed);
-        let tail = self.memory.load(Word::Tail, Ordering::Relaxed);
-        if !positions_are_plausible(self.head, tail, self.memory.capacity()) {
+        let [head, tail] = [Word::Head, Word::Tail].map(|word| self.memory.load(word, Ordering::Relaxed));
+        if head != self.head || !positions_are_plausible(self.head, tail, self.memory.capacity()) {
             self.memory.store(Word::Head, self.head, Ordering::Release);
             wake::announce(&self.memory, &mut self.publications);
         }

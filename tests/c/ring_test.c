@@ -930,6 +930,33 @@ static void tail_garbage(void)
     close_view(&view);
 }
 
+/* A full ring whose head was overwritten, so that the consumer takes it for an empty one: found by fuzzing. */
+static void head_garbage(void)
+{
+    sophon_ring *ring;
+    struct view view;
+    uint64_t head;
+    uint32_t publications;
+    remove_all();
+    ring = open_ring(65536);
+    view = view_of(path);
+    while (publish_sized(ring, 16384) == 0) {
+    }
+    head = load64(&view, HEAD);
+    publications = load32(&view, PUBLICATIONS);
+    store64(&view, HEAD, load64(&view, TAIL));
+    EQUAL(publish_sized(ring, 16384), -ENOSPC);
+    EQUAL(load64(&view, HEAD), head);
+    EQUAL(load32(&view, PUBLICATIONS), publications + 1);
+    EQUAL(publish_sized(ring, 16384), -ENOSPC);                 /* it is merely full: nobody is woken */
+    EQUAL(load32(&view, PUBLICATIONS), publications + 1);
+    EQUAL(drain(&view), 4);
+    EQUAL(publish_sized(ring, 16384), 0);
+    EQUAL(drain(&view), 1);
+    sophon_ring_close(ring);
+    close_view(&view);
+}
+
 static void reservations(void)
 {
     static const size_t maxima[] = {0, 1, 7, 8, 9, 16, 100, 5000};
@@ -2127,7 +2154,8 @@ static const struct {
     int in_child;
 } tests[] = {
     {"header", header, 0}, {"record", record, 0}, {"arguments", arguments, 0}, {"size_limit", size_limit, 0},
-    {"full", full, 0}, {"padding", padding, 0}, {"tail_garbage", tail_garbage, 0}, {"reservations", reservations, 0},
+    {"full", full, 0}, {"padding", padding, 0}, {"tail_garbage", tail_garbage, 0},
+    {"head_garbage", head_garbage, 0}, {"reservations", reservations, 0},
     {"locks", locks, 0}, {"death", death, 0}, {"capacity_change", capacity_change, 0}, {"foreign", foreign, 0},
     {"not_files", not_files, 0}, {"leftovers", leftovers, 0}, {"replaced_meanwhile", replaced_meanwhile, 0},
     {"failures", failures, 0}, {"other_filesystems", other_filesystems, 1}, {"random_operations", random_operations, 0},

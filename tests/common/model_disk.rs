@@ -58,6 +58,12 @@ pub struct ModelDisk {
 #[derive(Debug)]
 pub struct Bytes(pub Arc<Vec<u8>>);
 
+impl Bytes {
+    pub fn of(bytes: Vec<u8>) -> Bytes {
+        Bytes(Arc::new(bytes))
+    }
+}
+
 impl Words for Bytes {
     fn word(&self, offset: usize) -> u64 {
         assert!(offset.is_multiple_of(8));

@@ -1,0 +1,170 @@
+//! Requests of any bytes to the local HTTP API, as it runs in the daemon, over a real socket: every answer is whole and says no secret,
+//! none is an inner fault, and what is in force is what is in the file, which stays a good config with every secret in its place.
+//! Waiting costs no time: the clock jumps.
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sophon_uplink::api::{App, Limits, listen};
+use sophon_uplink::config::Config;
+use sophon_uplink::config::document::Document;
+use sophon_uplink::control::{Control, Good};
+use sophon_uplink::uplink::Uplink;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+
+const SECRET: &str = "canary-7f3a9c";
+/// Looks for what is under way, at most.
+const LOOKS: usize = 1000;
+
+struct Daemon {
+    runtime: Runtime,
+    tasks: LocalSet,
+    folder: tempfile::TempDir,
+    address: String,
+    config: String,
+    control: Rc<Control>,
+}
+
+impl Daemon {
+    fn start() -> Daemon {
+        let runtime = sophon_uplink_fuzz::runtime();
+        let folder = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is there");
+        // An address of loopback that no other process has: its own number.
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let address = format!("127.{a}.{b}.{c}");
+        let config = json!({
+            "rings": [folder.path().join("ring")],
+            "event_server_url": [format!("http://{address}:9/RealTimeEvent")],
+            "headers": {"Authorization": format!("Bearer {SECRET}")},
+            "spool": {"dir": folder.path().join("spool"), "min_free_bytes": 0},
+            "api": {"listen": format!("{address}:5555"), "token_file": "api.token"},
+        });
+        let config = config.to_string();
+        let path = folder.path().join("uplink.json");
+        fs::write(&path, &config).expect("room on tmpfs");
+        let tasks = LocalSet::new();
+        let control = tasks.block_on(&runtime, async {
+            let good = Good::read(&path).expect("it is good");
+            let uplink = Uplink::start(good.config.clone()).expect("a thread");
+            let control = Control::new(&path, Rc::clone(&uplink), good, None);
+            let app = App::new(Rc::clone(&control), uplink, Limits::default());
+            tokio::task::spawn_local(listen::serve(app));
+            control
+        });
+        let daemon = Daemon { runtime, tasks, folder, address: format!("{address}:5555"), config, control };
+        daemon.tasks.block_on(&daemon.runtime, daemon.wait_for_listener());
+        daemon
+    }
+
+    async fn wait_for_listener(&self) {
+        for _ in 0..LOOKS {
+            match TcpStream::connect(&self.address).await {
+                Ok(_) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        panic!("the API does not listen on {}", self.address);
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("uplink.json")
+    }
+
+    /// Everything that comes back on a connection that is asked `request`.
+    async fn ask(&self, request: &[u8]) -> Vec<u8> {
+        let mut socket = TcpStream::connect(&self.address).await.expect("the API listens");
+        let (mut reading, mut writing) = socket.split();
+        let mut answer = Vec::new();
+        let ask = writing.write_all(request); // a server may answer and close before it has read everything
+        let _ = tokio::join!(ask, reading.read_to_end(&mut answer));
+        answer
+    }
+
+    /// What is in force and what is in the file are the same, after a change that a client did not wait for too.
+    async fn check_file(&self) {
+        for _ in 0..LOOKS {
+            let text = fs::read(self.path()).expect("it is never missing");
+            let written = Config::of_text(&text, &self.path()).expect("it is good");
+            if written == *self.control.config() {
+                return self.check_untouched(&text);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("the file is not what is in force: {:?}", self.control.config());
+    }
+
+    /// What the API has no business with.
+    fn check_untouched(&self, text: &[u8]) {
+        let [before, now] = [self.config.as_bytes(), text].map(|text| Document::parse(text).expect("it is good"));
+        for key in ["rings", "headers", "spool", "api", "tls", "timeouts_ms"] {
+            assert_eq!(now.get(key), before.get(key), "{key}");
+        }
+    }
+
+    /// The config that it started with.
+    async fn restore(&self) {
+        if fs::read(self.path()).expect("it is never missing") != self.config.as_bytes() {
+            fs::write(self.path(), &self.config).expect("room on tmpfs");
+            Rc::clone(&self.control).reload().await;
+        }
+    }
+}
+
+/// The first answer on a connection; the further ones cannot be told apart without knowing what each was asked.
+fn check_answer(request: &[u8], answer: &[u8]) {
+    let text = String::from_utf8_lossy(answer);
+    assert!(!text.contains(SECRET) || String::from_utf8_lossy(request).contains(SECRET), "a secret: {text}");
+    if answer.is_empty() {
+        return; // closed without a word, as HTTP that is none may be
+    }
+    let text = text.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("half an answer: {text}"));
+    let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let head = head.to_ascii_lowercase();
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+    assert!(status != 500, "an inner fault: {text}");
+    if field("server").is_none() {
+        return assert!(matches!(status, 400 | 408 | 414 | 431 | 505) || body.is_empty(), "{text}"); // hyper's own
+    }
+    for guard in ["content-security-policy", "x-content-type-options", "cache-control", "x-frame-options"] {
+        assert!(field(guard).is_some(), "no {guard}: {text}");
+    }
+    if request.trim_ascii_start().starts_with(b"HEAD ") {
+        return; // what follows is the next answer
+    }
+    if status >= 400 && field("content-type") == Some("application/json") && !body.is_empty() {
+        let length: usize = field("content-length").expect("it is exact").parse().expect("a number");
+        let error: Value = serde_json::from_str(&body[..length]).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let is_clear = error["error"]["code"] == status
+            && error["error"]["message"].as_str().is_some_and(|said| said.len() < 1000);
+        assert!(is_clear || error["problems"].is_array(), "{text}");
+    }
+}
+
+/// A test event goes wherever the config says, and a request before it may have said anything: nothing goes out from here.
+fn would_go_out(request: &[u8]) -> bool {
+    let count = |what: &[u8]| request.windows(what.len()).filter(|window| *window == what).count();
+    count(b"/api/test-event") > 0 && count(b"HTTP/1") > 1
+}
+
+libfuzzer_sys::fuzz_target!(|request: &[u8]| {
+    thread_local!(static DAEMON: Daemon = Daemon::start());
+    if would_go_out(request) {
+        return;
+    }
+    DAEMON.with(|daemon| {
+        daemon.tasks.block_on(&daemon.runtime, async {
+            let answer = daemon.ask(request).await;
+            check_answer(request, &answer);
+            daemon.check_file().await;
+            daemon.restore().await;
+        });
+    });
+});

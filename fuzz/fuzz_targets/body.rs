@@ -1,0 +1,41 @@
+//! The body of any event: it parses, with parsers that are not ours, to exactly the event, and is as long as announced. What must
+//! hold is said in `tests/common/given.rs`.
+//!
+//! Input: options (u8), timestamp (u64), score (u32, the bits of an f32), person_type and device_type (u8 each, one more than it is),
+//! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16).
+#![no_main]
+
+use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
+use sophon_uplink_fuzz::Input;
+use sophon_uplink_fuzz::given::Given;
+
+/// Bytes that look like nothing and depend on where they are.
+fn picture(length: u16) -> Vec<u8> {
+    (0..u32::from(length)).map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8).collect()
+}
+
+fn text(input: &mut Input) -> Vec<u8> {
+    let length = input.u16().into();
+    input.bytes(length).to_vec()
+}
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let mut input = Input(bytes);
+    let flags = input.u8();
+    let options = BodyOptions {
+        format: if flags & 1 == 0 { Format::Json } else { Format::FormData },
+        with_reg_pic: flags & 2 == 0,
+        timestamp_unit: if flags & 4 == 0 { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds },
+    };
+    let given = Given {
+        timestamp_ms: input.u64() as i64,
+        score: f32::from_bits(input.u32()),
+        person_type: i32::from(input.u8()) - 1,
+        device_type: i32::from(input.u8()) - 1,
+        reg_pic: picture(input.u16()),
+        spot_pic: picture(input.u16()),
+        ext_json: text(&mut input),
+        texts: std::array::from_fn(|_| text(&mut input)),
+    };
+    given.check_body(options);
+});

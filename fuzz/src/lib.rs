@@ -1,0 +1,59 @@
+//! What the fuzz targets share: the fakes and oracles of the tests, and bytes taken apart.
+
+#[path = "../../tests/common/answered.rs"]
+pub mod answered;
+#[path = "../../tests/common/disturbed.rs"]
+pub mod disturbed;
+#[path = "../../tests/common/given.rs"]
+pub mod given;
+#[path = "../../tests/common/model_disk.rs"]
+pub mod model_disk;
+#[path = "../../tests/common/restless.rs"]
+pub mod restless;
+
+/// A runtime in which waiting costs no time: the clock jumps. As in every Rust program but a fuzzer's, whose `main` is not Rust's, a
+/// write to a closed socket is an error and no signal that kills.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let _inside = runtime.enter();
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()).expect("a handler"));
+    runtime
+}
+
+/// A fuzzer's bytes, taken from the front; zeros where there are no more.
+pub struct Input<'a>(pub &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// At most `count` bytes.
+    pub fn bytes(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let taken = self.bytes(N);
+        std::array::from_fn(|index| taken.get(index).copied().unwrap_or(0))
+    }
+
+    pub fn u8(&mut self) -> u8 {
+        u8::from_le_bytes(self.array())
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+}
