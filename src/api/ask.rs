@@ -136,7 +136,12 @@ pub fn in_words(status: &Value) -> String {
         number(&spool["bytes"]),
         number(&spool["max_bytes"])
     );
-    for (subject, problem) in [("spool", &spool["problem"]), ("config", &status["config"]["problem"])] {
+    let problems = [
+        ("spool", &spool["problem"]),
+        ("config", &status["config"]["problem"]),
+        ("privileges", &status["privileges"]["problem"]),
+    ];
+    for (subject, problem) in problems {
         if let Some(problem) = problem.as_str() {
             let _ = write!(text, "\n{subject:13} {problem}");
         }
