@@ -14,7 +14,7 @@ use nix::sys::signal::SigSet;
 use sophon_uplink::api::listen::Early;
 use sophon_uplink::api::{self, App, ask};
 use sophon_uplink::config::ConfigError;
-use sophon_uplink::confine::{self, User};
+use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
@@ -132,6 +132,14 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Takes what only root may have, and gives up every right that uploading does not need.
+fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<Early>, Confined), ExitCode> {
+    let config = Good::glance(file).map_err(|error| bad_config(&error))?;
+    let early = Early::listen(config.api.listen);
+    let confined = confine::confine(file, &config, user).map_err(|error| not_started(&error))?;
+    Ok((early, confined))
+}
+
 async fn upload(file: &Path, user: Option<User>) -> ExitCode {
     // First of all: a signal that comes before would end the process.
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = (
@@ -142,15 +150,10 @@ async fn upload(file: &Path, user: Option<User>) -> ExitCode {
     ) else {
         return not_started(&"no signal handlers");
     };
-    // What takes root's rights; then they are given up, before there is another thread, and before anything comes in.
-    let glance = match Good::glance(file) {
-        Ok(config) => config,
-        Err(error) => return bad_config(&error),
-    };
-    let early = Early::listen(glance.api.listen);
-    let confined = match confine::confine(file, &glance, user) {
+    // Before there is another thread, and before anything comes in.
+    let (early, confined) = match give_up_rights(file, user) {
         Ok(confined) => confined,
-        Err(error) => return not_started(&error),
+        Err(code) => return code,
     };
     let _flush = match log::start() {
         Ok(flush) => flush,

@@ -373,6 +373,8 @@ fn root_becomes_a_user_who_has_nothing_and_everything_works() {
     if !is_root("root_becomes_a_user_who_has_nothing") {
         return;
     }
+    // What root was a member of, nobody is any more.
+    nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(4242)]).unwrap();
     let (the_box, sink, ca) = (Box::new(), Sink::start(), authority());
     let (url, came) = tls_server(&ca);
     let pem = the_box.home.folder.path().join("config/ca.pem");
@@ -479,6 +481,29 @@ fn the_opener_opens_rings_of_any_owner_and_nothing_else() {
     let mut open = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     assert!(!open.any(|path| path == secret));
     daemon.terminate();
+}
+
+#[test]
+fn the_opener_answers_for_its_own_rings_and_ends_with_who_asks() {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+    let home = Home::new();
+    let others = home.folder.path().join("others");
+    let rings = [home.ring(), others.clone()].map(|path| Producer::open(&path, 1 << 16).unwrap());
+    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let mut opener = Command::new(program("sophon-uplink"));
+    let mut opener = opener.args(["open-rings", "filtered"]).arg(home.ring()).stdin(its).spawn().unwrap();
+    let ask = |path: &Path| {
+        let mut code = [0; 4];
+        send(&ours, path.as_os_str().as_encoded_bytes(), SendFlags::empty()).unwrap();
+        recv(&ours, &mut code, RecvFlags::empty()).unwrap();
+        i32::from_le_bytes(code)
+    };
+    assert_eq!([ask(&home.ring()), ask(&others), ask(Path::new("/etc/passwd"))], [0, libc::EPERM, libc::EPERM]);
+    assert_eq!(ask(&home.ring()), 0, "it goes on");
+    assert!(opener.try_wait().unwrap().is_none());
+    drop(ours);
+    assert!(opener.wait().unwrap().success());
+    drop(rings);
 }
 
 #[test]

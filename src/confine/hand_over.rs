@@ -8,14 +8,14 @@
 //! - Whose folder it is, his are the names in it: only what has the same owner goes with the folder. In root's private folders all
 //!   names are root's doing. In the user's own folder a file of root's may be a second name of something else: it is given only if it
 //!   has no other name.
-//! - The folder itself goes last: after an interruption the next start goes on.
+//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on.
 
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat, syncfs};
 
 use super::User;
 
@@ -73,6 +73,9 @@ fn give(folder: &Path, user: User, depth: usize, is_ours: impl Fn(&[CString]) ->
         return Err(io::Error::other("it does not hold what a spool holds (the folder `new`, to begin with)"));
     }
     give_content(&opened, &found, user, depth)?;
+    if found.st_uid != user.id {
+        syncfs(&opened)?;
+    }
     chown(opened.as_fd(), user)
 }
 

@@ -5,23 +5,25 @@
 //!  uplink (some user) ── path ──▶ opener (root, and no right but to open others' files)
 //!                     ◀── descriptor, or an error ──
 //! ```
-//! The opener is this program again, started before the rights are given up, with one end of a socket pair as its stdin. It opens
+//! The opener is this program again, without an environment, started before the rights are given up, with one end of a socket pair as its stdin. It opens
 //! nothing but the rings of the config that it was started with, and of these only what is a ring: the config is written by the
 //! uplink, and must not make root open other files. It ends with the uplink. If it ends before, the uplink ends too, to be started
 //! again with everything it needs.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -46,7 +48,7 @@ const LONGEST: usize = 4096;
 static OPENER: Mutex<Option<Opener>> = Mutex::new(None);
 
 struct Opener {
-    process: Child,
+    process: Pid,
     /// None once it did not answer: an answer that comes late must not be taken for the next one's.
     socket: Option<OwnedFd>,
 }
@@ -59,16 +61,23 @@ pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
     set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(COMMAND).arg(if seccomp { FILTERED } else { "unfiltered" }).args(rings);
-    let process = command.stdin(its).stdout(Stdio::null()).spawn()?;
+    let filtered = if seccomp { FILTERED } else { "unfiltered" };
+    let words = ["sophon-uplink", COMMAND, filtered].into_iter().map(|word| CString::new(word));
+    let rings = rings.iter().map(|ring| CString::new(ring.as_os_str().as_bytes()));
+    let words = words.chain(rings).collect::<Result<Vec<_>, _>>()?;
+    let mut descriptors = PosixSpawnFileActions::init()?;
+    descriptors.add_dup2(its.as_raw_fd(), 0)?;
+    let environment: [CString; 0] = [];
+    let process = posix_spawn(c"/proc/self/exe", &descriptors, &PosixSpawnAttr::init()?, &words, &environment)?;
     *lock() = Some(Opener { process, socket: Some(ours) });
     Ok(())
 }
 
 /// Whether there was an opener and is none any more.
 pub fn has_ended() -> bool {
-    lock().as_mut().is_some_and(|opener| opener.process.try_wait().is_ok_and(|code| code.is_some()))
+    let is_running =
+        |opener: &Opener| waitpid(opener.process, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
+    lock().as_ref().is_some_and(|opener| !is_running(opener))
 }
 
 /// The ring at `path`, for reading and writing, opened by the opener; none where there is no opener to ask.
