@@ -62,7 +62,7 @@ pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
     set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
     let filtered = if seccomp { FILTERED } else { "unfiltered" };
-    let words = ["sophon-uplink", COMMAND, filtered].into_iter().map(|word| CString::new(word));
+    let words = ["sophon-uplink", COMMAND, filtered].into_iter().map(CString::new);
     let rings = rings.iter().map(|ring| CString::new(ring.as_os_str().as_bytes()));
     let words = words.chain(rings).collect::<Result<Vec<_>, _>>()?;
     let mut descriptors = PosixSpawnFileActions::init()?;

@@ -13,9 +13,9 @@ class Boot(BoxTest):
     def test_an_event_of_a_recognizer_in_the_guest_arrives_and_the_service_obeys(self):
         guest = self.boot()
         self.assertIn("with code 0", "\n".join(guest.console), guest.tail())
-        # By its name, so that the resolver's system calls are made.
-        guest.run("echo 'cloud.example 10.0.2.2' >/tmp/names; echo nameserver 127.0.0.1 >/etc/resolv.conf; dnsd -d -c /tmp/names")
-        self.configure(guest, event_server_url=[f"http://cloud.example:{self.receiver.port}/RealTimeEvent"])
+        # By names, one of which asks a server that is not there: the resolver's system calls are made, too.
+        guest.run("echo 10.0.2.2 cloud.example >/etc/hosts; echo nameserver 127.0.0.1 >/etc/resolv.conf")
+        self.configure(guest, event_server_url=[f"http://cloud.example:{self.receiver.port}/RealTimeEvent", "http://nobody.example/"])
         self.assertIn("stopped", guest.run(f"{S95} restart"))
         self.assert_delivered(self.publish(guest, 3, 20000), guest)
         self.assertIn("daemon.info sophon-uplink", guest.run("logread"))
@@ -31,6 +31,8 @@ class Boot(BoxTest):
             self.assert_delivered(self.publish(guest, 2, 20000), guest)
             self.assertIn("ended with code 137", guest.run("logread"))
             self.assertEqual(guest.try_run(f"{S95} status")[0], 0)
+        with self.subTest("a name that nobody knows is an error like any other"):
+            guest.wait_until(f"{UPLINK} status | grep -A1 'http://nobody.example' | grep -qi 'nobody.example'")
         with self.subTest("it has nothing of root's"):
             status = of_process(guest, pid(guest))
             self.assertEqual([status[name].split() for name in ["Uid", "Gid", "Groups"]], [[USER] * 4, [USER] * 4, []])
@@ -47,6 +49,7 @@ class Boot(BoxTest):
 
     def test_nothing_of_it_is_for_others_to_read(self):
         guest = self.boot()
+        guest.wait_until("logread | grep -q ' started '")
         modes = guest.run(f"cd {GATE} && stat -c '%a %u %n' config spool config/sophon-uplink.json config/api.token")
         self.assertEqual([line.split()[:2] for line in modes.splitlines()], [["700", USER]] * 2 + [["600", USER]] * 2, modes)
 
