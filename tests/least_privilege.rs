@@ -92,7 +92,7 @@ fn banned() -> Vec<Call> {
         ("raw sockets", SYS_socket, [flag(AF_INET), flag(SOCK_RAW), 1, 0]),
         ("the kernel's audit", SYS_socket, [flag(AF_NETLINK), flag(SOCK_RAW), flag(NETLINK_AUDIT), 0]),
         ("vsock", SYS_socket, [flag(AF_VSOCK), flag(SOCK_STREAM), 0, 0]),
-        ("typing on a terminal", SYS_ioctl, [0, TIOCSTI as u64, BAD, 0]),
+        ("typing on a terminal", SYS_ioctl, [0, flag(TIOCSTI as i32), BAD, 0]),
         ("signals by a descriptor", SYS_fcntl, [0, flag(F_SETOWN), 1, 0]),
     ];
     if cfg!(not(target_env = "gnu")) {
@@ -132,11 +132,11 @@ fn in_a_process_of_its_own_a_call_is_made() {
         install_with(Filter::Uplink, end).unwrap();
     }
     match which.parse::<usize>() {
-        // SAFETY: at the worst an error: see the table.
-        Ok(which) => drop({
+        Ok(which) => {
             let (_, number, [a, b, c, d]) = banned()[which];
-            unsafe { libc::syscall(number, a, b, c, d, -1, 0) }
-        }),
+            // SAFETY: at the worst an error: see the table.
+            unsafe { libc::syscall(number, a, b, c, d, -1, 0) };
+        }
         Err(_) if which == "a program" => drop(Command::new("true").status()),
         Err(_) => {
             // What is allowed: files, threads, names, sockets.
