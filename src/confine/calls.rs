@@ -143,8 +143,9 @@ pub fn of_opener_conditional() -> Vec<(Number, Vec<Way>)> {
     vec![
         (SYS_mmap, memory_is_not_executable(false)),
         (SYS_mprotect, memory_is_not_executable(false)),
-        // The standard library, built with debug assertions, asks whether what it closes is open.
-        (SYS_fcntl, one_of(1, &[F_GETFD])),
+        // musl sets O_CLOEXEC once more when a file is open. The standard library, with debug assertions, asks whether what it
+        // closes is open.
+        (SYS_fcntl, one_of(1, &[F_GETFD, F_SETFD])),
     ]
 }
 
