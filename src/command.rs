@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sophon_uplink::api::ask;
 use sophon_uplink::config::{self, Url};
+use sophon_uplink::confine::User;
 use sophon_uplink::control::Good;
+use sophon_uplink::ring::opener;
 use sophon_uplink::spool::inspect::Contents;
 use sophon_uplink::spool::{Address, RealDisk, Spool, State};
 
 const USAGE: &str = "\
 sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
 
-usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config again, SIGTERM stops
+usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
+                                              upload; SIGHUP reads the config again, SIGTERM stops
        sophon-uplink check-config FILE        name every fault of a config file
        sophon-uplink status [--config FILE] [--json]
                                               show how the running uplink fares
@@ -25,17 +28,43 @@ usage: sophon-uplink run [--config FILE]      upload; SIGHUP reads the config ag
                                               send dead letters once more
        sophon-uplink --help | --version
 
+USER, by name or number, is who the uplink becomes that root starts; without it, it stays who it is.
 FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
 
 /// What is wanted.
 pub enum Command {
-    Run { config: PathBuf },
-    CheckConfig { file: PathBuf },
-    Status { config: PathBuf, json: bool },
-    Ring { path: PathBuf, json: bool },
-    Spool { config: PathBuf, json: bool },
-    DeadList { config: PathBuf, json: bool },
-    DeadResend { config: PathBuf, letters: Letters },
+    Run {
+        config: PathBuf,
+        user: Option<User>,
+    },
+    /// Not for people: the uplink starts it.
+    OpenRings {
+        rings: Vec<PathBuf>,
+        seccomp: bool,
+    },
+    CheckConfig {
+        file: PathBuf,
+    },
+    Status {
+        config: PathBuf,
+        json: bool,
+    },
+    Ring {
+        path: PathBuf,
+        json: bool,
+    },
+    Spool {
+        config: PathBuf,
+        json: bool,
+    },
+    DeadList {
+        config: PathBuf,
+        json: bool,
+    },
+    DeadResend {
+        config: PathBuf,
+        letters: Letters,
+    },
     Say(String),
 }
 
@@ -52,6 +81,7 @@ pub struct Letters {
 struct Given {
     words: Vec<String>,
     config: Option<PathBuf>,
+    user: Option<User>,
     json: bool,
     all: bool,
     to: Option<String>,
@@ -72,6 +102,7 @@ pub fn read() -> Result<Command, lexopt::Error> {
                 return Ok(Command::Say(concat!("sophon-uplink ", env!("CARGO_PKG_VERSION")).into()));
             }
             Long("config") if given.config.is_none() => given.config = Some(parser.value()?.into()),
+            Long("user") if given.user.is_none() => given.user = Some(parser.value()?.string()?.parse()?),
             Long("json") => given.json = true,
             Long("all") => given.all = true,
             Long("to") if given.to.is_none() => given.to = Some(parser.value()?.string()?),
@@ -84,28 +115,37 @@ pub fn read() -> Result<Command, lexopt::Error> {
 
 impl Given {
     fn command(self) -> Result<Command, lexopt::Error> {
-        let Given { words, config, json, all, to } = self;
+        let Given { words, config, user, json, all, to } = self;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let has_config = config.is_some();
         let file = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
-        // The options that each command takes: --config, --json, and those of `dead resend`.
+        // The options that each command takes: --config, --json, those of `dead resend`, and --user.
         let (command, takes) = match words[..] {
-            ["run"] => (Command::Run { config: file }, [true, false, false]),
-            ["check-config", path] => (Command::CheckConfig { file: path.into() }, [false; 3]),
-            ["status"] => (Command::Status { config: file, json }, [true, true, false]),
-            ["ring", path] => (Command::Ring { path: path.into(), json }, [false, true, false]),
-            ["spool"] => (Command::Spool { config: file, json }, [true, true, false]),
-            ["dead", "list"] => (Command::DeadList { config: file, json }, [true, true, false]),
+            ["run"] => (Command::Run { config: file, user }, [true, false, false, true]),
+            [opener::COMMAND, filtered, ref rings @ ..] => {
+                let rings = rings.iter().map(PathBuf::from).collect();
+                (Command::OpenRings { rings, seccomp: filtered == opener::FILTERED }, [false; 4])
+            }
+            ["check-config", path] => (Command::CheckConfig { file: path.into() }, [false; 4]),
+            ["status"] => (Command::Status { config: file, json }, [true, true, false, false]),
+            ["ring", path] => (Command::Ring { path: path.into(), json }, [false, true, false, false]),
+            ["spool"] => (Command::Spool { config: file, json }, [true, true, false, false]),
+            ["dead", "list"] => (Command::DeadList { config: file, json }, [true, true, false, false]),
             ["dead", "resend", ref numbers @ ..] => {
                 let letters = Letters { numbers: which(numbers, all)?, to: to.clone() };
-                (Command::DeadResend { config: file, letters }, [true, false, true])
+                (Command::DeadResend { config: file, letters }, [true, false, true, false])
             }
             ["check-config" | "ring"] => return Err("a path is missing".into()),
             ["dead"] => return Err("dead what? list or resend".into()),
             [] => return Err("a command is missing".into()),
             ref words => return Err(format!("there is no command {:?}", words.join(" ")).into()),
         };
-        let given = [("--config", has_config), ("--json", json), ("--all or --to", all || to.is_some())];
+        let given = [
+            ("--config", has_config),
+            ("--json", json),
+            ("--all or --to", all || to.is_some()),
+            ("--user", user.is_some()),
+        ];
         match given.iter().zip(takes).find(|((_, given), takes)| *given && !takes) {
             Some(((option, _), _)) => Err(format!("{} takes no {option}", words[0]).into()),
             None => Ok(command),
@@ -156,6 +196,10 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
     let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
     let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(url).destination);
     let addresses: Vec<_> = urls.iter().map(Address::from).collect();
+    // What root made there, the uplink could not read.
+    if let Some(owner) = User::owner_of(&good.config.spool.dir).filter(|_| nix::unistd::geteuid().is_root()) {
+        owner.become_it().map_err(|error| format!("cannot become user {owner}, whose spool it is: {error}"))?;
+    }
     let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &addresses);
     match spool.state() {
         State::Usable => spool.resend_all(letters.numbers.as_deref(), to).map_err(|fault| fault.to_string()),

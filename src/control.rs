@@ -83,7 +83,20 @@ impl Good {
         }
     }
 
-    /// The same, or the last good one with what is wrong with the file.
+    /// What the file says, or where that cannot be used the last good one; no other file is touched. For who is still root: what
+    /// the config names is read by the user that he becomes.
+    ///
+    /// # Errors
+    /// The file's, when neither can be used.
+    pub fn glance(path: &Path) -> Result<Config, ConfigError> {
+        Config::load(path).or_else(|error| Config::load(&Good::last(path)).map_err(|_| error))
+    }
+
+    fn last(path: &Path) -> PathBuf {
+        save::beside(&save::followed(path), "bak")
+    }
+
+    /// The same as [`Good::read`], or the last good one with what is wrong with the file.
     ///
     /// # Errors
     /// When neither is good, or the file is not there.
@@ -92,7 +105,7 @@ impl Good {
             Ok(good) => return Ok((good, None)),
             Err(error) => error,
         };
-        let last = path.exists().then(|| Good::read(&save::beside(&save::followed(path), "bak")));
+        let last = path.exists().then(|| Good::read(&Good::last(path)));
         match last {
             Some(Ok(good)) => Ok((good, Some(error))),
             _ => Err(error),

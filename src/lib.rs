@@ -20,6 +20,7 @@
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
 //! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
 //! | [`config`] | the configuration file, checked and saved |
+//! | [`confine`] | least privilege: user, capabilities, the filter of system calls |
 //! | [`uplink`] | the tasks that tie these together |
 //! | [`control`] | the one way by which a config comes into force |
 //! | [`api`] | the local HTTP API and the box's page |
@@ -32,6 +33,7 @@ pub mod api;
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod control;
 pub mod deliver;
 pub mod event;

@@ -1,24 +1,28 @@
-//! The program: commands, and the daemon's config, start, signals and exit code.
+//! The program: commands, and the daemon's config, privileges, start, signals and exit code.
 //!
 //! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command did its work), 78 (`EX_CONFIG`: a bad config, with every fault
 //! named), 1 (everything else), 2 (wrong usage).
 
 mod command;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::signal::SigSet;
+use sophon_uplink::api::listen::Early;
 use sophon_uplink::api::{self, App, ask};
 use sophon_uplink::config::ConfigError;
+use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::opener;
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use command::Command;
 
@@ -29,7 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     match command::read() {
-        Ok(Command::Run { config }) => run(&config),
+        Ok(Command::Run { config, user }) => run(&config, user),
+        Ok(Command::OpenRings { rings, seccomp }) => open_rings(&rings, seccomp),
         Ok(Command::CheckConfig { file }) => check_config(&file),
         Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
@@ -101,22 +106,31 @@ fn say(said: Result<String, String>) -> ExitCode {
     }
 }
 
-fn run(file: &Path) -> ExitCode {
-    let _flush = match log::start() {
-        Ok(flush) => flush,
-        Err(error) => {
-            eprintln!("sophon-uplink: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+/// The uplink that started it ends it: no signal does, not even one for all who share its terminal.
+fn open_rings(rings: &[PathBuf], seccomp: bool) -> ExitCode {
+    let served = SigSet::all()
+        .thread_block()
+        .map_err(Into::into)
+        .and_then(|()| confine::confine_opener(seccomp))
+        .and_then(|()| opener::serve(rings));
+    served.map_or_else(|error| not_started(&error), |()| ExitCode::SUCCESS)
+}
+
+fn run(file: &Path, user: Option<User>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return not_started(&error),
     };
-    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file)));
+    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, user)));
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     code
+}
+
+/// For what goes wrong before there is a log.
+fn not_started(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("sophon-uplink: {error}");
+    ExitCode::FAILURE
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
@@ -124,20 +138,41 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn upload(file: &Path) -> ExitCode {
+/// Takes what only root may have, and gives up every right that uploading does not need.
+fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<Early>, Confined), ExitCode> {
+    let config = Good::glance(file).map_err(|error| bad_config(&error))?;
+    let early = Early::listen(config.api.listen);
+    let confined = confine::confine(file, &config, user).map_err(|error| not_started(&error))?;
+    Ok((early, confined))
+}
+
+async fn upload(file: &Path, user: Option<User>) -> ExitCode {
     // First of all: a signal that comes before would end the process.
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        return failed(&"no signal handlers");
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::child()),
+    ) else {
+        return not_started(&"no signal handlers");
     };
+    // Before there is another thread, and before anything comes in.
+    let (early, confined) = match give_up_rights(file, user) {
+        Ok(confined) => confined,
+        Err(code) => return code,
+    };
+    let _flush = match log::start() {
+        Ok(flush) => flush,
+        Err(error) => return not_started(&error),
+    };
+    confined.left.iter().chain(&confined.problem).for_each(|problem| warn!("{problem}"));
     let (good, fault) = match Good::read_or_last(file) {
         Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
     let config = good.config.clone();
     let rings = config.rings.clone();
-    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), "started");
+    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), user = confined.user, "started");
     let uplink = match Uplink::start(config) {
         Ok(uplink) => uplink,
         Err(StartError::Config(fault)) => {
@@ -151,20 +186,20 @@ async fn upload(file: &Path) -> ExitCode {
         }
     }
     let control = Control::new(file, Rc::clone(&uplink), good, fault);
-    tokio::task::spawn_local(api::listen::serve(App::new(
-        Rc::clone(&control),
-        Rc::clone(&uplink),
-        api::Limits::default(),
-    )));
-    loop {
+    let app = App::new(Rc::clone(&control), Rc::clone(&uplink), confined, api::Limits::default());
+    tokio::task::spawn_local(api::listen::serve(app, early));
+    let code = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break ExitCode::SUCCESS,
+            _ = interrupt.recv() => break ExitCode::SUCCESS,
             _ = hangup.recv() => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
+            _ = child.recv() => if opener::has_ended() {
+                break failed(&"the process that opens rings has ended: only a new start can open another ring");
+            },
         }
-    }
+    };
     info!("stopping");
     uplink.stop(GRACE, PATIENCE).await;
     info!("stopped: {}", uplink.status().await);
-    ExitCode::SUCCESS
+    code
 }

@@ -140,7 +140,12 @@ pub fn in_words(status: &Value) -> String {
         let _ =
             write!(text, "\nspool         {} events are sealed with another key, and stay", number(&spool["locked"]));
     }
-    for (subject, problem) in [("spool", &spool["problem"]), ("config", &status["config"]["problem"])] {
+    let problems = [
+        ("spool", &spool["problem"]),
+        ("config", &status["config"]["problem"]),
+        ("privileges", &status["privileges"]["problem"]),
+    ];
+    for (subject, problem) in problems {
         if let Some(problem) = problem.as_str() {
             let _ = write!(text, "\n{subject:13} {problem}");
         }

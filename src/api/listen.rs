@@ -33,11 +33,27 @@ struct Open {
     access: Rc<Access>,
 }
 
+/// A socket that listened before the process gave up root, for a port that only root may have.
+#[derive(Debug)]
+pub struct Early {
+    listener: std::net::TcpListener,
+    listen: SocketAddr,
+}
+
+impl Early {
+    /// Listens; none where that fails: [`serve`] tries again, and says why.
+    pub fn listen(listen: SocketAddr) -> Option<Early> {
+        let listener = std::net::TcpListener::bind(listen).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        Some(Early { listener, listen })
+    }
+}
+
 /// Serves the API where the config in force says, and moves with it. Never returns.
-pub async fn serve(app: Rc<App>) {
+pub async fn serve(app: Rc<App>, mut early: Option<Early>) {
     let mut is_told = false;
     loop {
-        let open = match open(&app).await {
+        let open = match open(&app, &mut early).await {
             Ok(open) => open,
             Err(problem) => {
                 app.failures.set(app.failures.get() + 1);
@@ -62,11 +78,15 @@ pub async fn serve(app: Rc<App>) {
     }
 }
 
-/// Listens; an address that others can reach needs a token first.
-async fn open(app: &App) -> Result<Open, String> {
+/// Listens, or goes on with what listens; an address that others can reach needs a token first.
+async fn open(app: &App, early: &mut Option<Early>) -> Result<Open, String> {
     let listen = app.control.config().api.listen;
     let access = Rc::new(access(app).await?);
-    let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+    let listener = match early.take().filter(|early| early.listen == listen) {
+        Some(early) => TcpListener::from_std(early.listener),
+        None => TcpListener::bind(listen).await,
+    };
+    let listener = listener.map_err(|error| cannot_listen(listen, &error))?;
     Ok(Open { listener, listen, access })
 }
 
@@ -158,7 +178,9 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => format!(
             "another program uses this port (ss -ltnp 'sport = :{port}' shows which); stop it, or change api.listen"
         ),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need root; change api.listen".into(),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root, and only a start has it; restart, or change api.listen".into()
+        }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address; change api.listen".into(),
         _ => error.to_string(),
     };

@@ -42,6 +42,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue,
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
+use crate::confine::Confined;
 use crate::control::{ChangeError, Control};
 use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
@@ -90,6 +91,7 @@ pub struct App {
     control: Rc<Control>,
     uplink: Rc<Uplink>,
     limits: Limits,
+    confined: Confined,
     /// Why nothing listened the last time that nothing did.
     problem: RefCell<Option<String>>,
     /// How often that was tried in vain.
@@ -154,12 +156,13 @@ impl Route {
 }
 
 impl App {
-    /// Of the running `uplink`, whose config `control` has; [`listen::serve`] serves it.
-    pub fn new(control: Rc<Control>, uplink: Rc<Uplink>, limits: Limits) -> Rc<App> {
+    /// Of the running `uplink`, whose config `control` has, in a process that is `confined`; [`listen::serve`] serves it.
+    pub fn new(control: Rc<Control>, uplink: Rc<Uplink>, confined: Confined, limits: Limits) -> Rc<App> {
         Rc::new(App {
             control,
             uplink,
             limits,
+            confined,
             problem: RefCell::default(),
             failures: Cell::new(0),
             testing: tokio::sync::Mutex::default(),

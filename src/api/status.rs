@@ -6,13 +6,14 @@ use super::App;
 use super::health::problems;
 use crate::status::Status;
 
-/// The uplink's status with `health`, `history`, `config` and `api` beside it.
+/// The uplink's status with `health`, `history`, `config`, `privileges` and `api` beside it.
 pub fn report(app: &App, status: &Status) -> Value {
     let mut report = serde_json::to_value(status).expect("plain data");
     let problems = problems(status);
     report["health"] = json!({"ok": problems.is_empty(), "problems": problems});
     report["history"] = serde_json::to_value(app.uplink.history().last_hour()).expect("plain data");
     report["config"] = json!({"file": app.control.path(), "problem": app.control.trouble()});
+    report["privileges"] = serde_json::to_value(&app.confined).expect("plain data");
     report["api"] = json!({
         "listen": app.control.config().api.listen,
         "failed_to_listen": app.failures.get(),

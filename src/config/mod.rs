@@ -53,6 +53,8 @@ pub struct Config {
     pub spool: Spool,
     /// The local HTTP API.
     pub api: Api,
+    /// Whether system calls that the uplink does not need end it.
+    pub seccomp: bool,
 }
 
 /// A finite f32.
@@ -210,6 +212,7 @@ impl Config {
             timeouts: timeouts(fields.object("timeouts_ms")),
             spool: spool(fields.object("spool")),
             api: api(fields.object("api")),
+            seccomp: privileges(fields.object("privileges")),
         };
         fields.end();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
@@ -296,6 +299,12 @@ fn spool(mut fields: Fields<'_>) -> Spool {
     };
     fields.end();
     spool
+}
+
+fn privileges(mut fields: Fields<'_>) -> bool {
+    let seccomp = fields.boolean("seccomp", true);
+    fields.end();
+    seccomp
 }
 
 fn api(mut fields: Fields<'_>) -> Api {

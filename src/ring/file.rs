@@ -18,9 +18,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 use nix::unistd::geteuid;
 
-use super::Memory;
 use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
 use super::mapping::{Access, Lost, Mapping, PictureSource};
+use super::{Memory, opener};
 
 /// How often a producer looks again because another one was faster.
 const TRIES: usize = 100;
@@ -338,16 +338,25 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
     Ok(RingId(id))
 }
 
-/// Opens what is at `path` if it is a regular file; anything else is not even opened.
+/// Opens what is at `path` if it is a regular file; anything else is not even opened. What this process may not open, the opener
+/// does where there is one.
 fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
     let found = fs::symlink_metadata(path).and_then(|found| {
         let options =
             OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
-        if found.is_file() { options.open(path).map(Some) } else { Ok(None) }
+        match found.is_file().then(|| options.open(path)) {
+            Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                opener::open(path).unwrap_or(Err(error)).map(Some)
+            }
+            opened => opened.transpose(),
+        }
     });
     match found {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(not_a_ring(path, "not a regular file".into())),
+        Err(error) if error.raw_os_error() == Some(opener::NO_RING) => {
+            Err(not_a_ring(path, "its size or its header is no ring's".into()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing(path.to_owned())),
         Err(error) => Err(io_error(path, error)),
     }

@@ -7,6 +7,7 @@
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
 //!  consumer.rs  takes records out, trusting nothing; gives their room back
 //!  inspect.rs   a look from outside, for `sophon-uplink ring`
+//!  opener.rs    a process that opens rings for an uplink that may not
 //!  wake.rs      sleeping without missing a publication
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod file;
 pub mod inspect;
 pub mod layout;
 pub mod mapping;
+pub mod opener;
 pub mod producer;
 pub mod wake;
 

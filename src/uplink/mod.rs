@@ -137,7 +137,7 @@ impl Uplink {
     }
 
     /// Puts another configuration into force: lanes are kept, added and removed, no event is lost. Rings and the spool's folder are
-    /// opened at the start of the program only; a change of theirs is said.
+    /// opened, and privileges given up, at the start of the program only; a change of theirs is said.
     ///
     /// # Errors
     /// A certificate file that does not do; then nothing has changed.
@@ -161,9 +161,9 @@ impl Uplink {
         self.fan_out.replace(lanes);
         let old = self.config.replace(config);
         let config = self.config.borrow();
-        if config.rings != old.rings || config.spool.dir != old.spool.dir {
+        if config.rings != old.rings || config.spool.dir != old.spool.dir || config.seccomp != old.seccomp {
             warn!(
-                "the list of rings and the spool's folder are read at the start only: restart to put the change into force"
+                "the list of rings, the spool's folder and privileges are read at the start only: restart to put the change into force"
             );
         }
         Ok(())

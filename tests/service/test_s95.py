@@ -141,6 +141,32 @@ class Promises:
         self.assertEqual((token.read_text(), config.read_text()), before)
         self.assertEqual([mode(each) for each in [token, self.config, self.gate / "spool"]], [0o600, 0o700, 0o700])
 
+    def test_the_uplink_is_told_to_become_the_user_that_root_names(self):
+        for file, words in [(None, [b"--user", b"65528"]), ("9:8\n", [b"--user", b"9:8"]), ("root", [])]:
+            if file:
+                (self.gate / "user").write_text(file)
+            self.service("restart")
+            command = Path(f"/proc/{self.pid('uplink')}/cmdline").read_bytes().split(b"\0")
+            told = command[command.index(b"run") + 1 : command.index(b"--config")]
+            self.assertEqual(told, words)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can give folders away")
+    def test_in_a_folder_of_the_uplinks_user_root_follows_no_name(self):
+        self.start()
+        secret = Path(self.folder.name) / "secret"
+        secret.write_text("as it was")
+        secret.chmod(0o644)
+        os.chown(self.config, 65528, 65528)
+        for name in ["sophon-uplink.json", "api.token"]:
+            (self.config / name).unlink()
+        (self.config / "sophon-uplink.json").symlink_to(secret)
+        (self.config / "api.token").symlink_to(Path(self.folder.name) / "nowhere")
+        self.service("restart")
+        self.assertEqual((secret.read_text(), mode(secret)), ("as it was", 0o644))
+        self.assertFalse((Path(self.folder.name) / "nowhere").exists())
+        token = self.config / "api.token"
+        self.assertEqual((token.is_symlink(), mode(token)), (False, 0o600))
+
     def test_start_status_and_stop_have_the_codes_of_the_lsb(self):
         self.assertEqual(self.service("status")[0], 3)
         pid = self.start()

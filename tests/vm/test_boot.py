@@ -2,8 +2,10 @@
 
 import unittest
 
-from world import GATE, RING, S95, UPLINK, BoxTest, memory, ring
+from world import GATE, RING, S95, UPLINK, BoxTest, memory, of_process, pid, ring
 
+USER = "65528"  # S95sophon-uplink's default
+BANNED = {"execve": 221, "setuid": 146}  # system calls of arm64 that the uplink does not make
 IDLE_BUDGET, GROWTH_BUDGET = 1536, 1024  # KiB of RssAnon, docs/design.md
 
 
@@ -11,7 +13,9 @@ class Boot(BoxTest):
     def test_an_event_of_a_recognizer_in_the_guest_arrives_and_the_service_obeys(self):
         guest = self.boot()
         self.assertIn("with code 0", "\n".join(guest.console), guest.tail())
-        self.configure(guest)
+        # By names, one of which asks a server that is not there: the resolver's system calls are made, too.
+        guest.run("echo 10.0.2.2 cloud.example >/etc/hosts; echo nameserver 127.0.0.1 >/etc/resolv.conf")
+        self.configure(guest, event_server_url=[f"http://cloud.example:{self.receiver.port}/RealTimeEvent", "http://nobody.example/"])
         self.assertIn("stopped", guest.run(f"{S95} restart"))
         self.assert_delivered(self.publish(guest, 3, 20000), guest)
         self.assertIn("daemon.info sophon-uplink", guest.run("logread"))
@@ -27,11 +31,27 @@ class Boot(BoxTest):
             self.assert_delivered(self.publish(guest, 2, 20000), guest)
             self.assertIn("ended with code 137", guest.run("logread"))
             self.assertEqual(guest.try_run(f"{S95} status")[0], 0)
+        with self.subTest("a name that nobody knows is an error like any other"):
+            guest.wait_until(f"{UPLINK} status | grep -q 'the name nobody.example cannot be resolved'")
+        with self.subTest("it has nothing of root's"):
+            status = of_process(guest, pid(guest))
+            self.assertEqual([status[name].split() for name in ["Uid", "Gid", "Groups"]], [[USER] * 4, [USER] * 4, []])
+            for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]:
+                self.assertEqual(int(status[name], 16), 0, name)
+            self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+        for name, number in BANNED.items():
+            with self.subTest("a system call that it does not need ends it", name=name):
+                before = pid(guest)
+                guest.run(f"make_call {before} {number}")
+                guest.wait_until(f"[ ! -e /proc/{before} ] && {S95} status >/dev/null")
+                self.assertRegex(guest.run("logread"), r"ended with code 159 \(SIGSYS")
+                self.assert_delivered(self.publish(guest, 1, 1000), guest)
 
     def test_nothing_of_it_is_for_others_to_read(self):
         guest = self.boot()
+        guest.wait_until("logread | grep -q ' started '")
         modes = guest.run(f"cd {GATE} && stat -c '%a %u %n' config spool config/sophon-uplink.json config/api.token")
-        self.assertEqual([line.split()[:2] for line in modes.splitlines()], [["700", "0"]] * 2 + [["600", "0"]] * 2, modes)
+        self.assertEqual([line.split()[:2] for line in modes.splitlines()], [["700", USER]] * 2 + [["600", USER]] * 2, modes)
 
     def test_without_syslog_the_log_is_a_file_on_tmpfs(self):
         guest = self.boot(words="syslog=no")

@@ -39,7 +39,7 @@ class BoxTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.initrd = self.folder / "initrd"
-        make_initrd(WORK / "kit", self.initrd, [WORK / "recognizer"])
+        make_initrd(WORK / "kit", self.initrd, [WORK / "recognizer", WORK / "make_call"])
         (self.image,) = [self.copy_of(path) for path in (WORK / "dist").glob("*.ext4")]
         self.receiver = self.enterContext(Receiver())
         self.random = random.Random(SEED)
@@ -78,6 +78,17 @@ def ring(guest):
     return json.loads(guest.run(f"{UPLINK} ring {RING} --json"))
 
 
+def pid(guest):
+    """The uplink's; not that of the process that opens rings for it."""
+    return int(guest.run("cat /run/sophon-uplink/uplink").split()[0])
+
+
+def of_process(guest, number):
+    """The guest's /proc/NUMBER/status as {name: value}."""
+    lines = guest.run(f"cat /proc/{number}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def memory(guest):
-    """RssAnon of the uplink in KiB, from the guest's /proc."""
-    return int(guest.run("sed -n 's/^RssAnon:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/$(pidof sophon-uplink)/status"))
+    """RssAnon of the uplink in KiB."""
+    return int(of_process(guest, pid(guest))["RssAnon"].removesuffix(" kB"))

@@ -128,6 +128,7 @@ function troubles() {
     if (ring.problem && status.health.problems.some((problem) => problem.includes(ring.path))) found.push(text("ring_trouble") + ring.problem);
   }
   if (status.config.problem) found.push(text("config_trouble") + status.config.problem);
+  if (status.privileges.problem) found.push(text("less_protected") + status.privileges.problem);
   if (!status.clock_is_set) found.push(text("clock"));
   return found;
 }
