@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sophon_uplink::api::{App, Limits, listen};
 use sophon_uplink::config::Config;
 use sophon_uplink::config::document::Document;
+use sophon_uplink::confine::Confined;
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::uplink::Uplink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -54,8 +55,10 @@ impl Daemon {
             let good = Good::read(&path).expect("it is good");
             let uplink = Uplink::start(good.config.clone()).expect("a thread");
             let control = Control::new(&path, Rc::clone(&uplink), good, None);
-            let app = App::new(Rc::clone(&control), uplink, Limits::default());
-            tokio::task::spawn_local(listen::serve(app));
+            // Only what the status says: a fuzzer needs more system calls than an uplink.
+            let confined = Confined { user: 0, group: 0, seccomp: false, problem: None, left: Vec::new() };
+            let app = App::new(Rc::clone(&control), uplink, confined, Limits::default());
+            tokio::task::spawn_local(listen::serve(app, None));
             control
         });
         let daemon = Daemon { runtime, tasks, folder, address: format!("{address}:5555"), config, control };
