@@ -87,11 +87,10 @@ impl Ground<'_> {
     }
 
     fn start(&self, folder: tempfile::TempDir, name: &str, mut command: Command, source: Source) -> Contender {
-        command
-            .envs(self.environment.iter().cloned())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.envs(self.environment.iter().cloned()).stdin(Stdio::piped()).stdout(Stdio::null());
+        if let Source::Ring(_) = source {
+            command.stderr(Stdio::null()); // its log
+        }
         let child = self.cores.measured(|| command.spawn());
         let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         Contender { name: name.into(), child, source, _folder: folder }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Options;
 use super::contender::{Contender, Ground};
-use super::measure::{self, Cores, Figures};
+use super::measure::{Cores, Figures};
 use super::plot::{Axis, Line, Panel};
 use super::sink::Sink;
 use super::source::Pictures;
@@ -138,13 +138,9 @@ impl Field<'_> {
                     filled += part;
                 }
                 fill.end();
-                let began = measure::now();
                 let mut uplink = ground.uplink("uplink", &self.options.uplink, RING, more);
-                let first = ground.round(&mut uplink, 1, 0);
-                starts.push((
-                    wanted as f64,
-                    first.latencies_us.median().max((measure::now() - began) as f64 / 1000.0) / 1000.0,
-                ));
+                let first = ground.round(&mut uplink, 1, 0); // published while it starts
+                starts.push((wanted as f64, first.latencies_us.median() / 1000.0));
                 let rounds: Vec<_> = (0..ROUNDS).map(|_| ground.round(&mut uplink, 20, 5000)).collect();
                 filled += 1 + 20 * ROUNDS;
                 cpus.push((wanted as f64, Figures(rounds.iter().map(|round| round.cpu_us).collect()).median()));

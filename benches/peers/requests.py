@@ -24,7 +24,6 @@ def main():
         return
     url, ca_file = sys.argv[1:]
     session = requests.Session()
-    session.verify = ca_file
     for line in sys.stdin:
         reg_pic, spot_pic = line.split()
         event = {
@@ -41,7 +40,7 @@ def main():
                 "spot_pic": picture(spot_pic),
             },
         }
-        session.post(url, json=event, timeout=10).raise_for_status()
+        session.post(url, json=event, timeout=10, verify=ca_file).raise_for_status()
 
 
 main()
