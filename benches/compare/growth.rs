@@ -28,20 +28,20 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// All plots; says what it does.
+    /// All plots.
     pub fn all(&self) -> Vec<Plot> {
-        let measures: [(&str, fn(&Self) -> Vec<Panel>); 5] = [
-            ("picture-size", Self::picture_size),
-            ("destinations", Self::destinations),
-            ("ring", Self::ring),
-            ("spool", Self::spool),
-            ("latency", Self::latency),
-        ];
-        let measure = |(name, measure): (&'static str, fn(&Self) -> Vec<Panel>)| {
-            println!("measuring how cost grows: {name}");
-            (name, measure(self))
-        };
-        measures.into_iter().map(measure).collect()
+        vec![
+            self.plot("picture-size", Self::picture_size),
+            self.plot("destinations", Self::destinations),
+            self.plot("ring", Self::ring),
+            self.plot("spool", Self::spool),
+            self.plot("latency", Self::latency),
+        ]
+    }
+
+    fn plot(&self, name: &'static str, measure: fn(&Self) -> Vec<Panel>) -> Plot {
+        println!("measuring how cost grows: {name}");
+        (name, measure(self))
     }
 
     /// Events with so many bytes of pictures to a sink that answers after `delay`.

@@ -99,7 +99,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: &String| text.parse().map_err(|_| format!("{argument} needs a number, not {text}"));
         match argument.as_str() {
-            "--quick" => (options.is_quick, options.rounds) = (true, 3),
+            "--quick" => (options.is_quick, options.rounds) = (true, 15),
             "--write-docs" => options.writes_docs = true,
             "--peers" => options.peers = Some(value()?.into()),
             "--against" => options.against = Some(value()?.into()),

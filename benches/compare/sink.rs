@@ -40,7 +40,7 @@ pub fn serve(certificates: &Path, delay: Duration) -> io::Result<()> {
     let report = Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     let [http, https] = listeners;
     let reported = Arc::clone(&report);
-    thread::spawn(move || each_connection(&http, |stream| Plain::new(stream), delay, &reported));
+    thread::spawn(move || each_connection(&http, Plain::new, delay, &reported));
     each_connection(
         &https,
         move |stream| StreamOwned::new(ServerConnection::new(Arc::clone(&tls)).expect("a good config"), stream),

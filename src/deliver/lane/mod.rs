@@ -13,8 +13,8 @@
 //! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
 //! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.
 //!
-//! This file has the queue and the decision what to send next; [`places`] how much at once, [`sending`] the uploads, [`judging`] what a try means, [`telling`] the
-//! counters and the status.
+//! This file has the queue and the decision what to send next; [`places`] how many uploads at once, [`sending`] the uploads,
+//! [`judging`] what a try means, [`telling`] the counters and the status.
 
 mod judging;
 pub mod places;
