@@ -165,10 +165,13 @@ impl Field<'_> {
                 let mut uplink = ground.uplink("uplink", &self.options.uplink, 64 << 20, json!({}));
                 // Until it has as many uploads on their way as it takes: the number doubles with each answer.
                 ground.round(&mut uplink, 100, 0);
-                let rounds: Vec<_> = (0..2).map(|_| ground.round(&mut uplink, 96, 0)).collect();
+                let count = 96;
+                let rounds: Vec<_> = (0..2).map(|_| ground.round(&mut uplink, count, 0)).collect();
                 uplink.end();
                 let wall = Figures(rounds.iter().map(|round| round.wall_us).collect()).median();
-                rates.push((delay_ms.into(), 1e6 / wall));
+                // The last one is delivered when it is answered.
+                let seconds = wall * count as f64 / 1e6 + f64::from(delay_ms) / 1e3;
+                rates.push((delay_ms.into(), count as f64 / seconds));
                 four.push((delay_ms.into(), 4000.0 / f64::from(delay_ms)));
                 memory
                     .push((delay_ms.into(), rounds.iter().map(|round| round.rss_kib).max().unwrap_or_default() as f64));

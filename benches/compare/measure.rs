@@ -130,6 +130,6 @@ pub fn machine() -> String {
     format!(
         "{} {model}, {cores} cores{virtual_machine}, Linux {}",
         std::env::consts::ARCH,
-        read("/proc/sys/kernel/osrelease").trim()
+        read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default()
     )
 }
