@@ -1,7 +1,7 @@
 //! How many uploads a destination gets at once.
 //!
 //! Memory is for bodies on their way, so no more than [`IN_FLIGHT`] of them are. A server that is far away lets uploads wait for answers,
-//! which takes next to no memory: where places are all that is missing and answers take longer than [`FAR`], each answer makes one place
+//! which takes little memory: where places are all that is missing and answers take longer than [`FAR`], each answer makes one place
 //! more, up to [`MOST`]. A server that is not far but slow, whose own queue the uploads would only lengthen, is told by answers that
 //! take a good part of the time they may take: no places more, and then fewer again.
 
@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 /// Bodies at once on their way to a destination that is up, and uploads in all unless it is far away: enough to fill a connection,
 /// few enough for the memory budget.
 pub const IN_FLIGHT: usize = 4;
-/// Uploads to a destination that is far away, with those that wait for an answer: 32 a second where an answer takes one.
-pub const MOST: usize = 32;
+/// Uploads to a destination that is far away, with those that wait for an answer: 16 a second where an answer takes one. Each further
+/// connection takes about 36 KiB.
+pub const MOST: usize = 16;
 /// What takes no longer than this needs no more than [`IN_FLIGHT`] places.
 const FAR: Duration = Duration::from_millis(50);
 /// An upload that takes more than this part of the time that an answer may take makes no place more; twice that, one less.
