@@ -6,7 +6,7 @@
 //!  recognizer (C++) ──shm ring──▶ ring::consumer ──▶ event ──▶ threshold ──▶ deliver: a lane per destination
 //!                        ▲                                                       │
 //!                        │                                           body: Text and Picture segments
-//!                        │                                                       │ base64, 64 KiB at a time,
+//!                        │                                                       │ base64, 63 KiB at a time,
 //!                        │                                                       ▼ straight from the mapping
 //!                        └── released when every destination has it ◀────── hyper ──▶ server
 //!                            or the spool has it for them

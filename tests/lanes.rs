@@ -12,9 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Answer, Daemon, Sink, event, picture, publish, publish_many};
+use common::sink::OK;
+use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use sophon_uplink::deliver::lane::places::{IN_FLIGHT, MOST};
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
@@ -292,4 +294,31 @@ fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (4, 4));
     assert!(!stopped.log.contains("not delivered"), "{}", stopped.log);
+}
+
+/// Uploads that were at the server at once while so many events went there, each answered after 100 ms.
+fn most_at_once(count: usize, response_timeout_ms: u64) -> usize {
+    let home = Home::new();
+    let here: &'static Watched<(usize, usize)> = Box::leak(Box::default()); // now, and at most
+    let sink = Sink::with(move |request, _| {
+        if !request.body.is_empty() {
+            here.change(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
+            thread::sleep(Duration::from_millis(100)); // the server's distance is the point
+            here.change(|(now, _)| *now -= 1);
+        }
+        OK
+    });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "timeouts_ms": { "response": response_timeout_ms } }));
+    publish_many(&mut recognizer, count);
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, count as u64);
+    here.look(|(_, most)| *most)
+}
+
+#[test]
+fn a_server_that_is_far_away_gets_more_events_at_once_but_not_where_its_answers_come_late_for_the_timeout() {
+    let most = most_at_once(200, 10_000);
+    assert!((2 * IN_FLIGHT..=MOST).contains(&most), "{most} at once");
+    assert_eq!(most_at_once(30, 500), IN_FLIGHT);
 }

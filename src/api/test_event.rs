@@ -58,7 +58,7 @@ pub async fn send(uplink: &Uplink, headers: &[(HeaderName, HeaderValue)]) -> Res
 async fn test(client: &Client, secrets: &[String]) -> Value {
     let began = Instant::now();
     let upload = Upload { event: event(), source: Arc::new(Picture) };
-    let outcome = tokio::time::timeout(PATIENCE, client.send(&upload)).await;
+    let outcome = tokio::time::timeout(PATIENCE, client.send(&upload, None)).await;
     let error = match outcome {
         Ok(Outcome::Acknowledged) => None,
         Ok(

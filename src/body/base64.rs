@@ -13,8 +13,10 @@ use super::Sent;
 use super::encoder::encode;
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// Bytes of a buffer: what goes to the socket in one write.
-pub const BUFFER: usize = 64 * 1024;
+/// Bytes of a buffer. Two of them, with a request's head, go to the socket in one write, and fit into two of the largest segments that
+/// there are (65,483 bytes, on loopback): a write that is a little longer ends in a segment of a few bytes, with a wake-up of the receiver
+/// for itself.
+pub const BUFFER: usize = 63 * 1024;
 
 /// Buffers kept for the next upload: as many as uploads run at once where nothing is wrong.
 const KEPT: usize = 4;

@@ -3,7 +3,7 @@
 //! ```text
 //!  Template   {"identity_id":"7",…,"reg_pic":" ░░░░░░░░░ ","timestamp":1,…,"spot_pic":" ░░░░░░░░░ "}}
 //!             └──────── Text ───────────────┘└Picture┘└──────── Text ─────────────┘└Picture┘└Text┘
-//!  EventBody  one walk over it: hyper asks for a frame, a pooled buffer of 64 KiB is filled with the next text and
+//!  EventBody  one walk over it: hyper asks for a frame, a pooled buffer of 63 KiB is filled with the next text and
 //!             encoded picture, and that buffer is what goes to the socket
 //! ```
 //!

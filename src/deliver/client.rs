@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::history::History;
+use super::lane::places::Sending;
 use super::outcome::Outcome;
 use super::transport::{self, Progress, describe};
 use crate::body::base64::Pool;
@@ -167,19 +168,25 @@ impl Client {
         self.idle.borrow_mut().clear();
     }
 
-    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection).
-    pub async fn send(&self, upload: &Upload) -> Outcome {
+    /// How long an answer may take.
+    pub fn response_timeout(&self) -> Duration {
+        self.settings.borrow().timeouts.response
+    }
+
+    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection). `sending` is dropped when
+    /// its body has gone.
+    pub async fn send(&self, upload: &Upload, sending: Option<Sending>) -> Outcome {
         let began = Instant::now();
-        let outcome = self.try_to_send(upload).await;
+        let outcome = self.try_to_send(upload, sending).await;
         if outcome == Outcome::Acknowledged {
             self.settings.borrow().history.delivered(began.elapsed());
         }
         outcome
     }
 
-    async fn try_to_send(&self, upload: &Upload) -> Outcome {
+    async fn try_to_send(&self, upload: &Upload, mut sending: Option<Sending>) -> Outcome {
         if let Some(connection) = self.take_idle()
-            && let Try::Outcome(outcome) = self.exchange(connection, true, upload).await
+            && let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take()).await
         {
             return outcome;
         }
@@ -188,7 +195,7 @@ impl Client {
             return Outcome::Unreachable { why: "the destination was removed".into() };
         }
         match connected {
-            Ok(connection) => match self.exchange(connection, false, upload).await {
+            Ok(connection) => match self.exchange(connection, false, upload, sending).await {
                 Try::Outcome(outcome) => outcome,
                 Try::Stale => Outcome::down("the server closed the connection without an answer"),
             },
@@ -241,7 +248,13 @@ impl Client {
         Ok(Connection { sender, task: task.abort_handle(), generation, is_tls, progress, idle_since: Instant::now() })
     }
 
-    async fn exchange(&self, mut connection: Connection, reused: bool, upload: &Upload) -> Try {
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        reused: bool,
+        upload: &Upload,
+        sending: Option<Sending>,
+    ) -> Try {
         let sent = Sent::default();
         let template = Template::new(&upload.event, self.settings.borrow().body);
         let length = template.length();
@@ -250,12 +263,15 @@ impl Client {
         let timeouts = self.settings.borrow().timeouts;
         connection.progress.written_at.set(Instant::now());
         connection.progress.sent.replace(Arc::clone(&sent));
+        connection.progress.length.set(length);
+        connection.progress.sending.replace(sending);
         // A new TLS connection may bring session tickets at any time.
         connection.progress.begins.set(reused || !connection.is_tls);
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
             answer_in_time(answer, &connection.progress, timeouts, || sent.load(Ordering::Relaxed) == length).await
         };
+        connection.progress.sending.take();
         match answer {
             Ok(Ok(response)) => {
                 // Not what has gone by now: the rest may have found its way since the answer came.

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::tls_error;
+use super::lane::places::Sending;
 use super::unacknowledged::unacknowledged;
 use crate::body::Sent;
 use crate::clock;
@@ -147,6 +148,10 @@ pub struct Progress {
     pub read: Cell<u64>,
     /// Counts what of the request's body has gone.
     pub sent: RefCell<Sent>,
+    /// The length of that body.
+    pub length: Cell<u64>,
+    /// Held until the last byte of that body was taken from us.
+    pub sending: RefCell<Option<Sending>>,
     /// That count when bytes last came in, less what the peer's TCP had not acknowledged then: what the sender of an answer can
     /// have had of the body at most. Every segment acknowledges what came before it was sent, so an honest answer to a whole
     /// request never leaves anything unacknowledged.
@@ -163,6 +168,8 @@ impl Progress {
             read_at: Cell::new(now),
             read: Cell::new(0),
             sent: RefCell::default(),
+            length: Cell::new(0),
+            sending: RefCell::default(),
             sent_at_read: Cell::new(0),
             begins: Cell::new(false),
         }
@@ -210,14 +217,23 @@ impl Transport {
         }
     }
 
-    /// Notes what was written. A write that finds the connection reset is no end yet: a server that refuses an event early says so
-    /// and closes, and its words are still there to be read. The reading side tells of the end.
-    fn written(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Whether a write of so many bytes takes the rest of the body.
+    fn is_end(&self, bytes: usize) -> bool {
+        let sent = self.progress.sent.borrow().load(Ordering::Relaxed);
+        bytes as u64 >= self.progress.length.get().saturating_sub(sent)
+    }
+
+    /// Notes what was written of `bytes`. A write that finds the connection reset is no end yet: a server that refuses an event early
+    /// says so and closes, and its words are still there to be read. The reading side tells of the end.
+    fn written(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match written {
-            Poll::Ready(Ok(1..)) => {
+            Poll::Ready(Ok(count @ 1..)) => {
                 self.progress.begins.set(false);
                 self.progress.written_at.set(Instant::now());
+                if count == bytes && self.is_end(bytes) {
+                    self.progress.sending.take();
+                }
             }
             Poll::Ready(Err(ref error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
                 if !self.broken.replace(true) {
@@ -250,7 +266,7 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_silence()?;
         let written = self.as_mut().stream().poll_write(cx, bytes);
-        self.written(cx, written)
+        self.written(cx, written, bytes.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -271,7 +287,8 @@ impl AsyncWrite for Transport {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_silence()?;
+        let length = bytes.iter().map(|slice| slice.len()).sum();
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
-        self.written(cx, written)
+        self.written(cx, written, length)
     }
 }

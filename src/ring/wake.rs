@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -21,8 +21,8 @@ use super::{Memory, Word};
 /// The longest sleep.
 pub const WAIT_BOUND: Duration = Duration::from_millis(100);
 
-/// After a wake-up the consumer is awake anyway: what is published within this time needs no wake-up of its own, and the
-/// recognizer no system call for it.
+/// After a wake-up the consumer is awake anyway: where events come in less than this, what is published within it needs no wake-up
+/// of its own, and the recognizer no system call for it. Where they come more slowly, the rest would be one more wake-up for each.
 const REST: Duration = Duration::from_millis(1);
 
 /// Producer: tells of a publication, after `head` was stored. `publications` is the producer's private count.
@@ -72,6 +72,7 @@ impl Watcher {
             let mut seen = publications(&memory);
             published.notify_one(); // what was there before the first sleep
             while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
                 sleep(&memory, seen, WAIT_BOUND);
                 let now = publications(&memory);
                 if now != seen || memory.lost() {
@@ -80,7 +81,9 @@ impl Watcher {
                     if memory.lost() {
                         break; // nothing will be published here any more
                     }
-                    thread::sleep(REST);
+                    if began.elapsed() < REST {
+                        thread::sleep(REST);
+                    }
                 }
             }
         };

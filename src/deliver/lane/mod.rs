@@ -4,7 +4,7 @@
 //! ```text
 //!            ┌────────────── acknowledged ──────────────┐
 //!            ▼                                          │
-//!  Up: up to IN_FLIGHT uploads ──failure──▶ pause ──over──▶ one upload, as a probe
+//!  Up: as many as there are places ──failure──▶ pause ──over──▶ one upload, as a probe
 //!      live first, then the backlog           ▲               │
 //!      live events: queue                     └── failure ────┘
 //!                                         live events: into the spool
@@ -15,10 +15,11 @@
 //! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
 //! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.
 //!
-//! This file has the queue and the decision what to send next; [`sending`] the uploads, [`judging`] what a try means, [`telling`] the
-//! counters and the status.
+//! This file has the queue and the decision what to send next; [`places`] how many uploads at once, [`sending`] the uploads,
+//! [`judging`] what a try means, [`telling`] the counters and the status.
 
 mod judging;
+pub mod places;
 mod sending;
 mod telling;
 
@@ -39,13 +40,12 @@ use super::spooler::Spooler;
 use crate::config::Url;
 use crate::rate_limited::RateLimited;
 use crate::spool::{Address, Destination};
+use places::{Places, Sending};
 
-/// Uploads at once to a destination that is up: enough to fill a connection of some latency, few enough for the memory budget.
-pub const IN_FLIGHT: usize = 4;
-/// Of these, at most so many from the spool: one place is always free for a live event.
-const BACKLOG_IN_FLIGHT: usize = IN_FLIGHT - 1;
-/// While there are live events, only one, and after it a pause: they are not to wait for each other's bytes. The last live one counts
-/// for this long.
+/// While there are live events, the backlog has this part of the places, and after each upload a pause: they are not to wait for each
+/// other's bytes. Else it has all but one, which is always free for a live event.
+const BACKLOG_SHARE: usize = 4;
+/// The last live event counts for this long.
 const LIVE: Duration = Duration::from_secs(1);
 /// That pause is so many times what the upload took, so that few live events meet one; and no longer than this.
 const REST: (u32, Duration) = (8, Duration::from_millis(50));
@@ -93,8 +93,8 @@ pub struct Lane {
     queue: RefCell<VecDeque<Waiting>>,
     backlog: RefCell<Backlog>,
     health: RefCell<Health>,
-    in_flight: Cell<usize>,
-    /// Of these: out of the spool.
+    places: Rc<Places>,
+    /// Uploads on their way out of the spool.
     backlog_in_flight: Cell<usize>,
     /// An event is being taken out of the spool.
     is_picking: Cell<bool>,
@@ -105,7 +105,7 @@ pub struct Lane {
     /// When the last live event came.
     live_at: Cell<Option<Instant>>,
     /// Something of the above changed.
-    changed: Notify,
+    changed: Rc<Notify>,
     phase: RefCell<Phase>,
     random: RefCell<fastrand::Rng>,
     /// Messages about single events.
@@ -140,8 +140,8 @@ enum Phase {
 
 /// What to do next.
 enum Next {
-    Live(Waiting),
-    Backlog,
+    Live(Waiting, Sending),
+    Backlog(Sending),
     /// Nothing before this moment, or before something changes.
     Wait(Option<Instant>),
 }
@@ -155,6 +155,7 @@ enum Verdict {
 impl Lane {
     /// A lane for `url`; [`Lane::run`] works it.
     pub fn new(url: Url, settings: Settings, spooler: Rc<Spooler>, totals: Rc<LaneCounters>) -> Rc<Lane> {
+        let changed: Rc<Notify> = Rc::default();
         Rc::new(Lane {
             address: Address::from(&url),
             client: Client::new(url, settings),
@@ -162,13 +163,13 @@ impl Lane {
             queue: RefCell::default(),
             backlog: RefCell::default(),
             health: RefCell::default(),
-            in_flight: Cell::new(0),
+            places: Places::new(Rc::clone(&changed)),
             backlog_in_flight: Cell::new(0),
             is_picking: Cell::new(false),
             leaves_backlog: Cell::new(false),
             probed: Cell::new(0),
             live_at: Cell::new(None),
-            changed: Notify::new(),
+            changed,
             phase: RefCell::new(Phase::Open),
             random: RefCell::new(fastrand::Rng::new()),
             complaints: RateLimited::new(5, Duration::from_secs(10)),
@@ -203,7 +204,7 @@ impl Lane {
 
     /// Events that are on their way now.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.places.in_flight()
     }
 
     /// Whether what is queued is better off in the spool.
@@ -322,12 +323,12 @@ impl Lane {
     pub async fn run(self: Rc<Self>) {
         while matches!(*self.phase.borrow(), Phase::Open) {
             let next = match self.next() {
-                Next::Live(waiting) => {
-                    tokio::task::spawn_local(Rc::clone(&self).send_live(waiting));
+                Next::Live(waiting, sending) => {
+                    tokio::task::spawn_local(Rc::clone(&self).send_live(waiting, sending));
                     continue;
                 }
-                Next::Backlog => {
-                    tokio::task::spawn_local(Rc::clone(&self).send_backlog());
+                Next::Backlog(sending) => {
+                    tokio::task::spawn_local(Rc::clone(&self).send_backlog(sending));
                     continue;
                 }
                 Next::Wait(next) => next,
@@ -353,7 +354,10 @@ impl Lane {
         if paused_until.is_some() {
             return Next::Wait(paused_until);
         }
-        if self.in_flight.get() >= if is_up { IN_FLIGHT } else { 1 } {
+        if !self.places.is_free(is_up) {
+            if is_up && self.has_more() {
+                self.places.miss();
+            }
             return Next::Wait(None);
         }
         let queued = if is_up { self.first_ready() } else { self.next_probe() };
@@ -368,13 +372,19 @@ impl Lane {
             Ok(()) => {
                 self.is_picking.set(true);
                 self.backlog_in_flight.set(self.backlog_in_flight.get() + 1);
-                self.in_flight.set(self.in_flight.get() + 1);
-                return Next::Backlog;
+                return Next::Backlog(self.places.take());
             }
             Err(moment) => moment,
         };
         let holds = self.queue.borrow().iter().filter_map(|waiting| waiting.hold.not_before).min();
         Next::Wait(holds.into_iter().chain(wait.filter(|moment| *moment > Instant::now())).min())
+    }
+
+    /// Whether another upload would begin if there was a place for it.
+    fn has_more(&self) -> bool {
+        let is_backlog_ready =
+            || self.backlog_in_flight.get() < self.backlog_limit() && self.backlog.borrow().is_ready(false).is_ok();
+        self.first_ready().is_some() || is_backlog_ready()
     }
 
     /// The place of the oldest event in the queue that is not to wait.
@@ -396,12 +406,12 @@ impl Lane {
     fn take_live(&self, place: usize) -> Next {
         let waiting = self.queue.borrow_mut().remove(place).expect("it was found");
         waiting.delivery.take_off(self);
-        self.in_flight.set(self.in_flight.get() + 1);
-        Next::Live(waiting)
+        Next::Live(waiting, self.places.take())
     }
 
     fn backlog_limit(&self) -> usize {
-        if self.is_live() { 1 } else { BACKLOG_IN_FLIGHT }
+        let places = self.places.limit();
+        if self.is_live() { places / BACKLOG_SHARE } else { places - 1 }
     }
 
     fn is_live(&self) -> bool {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::places::Sending;
 use super::{Hold, Lane, Phase, REST, Verdict, Waiting};
 use crate::deliver::client::Upload;
 use crate::deliver::delivery::{End, Landed};
+use crate::deliver::outcome::Outcome;
 use crate::deliver::record::Relocatable;
 use crate::event::Event;
 use crate::ring::mapping::PictureSource as _;
@@ -19,11 +21,11 @@ use crate::spool::ReadError;
 const SHORTAGE: Duration = Duration::from_secs(1);
 
 impl Lane {
-    pub(super) async fn send_live(self: Rc<Self>, waiting: Waiting) {
+    pub(super) async fn send_live(self: Rc<Self>, waiting: Waiting, sending: Sending) {
         let Waiting { delivery, hold } = waiting;
         let generation = self.health.borrow().generation;
-        let outcome = self.client.send(&delivery.upload).await;
-        self.in_flight.set(self.in_flight.get() - 1);
+        let outcome = self.send(&delivery.upload, sending).await;
+        self.places.give_back();
         let verdict = self.judge(outcome, hold, generation, &delivery.upload.event);
         let (end, hold) = match &verdict {
             Verdict::Over(end) => (Some(*end), Hold::default()),
@@ -47,7 +49,19 @@ impl Lane {
         self.changed.notify_one();
     }
 
-    pub(super) async fn send_backlog(self: Rc<Self>) {
+    /// One try, from which it learns how many places the destination needs.
+    async fn send(&self, upload: &Upload, sending: Sending) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.client.send(upload, Some(sending)).await;
+        match outcome {
+            Outcome::Acknowledged => self.places.acknowledged(began.elapsed(), self.client.response_timeout()),
+            Outcome::SourceLost | Outcome::Refused { .. } => {}
+            _ => self.places.failed(),
+        }
+        outcome
+    }
+
+    pub(super) async fn send_backlog(self: Rc<Self>, sending: Sending) {
         let began = Instant::now();
         let picked = self.pick().await;
         self.is_picking.set(false);
@@ -58,12 +72,12 @@ impl Lane {
             let is_paused = health.paused_until().is_some() || health.waits_for_clock();
             (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), is_paused)
         };
-        let may_start = is_open && !is_paused && (is_up || self.in_flight.get() == 1);
+        let may_start = is_open && !is_paused && (is_up || self.in_flight() == 1);
         if let Some((counter, upload)) = picked {
             let generation = self.health.borrow().generation;
             let hold = self.backlog.borrow().hold_of(counter);
             let verdict = if may_start {
-                let outcome = self.client.send(&upload).await;
+                let outcome = self.send(&upload, sending).await;
                 self.judge(outcome, hold, generation, &upload.event)
             } else {
                 Verdict::Again(hold)
@@ -74,7 +88,7 @@ impl Lane {
             let rest = (began.elapsed() * REST.0).min(REST.1);
             self.backlog.borrow_mut().rest_until(Instant::now() + rest);
         }
-        self.in_flight.set(self.in_flight.get() - 1);
+        self.places.give_back();
         self.backlog_in_flight.set(self.backlog_in_flight.get() - 1);
         self.changed.notify_one();
     }

@@ -26,7 +26,7 @@ impl Lane {
             last_success_seconds: health.last_success.map(ago),
             last_answer: self.client.last_answer(),
             next_try_seconds: pause,
-            in_flight: self.in_flight.get() as u64,
+            in_flight: self.in_flight() as u64,
             queued: self.queue.borrow().len() as u64,
             backlog: here.map_or(status::Backlog::default(), |here| status::Backlog {
                 events: here.waiting,

@@ -1,0 +1,171 @@
+//! sophon-uplink side by side with what a user would pick instead, and with the limit: `scripts/bench`, which builds the peers.
+//!
+//! ```text
+//!  recognizer (here) ──ring, or files and a line──▶ contender ──HTTP or HTTPS──▶ sink (a process) ──arrivals──▶ here
+//!     the other cores                               a core of its own                the other cores
+//! ```
+//!
+//! All contenders of a comparison run at the same time, and are measured in turn, round by round: a disturbance that lasts hits all.
+//! Ratios are made within a round. Fails when the CPU of an event of 200 KB over HTTP is above its budget.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`compare`], [`report`] | rounds in turn, and the table of them |
+//! | [`growth`], [`plot`] | how cost grows, as plots |
+//! | [`contender`], [`limit`], `../peers` | who is measured |
+//! | [`source`], [`sink`], [`tls`] | where events come from and go to |
+//! | [`measure`] | clocks, memory, cores, medians |
+#![allow(missing_docs)]
+
+mod compare;
+mod contender;
+mod growth;
+mod limit;
+mod measure;
+mod plot;
+mod report;
+mod sink;
+mod source;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use contender::UPLINK;
+use growth::Field;
+use measure::Cores;
+use report::CPU_BUDGET;
+
+const ROUNDS: usize = 9;
+
+/// What the command line says.
+pub struct Options {
+    /// Few events, 200 KB, HTTP, sophon-uplink and the limit alone: whether it works, and about how much.
+    is_quick: bool,
+    /// Writes the table and the plots into docs/ too.
+    writes_docs: bool,
+    /// Programs of the peers.
+    peers: Option<PathBuf>,
+    /// Another build of sophon-uplink, as a contender beside this one.
+    against: Option<PathBuf>,
+    /// The build that is measured.
+    uplink: PathBuf,
+    /// Of each contender, at saturation.
+    rounds: usize,
+    /// What is measured: the table, the plots, or both.
+    parts: Vec<String>,
+    /// Of pictures, in KB.
+    sizes: Vec<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        // The processes that this program starts of itself.
+        ["--sink", delay, certificates] => {
+            let delay = Duration::from_millis(delay.parse().expect("milliseconds"));
+            sink::serve(Path::new(certificates), delay).expect("loopback has ports");
+            ExitCode::SUCCESS
+        }
+        ["--limit", url, length, ca] => {
+            limit::run(url, length.parse().expect("bytes"), Path::new(ca)).expect("the sink is there");
+            ExitCode::SUCCESS
+        }
+        _ => match options(&arguments) {
+            Ok(options) => run(&options),
+            Err(why) => {
+                eprintln!("{why}; see scripts/bench --help");
+                ExitCode::from(2)
+            }
+        },
+    }
+}
+
+fn options(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options {
+        is_quick: false,
+        writes_docs: false,
+        peers: None,
+        against: None,
+        uplink: env!("CARGO_BIN_EXE_sophon-uplink").into(),
+        rounds: ROUNDS,
+        parts: Vec::new(),
+        sizes: Vec::new(),
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let number = |text: &String| text.parse().map_err(|_| format!("{argument} needs a number, not {text}"));
+        match argument.as_str() {
+            "--quick" => (options.is_quick, options.rounds) = (true, 15),
+            "--write-docs" => options.writes_docs = true,
+            "--peers" => options.peers = Some(value()?.into()),
+            "--against" => options.against = Some(value()?.into()),
+            "--uplink" => options.uplink = value()?.into(),
+            "--rounds" => options.rounds = number(value()?)?,
+            "--size" => options.sizes.push(number(value()?)?),
+            part @ ("table" | "plots") => options.parts.push(part.into()),
+            _ => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> ExitCode {
+    let machine = format!(
+        "{}, {}.",
+        measure::machine(),
+        if cfg!(debug_assertions) { "a debug build" } else { "optimised builds" }
+    );
+    println!("{machine}");
+    let cores = Cores::divide();
+    let certificates = tempfile::tempdir().expect("a temporary folder");
+    tls::write_certificates(certificates.path());
+    let wants = |part: &str| options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == part);
+    let sizes = match &options.sizes[..] {
+        [] if options.is_quick => &[200],
+        [] => &compare::SIZES[..],
+        sizes => sizes,
+    };
+    let mut rows = Vec::new();
+    for (is_tls, size) in [false, true].into_iter().flat_map(|is_tls| sizes.iter().map(move |size| (is_tls, *size))) {
+        if wants("table") && !(options.is_quick && is_tls) {
+            println!("measuring events of {size} KB over {}", if is_tls { "HTTPS" } else { "HTTP" });
+            rows.extend(compare::compare(options, &cores, certificates.path(), size, is_tls));
+        }
+    }
+    let plots = if wants("plots") && !options.is_quick {
+        Field { options, cores: &cores, certificates: certificates.path() }.all()
+    } else {
+        Vec::new()
+    };
+    let text = format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows));
+    println!("\n{text}\n{}", report::points(&plots));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let written = match options.writes_docs {
+        true => report::write_docs(&folder.join("docs"), &text, &plots),
+        false => report::write_plots(&folder.join("target/plots"), &plots),
+    };
+    if let Err(error) = written {
+        eprintln!("what was measured cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    judge(&rows)
+}
+
+/// Whether the budget holds, if what it is about was measured.
+fn judge(rows: &[compare::Row]) -> ExitCode {
+    let is_meant = |row: &&compare::Row| row.size == 200 && !row.is_tls && row.name == UPLINK;
+    let Some(Ok(figures)) = rows.iter().find(is_meant).map(|row| row.figures.as_ref()) else {
+        return ExitCode::SUCCESS;
+    };
+    let is_held = figures.cpu_ratio.median() <= CPU_BUDGET;
+    println!(
+        "CPU of an event of 200 KB over HTTP against the limit: {}, budget {CPU_BUDGET}: {}",
+        report::ratio(&figures.cpu_ratio).replace('*', ""),
+        if is_held { "held" } else { "NOT HELD" }
+    );
+    if is_held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

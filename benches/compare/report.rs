@@ -1,0 +1,105 @@
+//! What is printed, and written into docs/benchmarks.md.
+
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+use super::compare::{Row, RowFigures};
+use super::growth::Plot;
+use super::measure::Figures;
+use super::plot;
+
+/// The most of [`super::contender::UPLINK`]'s CPU time at 200 KB over HTTP, over the limit's.
+pub const CPU_BUDGET: f64 = 1.25;
+
+const BEGIN: &str = "<!-- scripts/bench writes from here -->";
+const END: &str = "<!-- to here -->";
+
+/// The table, in Markdown.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = "| pictures | who | CPU ÷ limit | wall ÷ limit | CPU, µs | wall, µs | CPU paced, µs | p50 paced, µs | p99 paced, µs | RssAnon, KiB | allocations |\n\
+                    | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        .to_owned();
+    for row in rows {
+        let scheme = if row.is_tls { "HTTPS" } else { "HTTP" };
+        let _ = write!(text, "| {} KB {scheme} | {} ", row.size, row.name);
+        match &row.figures {
+            Ok(figures) => text.push_str(&cells(figures)),
+            Err(why) => {
+                let _ = writeln!(text, "| not measured: {why} |||||||||");
+            }
+        }
+    }
+    text
+}
+
+fn cells(figures: &RowFigures) -> String {
+    let allocations = figures
+        .allocations
+        .map_or("not counted".into(), |(count, bytes)| format!("{count:.0}, {}", bytes_in_words(bytes)));
+    let paced = |value: f64| if value.is_finite() { format!("{value:.0}") } else { "–".into() };
+    format!(
+        "| {} | {} | {:.0} | {:.0} | {} | {} | {} | {} | {allocations} |\n",
+        ratio(&figures.cpu_ratio),
+        ratio(&figures.wall_ratio),
+        figures.cpu_us(),
+        figures.wall_us(),
+        paced(figures.paced_cpu_us()),
+        paced(figures.latency_us(0.5)),
+        paced(figures.latency_us(0.99)),
+        figures.rss_kib(),
+    )
+}
+
+/// The median, and between what half of the rounds lie.
+pub fn ratio(figures: &Figures) -> String {
+    format!("**{:.2}** ({:.2}–{:.2})", figures.median(), figures.quantile(0.25), figures.quantile(0.75))
+}
+
+fn bytes_in_words(bytes: f64) -> String {
+    if bytes < 100_000.0 { format!("{:.1} KB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+}
+
+/// Replaces what an earlier run wrote into `docs/benchmarks.md`, and the plots beside it.
+///
+/// # Errors
+/// When a file cannot be written, or the page has no place for it.
+pub fn write_docs(docs: &Path, text: &str, plots: &[Plot]) -> io::Result<()> {
+    let page = docs.join("benchmarks.md");
+    let old = std::fs::read_to_string(&page)?;
+    let (Some((before, _)), Some((_, after))) = (old.split_once(BEGIN), old.split_once(END)) else {
+        return Err(io::Error::other(format!("{} has no lines {BEGIN} and {END}", page.display())));
+    };
+    std::fs::write(&page, format!("{before}{BEGIN}\n\n{text}\n{END}{after}"))?;
+    write_plots(&docs.join("plots"), plots)
+}
+
+/// Writes each plot as an SVG.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_plots(folder: &Path, plots: &[Plot]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    plots.iter().try_for_each(|(name, panels)| std::fs::write(folder.join(format!("{name}.svg")), plot::svg(panels)))
+}
+
+/// The points of the plots, for whoever reads text.
+pub fn points(plots: &[Plot]) -> String {
+    let mut text = String::new();
+    for (name, panels) in plots {
+        for panel in panels {
+            for line in &panel.lines {
+                let points: Vec<_> = line.points.iter().map(|(x, y)| format!("{x} → {y:.1}")).collect();
+                let _ = writeln!(
+                    text,
+                    "{name}, {}, {} ({}): {}",
+                    panel.y.label,
+                    line.name,
+                    panel.x.label,
+                    points.join(", ")
+                );
+            }
+        }
+    }
+    text
+}

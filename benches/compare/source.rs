@@ -1,0 +1,159 @@
+//! The recognizer's part: where events come from, freshly written by another core for each one. The uplink's lie in its ring; a peer
+//! finds the pictures in files on tmpfs, and is told of them in a line, as a box's own script would be.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+use std::thread;
+use std::time::Duration;
+
+use sophon_uplink::ring::file::RingFile;
+use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::producer::{NewEvent, Producer};
+
+use super::measure;
+
+/// Events lie in this much memory, in bytes, before their room is used again.
+pub const TURN: usize = 16 << 20;
+
+/// An event's two pictures.
+pub struct Pictures([Vec<u8>; 2]);
+
+impl Pictures {
+    /// Of `size` bytes together.
+    pub fn new(size: usize) -> Pictures {
+        let mut random = fastrand::Rng::with_seed(1);
+        Pictures([size * 3 / 10, size - size * 3 / 10].map(|length| {
+            let mut bytes = vec![0; length];
+            random.fill(&mut bytes);
+            bytes
+        }))
+    }
+
+    /// What they take in base64.
+    pub fn encoded(&self) -> usize {
+        self.0.iter().map(|picture| picture.len().div_ceil(3) * 4).sum()
+    }
+
+    fn size(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    fn event(&self) -> NewEvent<'_> {
+        NewEvent {
+            identity_id: b"100001",
+            identity_name: b"Ada Lovelace",
+            group_name: b"staff",
+            device_ip: b"192.168.1.30",
+            timestamp_ms: 1_700_000_000_000,
+            person_type: 1,
+            device_type: 1,
+            score: 0.9,
+            reg_pic: &self.0[0],
+            spot_pic: &self.0[1],
+            ..NewEvent::default()
+        }
+    }
+}
+
+/// How a contender gets its events.
+pub enum Source {
+    Ring(Ring),
+    /// A line is all: the limit has its bytes.
+    Lines,
+    Files(Files),
+}
+
+impl Source {
+    /// Hands an event over, as soon as there is room; says when. `lines` is what the contender reads.
+    pub fn publish(&mut self, lines: &mut ChildStdin, pictures: &Pictures) -> u64 {
+        match self {
+            Source::Ring(ring) => ring.publish(pictures),
+            Source::Lines => tell(lines, "go"),
+            Source::Files(files) => {
+                let line = files.write(pictures);
+                tell(lines, &line)
+            }
+        }
+    }
+
+    /// Waits until the contender has nothing more to do for what was published, once all of it arrived.
+    pub fn settle(&self) {
+        match self {
+            Source::Ring(ring) => ring.wait_until_empty(),
+            _ => thread::sleep(Duration::from_millis(2)), // to read an answer that is there
+        }
+    }
+}
+
+fn tell(lines: &mut ChildStdin, line: &str) -> u64 {
+    let now = measure::now();
+    lines.write_all(format!("{line}\n").as_bytes()).expect("it reads on");
+    now
+}
+
+/// A ring of the uplink's.
+pub struct Ring {
+    path: PathBuf,
+    producer: Producer<RingFile>,
+    /// No more than this is used: from half of the ring on, events go to the spool.
+    limit: u64,
+}
+
+impl Ring {
+    pub fn new(path: PathBuf, capacity: u64) -> Ring {
+        let producer = Producer::open(&path, capacity).expect("a ring of our own");
+        Ring { path, producer, limit: capacity / 2 }
+    }
+
+    fn publish(&mut self, pictures: &Pictures) -> u64 {
+        let needed = pictures.size() as u64 + 4096;
+        while self.used() + needed > self.limit {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let now = measure::now();
+        self.producer.publish(&pictures.event()).expect("there is room");
+        now
+    }
+
+    pub fn used(&self) -> u64 {
+        RingState::of(&self.path).expect("our ring").used
+    }
+
+    pub fn wait_until_empty(&self) {
+        while self.used() > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Files on tmpfs, used in turn.
+pub struct Files {
+    files: Vec<[(PathBuf, File); 2]>,
+    next: usize,
+}
+
+impl Files {
+    pub fn new(folder: &Path, pictures: &Pictures) -> Files {
+        let file = |name: String| {
+            let path = folder.join(name);
+            let file = File::create(&path).expect("a temporary folder");
+            (path, file)
+        };
+        let count = (TURN / pictures.size()).clamp(4, 1024);
+        let files = (0..count).map(|number| ["reg", "spot"].map(|kind| file(format!("{kind}-{number}.jpg")))).collect();
+        Files { files, next: 0 }
+    }
+
+    /// Says where they are.
+    fn write(&mut self, pictures: &Pictures) -> String {
+        let [reg, spot] = &self.files[self.next % self.files.len()];
+        self.next += 1;
+        for ((_, file), picture) in [reg, spot].into_iter().zip(&pictures.0) {
+            file.write_all_at(picture, 0).expect("room on tmpfs");
+        }
+        format!("{} {}", reg.0.display(), spot.0.display())
+    }
+}
