@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::tls_error;
 use super::lane::places::Sending;
+use super::tls_error;
 use super::unacknowledged::unacknowledged;
 use crate::body::Sent;
 use crate::clock;
