@@ -150,9 +150,10 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
     }
     done.store(true, Ordering::SeqCst);
     let last = publishing.join().unwrap();
-    home.wait_released();
+    home.wait_done(); // under load the ring presses, and the last ones go through the spool
     keep(&sink, &mut seen, &floors);
     let stopped = daemon.terminate();
+    assert_eq!((stopped.spooled, stopped.evicted, stopped.dead), (0, 0, 0), "{}", stopped.log);
     let lost: Vec<u64> = (1..=last).filter(|sequence| !seen.contains_key(sequence)).collect();
     assert!(lost.is_empty(), "lost: {lost:?}\n{}", stopped.log);
     let twice = seen.values().filter(|times| **times > 1).count();
