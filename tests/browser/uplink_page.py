@@ -271,6 +271,8 @@ def the_browsers_language_is_taken(programs):
 
 def screenshots(programs, folder):
     """The pictures of the documentation: each state, in both languages; well in light, trouble in dark."""
+    if not subprocess.run(["fc-list", ":lang=zh"], check=True, capture_output=True).stdout:
+        raise SystemExit("no font has Chinese: apt-get install fonts-noto-cjk")
     for language in ["en", "zh"]:
         server = Server(f"{programs}/event-receive-server")
         box = Box(programs, {"event_server_url": [server.url + "/RealTimeEvent"]})
