@@ -55,7 +55,7 @@ class Boot(BoxTest):
 
     def test_without_syslog_the_log_is_a_file_on_tmpfs(self):
         guest = self.boot(words="syslog=no")
-        self.assertIn("started", guest.run("cat /run/sophon-uplink/log"))
+        guest.wait_until("grep -q started /run/sophon-uplink/log")
 
     def test_from_exec_to_the_first_acknowledged_event(self):
         guest = self.boot(words="uplink=no")
