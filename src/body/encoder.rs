@@ -1,9 +1,10 @@
 //! Bytes as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks): all that happens to a picture's bytes here.
 //!
-//! On aarch64, the box, by our own kernel (`neon.rs`), which takes a sixth of the instructions of the base64 crate's. Elsewhere by
-//! that crate, which uses AVX2 where there is any. docs/benchmarks.md has the figures and what else was tried.
+//! On aarch64, the box, by our own kernel (`neon.rs`), which takes a sixth of the instructions of the base64 crate's. On x86_64 with
+//! AVX-512 VBMI by another of ours (`vbmi.rs`). Elsewhere by that crate, which uses AVX2 where there is any. docs/benchmarks.md has
+//! the figures and what else was tried.
 //!
-//! The tests below see the kernel on aarch64 only; `tests/aarch64.rs` sees it in the box's binary, on every machine.
+//! The tests below see the kernels that this CPU has; `tests/aarch64.rs` sees the box's in its binary, on every machine.
 
 #[cfg(not(target_arch = "aarch64"))]
 use portable as engine;
@@ -37,6 +38,14 @@ mod portable {
 
     /// `text` has the length of what is written.
     pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        let done = crate::body::vbmi::encode_blocks(bytes, text);
+        #[cfg(not(target_arch = "x86_64"))]
+        let done = 0;
+        encode_with_crate(&bytes[done..], &mut text[done / 3 * 4..]);
+    }
+
+    pub(super) fn encode_with_crate(bytes: &[u8], text: &mut [u8]) {
         fetch(bytes);
         ENGINE.encode_slice(bytes, text).expect("the text has the length of the bytes in base64");
     }
@@ -59,6 +68,19 @@ mod tests {
     /// What no character of base64 is: where it stands, nothing was written.
     const UNTOUCHED: u8 = 0;
 
+    type Kernel = fn(&[u8], &mut [u8]) -> usize;
+
+    /// What this CPU takes, and what one without our kernels does.
+    const KERNELS: &[Kernel] = &[
+        encode,
+        #[cfg(not(target_arch = "aarch64"))]
+        |bytes, text| {
+            let length = encoded_len(bytes.len()) as usize;
+            portable::encode_with_crate(bytes, &mut text[..length]);
+            length
+        },
+    ];
+
     #[test]
     fn every_length_at_every_alignment_is_what_the_base64_crate_makes_of_it() {
         let mut bytes = vec![0; 16 + 300];
@@ -66,18 +88,15 @@ mod tests {
         for length in 0..=300 {
             for (from, to) in (0..16).flat_map(|from| (0..16).map(move |to| (from, to))) {
                 let picture = &bytes[from..][..length];
-                let mut text = [UNTOUCHED; 16 + 400 + 64];
-                let written = encode(picture, &mut text[to..]);
-                assert_eq!(written as u64, encoded_len(length));
-                assert_eq!(
-                    text[to..][..written],
-                    *STANDARD.encode(picture).as_bytes(),
-                    "{length} bytes from {from} to {to}"
-                );
-                assert!(
-                    text[..to].iter().chain(&text[to + written..]).all(|byte| *byte == UNTOUCHED),
-                    "{length} bytes"
-                );
+                let expected = STANDARD.encode(picture);
+                for encode in KERNELS {
+                    let mut text = [UNTOUCHED; 16 + 400 + 64];
+                    let written = encode(picture, &mut text[to..]);
+                    assert_eq!(written as u64, encoded_len(length));
+                    assert_eq!(text[to..][..written], *expected.as_bytes(), "{length} bytes from {from} to {to}");
+                    let around = &mut text[..to].iter().chain(&text[to + written..]);
+                    assert!(around.all(|byte| *byte == UNTOUCHED), "{length} bytes");
+                }
             }
         }
     }
@@ -88,8 +107,12 @@ mod tests {
         let mut text = vec![UNTOUCHED; 4 << 16];
         for first in 0..=255 {
             let triples: Vec<u8> = (0..=u16::MAX).flat_map(|rest| [first, (rest >> 8) as u8, rest as u8]).collect();
-            encode(&triples, &mut text);
-            assert!(text == STANDARD.encode(&triples).as_bytes(), "the first byte is {first}");
+            let expected = STANDARD.encode(&triples);
+            for encode in KERNELS {
+                text.fill(UNTOUCHED);
+                encode(&triples, &mut text);
+                assert!(text == expected.as_bytes(), "the first byte is {first}");
+            }
         }
     }
 
@@ -100,8 +123,12 @@ mod tests {
         for _ in 0..200 {
             let mut bytes = vec![0; random.usize(..90_000)];
             random.fill(&mut bytes);
-            let written = encode(&bytes, &mut text);
-            assert!(text[..written] == *STANDARD.encode(&bytes).as_bytes(), "{} bytes", bytes.len());
+            let expected = STANDARD.encode(&bytes);
+            for encode in KERNELS {
+                text.fill(UNTOUCHED);
+                let written = encode(&bytes, &mut text);
+                assert!(text[..written] == *expected.as_bytes(), "{} bytes", bytes.len());
+            }
         }
     }
 

@@ -16,6 +16,8 @@ mod form_data;
 mod json;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 use std::ops::Range;
 use std::pin::Pin;
