@@ -8,6 +8,7 @@
 //! - One change at a time; a client that goes away meanwhile does not stop a change half-way.
 //! - The API changes the file as it is now, so what somebody wrote by hand stays. A file that is not good is no reason to refuse: it
 //!   is kept as `FILE.bad`, and the change is made to the config in force.
+//! - `FILE.bak` is what was in force at the start, and after a change what was in force before it.
 //! - A start with a file that is not good goes on with `FILE.bak`, and says so in the log and in the status. A file that is not there
 //!   is another matter: somebody took it away, and nothing is uploaded on the word of an old copy.
 //! - Files are read and written on another thread: a flash that takes seconds for an fsync holds up no event.
@@ -129,16 +130,16 @@ impl Control {
             turn: Mutex::new(()),
             changed: Notify::new(),
         });
-        spawn_local(Rc::clone(&control).remember_the_first());
+        spawn_local(Rc::clone(&control).remember_the_start());
         control
     }
 
-    async fn remember_the_first(self: Rc<Self>) {
+    /// What was changed by hand before a start is the last good one from now on: the next typing error must not bring back what
+    /// was in force before it. Where it is so already nothing is written.
+    async fn remember_the_start(self: Rc<Self>) {
         let _turn = self.turn.lock().await;
-        if !save::beside(&save::followed(&self.path), "bak").exists() {
-            let text = self.good.borrow().text.clone();
-            self.remember(text).await;
-        }
+        let text = self.good.borrow().text.clone();
+        self.remember(text).await;
     }
 
     /// The config file.

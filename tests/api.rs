@@ -181,6 +181,30 @@ fn a_bad_file_is_set_aside_by_a_change_and_the_last_good_one_serves_a_start() {
 }
 
 #[test]
+fn the_last_good_one_is_what_the_last_good_start_had_in_force() {
+    use std::os::unix::fs::MetadataExt as _;
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &["http://192.0.2.1/".into()], json!({}));
+    common::wait_until("the first last good one", || bak(&home).exists());
+    daemon.terminate();
+    home.configure(&["http://192.0.2.2/".into()], json!({})); // by hand, while nothing runs
+    let is_kept = || fs::read(bak(&home)).is_ok_and(|kept| kept == fs::read(home.config()).unwrap());
+    let daemon = Daemon::restart(&home);
+    common::wait_until("the last good one", is_kept);
+    daemon.terminate();
+    let inode = fs::metadata(bak(&home)).unwrap().ino();
+    let daemon = Daemon::restart(&home);
+    get(daemon.api(), URL);
+    daemon.terminate();
+    assert_eq!(fs::metadata(bak(&home)).unwrap().ino(), inode, "it was written again");
+    fs::write(home.config(), "{\"event_server_url\": [").unwrap();
+    let daemon = Daemon::restart(&home);
+    daemon.wait_log("in force is the last good one");
+    assert_eq!(get(daemon.api(), URL).json()["data"]["event_server_url"], json!(["http://192.0.2.2/"]));
+    daemon.terminate();
+}
+
+#[test]
 fn a_config_that_cannot_be_saved_is_not_in_force() {
     let home = Home::new();
     let daemon = Daemon::start(&home, &["http://192.0.2.1/".into()], json!({}));

@@ -230,6 +230,23 @@ fn events_sealed_with_another_key_stay_until_it_is_back() {
 }
 
 #[test]
+fn sealed_events_go_out_when_their_key_comes_after_the_uplink_started() {
+    let mut here = Outage::new();
+    make_key(&here.home.key());
+    here.configure(true);
+    here.spool(3);
+    let away = here.home.folder.path().join("away");
+    fs::rename(here.home.key(), &away).unwrap();
+    let sink = here.server();
+    let daemon = Daemon::restart(&here.home);
+    daemon.wait_log("are sealed with the key");
+    fs::rename(&away, here.home.key()).unwrap(); // nothing is published, nothing is told to the uplink
+    sink.wait(3);
+    here.home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 3);
+}
+
+#[test]
 fn who_deletes_the_key_has_erased_the_spool() {
     let mut here = Outage::new();
     make_key(&here.home.key());

@@ -14,6 +14,7 @@ use common::mounted::Mounted;
 use sophon_uplink::config;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::PictureSource;
+use sophon_uplink::spool::file::HEADER;
 use sophon_uplink::spool::store::Reason;
 use sophon_uplink::spool::{
     Address, Bounds, Destination, ReadError, RealDisk, Reassigned, Recovered, Spool, State, StoreError, Stored,
@@ -337,6 +338,34 @@ fn whatever_happens_to_a_file_only_its_event_is_set_aside() {
             assert_eq!((status.bytes, status.files), here.on_disk());
         }
     }
+}
+
+#[test]
+fn what_a_newer_release_spooled_stays_where_it_is_for_that_release() {
+    let mut here = Box::new();
+    let foreign: Vec<_> = (0..3).map(|record| here.store(record, &[one()])).collect();
+    let ours = here.store(3, &[one()]);
+    let written: Vec<_> = foreign.iter().map(|counter| fs::read(here.file("to", one(), *counter)).unwrap()).collect();
+    for (counter, bytes) in foreign.iter().zip(&written) {
+        let mut newer = bytes.clone();
+        newer[8] = 3;
+        let crc = crc32fast::hash(&newer[..HEADER - 4]);
+        newer[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
+        newer.extend([7; 5]); // whatever its layout is
+        fs::write(here.file("to", one(), *counter), newer).unwrap();
+    }
+    here.restart();
+    let refused = here.spool.read(one(), foreign[0]).unwrap_err();
+    assert!(matches!(refused, ReadError::Foreign { events: 3, version: 3 }), "{refused}");
+    assert_eq!(here.waiting(one()), [ours]);
+    here.assert_read(one(), ours, 3);
+    let status = here.spool.status();
+    assert_eq!((status.destinations[0].stuck, status.bad, status.tally.quarantined), (3, 0, 0));
+    for (counter, bytes) in foreign.iter().zip(&written) {
+        fs::write(here.file("to", one(), *counter), bytes).unwrap(); // as if this were the newer release
+    }
+    here.restart();
+    foreign.iter().enumerate().for_each(|(record, counter)| here.assert_read(one(), *counter, record));
 }
 
 #[test]

@@ -30,6 +30,8 @@ const BATCH_BYTES: u32 = 4 << 20;
 const LINGER: Duration = Duration::from_millis(10);
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Between two looks for a key that sealed events wait for.
+const KEY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Writes deliveries into the spool.
 pub struct Spooler {
@@ -42,6 +44,7 @@ pub struct Spooler {
     hurry: Cell<bool>,
     hurried: Notify,
     trouble: RefCell<Option<Trouble>>,
+    looks_for_key: Cell<bool>,
     /// When what waits for removed destinations is to be moved to their heirs.
     settle_at: Cell<Option<Instant>>,
     /// Events came into folders other than by a delivery's being stored; for one who waits.
@@ -80,6 +83,7 @@ impl Spooler {
             hurry: Cell::new(false),
             hurried: Notify::new(),
             trouble: RefCell::default(),
+            looks_for_key: Cell::new(false),
             settle_at: Cell::new(None),
             found_more: Notify::new(),
             complaints: RateLimited::new(10, Duration::from_secs(10)),
@@ -121,6 +125,22 @@ impl Spooler {
         self.settle_at.set(Some(Instant::now()));
         self.found_more.notify_one();
         self.try_now();
+    }
+
+    /// Sealed events wait for a key that is missing: looks for it until it is there, or nothing is to be sealed any more. Where nothing
+    /// is to be written either, nobody else looks.
+    pub fn look_for_key(self: &Rc<Self>) {
+        if self.looks_for_key.replace(true) {
+            return;
+        }
+        let spooler = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            while spooler.worker.call(|spool| spool.check_key().is_err()).await {
+                tokio::time::sleep(KEY_PAUSE).await;
+            }
+            spooler.looks_for_key.set(false);
+            spooler.found_more.notify_one();
+        });
     }
 
     /// Says what a start found, and sees to what waits for destinations that are not there any more.

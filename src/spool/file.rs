@@ -14,6 +14,8 @@
 //! | 0x40 | 32 bytes | only sealed: the salt of the file's own key |
 //! | 0x40, 0x60 | | the record as it lay in the ring; or its chunks, sealed as [`seal`](super::seal) says |
 //!
+//! Every version has the same magic, its number, and this CRC: a file of a newer release is known for one, and left alone.
+//!
 //! Numbers are little-endian. The file ends with the record. The CRCs are there for flash that forgets and for files that are not
 //! ours: a file that was only half written is never given its name. The event's id is in clear in both: it is a number out of a
 //! random one, says nothing of a person, and people sort dead letters by it without the key.
@@ -167,25 +169,26 @@ impl Header {
     }
 
     /// Checks the header of a file of `size` bytes.
-    pub(super) fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, String> {
+    pub(super) fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, Flaw> {
+        let damaged = |why: String| Err(Flaw::Damaged(why));
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
         if word(0x00) != MAGIC {
-            return Err(format!("it begins with {:#018x}, not with {MAGIC:#018x} (SPOHEVNT)", word(0x00)));
+            return damaged(format!("it begins with {:#018x}, not with {MAGIC:#018x} (SPOHEVNT)", word(0x00)));
         }
         if crc32fast::hash(&bytes[..HEADER_CRC]) != high(word(HEADER_CRC - 4)) {
-            return Err("the checksum of its header is wrong".into());
+            return damaged("the checksum of its header is wrong".into());
         }
         let key = KeyId(std::array::from_fn(|index| bytes[0x34 + index]));
         let form = match low(word(0x08)) {
             CLEAR => Form::Clear { crc: low(word(0x30)) },
             SEALED => Form::Sealed { key },
-            other => return Err(format!("its version is {other}, this program knows {CLEAR} and {SEALED}")),
+            other => return Err(Flaw::Foreign(other)),
         };
         let is_sealed = matches!(form, Form::Sealed { .. });
         let record_len = word(0x10);
         let plausible = (EVENT_HEADER as u64..=MAX_CAPACITY).contains(&record_len);
         if !plausible || !record_len.is_multiple_of(ALIGN as u64) || size != file_len(record_len, is_sealed) {
-            return Err(format!("it has {size} bytes, its header speaks of a record of {record_len}"));
+            return damaged(format!("it has {size} bytes, its header speaks of a record of {record_len}"));
         }
         let ring = RingId(std::array::from_fn(|index| bytes[0x18 + index]));
         Ok(Header { id: EventId { ring, sequence: word(0x28) }, record_len, form })
@@ -198,7 +201,7 @@ impl Header {
             return Err(Flaw::Damaged(format!("it has only {size} bytes")));
         }
         mapped.lend(0..HEADER, &mut |header| bytes.copy_from_slice(header))?;
-        Ok((Header::parse(&bytes, size as u64).map_err(Flaw::Damaged)?, bytes))
+        Ok((Header::parse(&bytes, size as u64)?, bytes))
     }
 
     /// Whether the file's key is another one than this.

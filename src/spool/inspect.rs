@@ -41,7 +41,7 @@ pub struct Filed {
     pub number: u64,
     /// Of the file.
     pub bytes: u64,
-    /// None where the file's header is damaged.
+    /// None where the file's header is damaged, or of another release.
     pub event: Option<String>,
     /// Whether only the key opens it.
     pub sealed: bool,
@@ -130,7 +130,7 @@ impl Folder {
 
 impl fmt::Display for Filed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}  {}", self.number, self.event.as_deref().unwrap_or("(damaged)"))?;
+        write!(f, "{}  {}", self.number, self.event.as_deref().unwrap_or("(unreadable)"))?;
         if self.sealed { f.write_str("  (sealed)") } else { Ok(()) }
     }
 }

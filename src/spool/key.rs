@@ -1,7 +1,8 @@
 //! The key that spooled events are sealed with, and its file: 32 random bytes, as they come out of `/dev/urandom`.
 //!
 //! The uplink never makes a key: a path with a typing error would make a new one, and leave the spool sealed with one that nobody
-//! finds. A key that others may read is refused, as ssh refuses such keys.
+//! finds. A key that others may read is refused, as ssh refuses such keys; so is one of another user than root and who reads it, for he
+//! can change it.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -77,7 +78,10 @@ impl Key {
             );
         }
         if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(format!("spool.key_file belongs to the user {}, who can change it: chown it", found.uid()));
+            return Err(format!(
+                "spool.key_file belongs to the user {0}: only an uplink takes it that runs as that user (run --user {0}); for another chown it",
+                found.uid()
+            ));
         }
         let mut bytes = Vec::with_capacity(KEY + 1);
         Read::by_ref(&mut file).take(KEY as u64 + 1).read_to_end(&mut bytes).map_err(told)?;

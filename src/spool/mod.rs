@@ -30,6 +30,7 @@
 //!   it is, counts, and the reader goes on.
 //! - Where the config names a key, files are sealed ([`seal`] says how), and nothing is written in clear, whatever becomes of the
 //!   key. What is sealed with another key is left where it is, as if it could not be read, and offered when its key is back.
+//! - A whole file in a format that this release does not know is another release's: it is left where it is for that.
 //! - No clock, no threads, and no randomness but the salts of sealed files: a call does its work and returns. [`worker`] gives it a
 //!   thread of its own.
 //!
@@ -155,7 +156,7 @@ struct Lodging {
 enum Hidden {
     /// Delivered or given up, but its name could not be taken away: tried again with the next store.
     Done,
-    /// It could not be read or moved: tried again after the next start.
+    /// It could not be read or moved, or is of another release: tried again after the next start.
     Stuck,
     /// It is sealed with a key that is not there: tried again when the key is another one.
     Locked,

@@ -38,6 +38,8 @@ pub enum Flaw {
     Unreadable,
     /// It is sealed with a key that is not there.
     Locked(KeyId),
+    /// It is whole, and its format has this version, which this release does not know: another release wrote it.
+    Foreign(u32),
 }
 
 impl From<Lost> for Flaw {

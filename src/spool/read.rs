@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use super::disk::Disk;
 use super::file::{Destination, Header};
-use super::key::KeyId;
+use super::key::{Key, KeyId};
 use super::opened::{Flaw, SpooledEvent};
 use super::volume::{Fault, Home};
 use super::{Hidden, Spool};
 
-/// Locked events looked for at once: others wait meanwhile.
+/// Locked or foreign events looked for at once: others wait meanwhile.
 const PAGE: usize = 255;
 
 /// Why an event was not read.
@@ -39,6 +39,14 @@ pub enum ReadError {
         key: KeyId,
         /// The key that is there.
         in_use: Option<KeyId>,
+    },
+    /// It is of a release that knows other formats. It stays, and is offered again after the next start; take the next one.
+    #[error("{events} spooled events have the format {version} of another release: they stay where they are")]
+    Foreign {
+        /// It, and those right after it of which the same is so; not all at once.
+        events: u64,
+        /// The format's version.
+        version: u32,
     },
     /// This process lacks something; nothing is wrong with the event. Try again later.
     #[error("{0}")]
@@ -77,8 +85,16 @@ impl<D: Disk> Spool<D> {
                 Err(ReadError::Damaged { reason, moved_to })
             }
             Flaw::Locked(key) => {
-                let events = self.hide_locked(destination, slot, counter);
+                let is_locked = |header: Result<Header, Flaw>, in_use: Option<&Key>| {
+                    header.is_ok_and(|header| header.is_locked(in_use))
+                };
+                let events = self.hide_with_next(destination, slot, counter, Hidden::Locked, is_locked);
                 Err(ReadError::Locked { events, key, in_use: self.key_id() })
+            }
+            Flaw::Foreign(version) => {
+                let is_foreign = |header, _: Option<&Key>| matches!(header, Err(Flaw::Foreign(_)));
+                let events = self.hide_with_next(destination, slot, counter, Hidden::Stuck, is_foreign);
+                Err(ReadError::Foreign { events, version })
             }
             Flaw::Unreadable => {
                 self.skip(destination, counter);
@@ -87,19 +103,25 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Hides an event that is locked, and those right after it that are: who looks for one that is not is not to try thousands, each
-    /// with a look at all before it. How many there were.
-    fn hide_locked(&mut self, destination: Destination, slot: usize, counter: u64) -> u64 {
-        let is_locked = |other: &u64| {
-            let header =
-                self.volume.map(&self.volume.file(Home::To(destination), *other)).map(|mapped| Header::read(&mapped));
-            matches!(header, Ok(Ok((header, _))) if header.is_locked(self.usable_key()))
+    /// Hides an event, and those right after it whose heads are such as well: who looks for one that can be read is not to try
+    /// thousands, each with a look at all before it. How many there were.
+    fn hide_with_next(
+        &mut self,
+        destination: Destination,
+        slot: usize,
+        counter: u64,
+        why: Hidden,
+        is_such: impl Fn(Result<Header, Flaw>, Option<&Key>) -> bool,
+    ) -> u64 {
+        let is_such = |other: &u64| {
+            let mapped = self.volume.map(&self.volume.file(Home::To(destination), *other));
+            mapped.is_ok_and(|mapped| is_such(Header::read(&mapped).map(|(header, _)| header), self.usable_key()))
         };
         let others = self.events.in_slot(slot, Some(counter)).map(|entry| entry.counter);
         let others = others.filter(|other| !self.hidden.contains_key(&(*other, slot)));
-        let locked: Vec<u64> = std::iter::once(counter).chain(others.take(PAGE).take_while(is_locked)).collect();
-        self.hidden.extend(locked.iter().map(|counter| ((*counter, slot), Hidden::Locked)));
-        locked.len() as u64
+        let found: Vec<u64> = std::iter::once(counter).chain(others.take(PAGE).take_while(is_such)).collect();
+        self.hidden.extend(found.iter().map(|counter| ((*counter, slot), why)));
+        found.len() as u64
     }
 
     /// The event could not be read to its end (its mapping was lost): it stays, and is not offered again before the next start.

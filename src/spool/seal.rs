@@ -16,7 +16,7 @@
 //! - ChaCha20-Poly1305 rather than AES-GCM: not every Cortex-A53 has the AES instructions, and without them AES costs several times
 //!   as much; this costs the same on each, in constant time. `ring` is in the binary for TLS anyway.
 //! - Chunks are small, so that an upload holds 64 KiB of an event in clear at most, however large its pictures: the encoder asks for
-//!   48 KiB at once, which lie in four chunks.
+//!   48 KiB at once, which lie in four chunks. Nothing is held once its last picture was read: an upload may wait long for its answer.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,7 +174,59 @@ impl<M: Mapped> PictureSource for Sealed<M> {
             }
             let before = window.chunks.start * CHUNK;
             encode(&window.clear[range.start - before..range.end - before]);
+            if range.end.next_multiple_of(ALIGN) == self.length {
+                *window = Window::default(); // it was read to its end; who reads it again opens it again
+            }
         }
         if self.broken.load(Ordering::Relaxed) { Err(Lost) } else { self.mapped.lend(0..0, &mut |_| ()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::key::Key;
+
+    /// A file in memory.
+    struct File(Vec<u8>);
+
+    impl Words for File {
+        fn word(&self, _: usize) -> u64 {
+            unreachable!("a sealed file has no words of its own")
+        }
+    }
+
+    impl PictureSource for File {
+        fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+            encode(&self.0[range]);
+            Ok(())
+        }
+    }
+
+    impl Mapped for File {
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    #[test]
+    fn what_was_read_to_its_end_is_in_clear_no_longer_and_can_be_read_again() {
+        let record: Vec<u8> = (0..2 * CHUNK + 40).map(|index| (index % 251) as u8).collect();
+        let key = || Key::new([7; 32]).of_file(b"head", &[1; 32]);
+        let mut file = Vec::new();
+        for (number, chunk) in record.chunks(CHUNK).enumerate() {
+            let from = file.len();
+            file.extend_from_slice(chunk);
+            key().seal(number, (number + 1) * CHUNK >= record.len(), &mut file, from);
+        }
+        let sealed = Sealed::new(File(file), key(), 0, record.len());
+        assert_eq!(sealed.check(), Ok(true));
+        let end = record.len() - 3; // a picture's: the record goes on to a multiple of 8
+        for _ in 0..2 {
+            for part in [0..CHUNK + 100, CHUNK + 100..end] {
+                assert_eq!(sealed.lend(part.clone(), &mut |bytes| assert!(bytes == &record[part.clone()])), Ok(()));
+                assert_eq!(sealed.window().clear.capacity() == 0, part.end == end);
+            }
+        }
     }
 }

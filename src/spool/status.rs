@@ -66,7 +66,7 @@ pub struct DestinationStatus {
     pub url: Option<String>,
     /// Events in its folder that wait for it, or are on their way.
     pub waiting: u64,
-    /// Events in its folder that are not offered now: they could not be read, or are sealed with another key.
+    /// Events in its folder that are not offered now: they could not be read, are sealed with another key, or of another release.
     pub stuck: u64,
     /// Bytes of everything in its folder, in whole blocks.
     pub bytes: u64,

@@ -1,12 +1,13 @@
 //! Writing an event's file, in clear or sealed, and the key for that.
 
+use std::io;
 use std::path::Path;
 
 use super::disk::Disk;
-use super::file::{Form, Header, file_len, record_start};
+use super::file::{Form, HEADER, Header, file_len, record_start};
 use super::index::blocks;
 use super::key::{Key, KeyId, SALT};
-use super::seal::{CHUNK, TAG};
+use super::seal::{CHUNK, FileKey, TAG};
 use super::store::Reason;
 use super::volume::Fault;
 use super::{Hidden, Spool};
@@ -76,11 +77,8 @@ impl<D: Disk> Spool<D> {
         let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
         let id = EventId { ring, sequence: frame.header.sequence };
         let header = |form| Header { id, record_len: length as u64, form }.to_bytes();
-        let salt = random_salt().map_err(|source| Fault { operation: "seal", path: path.to_owned(), source })?;
-        let sealing = self.usable_key().map(|key| {
-            let head = header(Form::Sealed { key: key.id });
-            (head, key.of_file(&head, &salt))
-        });
+        let sealing = self.usable_key().map(|key| Sealing::new(key, header(Form::Sealed { key: key.id }))).transpose();
+        let sealing = sealing.map_err(|source| Fault { operation: "seal", path: path.to_owned(), source })?;
         let mut file = self.volume.create(path)?;
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = Vec::with_capacity((TOGETHER * CHUNK).min(length) + TOGETHER * TAG);
@@ -92,7 +90,7 @@ impl<D: Disk> Spool<D> {
                 buffer.extend_from_slice(&word.to_le_bytes());
             }
             match &sealing {
-                Some((_, key)) => key.seal(number, end == length, &mut buffer, from),
+                Some(sealing) => sealing.key.seal(number, end == length, &mut buffer, from),
                 None => crc.update(&buffer[from..]),
             }
             if end == length || (number + 1).is_multiple_of(TOGETHER) {
@@ -103,16 +101,26 @@ impl<D: Disk> Spool<D> {
         }
         source.lend(0..0, &mut |_| ()).map_err(|_| Reason::Lost)?;
         match &sealing {
-            Some((head, _)) => self.volume.write(&mut file, path, &[&head[..], &salt].concat(), 0)?,
+            Some(Sealing { start, .. }) => self.volume.write(&mut file, path, start, 0)?,
             None => self.volume.write(&mut file, path, &header(Form::Clear { crc: crc.finalize() }), 0)?,
         }
         Ok(file)
     }
 }
 
-/// What makes a file's key its own.
-fn random_salt() -> std::io::Result<[u8; SALT]> {
-    let mut salt = [0; SALT];
-    getrandom::fill(&mut salt)?;
-    Ok(salt)
+/// How one file is sealed.
+struct Sealing {
+    /// The file's head and salt.
+    start: Vec<u8>,
+    /// The file's own key.
+    key: FileKey,
+}
+
+impl Sealing {
+    /// The salt is drawn here and nowhere else: the random source of a box that has just booted may wait, and a file in clear must not.
+    fn new(key: &Key, head: [u8; HEADER]) -> io::Result<Sealing> {
+        let mut salt = [0; SALT];
+        getrandom::fill(&mut salt)?;
+        Ok(Sealing { start: [&head[..], &salt].concat(), key: key.of_file(&head, &salt) })
+    }
 }

@@ -156,6 +156,14 @@ class Promises:
                 self.assertIn(reason, self.install(archive, code=1))
                 self.assertEqual((self.in_force(), self.uplink(), self.versions()[-1]), ("1.0.0", before, "1.0.0"))
 
+    def test_going_back_to_a_release_that_cannot_run_here_changes_nothing(self):
+        self.install(self.archive("1.0.0"))
+        self.install(self.archive("1.1.0"))
+        before = self.uplink()
+        (self.gate / "versions/1.0.0/behaviour").write_text("misconfigured")
+        self.assertIn("cannot run here", self.install("--back", code=1))
+        self.assertEqual((self.in_force(), self.uplink()), ("1.1.0", before))
+
     def test_a_box_that_cannot_switch_in_one_step_is_told_so(self):
         (self.tools / "mv").unlink()
         (self.tools / "mv").write_text(f'#!{self.tools}/sh\n[ "$1" != -T ] && exec busybox mv "$@"\n')

@@ -36,7 +36,7 @@ class Seal(BoxTest):
     def test_the_raw_disk_shows_nothing_of_sealed_events_and_they_are_delivered(self):
         guest = self.boot()
         self.receiver.down()
-        guest.run(f"(umask 077; head -c 32 /dev/urandom >{KEY})")
+        guest.run(f"(umask 077; head -c 32 /dev/urandom >{KEY}); chown 65528 {KEY}")
         published = set()
         for sealed in True, False:
             self.configure(guest, spool={"key_file": KEY if sealed else None})

@@ -131,7 +131,12 @@ impl Lane {
                     return None;
                 }
                 Err(ReadError::Gone) => continue,
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    if matches!(error, ReadError::Locked { in_use: None, .. }) {
+                        self.spooler.look_for_key();
+                    }
+                    error.to_string()
+                }
             };
             self.backlog.borrow_mut().is_gone(counter);
             self.complaints.say(|more| warn!(%url, "{complaint}{more}"));
