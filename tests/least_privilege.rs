@@ -144,6 +144,8 @@ fn in_a_process_of_its_own_a_call_is_made() {
             fs::remove_file(std::env::temp_dir().join(format!("sophon-allowed-{}", std::process::id()))).unwrap();
             let named = std::thread::spawn(|| ("localhost", 80).to_socket_addrs().unwrap().count());
             assert!(named.join().unwrap() > 0);
+            // An address with a zone, as it may stand in resolv.conf: whatever comes of it.
+            let _ = ("fe80::1%lo", 80).to_socket_addrs();
             TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
         }
     }
