@@ -554,6 +554,38 @@ fn who_is_not_root_cannot_become_somebody() {
     );
 }
 
+#[test]
+fn dead_resend_by_root_acts_in_no_folder_that_the_uplinks_user_names() {
+    if !is_root("dead_resend_by_root_acts_in_no_folder") {
+        return;
+    }
+    let the_box = Box::new();
+    // As a taken-over uplink would write it: a spool that is a link into root's own, or that is root's own.
+    let etc = the_box.home.folder.path().join("etc");
+    let link = the_box.home.folder.path().join("config/link");
+    fs::create_dir(&etc).unwrap();
+    fs::set_permissions(&etc, Permissions::from_mode(0o755)).unwrap();
+    symlink(&etc, &link).unwrap();
+    for (dir, why) in [(&link, "no folder, or a link"), (&etc, "is user 0's, and the config's folder user 65528's")] {
+        the_box.configure(&[], json!({ "spool": { "dir": dir } }));
+        for path in [the_box.config(), the_box.home.folder.path().join("config"), link.clone()] {
+            std::os::unix::fs::lchown(path, Some(USER.id), Some(USER.group)).unwrap();
+        }
+        let said = the_box.command("dead resend").arg("--all").output().unwrap();
+        assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains(why), "{said:?}");
+        assert_eq!(fs::metadata(&etc).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 0);
+    }
+    // Nor is a config read that its user may not read: root is that user by then.
+    fs::remove_file(the_box.config()).unwrap();
+    let secret = the_box.home.folder.path().join("secret");
+    fs::write(&secret, "{\"secret\": 1}").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    symlink(&secret, the_box.config()).unwrap();
+    let said = the_box.command("dead resend").arg("--all").output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("cannot be read"), "{said:?}");
+}
+
 // --- handing over ---------------------------------------------------------------------------------------------------
 
 fn owner(path: &Path) -> u32 {

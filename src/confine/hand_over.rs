@@ -18,6 +18,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat, syncfs};
 
 use super::User;
+use crate::config::folder_of;
 
 /// What lies at the top of a spool.
 const SPOOL_FOLDERS: [&[u8]; 4] = [b"new", b"to", b"dead", b"bad"];
@@ -29,7 +30,7 @@ const SPOOL_DEPTH: usize = 3;
 /// # Errors
 /// In words, where the folder stays as it is.
 pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(file);
     let what = "config and token may be unreadable, and changes through the API are refused";
     give(folder, user, 1, |_| true).map_err(|why| left(folder, user, &why, what))
 }
