@@ -24,6 +24,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use sophon_uplink::confine::filter::{End, Filter, install_with};
 use sophon_uplink::confine::{User, hand_over};
+use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const USER: User = User { id: 65528, group: 65527 };
@@ -482,6 +483,36 @@ fn the_opener_opens_rings_of_any_owner_and_nothing_else() {
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     let mut open = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     assert!(!open.any(|path| path == secret));
+    daemon.terminate();
+}
+
+#[test]
+fn a_ring_in_a_folder_that_only_the_recognizer_may_enter_is_read_and_replaced_and_judged() {
+    if !is_root("a_ring_in_a_folder_that_only_the_recognizer_may_enter") {
+        return;
+    }
+    let (the_box, sink) = (Box::new(), Sink::start());
+    let folder = the_box.home.folder.path().join("recognizer");
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(1234), Some(1234)).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    let ring = folder.join("events");
+    the_box.configure(&[sink.url()], json!({ "rings": [&ring] }));
+    let daemon = the_box.start();
+    daemon.wait_log("waiting: there is no ring");
+    assert_eq!(get(daemon.api(), "/healthz").status, 200, "the recognizer has not started yet");
+    fs::write(&ring, "no ring").unwrap();
+    assert_eq!(get(daemon.api(), "/healthz").status, 503);
+    fs::remove_file(&ring).unwrap();
+    let mut recognizer = Producer::open(&ring, 1 << 20).unwrap();
+    publish_many(&mut recognizer, 1);
+    sink.wait(1);
+    wait_until("the release of the event", || RingState::of(&ring).unwrap().used == 0);
+    drop(recognizer);
+    let mut recognizer = Producer::open(&ring, 1 << 21).unwrap();
+    daemon.wait_log("replaced by a new ring");
+    publish_many(&mut recognizer, 1);
+    sink.wait(2);
     daemon.terminate();
 }
 
