@@ -312,11 +312,20 @@ impl Box {
     /// Everything under config and spool is the user's.
     #[track_caller]
     fn assert_all_is_the_users(&self) {
-        let mut folders = vec![self.home.spool(), self.home.folder.path().join("config")];
+        self.assert_owner(USER, vec![self.home.spool(), self.home.folder.path().join("config")]);
+    }
+
+    #[track_caller]
+    fn assert_all_the_spool_is(&self, user: User) {
+        self.assert_owner(user, vec![self.home.spool()]);
+    }
+
+    #[track_caller]
+    fn assert_owner(&self, user: User, mut folders: Vec<PathBuf>) {
         while let Some(folder) = folders.pop() {
             for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).chain([folder.clone()]) {
                 let found = fs::symlink_metadata(&path).unwrap();
-                assert_eq!((found.uid(), found.gid()), (USER.id, USER.group), "{}", path.display());
+                assert_eq!((found.uid(), found.gid()), (user.id, user.group), "{}", path.display());
                 if found.is_dir() && path != folder {
                     folders.push(path);
                 }
@@ -650,9 +659,40 @@ fn what_is_handed_over_is_the_uplinks_and_nothing_that_a_name_leads_to() {
     fs::hard_link(&secret, config.join("planted")).unwrap();
     symlink(&secret, config.join("link")).unwrap();
     fs::create_dir(config.join("folder")).unwrap();
-    hand_over::config_folder(&the_box.config(), USER).unwrap();
+    let said = hand_over::config_folder(&the_box.config(), USER).unwrap_err();
+    assert!(said.contains("other names elsewhere: 1;") && !said.contains("chown"), "{said}");
     assert_eq!((owner(&config), owner(&config.join("key.pem"))), (USER.id, USER.id));
     assert_eq!([owner(&secret), owner(&config.join("link")), owner(&config.join("folder"))], [0; 3]);
+}
+
+#[test]
+fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
+    if !is_root("what_root_puts_into_a_spool") {
+        return;
+    }
+    let the_box = Box::new();
+    let (root, spool) = (the_box.home.folder.path(), the_box.home.spool());
+    hand_over::spool(&spool, USER).unwrap();
+    // A release that stayed root ran in between: an event for two servers, a dead letter.
+    for folder in ["to", "to/1", "to/2", "dead", "dead/1"] {
+        fs::create_dir(spool.join(folder)).unwrap();
+    }
+    let names = ["new/1.event", "to/1/1.event", "to/2/1.event", "dead/1/0.event"].map(|name| spool.join(name));
+    fs::write(&names[0], "").unwrap();
+    fs::write(&names[3], "").unwrap();
+    names[1..3].iter().for_each(|name| fs::hard_link(&names[0], name).unwrap());
+    hand_over::spool(&spool, USER).unwrap();
+    the_box.assert_all_the_spool_is(USER);
+
+    let secret = root.join("secret");
+    fs::write(&secret, "").unwrap();
+    fs::hard_link(&secret, spool.join("new/2.event")).unwrap();
+    let said = hand_over::spool(&spool, USER).unwrap_err();
+    assert!(said.contains("other names elsewhere: 1;"), "{said}");
+    assert_eq!(owner(&secret), 0);
+    fs::remove_file(spool.join("new/2.event")).unwrap();
+    hand_over::spool(&spool, hand_over::ROOT).unwrap();
+    the_box.assert_all_the_spool_is(hand_over::ROOT);
 }
 
 #[test]
@@ -660,7 +700,8 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     if !is_root("a_folder_that_may_be_somebody_elses") {
         return;
     }
-    let home = Home::new();
+    let home_folder = Home::new();
+    let home = &home_folder;
     let folder = |name: &str, mode: u32, inside: &[&str]| {
         let path = home.folder.path().join(name);
         fs::create_dir(&path).unwrap();
@@ -686,4 +727,12 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     let etc = folder("etc", 0o755, &[]);
     assert!(hand_over::config_folder(&etc.join("uplink.json"), USER).is_err());
     assert_eq!(owner(&etc), 0);
+    // A home, and another user's folder.
+    let home = folder("root's home", 0o700, &[".ssh"]);
+    let said = hand_over::config_folder(&home.join("uplink.json"), USER).unwrap_err();
+    assert!(said.contains("a folder of its own") && !said.contains("chown") && owner(&home) == 0, "{said}");
+    let another = folder("another's", 0o700, &[]);
+    chown(&another, Some(1234), Some(1234)).unwrap();
+    let said = hand_over::config_folder(&another.join("uplink.json"), USER).unwrap_err();
+    assert!(said.contains("neither root nor that user") && owner(&another) == 1234, "{said}");
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use nix::unistd::{self, Gid, Uid, getegid, geteuid, getgroups};
 
-/// A user and a group, neither of them root's.
+/// A user and a group. What is parsed is never root's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     /// Its id.
