@@ -696,6 +696,27 @@ fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
 }
 
 #[test]
+fn root_that_stays_root_goes_on_with_what_a_user_had() {
+    if !is_root("root_that_stays_root_goes_on") {
+        return;
+    }
+    let (the_box, sink) = (Box::new(), Sink::start());
+    the_box.configure(&[format!("http://{}/x", closed_port())], json!({}));
+    let mut recognizer = Producer::open(&the_box.home.ring(), 1 << 20).unwrap();
+    let daemon = the_box.start();
+    publish_many(&mut recognizer, 2);
+    wait_until("events in the spool", || the_box.home.spooled_sequences().len() == 2);
+    daemon.terminate();
+    the_box.configure(&[sink.url()], json!({}));
+    let daemon = Daemon::spawn(&mut the_box.command("run"));
+    sink.wait(2);
+    let log = daemon.log();
+    daemon.terminate();
+    assert!(!log.contains("stays as it is"), "{log}");
+    the_box.assert_all_the_spool_is(hand_over::ROOT);
+}
+
+#[test]
 fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     if !is_root("a_folder_that_may_be_somebody_elses") {
         return;
