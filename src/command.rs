@@ -1,5 +1,6 @@
 //! The command line, and the commands that look at a spool or sort out its dead letters.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -190,15 +191,18 @@ pub fn dead_letters(contents: &Contents) -> String {
 /// # Errors
 /// Why they were not sent.
 pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
+    let by_root = nix::unistd::geteuid().is_root();
+    if by_root {
+        become_owner(config::folder_of(file))?; // who may write any path into the config
+    }
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
     let urls = &good.config.event_server_url;
     let unknown = |to: &str| format!("{to} is not a destination of the config");
     let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
     let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(url).destination);
     let addresses: Vec<_> = urls.iter().map(Address::from).collect();
-    // What root made there, the uplink could not read.
-    if let Some(owner) = User::owner_of(&good.config.spool.dir).filter(|_| nix::unistd::geteuid().is_root()) {
-        owner.become_it().map_err(|error| format!("cannot become user {owner}, whose spool it is: {error}"))?;
+    if by_root {
+        owns_spool(&good.config.spool.dir)?;
     }
     let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &addresses);
     match spool.state() {
@@ -216,4 +220,33 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
         }
         State::Troubled(why) | State::Unavailable(why) => Err(why.clone()),
     }
+}
+
+/// Makes root the owner of a folder.
+fn become_owner(folder: &Path) -> Result<(), String> {
+    let Some(owner) = User::owner_of(folder) else { return Ok(()) };
+    owner.become_it().map_err(|error| format!("cannot become user {owner}, who owns {}: {error}", folder.display()))
+}
+
+/// Makes sure that a spool is a folder, and this process's own: what root made in another's, the uplink could not read, and a link
+/// may lead anywhere. Where root is still root, the config is root's, who may name any spool in it: its owner may act in it.
+fn owns_spool(dir: &Path) -> Result<(), String> {
+    let found = match std::fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| format!("the spool at {} cannot be seen: {error}", dir.display()))?,
+    };
+    if !found.is_dir() {
+        return Err(format!("{} is no folder, or a link: set spool.dir to the spool's own folder", dir.display()));
+    }
+    if nix::unistd::geteuid().is_root() {
+        become_owner(dir)?;
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    if found.uid() != me {
+        let (dir, owner) = (dir.display(), found.uid());
+        return Err(format!(
+            "the spool {dir} is user {owner}'s, and the config's folder user {me}'s: give both to one"
+        ));
+    }
+    Ok(())
 }

@@ -133,13 +133,17 @@ pub struct Ring {
     pub state: Option<RingState>,
     /// Why there is no state.
     pub problem: Option<String>,
+    /// Whether that is that there is no file: the recognizer has not started yet.
+    #[serde(skip)]
+    pub is_missing: bool,
 }
 
 impl Ring {
     /// What a look at the ring came to.
     pub fn of(path: &Path, state: Result<RingState, OpenError>) -> Ring {
         let problem = state.as_ref().err().map(ToString::to_string);
-        Ring { path: path.to_owned(), state: state.ok(), problem }
+        let is_missing = matches!(state, Err(OpenError::Missing(_)));
+        Ring { path: path.to_owned(), state: state.ok(), problem, is_missing }
     }
 }
 

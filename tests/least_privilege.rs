@@ -24,6 +24,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use sophon_uplink::confine::filter::{End, Filter, install_with};
 use sophon_uplink::confine::{User, hand_over};
+use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const USER: User = User { id: 65528, group: 65527 };
@@ -144,6 +145,8 @@ fn in_a_process_of_its_own_a_call_is_made() {
             fs::remove_file(std::env::temp_dir().join(format!("sophon-allowed-{}", std::process::id()))).unwrap();
             let named = std::thread::spawn(|| ("localhost", 80).to_socket_addrs().unwrap().count());
             assert!(named.join().unwrap() > 0);
+            // An address with a zone, as it may stand in resolv.conf: whatever comes of it.
+            let _ = ("fe80::1%lo", 80).to_socket_addrs();
             TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).unwrap();
         }
     }
@@ -309,11 +312,20 @@ impl Box {
     /// Everything under config and spool is the user's.
     #[track_caller]
     fn assert_all_is_the_users(&self) {
-        let mut folders = vec![self.home.spool(), self.home.folder.path().join("config")];
+        self.assert_owner(USER, vec![self.home.spool(), self.home.folder.path().join("config")]);
+    }
+
+    #[track_caller]
+    fn assert_all_the_spool_is(&self, user: User) {
+        self.assert_owner(user, vec![self.home.spool()]);
+    }
+
+    #[track_caller]
+    fn assert_owner(&self, user: User, mut folders: Vec<PathBuf>) {
         while let Some(folder) = folders.pop() {
             for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).chain([folder.clone()]) {
                 let found = fs::symlink_metadata(&path).unwrap();
-                assert_eq!((found.uid(), found.gid()), (USER.id, USER.group), "{}", path.display());
+                assert_eq!((found.uid(), found.gid()), (user.id, user.group), "{}", path.display());
                 if found.is_dir() && path != folder {
                     folders.push(path);
                 }
@@ -484,6 +496,36 @@ fn the_opener_opens_rings_of_any_owner_and_nothing_else() {
 }
 
 #[test]
+fn a_ring_in_a_folder_that_only_the_recognizer_may_enter_is_read_and_replaced_and_judged() {
+    if !is_root("a_ring_in_a_folder_that_only_the_recognizer_may_enter") {
+        return;
+    }
+    let (the_box, sink) = (Box::new(), Sink::start());
+    let folder = the_box.home.folder.path().join("recognizer");
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(1234), Some(1234)).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    let ring = folder.join("events");
+    the_box.configure(&[sink.url()], json!({ "rings": [&ring] }));
+    let daemon = the_box.start();
+    daemon.wait_log("waiting: there is no ring");
+    assert_eq!(get(daemon.api(), "/healthz").status, 200, "the recognizer has not started yet");
+    fs::write(&ring, "no ring").unwrap();
+    assert_eq!(get(daemon.api(), "/healthz").status, 503);
+    fs::remove_file(&ring).unwrap();
+    let mut recognizer = Producer::open(&ring, 1 << 20).unwrap();
+    publish_many(&mut recognizer, 1);
+    sink.wait(1);
+    wait_until("the release of the event", || RingState::of(&ring).unwrap().used == 0);
+    drop(recognizer);
+    let mut recognizer = Producer::open(&ring, 1 << 21).unwrap();
+    daemon.wait_log("replaced by a new ring");
+    publish_many(&mut recognizer, 1);
+    sink.wait(2);
+    daemon.terminate();
+}
+
+#[test]
 fn the_opener_answers_for_its_own_rings_and_ends_with_who_asks() {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
     let home = Home::new();
@@ -552,6 +594,38 @@ fn who_is_not_root_cannot_become_somebody() {
     );
 }
 
+#[test]
+fn dead_resend_by_root_acts_in_no_folder_that_the_uplinks_user_names() {
+    if !is_root("dead_resend_by_root_acts_in_no_folder") {
+        return;
+    }
+    let the_box = Box::new();
+    // As a taken-over uplink would write it: a spool that is a link into root's own, or that is root's own.
+    let etc = the_box.home.folder.path().join("etc");
+    let link = the_box.home.folder.path().join("config/link");
+    fs::create_dir(&etc).unwrap();
+    fs::set_permissions(&etc, Permissions::from_mode(0o755)).unwrap();
+    symlink(&etc, &link).unwrap();
+    for (dir, why) in [(&link, "no folder, or a link"), (&etc, "is user 0's, and the config's folder user 65528's")] {
+        the_box.configure(&[], json!({ "spool": { "dir": dir } }));
+        for path in [the_box.config(), the_box.home.folder.path().join("config"), link.clone()] {
+            std::os::unix::fs::lchown(path, Some(USER.id), Some(USER.group)).unwrap();
+        }
+        let said = the_box.command("dead resend").arg("--all").output().unwrap();
+        assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains(why), "{said:?}");
+        assert_eq!(fs::metadata(&etc).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 0);
+    }
+    // Nor is a config read that its user may not read: root is that user by then.
+    fs::remove_file(the_box.config()).unwrap();
+    let secret = the_box.home.folder.path().join("secret");
+    fs::write(&secret, "{\"secret\": 1}").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    symlink(&secret, the_box.config()).unwrap();
+    let said = the_box.command("dead resend").arg("--all").output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("cannot be read"), "{said:?}");
+}
+
 // --- handing over ---------------------------------------------------------------------------------------------------
 
 fn owner(path: &Path) -> u32 {
@@ -585,9 +659,61 @@ fn what_is_handed_over_is_the_uplinks_and_nothing_that_a_name_leads_to() {
     fs::hard_link(&secret, config.join("planted")).unwrap();
     symlink(&secret, config.join("link")).unwrap();
     fs::create_dir(config.join("folder")).unwrap();
-    hand_over::config_folder(&the_box.config(), USER).unwrap();
+    let said = hand_over::config_folder(&the_box.config(), USER).unwrap_err();
+    assert!(said.contains("other names elsewhere: 1;") && !said.contains("chown"), "{said}");
     assert_eq!((owner(&config), owner(&config.join("key.pem"))), (USER.id, USER.id));
     assert_eq!([owner(&secret), owner(&config.join("link")), owner(&config.join("folder"))], [0; 3]);
+}
+
+#[test]
+fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
+    if !is_root("what_root_puts_into_a_spool") {
+        return;
+    }
+    let the_box = Box::new();
+    let (root, spool) = (the_box.home.folder.path(), the_box.home.spool());
+    hand_over::spool(&spool, USER).unwrap();
+    // A release that stayed root ran in between: an event for two servers, a dead letter.
+    for folder in ["to", "to/1", "to/2", "dead", "dead/1"] {
+        fs::create_dir(spool.join(folder)).unwrap();
+    }
+    let names = ["new/1.event", "to/1/1.event", "to/2/1.event", "dead/1/0.event"].map(|name| spool.join(name));
+    fs::write(&names[0], "").unwrap();
+    fs::write(&names[3], "").unwrap();
+    names[1..3].iter().for_each(|name| fs::hard_link(&names[0], name).unwrap());
+    hand_over::spool(&spool, USER).unwrap();
+    the_box.assert_all_the_spool_is(USER);
+
+    let secret = root.join("secret");
+    fs::write(&secret, "").unwrap();
+    fs::hard_link(&secret, spool.join("new/2.event")).unwrap();
+    let said = hand_over::spool(&spool, USER).unwrap_err();
+    assert!(said.contains("other names elsewhere: 1;"), "{said}");
+    assert_eq!(owner(&secret), 0);
+    fs::remove_file(spool.join("new/2.event")).unwrap();
+    hand_over::spool(&spool, hand_over::ROOT).unwrap();
+    the_box.assert_all_the_spool_is(hand_over::ROOT);
+}
+
+#[test]
+fn root_that_stays_root_goes_on_with_what_a_user_had() {
+    if !is_root("root_that_stays_root_goes_on") {
+        return;
+    }
+    let (the_box, sink) = (Box::new(), Sink::start());
+    the_box.configure(&[format!("http://{}/x", closed_port())], json!({}));
+    let mut recognizer = Producer::open(&the_box.home.ring(), 1 << 20).unwrap();
+    let daemon = the_box.start();
+    publish_many(&mut recognizer, 2);
+    wait_until("events in the spool", || the_box.home.spooled_sequences().len() == 2);
+    daemon.terminate();
+    the_box.configure(&[sink.url()], json!({}));
+    let daemon = Daemon::spawn(&mut the_box.command("run"));
+    sink.wait(2);
+    let log = daemon.log();
+    daemon.terminate();
+    assert!(!log.contains("stays as it is"), "{log}");
+    the_box.assert_all_the_spool_is(hand_over::ROOT);
 }
 
 #[test]
@@ -595,7 +721,8 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     if !is_root("a_folder_that_may_be_somebody_elses") {
         return;
     }
-    let home = Home::new();
+    let home_folder = Home::new();
+    let home = &home_folder;
     let folder = |name: &str, mode: u32, inside: &[&str]| {
         let path = home.folder.path().join(name);
         fs::create_dir(&path).unwrap();
@@ -621,4 +748,12 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     let etc = folder("etc", 0o755, &[]);
     assert!(hand_over::config_folder(&etc.join("uplink.json"), USER).is_err());
     assert_eq!(owner(&etc), 0);
+    // A home, and another user's folder.
+    let home = folder("root's home", 0o700, &[".ssh"]);
+    let said = hand_over::config_folder(&home.join("uplink.json"), USER).unwrap_err();
+    assert!(said.contains("a folder of its own") && !said.contains("chown") && owner(&home) == 0, "{said}");
+    let another = folder("another's", 0o700, &[]);
+    chown(&another, Some(1234), Some(1234)).unwrap();
+    let said = hand_over::config_folder(&another.join("uplink.json"), USER).unwrap_err();
+    assert!(said.contains("neither root nor that user") && owner(&another) == 1234, "{said}");
 }

@@ -21,8 +21,7 @@ pub fn problems(status: &Status) -> Vec<String> {
             (Some(state), _) if state.used as f64 > FULL * state.capacity as f64 => {
                 problems.push(format!("the ring {path} is nearly full: the recognizer's further events will be lost"));
             }
-            // No file is no problem: the recognizer has not started yet.
-            (None, Some(problem)) if ring.path.exists() => {
+            (None, Some(problem)) if !ring.is_missing => {
                 problems.push(format!("the ring {path} cannot be read: {problem}"));
             }
             _ => {}

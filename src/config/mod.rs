@@ -29,6 +29,11 @@ pub use url::{Url, is_forbidden_address};
 /// Where the file lies on a box.
 pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
 
+/// The folder of the file at `path`.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -12,6 +12,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::folder_of;
+
 /// A new file's, and never more than its owner may do with what holds secrets.
 const MODE: u32 = 0o600;
 
@@ -72,8 +74,7 @@ fn write(like: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&unfinished);
     }
     written?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(target))?.sync_all()
 }
 
 fn fill(like: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -97,13 +97,15 @@ pub fn conditional() -> Vec<(Number, Vec<Way>)> {
         // Asking for our own limits; not setting them.
         (SYS_prlimit64, vec![vec![(0, Dword, Eq, 0), (2, Qword, Eq, 0)]]),
         (SYS_fcntl, one_of(1, &[F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_OFD_SETLK, F_OFD_GETLK])),
-        // Blocking or not; bytes unread and unacknowledged. As one int, for that is what each libc makes of it.
-        (SYS_ioctl, one_of(1, &[FIONBIO as i32, FIONREAD as i32, TIOCOUTQ as i32])),
+        // Blocking or not; bytes unread and unacknowledged; the number of `eth0` in an address with a zone, which a resolver may
+        // find in resolv.conf and hosts. As one int, for that is what each libc makes of it.
+        (SYS_ioctl, one_of(1, &[FIONBIO as i32, FIONREAD as i32, TIOCOUTQ as i32, SIOCGIFINDEX as i32])),
     ];
     let mut sockets =
         vec![(AF_INET, SOCK_STREAM), (AF_INET, SOCK_DGRAM), (AF_INET6, SOCK_STREAM), (AF_INET6, SOCK_DGRAM)];
+    sockets.push((AF_UNIX, SOCK_DGRAM)); // what that number is asked through
     if GLIBC {
-        sockets.extend([(AF_UNIX, SOCK_STREAM), (AF_UNIX, SOCK_DGRAM)]); // nscd and other name services
+        sockets.push((AF_UNIX, SOCK_STREAM)); // nscd and other name services
     }
     const TYPE: u64 = 0xF; // what is above are flags
     let socket = |(family, kind)| vec![(0, Dword, Eq, family as u64), (1, Dword, MaskedEq(TYPE), kind as u64)];

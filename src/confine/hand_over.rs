@@ -4,12 +4,16 @@
 //! that names the spool, and may have planted names. So:
 //! - Links are never followed, and everything is looked at and changed through one descriptor.
 //! - Only private folders (no right for group or others) are ours. A spool must hold what a spool holds, `new` at least: an empty
-//!   folder may be anybody's, root's home for one.
-//! - Whose folder it is, his are the names in it: only what has the same owner goes with the folder. In root's private folders all
-//!   names are root's doing. In the user's own folder a file of root's may be a second name of something else: it is given only if it
-//!   has no other name.
-//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on.
+//!   folder may be anybody's, root's home for one. The config's folder is root's or the user's already, and holds no name that begins
+//!   with a dot, as homes do.
+//! - What is in it goes if it is root's or that of the folder's owner; a file only if all of its names are in there, for it may be a
+//!   second name of something else. That nobody makes names meanwhile, the init system sees to: it ends one uplink before the next.
+//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. What root has put
+//!   into a folder since it was given, goes at the next start.
+//!
+//! Root that stays root takes both back: without its capabilities it could not enter a private folder of the user's.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,20 +22,52 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat, syncfs};
 
 use super::User;
+use crate::config::folder_of;
 
 /// What lies at the top of a spool.
 const SPOOL_FOLDERS: [&[u8]; 4] = [b"new", b"to", b"dead", b"bad"];
 /// `to/DESTINATION/FILE`
 const SPOOL_DEPTH: usize = 3;
 
+/// Who takes back what was given.
+pub const ROOT: User = User { id: 0, group: 0 };
+
+/// Why a folder, or something in it, stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum Stays {
+    /// Somebody who knows whose it is may give it.
+    #[error("{0}")]
+    Unsure(&'static str),
+    /// Nobody should give it.
+    #[error("{0}")]
+    Unfit(String),
+    /// The system's reason.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<rustix::io::Errno> for Stays {
+    fn from(error: rustix::io::Errno) -> Stays {
+        Stays::System(error.into())
+    }
+}
+
 /// The folder of the config at `file`, with the files in it: config and its copies, token, keys.
 ///
 /// # Errors
 /// In words, where the folder stays as it is.
 pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(file);
+    let is_ours = |found: &Stat, names: &[CString]| {
+        if names.iter().any(|name| name.as_bytes().starts_with(b".")) {
+            let advice = "names in it begin with a dot, as in a home: move the config into a folder of its own";
+            return Err(Stays::Unfit(advice.into()));
+        }
+        let is_known = user == ROOT || [ROOT.id, user.id].contains(&found.st_uid);
+        if is_known { Ok(()) } else { Err(Stays::Unsure("its owner is neither root nor that user")) }
+    };
     let what = "config and token may be unreadable, and changes through the API are refused";
-    give(folder, user, 1, |_| true).map_err(|why| left(folder, user, &why, what))
+    give(folder, user, 1, is_ours).map_err(|why| left(folder, user, &why, what))
 }
 
 /// The spool's folder with all that is in it. Where there is none the user makes it, if he may.
@@ -39,61 +75,98 @@ pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
 /// # Errors
 /// In words, where the folder stays as it is.
 pub fn spool(folder: &Path, user: User) -> Result<(), String> {
-    let is_spool = |names: &[CString]| {
-        names.iter().any(|name| name.as_bytes() == SPOOL_FOLDERS[0])
-            && names.iter().all(|name| SPOOL_FOLDERS.contains(&name.as_bytes()))
+    let is_ours = |_: &Stat, names: &[CString]| {
+        let is_spool = names.iter().any(|name| name.as_bytes() == SPOOL_FOLDERS[0])
+            && names.iter().all(|name| SPOOL_FOLDERS.contains(&name.as_bytes()));
+        let why = "it does not hold what a spool holds (the folder `new`, to begin with)";
+        if is_spool { Ok(()) } else { Err(Stays::Unsure(why)) }
     };
-    match give(folder, user, SPOOL_DEPTH, is_spool) {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => {
-            Err(left(folder, user, &why, "events may not be stored there"))
-        }
-        _ => Ok(()),
+    match give(folder, user, SPOOL_DEPTH, is_ours) {
+        Err(Stays::System(why)) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        given => given.map_err(|why| left(folder, user, &why, "events may not be stored there")),
     }
 }
 
-fn left(folder: &Path, user: User, why: &io::Error, what: &str) -> String {
+fn left(folder: &Path, user: User, why: &Stays, what: &str) -> String {
     let folder = folder.display();
-    format!(
-        "{folder} stays as it is, {what}: {why}; to make it the uplink's: chown -R {user} {folder}; chmod 700 {folder}"
-    )
+    let advice = match why {
+        Stays::Unfit(_) => String::new(),
+        _ => format!("; to make it the uplink's: chown -R {user} {folder}; chmod 700 {folder}"),
+    };
+    format!("{folder} stays as it is, {what}: {why}{advice}")
 }
 
-/// Gives the folder and what is in it, `depth` levels deep, if by the names in it it `is_ours`.
-fn give(folder: &Path, user: User, depth: usize, is_ours: impl Fn(&[CString]) -> bool) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(CWD, folder, flags, Mode::empty())?;
-    let found = fstat(&opened)?;
-    if found.st_uid == user.id && depth > 1 {
-        return Ok(()); // it went last: everything in it is his
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Gives the folder and what is in it, `depth` levels deep, if by its owner and the names in it it `is_ours`.
+fn give(
+    folder: &Path,
+    user: User,
+    depth: usize,
+    is_ours: impl Fn(&Stat, &[CString]) -> Result<(), Stays>,
+) -> Result<(), Stays> {
+    let opened = openat(CWD, folder, FOLDER, Mode::empty())?;
+    let top = fstat(&opened)?;
+    let check = || match top.st_mode & 0o077 {
+        0 => is_ours(&top, &names(&opened)?),
+        _ => Err(Stays::Unsure("it is not private (mode 700)")),
+    };
+    let is_the_users = top.st_uid == user.id;
+    if !is_the_users {
+        check()?; // before anything in it is looked at
     }
-    if found.st_mode & 0o077 != 0 {
-        return Err(io::Error::other("it is not private (mode 700)"));
+    let is_to_go = |found: &Stat| found.st_uid != user.id && [ROOT.id, top.st_uid].contains(&found.st_uid);
+    let mut seen = HashMap::new();
+    walk(&opened, depth, &mut |_, found| {
+        if is_to_go(found) {
+            *seen.entry((found.st_dev, found.st_ino)).or_insert(0) += 1;
+        }
+        Ok(())
+    })?;
+    if is_the_users {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        check()?;
     }
-    if !is_ours(&names(&opened)?) {
-        return Err(io::Error::other("it does not hold what a spool holds (the folder `new`, to begin with)"));
-    }
-    give_content(&opened, &found, user, depth)?;
-    if found.st_uid != user.id {
+    let mut kept = 0;
+    walk(&opened, depth, &mut |named, found| {
+        let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        if !is_to_go(found) {
+            return Ok(());
+        }
+        if !is_folder && seen.get(&(found.st_dev, found.st_ino)) != Some(&found.st_nlink) {
+            kept += 1;
+            return Ok(());
+        }
+        chown(named, user)
+    })?;
+    if !is_the_users {
         syncfs(&opened)?;
+        chown(opened.as_fd(), user)?;
     }
-    chown(opened.as_fd(), user)
+    let advice = || format!("names in it of files that have other names elsewhere: {kept}; move these away");
+    if kept == 0 { Ok(()) } else { Err(Stays::Unfit(advice())) }
 }
 
-fn give_content(folder: &OwnedFd, owned: &Stat, user: User, depth: usize) -> io::Result<()> {
+/// Calls `each` with the files and folders in a folder, `depth` levels deep; with a folder after what is in it. The last level's
+/// folders are left out, and so are other file systems.
+fn walk(
+    folder: &OwnedFd,
+    depth: usize,
+    each: &mut dyn FnMut(BorrowedFd<'_>, &Stat) -> io::Result<()>,
+) -> io::Result<()> {
+    let device = fstat(folder)?.st_dev;
     for name in names(folder)? {
         let named = openat(folder, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let found = fstat(&named)?;
-        let is_of_owner = found.st_uid == owned.st_uid && found.st_dev == owned.st_dev;
         match FileType::from_raw_mode(found.st_mode) {
-            FileType::Directory if is_of_owner && depth > 1 => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let folder = openat(&named, c".", flags, Mode::empty())?;
-                give_content(&folder, &found, user, depth - 1)?;
-                chown(folder.as_fd(), user)?;
+            FileType::Directory if depth > 1 && found.st_dev == device => {
+                let inside = openat(&named, c".", FOLDER, Mode::empty())?;
+                walk(&inside, depth - 1, each)?;
+                each(inside.as_fd(), &found)?;
             }
-            FileType::RegularFile if is_of_owner || (found.st_uid == 0 && found.st_nlink == 1) => {
-                chown(named.as_fd(), user)?;
-            }
+            FileType::RegularFile if found.st_dev == device => each(named.as_fd(), &found)?,
             _ => {}
         }
     }

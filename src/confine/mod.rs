@@ -45,7 +45,7 @@ pub struct Confined {
     pub seccomp: bool,
     /// Why they are not.
     pub problem: Option<String>,
-    /// What could not be handed over to the user, and what to do about it; for the log.
+    /// What could not be handed over to the user (or taken back, by root that stays root), and what to do about it; for the log.
     #[serde(skip)]
     pub left: Vec<String>,
 }
@@ -86,6 +86,11 @@ pub fn confine(file: &Path, config: &Config, user: Option<User>) -> Result<Confi
             user.become_it().map_err(failed("become the user"))?;
         }
         Some(user) if !user.is_me() => return Err(ConfineError::NotRoot(user)),
+        None if geteuid().is_root() => {
+            left.extend(hand_over::config_folder(file, hand_over::ROOT).err());
+            left.extend(hand_over::spool(&config.spool.dir, hand_over::ROOT).err());
+            give_up_bounding_set();
+        }
         _ => give_up_bounding_set(),
     }
     keep_capabilities(CapabilitySet::empty()).map_err(failed("give up the capabilities"))?;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use nix::unistd::{self, Gid, Uid, getegid, geteuid, getgroups};
 
-/// A user and a group, neither of them root's.
+/// A user and a group. What is parsed is never root's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     /// Its id.
@@ -70,10 +70,10 @@ impl User {
         if is_done && unistd::setuid(Uid::from_raw(0)).is_err() { Ok(()) } else { Err(nix::errno::Errno::EPERM) }
     }
 
-    /// The owner of the folder at `path`; none where that is root, or nobody's.
+    /// The owner of the folder at `path`, to where links may lead; none where that is root, or nobody's.
     pub fn owner_of(path: &Path) -> Option<User> {
         use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::symlink_metadata(path).ok()?;
+        let found = std::fs::metadata(path).ok()?;
         let is_another = found.is_dir() && ![0, u32::MAX].contains(&found.uid());
         is_another.then(|| User { id: found.uid(), group: found.gid() })
     }

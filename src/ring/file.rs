@@ -210,7 +210,16 @@ impl RingFile {
 
     /// Whether `path` names another file now (nothing at all does not count).
     pub fn is_replaced_at(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) != self.inode)
+        match fs::symlink_metadata(path) {
+            Ok(found) => (found.dev(), found.ino()) != self.inode,
+            // In a folder that is for others.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match opener::open(path) {
+                Some(Ok(file)) => inode(&file).is_ok_and(|found| found != self.inode),
+                Some(Err(error)) => error.raw_os_error() == Some(opener::NO_RING),
+                None => false,
+            },
+            Err(_) => false,
+        }
     }
 
     /// The pid of who holds `side`, as it wrote it into the header; none when nobody does.
@@ -341,17 +350,16 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
 /// Opens what is at `path` if it is a regular file; anything else is not even opened. What this process may not open, the opener
 /// does where there is one.
 fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
-    let found = fs::symlink_metadata(path).and_then(|found| {
-        let options =
-            OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
-        match found.is_file().then(|| options.open(path)) {
-            Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                opener::open(path).unwrap_or(Err(error)).map(Some)
-            }
-            opened => opened.transpose(),
+    let options = OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
+    let opened = fs::symlink_metadata(path).and_then(|found| found.is_file().then(|| options.open(path)).transpose());
+    let opened = match opened {
+        // The file may be for others, and so may the folder that it is in.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            opener::open(path).unwrap_or(Err(error)).map(Some)
         }
-    });
-    match found {
+        opened => opened,
+    };
+    match opened {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(not_a_ring(path, "not a regular file".into())),
         Err(error) if error.raw_os_error() == Some(opener::NO_RING) => {

@@ -142,13 +142,25 @@ class Promises:
         self.assertEqual([mode(each) for each in [token, self.config, self.gate / "spool"]], [0o600, 0o700, 0o700])
 
     def test_the_uplink_is_told_to_become_the_user_that_root_names(self):
-        for file, words in [(None, [b"--user", b"65528"]), ("9:8\n", [b"--user", b"9:8"]), ("root", [])]:
-            if file:
+        for file, words in [(None, [b"--user", b"65528"]), ("9:8\n", [b"--user", b"9:8"]), ("root", []), ("\n", [b"--user", b"65528"]), ("", [b"--user", b"65528"])]:
+            if file is not None:
                 (self.gate / "user").write_text(file)
             self.service("restart")
             command = Path(f"/proc/{self.pid('uplink')}/cmdline").read_bytes().split(b"\0")
             told = command[command.index(b"run") + 1 : command.index(b"--config")]
             self.assertEqual(told, words)
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can give folders away")
+    def test_in_a_spool_of_the_uplinks_user_root_makes_nothing(self):
+        self.start()
+        spool = self.gate / "spool"
+        self.assertTrue((spool / "new").is_dir())
+        (spool / "new").rmdir()
+        os.chown(spool, 65528, 65528)
+        self.gate.chmod(0o700)
+        self.service("restart")
+        self.assertEqual(list(spool.iterdir()), [])
+        self.assertEqual(mode(self.gate) & 0o111, 0o111, "the user comes through")
 
     @unittest.skipUnless(os.getuid() == 0, "only root can give folders away")
     def test_in_a_folder_of_the_uplinks_user_root_follows_no_name(self):
