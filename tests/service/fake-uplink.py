@@ -38,8 +38,8 @@ def serve_health(address, status):
 
 word, *values = behaviour()
 if sys.argv[1] == "check-config":
-    with open(os.path.join(folder, "checked"), "w") as checked:
-        checked.write(" ".join(sys.argv[2:-1]))
+    with open(os.path.join(folder, "checked"), "a") as checked:
+        checked.write(" ".join(sys.argv[2:-1]) + "\n")
     sys.exit(78 if word == "misconfigured" else 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if word == "stubborn" else lambda *_: os._exit(0))
 with open(os.path.join(folder, "runs"), "a") as runs:
