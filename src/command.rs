@@ -17,7 +17,8 @@ sophon-uplink uploads a SophonGate box's face recognition events to its owner's 
 
 usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
                                               upload; SIGHUP reads the config again, SIGTERM stops
-       sophon-uplink check-config FILE        name every fault of a config file
+       sophon-uplink check-config FILE [--user USER[:GROUP]]
+                                              name every fault of a config file, as that user finds it
        sophon-uplink status [--config FILE] [--json]
                                               show how the running uplink fares
        sophon-uplink ring PATH [--json]       show a ring's state
@@ -45,6 +46,7 @@ pub enum Command {
     },
     CheckConfig {
         file: PathBuf,
+        user: Option<User>,
     },
     Status {
         config: PathBuf,
@@ -127,7 +129,7 @@ impl Given {
                 let rings = rings.iter().map(PathBuf::from).collect();
                 (Command::OpenRings { rings, seccomp: filtered == opener::FILTERED }, [false; 4])
             }
-            ["check-config", path] => (Command::CheckConfig { file: path.into() }, [false; 4]),
+            ["check-config", path] => (Command::CheckConfig { file: path.into(), user }, [false, false, false, true]),
             ["status"] => (Command::Status { config: file, json }, [true, true, false, false]),
             ["ring", path] => (Command::Ring { path: path.into(), json }, [false, true, false, false]),
             ["spool"] => (Command::Spool { config: file, json }, [true, true, false, false]),

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match command::read() {
         Ok(Command::Run { config, user }) => run(&config, user),
         Ok(Command::OpenRings { rings, seccomp }) => open_rings(&rings, seccomp),
-        Ok(Command::CheckConfig { file }) => check_config(&file),
+        Ok(Command::CheckConfig { file, user }) => check_config(&file, user),
         Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
         Ok(Command::Spool { config, json }) => say(command::contents(&config).map(|contents| {
@@ -62,7 +62,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn check_config(file: &Path) -> ExitCode {
+fn check_config(file: &Path, user: Option<User>) -> ExitCode {
+    match user.map(|user| confine::judge_as(file, user)).transpose() {
+        Ok(left) => left.flatten().iter().for_each(|left| eprintln!("sophon-uplink: {left}")),
+        Err(error) => return not_started(&error),
+    }
     match Good::read(file) {
         Ok(good) => {
             good.config.doubts().iter().for_each(|doubt| eprintln!("sophon-uplink: {doubt}"));

@@ -595,6 +595,29 @@ fn who_is_not_root_cannot_become_somebody() {
 }
 
 #[test]
+fn check_config_judges_as_the_user_that_the_uplink_becomes() {
+    if !is_root("check_config_judges_as_the_user") {
+        return;
+    }
+    let the_box = Box::new();
+    let pem = the_box.home.folder.path().join("ca.pem");
+    fs::write(&pem, authority().pem()).unwrap();
+    fs::set_permissions(&pem, Permissions::from_mode(0o600)).unwrap();
+    let check = |tls: Value, words: &[&str]| {
+        the_box.configure(&["https://localhost/x".into()], json!({ "tls": tls }));
+        fs::set_permissions(the_box.config(), Permissions::from_mode(0o600)).unwrap();
+        Command::new(program("sophon-uplink")).arg("check-config").arg(the_box.config()).args(words).output().unwrap()
+    };
+    let user = USER.to_string();
+    let with_user = ["--user", user.as_str()];
+    for _before_and_after_the_hand_over in 0..2 {
+        assert_eq!(check(json!({}), &with_user).status.code(), Some(0), "what root writes, the user is given");
+        assert_eq!(check(json!({ "ca_file": &pem }), &with_user).status.code(), Some(78));
+    }
+    assert_eq!(check(json!({ "ca_file": &pem }), &[]).status.code(), Some(0), "as root");
+}
+
+#[test]
 fn dead_resend_by_root_acts_in_no_folder_that_the_uplinks_user_names() {
     if !is_root("dead_resend_by_root_acts_in_no_folder") {
         return;

@@ -7,7 +7,8 @@
 //!   folder may be anybody's, root's home for one. The config's folder is root's or the user's already, and holds no name that begins
 //!   with a dot, as homes do.
 //! - What is in it goes if it is root's or that of the folder's owner; a file only if all of its names are in there, for it may be a
-//!   second name of something else. That nobody makes names meanwhile, the init system sees to: it ends one uplink before the next.
+//!   second name of something else. That nobody makes names in a spool meanwhile, the init system sees to: it ends one uplink before
+//!   the next. In a config's folder that is the user's already, only a file with one name goes.
 //! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. What root has put
 //!   into a folder since it was given, goes at the next start.
 //!
@@ -135,7 +136,10 @@ fn give(
         if !is_to_go(found) {
             return Ok(());
         }
-        if !is_folder && seen.get(&(found.st_dev, found.st_ino)) != Some(&found.st_nlink) {
+        // The uplink may be running while its config is checked, and could give a file another name between the two walks.
+        let may_be_more = !is_the_users || depth > 1;
+        let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| may_be_more || found.st_nlink == 1);
+        if !is_folder && names != Some(&found.st_nlink) {
             kept += 1;
             return Ok(());
         }

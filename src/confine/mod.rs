@@ -109,6 +109,23 @@ pub fn confine(file: &Path, config: &Config, user: Option<User>) -> Result<Confi
     })
 }
 
+/// For who checks the config at `file`: root hands its folder over and becomes the user, as [`confine`] would, to judge files by that
+/// user's rights. What could not be handed over, in words.
+///
+/// # Errors
+/// As [`confine`].
+pub fn judge_as(file: &Path, user: User) -> Result<Option<String>, ConfineError> {
+    match geteuid().is_root() {
+        true => {
+            let left = hand_over::config_folder(file, user).err();
+            user.become_it().map_err(failed("become the user"))?;
+            Ok(left)
+        }
+        false if !user.is_me() => Err(ConfineError::NotRoot(user)),
+        false => Ok(None),
+    }
+}
+
 /// No capability can come back by executing something. It takes one (`CAP_SETPCAP`) to do so: without it, `no_new_privs` alone
 /// sees to the same.
 fn give_up_bounding_set() {

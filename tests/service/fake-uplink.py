@@ -1,6 +1,6 @@
 #!PYTHON
 """A stand-in for sophon-uplink. What it does stands in the file `behaviour` beside the config or else beside the folder that it
-lies in; it notes each run in `runs` beside the config."""
+lies in; it notes each run in `runs` and whom it was to check the config for in `checked` beside the config."""
 import http.server
 import json
 import os
@@ -38,6 +38,8 @@ def serve_health(address, status):
 
 word, *values = behaviour()
 if sys.argv[1] == "check-config":
+    with open(os.path.join(folder, "checked"), "a") as checked:
+        checked.write(" ".join(sys.argv[2:-1]) + "\n")
     sys.exit(78 if word == "misconfigured" else 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if word == "stubborn" else lambda *_: os._exit(0))
 with open(os.path.join(folder, "runs"), "a") as runs:

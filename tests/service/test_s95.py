@@ -149,6 +149,7 @@ class Promises:
             command = Path(f"/proc/{self.pid('uplink')}/cmdline").read_bytes().split(b"\0")
             told = command[command.index(b"run") + 1 : command.index(b"--config")]
             self.assertEqual(told, words)
+            self.assertEqual((self.config / "checked").read_text().splitlines()[-1].split(), [word.decode() for word in words])
 
     @unittest.skipUnless(os.getuid() == 0, "only root can give folders away")
     def test_in_a_spool_of_the_uplinks_user_root_makes_nothing(self):
