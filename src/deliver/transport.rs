@@ -230,6 +230,8 @@ impl Transport {
         match SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
+            // Most likely what ends TLS; an answer that nobody asked for is told from it only by whoever reads it.
+            Ok(_) if self.is_tls() => Err(io::Error::other("something came in before the request")),
             Ok(_) => Err(io::Error::other(UNASKED)),
             Err(error) => Err(error),
         }
@@ -306,5 +308,62 @@ impl AsyncWrite for Transport {
         self.check_silence()?;
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
         self.written(cx, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// What is said of a server that speaks, or ends TLS, before a request.
+    async fn said_of(scheme: &str) -> String {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("{scheme}://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+        let is_tls = scheme == "https";
+        thread::spawn(move || {
+            let mut tcp = listener.accept().unwrap().0;
+            if is_tls {
+                let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+                while tls.is_handshaking() {
+                    tls.complete_io(&mut tcp).unwrap();
+                }
+                tls.send_close_notify();
+                tls.write_tls(&mut tcp).unwrap();
+            } else {
+                tcp.write_all(b"HTTP/1.1 200 OK").unwrap();
+            }
+            thread::park(); // the connection stays open
+        });
+        let transport = connect(&uri, Arc::new(client), Duration::from_secs(30)).await.unwrap();
+        transport.progress.begins.set(true);
+        loop {
+            match transport.check_silence() {
+                Ok(()) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_tls_is_no_answer_that_nobody_asked_for() {
+        assert_eq!(said_of("http").await, UNASKED);
+        assert_ne!(said_of("https").await, UNASKED);
     }
 }
