@@ -43,7 +43,8 @@ const DRAIN_LIMIT: usize = 64 * 1024;
 const WORDS: usize = 1024;
 /// And it is read for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: one buffer of ours.
+/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: two buffers of ours, the
+/// first being a little shorter.
 const HYPER_BUFFER: usize = 64 * 1024;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
@@ -163,6 +164,7 @@ impl Client {
     /// Uses other settings from the next try on.
     pub fn configure(&self, settings: Settings) {
         *self.settings.borrow_mut() = settings;
+        self.spoke_unasked.set(None);
         self.generation.set(self.generation.get() + 1);
         self.idle.borrow_mut().clear();
     }
