@@ -236,7 +236,7 @@ async fn run(format: Format, script: Vec<Said>) {
     let client = Client::new(Url::parse(&format!("http://{address}/RealTimeEvent")).expect("a URL"), settings(format));
     for number in 1..=events {
         let upload = upload(number, picture);
-        let outcome = client.send(&upload).await;
+        let outcome = client.send(&upload, None).await;
         let id = upload.event.id.to_string();
         check(&outcome, server.borrow().said.iter().rfind(|said| said.id == id));
     }
