@@ -6,6 +6,7 @@ mod common;
 use common::daemon::Home;
 use common::sink::OK;
 use common::{Answer, Daemon, Sink, event, picture, publish};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
@@ -65,7 +66,16 @@ fn a_server_that_speaks_on_an_idle_connection_gets_a_connection_for_each_event()
     }
     let connections: Vec<_> = sink.received().iter().map(|request| request.connection).collect();
     assert_eq!(connections, [0, 0, 1, 2, 3, 4]);
-    assert_eq!(daemon.terminate().acknowledged, 6);
+    daemon.signal(Signal::SIGHUP); // somebody may have mended it
+    daemon.wait_log("config read again");
+    for sent in 7..=8 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(sent);
+        common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
+    }
+    let connections: Vec<_> = sink.received()[6..].iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [5, 5]);
+    assert_eq!(daemon.terminate().acknowledged, 8);
 }
 
 #[test]

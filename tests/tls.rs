@@ -2,21 +2,29 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use common::daemon::Home;
-use common::tls_server::TlsServer;
+use common::tls_server::{TlsServer, whole_request};
 use common::{Daemon, Sink, event, picture, program, publish, wait_until};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::Producer;
 
 /// A TLS server for `name` with a certificate by `ca`; it asks for a client certificate by `ca` where `mutual` says so.
 fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> TlsServer {
+    TlsServer::start(config(ca, name, mutual))
+}
+
+fn config(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
     let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -31,7 +39,7 @@ fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> Tl
         builder.with_no_client_auth()
     };
     let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    TlsServer::start(builder.with_single_cert(vec![cert.der().clone()], secret).unwrap())
+    builder.with_single_cert(vec![cert.der().clone()], secret).unwrap()
 }
 
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
@@ -244,4 +252,96 @@ fn certificates_and_keys_are_read_again_at_sighup_and_stay_where_the_new_ones_do
     wait_until("the old server's end", is_down); // it is of the CA before
     assert_eq!(daemon.terminate().acknowledged, 9);
     assert!(old.requests.look(|requests| requests.len() == 4));
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// Reads 2000 bytes at most, after a rest as long as it is told.
+struct Throttled(TcpStream, Duration);
+
+impl Read for Throttled {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        thread::sleep(self.1);
+        let most = buffer.len().min(2000);
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+impl Write for Throttled {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A TLS server whose kernel holds little of what it does not read.
+struct Narrow {
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+}
+
+impl Narrow {
+    /// It, and a daemon that has an event of so many picture bytes for it.
+    fn start(picture_length: usize, timeout_ms: u64) -> (Narrow, Home, Daemon) {
+        let ca = authority("the owner's CA");
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_tcp_mss(1000).unwrap(); // loopback's segments would not fit into it
+        socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.listen(16).unwrap();
+        let server = Narrow { listener: socket.into(), config: Arc::new(config(&ca, "localhost", false)) };
+        let home = Home::new();
+        std::fs::write(home.folder.path().join("ca.pem"), ca.pem()).unwrap();
+        let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+        publish(&mut recognizer, &event(&picture(picture_length, 1), b""));
+        let url = format!("https://localhost:{}/", server.listener.local_addr().unwrap().port());
+        let more = json!({ "tls": { "ca_file": "ca.pem" }, "timeouts_ms": { "progress": timeout_ms, "response": timeout_ms } });
+        let daemon = Daemon::start(&home, &[url], more);
+        (server, home, daemon)
+    }
+
+    fn accept(&self) -> StreamOwned<ServerConnection, Throttled> {
+        let tcp = self.listener.accept().unwrap().0;
+        StreamOwned::new(ServerConnection::new(Arc::clone(&self.config)).unwrap(), Throttled(tcp, Duration::ZERO))
+    }
+}
+
+#[test]
+fn a_slow_link_under_tls_is_progress() {
+    let (server, home, daemon) = Narrow::start(120_000, 1000); // 160 KB of body: 4 s
+    thread::spawn(move || {
+        loop {
+            let mut stream = server.accept();
+            let (mut text, mut buffer) = (Vec::new(), [0; 16384]);
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                stream.sock.1 = Duration::from_millis(50); // 40 KB/s
+                text.extend_from_slice(&buffer[..count]);
+                if whole_request(&text).is_some() {
+                    let _ = stream.write_all(ANSWER);
+                }
+            }
+        }
+    });
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (1, 0));
+}
+
+#[test]
+fn an_answer_while_tls_holds_the_end_of_the_event_is_no_acknowledgement() {
+    let (server, _home, daemon) = Narrow::start(40_000, 10_000);
+    let mut stream = server.accept();
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    thread::sleep(Duration::from_millis(300)); // until TLS has the event, of which the kernel takes no more for now
+    daemon.frozen(|| {
+        stream.sock.0.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        while stream.read(&mut [0; 16384]).is_ok_and(|count| count > 0) {} // so that all that the kernel had is acknowledged
+        stream.write_all(ANSWER).unwrap();
+    });
+    daemon.wait_log("before it had the whole event");
+    assert_eq!(daemon.terminate().acknowledged, 0);
 }

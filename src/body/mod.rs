@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The exact length is known before the first byte, so that a request always has a Content-Length. Memory does not depend on the
-//! size of the pictures: one buffer an upload is enough, because hyper asks for the next frame when the last has gone.
+//! size of the pictures: hyper asks for the next frame while what it has is less than 64 KiB, so an upload has
+//! two buffers, and a third where little is left of the first.
 
 pub mod base64;
 mod encoder;

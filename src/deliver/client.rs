@@ -13,7 +13,6 @@ use std::error::Error as _;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -44,7 +43,8 @@ const DRAIN_LIMIT: usize = 64 * 1024;
 const WORDS: usize = 1024;
 /// And it is read for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: one buffer of ours.
+/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: two buffers of ours, the
+/// first being a little shorter.
 const HYPER_BUFFER: usize = 64 * 1024;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
@@ -164,6 +164,7 @@ impl Client {
     /// Uses other settings from the next try on.
     pub fn configure(&self, settings: Settings) {
         *self.settings.borrow_mut() = settings;
+        self.spoke_unasked.set(None);
         self.generation.set(self.generation.get() + 1);
         self.idle.borrow_mut().clear();
     }
@@ -262,20 +263,21 @@ impl Client {
         let read_before = connection.progress.read.get();
         let timeouts = self.settings.borrow().timeouts;
         connection.progress.written_at.set(Instant::now());
-        connection.progress.sent.replace(Arc::clone(&sent));
+        connection.progress.sent.replace(sent);
         connection.progress.length.set(length);
+        connection.progress.was_whole_at_read.set(false);
         connection.progress.sending.replace(sending);
         // A new TLS connection may bring session tickets at any time.
         connection.progress.begins.set(reused || !connection.is_tls);
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
-            answer_in_time(answer, &connection.progress, timeouts, || sent.load(Ordering::Relaxed) == length).await
+            answer_in_time(answer, &connection.progress, timeouts).await
         };
         connection.progress.sending.take();
         match answer {
             Ok(Ok(response)) => {
                 // Not what has gone by now: the rest may have found its way since the answer came.
-                let complete = connection.progress.sent_at_read.get() == length;
+                let complete = connection.progress.was_whole_at_read.get();
                 Try::Outcome(self.finish(connection, response, complete).await)
             }
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
@@ -369,11 +371,10 @@ async fn answer_in_time<T>(
     mut answer: std::pin::Pin<&mut impl Future<Output = T>>,
     progress: &Progress,
     timeouts: Timeouts,
-    is_sent: impl Fn() -> bool,
 ) -> Result<T, String> {
     loop {
         let written_at = progress.written_at.get();
-        let (due, why) = if is_sent() {
+        let (due, why) = if progress.is_sent() {
             let moved_at = written_at.max(progress.read_at.get());
             let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
             (due, format!("no answer within {} ms of the request", timeouts.response.as_millis()))

@@ -32,6 +32,7 @@ pub mod tls;
 pub mod tls_error;
 pub mod transport;
 pub mod unacknowledged;
+pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

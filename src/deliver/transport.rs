@@ -23,6 +23,7 @@ use tower_service::Service;
 use super::lane::places::Sending;
 use super::tls_error;
 use super::unacknowledged::unacknowledged;
+use super::wire::Wire;
 use crate::body::Sent;
 use crate::clock;
 use crate::config::is_forbidden_address;
@@ -54,8 +55,9 @@ pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration)
     let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {
         Ok(Ok(stream)) => {
+            let taken = Cell::new(wire(&stream).taken);
             let progress = Rc::new(Progress::new());
-            Ok(Transport { stream: TokioIo::new(stream), progress, broken: Cell::new(false) })
+            Ok(Transport { stream: TokioIo::new(stream), progress, taken, broken: Cell::new(false) })
         }
         Ok(Err(error)) => Err(match error.downcast_ref::<io::Error>() {
             Some(error) if is_tls && tls_error::words_for(error).is_none() => tls_error::broken_off(error),
@@ -89,9 +91,9 @@ struct Tcp {
 }
 
 impl Service<Uri> for Tcp {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Wire>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -99,7 +101,7 @@ impl Service<Uri> for Tcp {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let bound = self.bound;
-        Box::pin(async move { Ok(TokioIo::new(open(&uri, bound).await?)) })
+        Box::pin(async move { Ok(TokioIo::new(Wire { tcp: open(&uri, bound).await?, taken: 0 })) })
     }
 }
 
@@ -140,7 +142,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// When bytes last moved on a connection.
 #[derive(Debug)]
 pub struct Progress {
-    /// The last time that the transport took bytes from us.
+    /// The last time that the kernel took bytes from us.
     pub written_at: Cell<Instant>,
     /// The last time that bytes came in.
     pub read_at: Cell<Instant>,
@@ -150,12 +152,14 @@ pub struct Progress {
     pub sent: RefCell<Sent>,
     /// The length of that body.
     pub length: Cell<u64>,
-    /// Held until the last byte of that body was taken from us.
+    /// TLS has bytes that the kernel did not take yet.
+    pub is_held: Cell<bool>,
+    /// Held until the kernel took the last byte of that body.
     pub sending: RefCell<Option<Sending>>,
-    /// That count when bytes last came in, less what the peer's TCP had not acknowledged then: what the sender of an answer can
-    /// have had of the body at most. Every segment acknowledges what came before it was sent, so an honest answer to a whole
-    /// request never leaves anything unacknowledged.
-    pub sent_at_read: Cell<u64>,
+    /// When bytes last came in, the kernel had the whole body and the peer's TCP had acknowledged it: else the sender of an answer
+    /// cannot have had it. Every segment acknowledges what came before it was sent, so an honest answer to a whole request never
+    /// leaves anything unacknowledged.
+    pub was_whole_at_read: Cell<bool>,
     /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
     pub begins: Cell<bool>,
 }
@@ -169,32 +173,46 @@ impl Progress {
             read: Cell::new(0),
             sent: RefCell::default(),
             length: Cell::new(0),
+            is_held: Cell::new(false),
             sending: RefCell::default(),
-            sent_at_read: Cell::new(0),
+            was_whole_at_read: Cell::new(false),
             begins: Cell::new(false),
         }
+    }
+
+    /// Whether the kernel took all of the body.
+    pub fn is_sent(&self) -> bool {
+        !self.is_held.get() && self.sent.borrow().load(Ordering::Relaxed) == self.length.get()
+    }
+}
+
+type Stream = MaybeHttpsStream<TokioIo<Wire>>;
+
+fn wire(stream: &Stream) -> &Wire {
+    match stream {
+        MaybeHttpsStream::Http(wire) => wire.inner(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
     }
 }
 
 /// A connection that notes its progress, above TLS: what a server says to end TLS is no answer.
 pub struct Transport {
-    stream: TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>,
+    stream: TokioIo<Stream>,
     /// Shared with whoever waits for an answer.
     pub progress: Rc<Progress>,
+    /// The wire's count at the last look.
+    taken: Cell<u64>,
     /// A write found the connection reset.
     broken: Cell<bool>,
 }
 
 impl Transport {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().stream)
     }
 
     fn socket(&self) -> &TcpStream {
-        match self.stream.inner() {
-            MaybeHttpsStream::Http(tcp) => tcp.inner(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
-        }
+        &wire(self.stream.inner()).tcp
     }
 
     /// Whether TLS is spoken on it.
@@ -212,38 +230,34 @@ impl Transport {
         match SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
+            // Most likely what ends TLS; an answer that nobody asked for is told from it only by whoever reads it.
+            Ok(_) if self.is_tls() => Err(io::Error::other("something came in before the request")),
             Ok(_) => Err(io::Error::other(UNASKED)),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a write of so many bytes takes the rest of the body.
-    fn is_end(&self, bytes: usize) -> bool {
-        let sent = self.progress.sent.borrow().load(Ordering::Relaxed);
-        bytes as u64 >= self.progress.length.get().saturating_sub(sent)
-    }
-
-    /// Notes what was written of `bytes`. A write that finds the connection reset is no end yet: a server that refuses an event early
-    /// says so and closes, and its words are still there to be read. The reading side tells of the end.
-    fn written(&self, cx: &Context<'_>, written: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
+    /// Notes what the kernel took, and looks at what a write or a flush came to. One that finds the connection reset is no end yet: a
+    /// server that refuses an event early says so and closes, and its words are still there to be read. The reading side tells of the end.
+    fn written<T>(&self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        let taken = wire(self.stream.inner()).taken;
+        if self.taken.replace(taken) != taken {
+            self.progress.begins.set(false);
+            self.progress.written_at.set(Instant::now());
+        }
+        if let MaybeHttpsStream::Https(tls) = self.stream.inner() {
+            self.progress.is_held.set(tls.inner().get_ref().1.wants_write());
+        }
         match written {
-            Poll::Ready(Ok(count @ 1..)) => {
-                self.progress.begins.set(false);
-                self.progress.written_at.set(Instant::now());
-                if count == bytes && self.is_end(bytes) {
-                    self.progress.sending.take();
-                }
-            }
-            Poll::Ready(Err(ref error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
+            Poll::Ready(Err(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
                 if !self.broken.replace(true) {
                     cx.waker().wake_by_ref(); // to read once more
                 }
-                return Poll::Pending;
+                Poll::Pending
             }
-            _ => {}
+            written => written,
         }
-        written
     }
 }
 
@@ -255,8 +269,7 @@ impl AsyncRead for Transport {
         if count > 0 {
             self.progress.read.set(self.progress.read.get() + count);
             self.progress.read_at.set(Instant::now());
-            let sent = self.progress.sent.borrow().load(Ordering::Relaxed);
-            self.progress.sent_at_read.set(sent.saturating_sub(unacknowledged(self.socket())));
+            self.progress.was_whole_at_read.set(self.progress.is_sent() && unacknowledged(self.socket()) == 0);
         }
         polled
     }
@@ -266,11 +279,17 @@ impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check_silence()?;
         let written = self.as_mut().stream().poll_write(cx, bytes);
-        self.written(cx, written, bytes.len())
+        self.written(cx, written)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
+    /// hyper flushes after each write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.as_mut().stream().poll_flush(cx);
+        let flushed = self.written(cx, flushed);
+        if self.progress.is_sent() {
+            self.progress.sending.take();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -287,8 +306,64 @@ impl AsyncWrite for Transport {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_silence()?;
-        let length = bytes.iter().map(|slice| slice.len()).sum();
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
-        self.written(cx, written, length)
+        self.written(cx, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// What is said of a server that speaks, or ends TLS, before a request.
+    async fn said_of(scheme: &str) -> String {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![cert.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("{scheme}://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+        let is_tls = scheme == "https";
+        thread::spawn(move || {
+            let mut tcp = listener.accept().unwrap().0;
+            if is_tls {
+                let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+                while tls.is_handshaking() {
+                    tls.complete_io(&mut tcp).unwrap();
+                }
+                tls.send_close_notify();
+                tls.write_tls(&mut tcp).unwrap();
+            } else {
+                tcp.write_all(b"HTTP/1.1 200 OK").unwrap();
+            }
+            thread::park(); // the connection stays open
+        });
+        let transport = connect(&uri, Arc::new(client), Duration::from_secs(30)).await.unwrap();
+        transport.progress.begins.set(true);
+        loop {
+            match transport.check_silence() {
+                Ok(()) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_tls_is_no_answer_that_nobody_asked_for() {
+        assert_eq!(said_of("http").await, UNASKED);
+        assert_ne!(said_of("https").await, UNASKED);
     }
 }

@@ -358,7 +358,7 @@ impl Lane {
             if is_up && self.has_more() {
                 self.places.miss();
             }
-            return Next::Wait(None);
+            return self.wait(self.backlog.borrow().is_ready(!is_up).err().flatten());
         }
         let queued = if is_up { self.first_ready() } else { self.next_probe() };
         if let Some(index) = queued {
@@ -366,7 +366,11 @@ impl Lane {
         }
         let wait = match self.backlog.borrow().is_ready(!is_up) {
             _ if self.leaves_backlog.get() || self.is_picking.get() => None,
+            Ok(()) if !self.places.is_free_for_backlog() => None, // told when a body has gone
             Ok(()) if self.backlog_in_flight.get() >= self.backlog_limit() => {
+                if !self.is_live() {
+                    self.places.miss();
+                }
                 self.live_at.get().map(|moment| moment + LIVE)
             }
             Ok(()) => {
@@ -376,8 +380,15 @@ impl Lane {
             }
             Err(moment) => moment,
         };
-        let holds = self.queue.borrow().iter().filter_map(|waiting| waiting.hold.not_before).min();
-        Next::Wait(holds.into_iter().chain(wait.filter(|moment| *moment > Instant::now())).min())
+        self.wait(wait)
+    }
+
+    /// To look again at `backlog`, or when an event of the queue has waited for long enough.
+    fn wait(&self, backlog: Option<Instant>) -> Next {
+        let now = Instant::now();
+        let queue = self.queue.borrow();
+        let holds = queue.iter().filter_map(|waiting| waiting.hold.not_before);
+        Next::Wait(holds.chain(backlog).filter(|moment| *moment > now).min())
     }
 
     /// Whether another upload would begin if there was a place for it.

@@ -31,8 +31,6 @@ pub struct Places {
     sending: Cell<usize>,
     /// The limit was what was missing since the last answer.
     is_cramped: Cell<bool>,
-    /// An upload would begin but for the bodies that are on their way.
-    is_waiting: Cell<bool>,
     /// Whoever decides what to send next waits for this.
     changed: Rc<Notify>,
 }
@@ -42,14 +40,13 @@ pub struct Places {
 pub struct Sending(Rc<Places>);
 
 impl Places {
-    /// All of them free. `changed` is notified when a body has gone for which something waits.
+    /// All of them free. `changed` is notified when a body has gone for which something may wait.
     pub fn new(changed: Rc<Notify>) -> Rc<Places> {
         Rc::new(Places {
             limit: Cell::new(IN_FLIGHT),
             in_flight: Cell::new(0),
             sending: Cell::new(0),
             is_cramped: Cell::new(false),
-            is_waiting: Cell::new(false),
             changed,
         })
     }
@@ -70,11 +67,14 @@ impl Places {
         self.in_flight.get() < limit && self.sending.get() < IN_FLIGHT
     }
 
-    /// None was free for an upload.
+    /// Whether another body out of the spool may go: one is always left for a live event.
+    pub fn is_free_for_backlog(&self) -> bool {
+        self.sending.get() < IN_FLIGHT - 1
+    }
+
+    /// None was free for an upload; where it is bodies that are too many, more places are of no use.
     pub fn miss(&self) {
-        if self.sending.get() >= IN_FLIGHT {
-            self.is_waiting.set(true);
-        } else {
+        if self.sending.get() < IN_FLIGHT {
             self.is_cramped.set(true);
         }
     }
@@ -111,8 +111,8 @@ impl Places {
 impl Drop for Sending {
     fn drop(&mut self) {
         let places = &self.0;
-        places.sending.set(places.sending.get() - 1);
-        if places.is_waiting.take() {
+        let sending = places.sending.replace(places.sending.get() - 1);
+        if sending >= IN_FLIGHT - 1 {
             places.changed.notify_one();
         }
     }
@@ -160,16 +160,19 @@ mod tests {
         (0..100).for_each(|_| assert!(turn(&places, Duration::from_millis(100)) > 0));
         assert_eq!(places.limit(), MOST);
         let mut bodies = Vec::new();
-        while places.is_free(true) {
+        while places.is_free_for_backlog() {
             bodies.push(places.take());
         }
-        assert_eq!(bodies.len(), IN_FLIGHT);
-        places.miss();
-        let told = places.changed.notified();
-        tokio::pin!(told);
-        assert!(!told.as_mut().enable());
-        bodies.pop();
-        assert!(told.as_mut().enable() && places.is_free(true));
+        assert!(bodies.len() == IN_FLIGHT - 1 && places.is_free(true), "one is left for a live event");
+        bodies.push(places.take());
+        assert!(!places.is_free(true));
+        for may_begin in [|places: &Places| places.is_free(true), Places::is_free_for_backlog] {
+            let told = places.changed.notified();
+            tokio::pin!(told);
+            assert!(!told.as_mut().enable() && !may_begin(&places));
+            bodies.pop();
+            assert!(told.as_mut().enable() && may_begin(&places));
+        }
     }
 
     #[test]
