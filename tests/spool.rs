@@ -340,6 +340,28 @@ fn whatever_happens_to_a_file_only_its_event_is_set_aside() {
     }
 }
 
+/// Makes the header's checksum right again.
+fn mend(file: &mut [u8]) {
+    let crc = crc32fast::hash(&file[..HEADER - 4]);
+    file[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn a_header_that_says_what_its_version_does_not_say_is_damaged() {
+    // Where the record begins; what is zero, in clear and sealed.
+    for (is_sealed, at) in [(false, 0x0C), (true, 0x0D), (false, 0x34), (false, 0x3B), (true, 0x30), (true, 0x33)] {
+        let mut here = Box::of(is_sealed);
+        let counter = here.store(0, &[one()]);
+        let path = here.file("to", one(), counter);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        mend(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let refused = here.spool.read(one(), counter).unwrap_err();
+        assert!(matches!(refused, ReadError::Damaged { .. }), "byte {at:#x}: {refused}");
+    }
+}
+
 #[test]
 fn what_a_newer_release_spooled_stays_where_it_is_for_that_release() {
     let mut here = Box::new();
@@ -349,8 +371,7 @@ fn what_a_newer_release_spooled_stays_where_it_is_for_that_release() {
     for (counter, bytes) in foreign.iter().zip(&written) {
         let mut newer = bytes.clone();
         newer[8] = 3;
-        let crc = crc32fast::hash(&newer[..HEADER - 4]);
-        newer[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
+        mend(&mut newer);
         newer.extend([7; 5]); // whatever its layout is
         fs::write(here.file("to", one(), *counter), newer).unwrap();
     }

@@ -191,7 +191,13 @@ impl Header {
             return damaged(format!("it has {size} bytes, its header speaks of a record of {record_len}"));
         }
         let ring = RingId(std::array::from_fn(|index| bytes[0x18 + index]));
-        Ok(Header { id: EventId { ring, sequence: word(0x28) }, record_len, form })
+        let header = Header { id: EventId { ring, sequence: word(0x28) }, record_len, form };
+        if header.to_bytes() != *bytes {
+            return damaged(
+                "its header says what this version does not say: where the record begins, or what is zero".into(),
+            );
+        }
+        Ok(header)
     }
 
     /// Reads and checks the header of a file.
