@@ -78,6 +78,17 @@ impl Outage {
         Outage { home, address: closed_port(), recognizer }
     }
 
+    /// The same, with a key and an uplink that has sealed what the recognizer published.
+    fn with_sealed_people() -> (Outage, Daemon) {
+        let mut here = Outage::new();
+        make_key(&here.home.key());
+        here.configure(true);
+        let daemon = Daemon::restart(&here.home);
+        publish_people(&mut here.recognizer);
+        here.home.wait_released();
+        (here, daemon)
+    }
+
     fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -154,12 +165,7 @@ fn a_file_system_with_a_sealed_spool_shows_neither_faces_nor_names() {
 
 #[test]
 fn sealed_events_are_delivered_as_they_were() {
-    let mut here = Outage::new();
-    make_key(&here.home.key());
-    here.configure(true);
-    let daemon = Daemon::restart(&here.home);
-    publish_people(&mut here.recognizer);
-    here.home.wait_released();
+    let (here, daemon) = Outage::with_sealed_people();
     let sealed = here.home.spooled_files().len();
     daemon.kill();
     let sink = here.server();
@@ -248,12 +254,7 @@ fn sealed_events_go_out_when_their_key_comes_after_the_uplink_started() {
 
 #[test]
 fn who_deletes_the_key_has_erased_the_spool() {
-    let mut here = Outage::new();
-    make_key(&here.home.key());
-    here.configure(true);
-    let daemon = Daemon::restart(&here.home);
-    publish_people(&mut here.recognizer);
-    here.home.wait_released();
+    let (here, daemon) = Outage::with_sealed_people();
     daemon.kill();
     fs::remove_file(here.home.key()).unwrap();
     let sink = here.server();
