@@ -3,11 +3,11 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::sink::OK;
 use common::{Answer, Daemon, RingProducer, Sink, event, picture, publish};
@@ -134,11 +134,9 @@ fn events_below_the_threshold_and_malformed_ones_are_counted_and_not_sent() {
 fn every_destination_gets_every_event_and_what_a_dead_one_lacks_waits_in_one_file_each() {
     let home = Home::new();
     let (first, second) = (Sink::start(), Sink::start());
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
-    let dead_address = dead.local_addr().unwrap();
-    drop(dead);
+    let dead = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let urls = [first.url(), format!("http://{dead_address}/"), second.url()];
+    let urls = [first.url(), dead.url(), second.url()];
     let daemon = Daemon::start(&home, &urls, json!({}));
     let pic = picture(5000, 1);
     publish_many(&mut recognizer, 20, &event(&pic, &pic));
@@ -146,7 +144,7 @@ fn every_destination_gets_every_event_and_what_a_dead_one_lacks_waits_in_one_fil
     daemon.wait_log("Connection refused");
     home.wait_released();
     assert_eq!(home.spooled_files().len(), 20);
-    let third = Sink::on(TcpListener::bind(dead_address).unwrap(), |_, _| OK);
+    let third = Sink::on(dead.open(), |_, _| OK);
     let mut sequences: Vec<_> = third.wait(20).iter().map(common::Request::sequence).collect();
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=20).collect::<Vec<_>>());

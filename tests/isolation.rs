@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::meter::{Meter, p99, publish_paced, quartile};
 use common::{Daemon, RingProducer, event, picture};
@@ -43,7 +44,7 @@ fn server(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
 }
 
 fn refuses_connections() -> String {
-    format!("http://{}/", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()) // closed again at once
+    Box::leak(Box::new(ClosedPort::new())).url()
 }
 
 fn says_nothing() -> String {

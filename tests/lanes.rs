@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
 use common::sink::OK;
@@ -102,12 +103,12 @@ fn while_a_destination_is_down_one_upload_at_a_time_probes_it() {
 #[test]
 fn a_destination_that_comes_back_gets_its_events_oldest_first() {
     let home = Home::new();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // closed again at once
+    let port = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     publish_many(&mut recognizer, 50);
-    let daemon = Daemon::start(&home, &[format!("http://{address}/")], json!({}));
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     daemon.wait_log("Connection refused");
-    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| common::sink::OK);
+    let sink = Sink::on(port.open(), |_, _| common::sink::OK);
     let order: Vec<_> = sink.wait(50).iter().map(common::Request::sequence).collect();
     assert_eq!(order[0], 1);
     // Four go at once: when one arrives, at most three older ones are still on their way.

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::http::{get, post_json};
-use common::{Daemon, Sink, Watched, closed_port, event, picture, program, publish, publish_many, wait_until};
+use common::{Daemon, Sink, Watched, event, picture, program, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -230,7 +231,7 @@ fn whoever_starts_it_it_keeps_no_capability_and_is_filtered_and_says_so() {
 #[test]
 fn a_filter_that_is_switched_off_is_said_in_log_and_status() {
     let (home, sink) = (Home::new(), Sink::start());
-    let listen = closed_port();
+    let listen = ClosedPort::new().address; // let go: the API is to have it
     let api = json!({ "listen": listen, "token_file": "api.token" });
     let daemon = Daemon::start(&home, &[sink.url()], json!({ "privileges": { "seccomp": false }, "api": api }));
     let status = daemon.status();
@@ -426,7 +427,8 @@ fn root_becomes_a_user_who_has_nothing_and_everything_works() {
     assert!(fs::read_to_string(the_box.config()).unwrap().contains(&sink.url()));
     publish_many(&mut recognizer, 1);
     sink.wait(1);
-    the_box.configure(&[format!("http://{}/x", closed_port())], tls.clone());
+    let down = ClosedPort::new();
+    the_box.configure(&[down.url()], tls.clone());
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("config read again");
     publish_many(&mut recognizer, 5);
@@ -724,7 +726,8 @@ fn root_that_stays_root_goes_on_with_what_a_user_had() {
         return;
     }
     let (the_box, sink) = (Box::new(), Sink::start());
-    the_box.configure(&[format!("http://{}/x", closed_port())], json!({}));
+    let down = ClosedPort::new();
+    the_box.configure(&[down.url()], json!({}));
     let mut recognizer = Producer::open(&the_box.home.ring(), 1 << 20).unwrap();
     let daemon = the_box.start();
     publish_many(&mut recognizer, 2);

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::closed_port::ClosedPort;
 use common::daemon::{Home, Stopped};
 use common::{BOUND, Daemon, event, picture};
 use nix::sys::signal::Signal;
@@ -26,7 +27,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
-use server::{Record, Server, closed_port, page};
+use server::{Record, Server, listener, page};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use table::{Does, Expect, Row, TABLE};
@@ -109,12 +110,13 @@ fn run(row: &'static Row, format: &str, count: u64, tls: &Tls) -> String {
         config["tls"] = json!({ "ca_file": "ca.pem" });
     }
     let speaks_tls = row.https || matches!(row.does, Does::TlsWherePlain);
-    let start = |address| Server::start(row, count, speaks_tls.then(|| Arc::clone(&tls.server)), address);
+    let start = |listener| Server::start(row, count, speaks_tls.then(|| Arc::clone(&tls.server)), listener);
+    let closed = ClosedPort::new();
     let is_closed = matches!(row.does, Does::Closed);
     let (address, mut server) = if is_closed {
-        (closed_port(), None)
+        (closed.address, None)
     } else {
-        let server = start(([127, 0, 0, 1], 0).into());
+        let server = start(listener(row.receive_buffer));
         (server.address, Some(server))
     };
     let host = if row.https { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") };
@@ -146,7 +148,7 @@ fn run(row: &'static Row, format: &str, count: u64, tls: &Tls) -> String {
             continue;
         }
         if server.is_none() && daemon.log().contains("not delivered, trying again: ") {
-            server = Some(start(address));
+            server = Some(start(closed.open()));
         }
         if matches!(row.expect, Expect::Misconfigured(_)) && set_right.elapsed() >= SET_RIGHT {
             daemon.signal(Signal::SIGHUP);

@@ -2,15 +2,15 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Request, Sink, closed_port, event, picture, publish, publish_many, wait_until};
+use common::{Answer, Daemon, Request, Sink, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::Producer;
@@ -76,7 +76,8 @@ fn two_urls_that_differ_in_their_query_each_get_every_event() {
 #[test]
 fn a_host_in_capitals_is_the_same_destination_after_a_restart_too() {
     let home = Home::new();
-    let port = closed_port().port();
+    let closed = ClosedPort::new();
+    let port = closed.address.port();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[format!("http://localhost:{port}/e")], json!({}));
     publish_many(&mut recognizer, 3);
@@ -95,13 +96,13 @@ fn a_host_in_capitals_is_the_same_destination_after_a_restart_too() {
 fn a_hung_upload_to_a_removed_destination_does_not_stop_the_spool() {
     let home = Home::new();
     let hung = Sink::with(|_, _| Answer::Hang);
-    let down = format!("http://{}/", closed_port());
+    let down = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
     let daemon = Daemon::start(&home, &[hung.url()], json!({}));
     let spot = picture(60_000, 1);
     publish(&mut recognizer, &event(b"", &spot));
     hung.wait_heads(1);
-    reload(&home, &daemon, &[down]);
+    reload(&home, &daemon, &[down.url()]);
     for _ in 0..40 {
         publish(&mut recognizer, &event(b"", &spot)); // there is always room again
     }
@@ -155,7 +156,8 @@ fn undo_a_removal(heir: Option<String>) {
 
 #[test]
 fn undoing_a_removal_with_an_heir_while_it_is_pending_loses_nothing() {
-    undo_a_removal(Some(format!("http://{}/", closed_port())));
+    let heir = ClosedPort::new();
+    undo_a_removal(Some(heir.url()));
 }
 
 #[test]
@@ -166,16 +168,16 @@ fn undoing_a_removal_without_heirs_while_it_is_pending_loses_nothing() {
 #[test]
 fn a_kill_in_the_middle_of_a_removal_leaves_the_heir_its_events() {
     let home = Home::new();
-    let a = format!("http://{}/", closed_port());
-    let b = format!("http://{}/", closed_port());
+    let a = ClosedPort::new();
+    let b = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[a], json!({}));
+    let daemon = Daemon::start(&home, &[a.url()], json!({}));
     let count = 4000;
     publish_many(&mut recognizer, count);
     home.wait_released();
     let folders = || std::fs::read_dir(home.spool().join("to")).unwrap().count();
     assert_eq!(folders(), 1);
-    home.configure(&[b], json!({}));
+    home.configure(&[b.url()], json!({}));
     daemon.signal(Signal::SIGHUP);
     wait_until("the heir's folder", || folders() == 2);
     daemon.kill();
@@ -188,13 +190,13 @@ fn a_kill_in_the_middle_of_a_removal_leaves_the_heir_its_events() {
 #[test]
 fn an_acknowledged_event_is_no_dead_letter() {
     let home = Home::new();
-    let address = closed_port();
+    let port = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[format!("http://{address}/")], json!({}));
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     publish_many(&mut recognizer, 1);
     home.wait_released();
     daemon.terminate();
-    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| {
+    let sink = Sink::on(port.open(), |_, _| {
         thread::sleep(Duration::from_millis(500));
         OK
     });
@@ -211,7 +213,8 @@ fn an_acknowledged_event_is_no_dead_letter() {
 fn more_destinations_come_and_go_while_the_disk_is_bad_than_the_spool_has_places() {
     let home = Home::new();
     std::fs::write(home.spool(), b"").unwrap();
-    let port = closed_port().port();
+    let closed = ClosedPort::new();
+    let port = closed.address.port();
     let urls = |set: usize| (0..16).map(|number| format!("http://127.0.0.1:{port}/{set}/{number}")).collect::<Vec<_>>();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &urls(0), json!({}));
@@ -227,19 +230,20 @@ fn more_destinations_come_and_go_while_the_disk_is_bad_than_the_spool_has_places
 #[test]
 fn reloads_in_a_row_do_not_multiply() {
     let home = Home::new();
-    let address = closed_port();
+    let port = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[format!("http://{address}/")], json!({}));
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     publish_many(&mut recognizer, 1);
     home.wait_released();
     daemon.terminate();
-    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| {
+    let sink = Sink::on(port.open(), |_, _| {
         thread::sleep(Duration::from_millis(1500));
         OK
     });
     let daemon = Daemon::restart(&home);
     sink.wait_heads(1);
-    let port = closed_port().port();
+    let closed = ClosedPort::new();
+    let port = closed.address.port();
     for set in 0..7 {
         let urls: Vec<_> = (0..16).map(|number| format!("http://127.0.0.1:{port}/{set}/{number}")).collect();
         reload(&home, &daemon, &urls);

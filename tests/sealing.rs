@@ -5,15 +5,15 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::http::get;
 use common::sink::OK;
-use common::{Daemon, RingProducer, Sink, closed_port, event, make_key, picture, program, publish, wait_until};
+use common::{Daemon, RingProducer, Sink, event, make_key, picture, program, publish, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
@@ -67,7 +67,7 @@ fn publish_people(recognizer: &mut RingProducer) {
 /// A box whose server is away; what was published lies on its flash.
 struct Outage {
     home: Home,
-    address: SocketAddr,
+    port: ClosedPort,
     recognizer: RingProducer,
 }
 
@@ -75,7 +75,7 @@ impl Outage {
     fn new() -> Outage {
         let home = Home::new();
         let recognizer = Producer::open(&home.ring(), RING).unwrap();
-        Outage { home, address: closed_port(), recognizer }
+        Outage { home, port: ClosedPort::new(), recognizer }
     }
 
     /// The same, with a key and an uplink that has sealed what the recognizer published.
@@ -89,15 +89,11 @@ impl Outage {
         (here, daemon)
     }
 
-    fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-
     fn configure(&self, is_sealed: bool) {
         if is_sealed {
-            self.home.configure_sealed(&[self.url()]);
+            self.home.configure_sealed(&[self.port.url()]);
         } else {
-            self.home.configure(&[self.url()], json!({}));
+            self.home.configure(&[self.port.url()], json!({}));
         }
     }
 
@@ -113,7 +109,7 @@ impl Outage {
     }
 
     fn server(&self) -> Sink {
-        Sink::on(TcpListener::bind(self.address).unwrap(), |_, _| OK)
+        Sink::on(self.port.open(), |_, _| OK)
     }
 }
 
@@ -188,7 +184,7 @@ fn sealed_events_are_delivered_as_they_were() {
 fn without_its_key_nothing_is_written_in_clear_and_uploads_go_on() {
     let mut here = Outage::new();
     let sink = Sink::start();
-    here.home.configure_sealed(&[here.url(), sink.url()]);
+    here.home.configure_sealed(&[here.port.url(), sink.url()]);
     let daemon = Daemon::restart(&here.home);
     daemon.wait_log("spool.key_file cannot be read: No such file");
     assert_eq!(spool_status(&daemon)["is_usable"], false);
@@ -320,7 +316,7 @@ fn dead_letters_that_are_sealed_are_listed_without_the_key_and_sent_again_with_i
     let here = Outage::new();
     make_key(&here.home.key());
     let sink = Sink::with(|_, number| if number == 0 { common::Answer::Status(422, "") } else { OK });
-    here.home.configure_sealed(&[here.url(), sink.url()]);
+    here.home.configure_sealed(&[here.port.url(), sink.url()]);
     let mut recognizer = here.recognizer;
     let home = &here.home;
     // The other destination's file is the letter's: an event that is spooled before it is refused.
@@ -362,7 +358,7 @@ fn memory_with_uploads_that_hang(is_sealed: bool) -> (u64, u64) {
     }
     daemon.terminate();
     // It takes connections and never reads: the rest of each request stays here.
-    let _server = TcpListener::bind(here.address).unwrap();
+    let _server = here.port.open();
     let daemon = Daemon::restart(&here.home);
     wait_until("the uploads", || {
         get(daemon.api(), "/api/status").json()["destinations"][0]["in_flight"].as_u64() >= Some(3)

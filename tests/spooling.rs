@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Request, Sink, closed_port, event, picture, publish, publish_many, wait_until};
+use common::{Answer, Daemon, Request, Sink, event, picture, publish, publish_many, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 
@@ -18,17 +18,16 @@ const RING: u64 = 1 << 20;
 #[test]
 fn a_spool_that_becomes_available_later_is_emptied_without_a_new_event() {
     let home = Home::new();
-    let address = closed_port();
-    let url = format!("http://{address}/");
+    let port = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[url], json!({}));
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     publish_many(&mut recognizer, 5);
     home.wait_released();
     daemon.terminate();
     let away = home.folder.path().join("away");
     std::fs::rename(home.spool(), &away).unwrap();
     std::fs::write(home.spool(), b"not mounted yet").unwrap();
-    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| OK);
+    let sink = Sink::on(port.open(), |_, _| OK);
     let daemon = Daemon::restart(&home);
     daemon.wait_log("the spool is unavailable");
     thread::sleep(Duration::from_millis(1500)); // the second look, after 1 s, fails too
@@ -44,7 +43,8 @@ fn sigterm_tries_a_spool_that_was_unavailable_once_more() {
     let home = Home::new();
     std::fs::write(home.spool(), b"").unwrap();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[format!("http://{}/", closed_port())], json!({}));
+    let port = ClosedPort::new();
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     daemon.wait_log("the spool is unavailable");
     publish_many(&mut recognizer, 3);
     thread::sleep(Duration::from_millis(3500)); // looks at 1 s and 3 s; the next one at 7 s
@@ -56,13 +56,13 @@ fn sigterm_tries_a_spool_that_was_unavailable_once_more() {
 #[test]
 fn a_clean_stop_waits_a_moment_for_uploads_out_of_the_spool() {
     let home = Home::new();
-    let address = closed_port();
+    let port = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[format!("http://{address}/")], json!({}));
+    let daemon = Daemon::start(&home, &[port.url()], json!({}));
     publish_many(&mut recognizer, 1);
     home.wait_released();
     daemon.terminate();
-    let sink = Sink::on(TcpListener::bind(address).unwrap(), |_, _| {
+    let sink = Sink::on(port.open(), |_, _| {
         thread::sleep(Duration::from_millis(150)); // asked for at the head and for the whole: 300 ms
         OK
     });
@@ -112,10 +112,10 @@ fn a_refused_event_waits_for_the_spool_to_be_kept_as_a_dead_letter() {
 fn an_event_larger_than_the_spool_does_not_cost_the_other_destinations_anything() {
     let home = Home::new();
     let up = Sink::start();
-    let down = format!("http://{}/", closed_port());
+    let down = ClosedPort::new();
     let mut recognizer = Producer::open(&home.ring(), 4 << 20).unwrap();
     let more = json!({ "spool": { "dir": home.spool(), "min_free_bytes": 0, "max_bytes": 1 << 20 } });
-    let daemon = Daemon::start(&home, &[up.url(), down], more);
+    let daemon = Daemon::start(&home, &[up.url(), down.url()], more);
     let (large, small) = (picture(1_200_000, 1), picture(100_000, 2));
     publish(&mut recognizer, &event(b"", &large));
     for published in 2..=61 {

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
 
 pub mod books;
+pub mod closed_port;
 pub mod daemon;
 pub mod http;
 pub mod meter;
@@ -16,7 +17,6 @@ pub mod traced;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -142,11 +142,6 @@ pub fn publish_many(producer: &mut RingProducer, count: usize) {
     for _ in 0..count {
         publish(producer, &event(b"", b""));
     }
-}
-
-/// An address at which nobody listens.
-pub fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() // closed again at once
 }
 
 /// One of the package's programs, or the one of another build (`SOPHON_BIN_DIR`, as for a sanitizer).

@@ -63,18 +63,12 @@ struct Shared {
 }
 
 /// A listener whose connections have a receive buffer of `buffer` bytes.
-fn listener(buffer: usize, address: SocketAddr) -> TcpListener {
+pub fn listener(buffer: usize) -> TcpListener {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
     socket.set_recv_buffer_size(buffer).unwrap();
-    socket.bind(&address.into()).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(64).unwrap();
     socket.into()
-}
-
-/// A free port with nobody behind it.
-pub fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Where redirects lead: a page that answers 200 to everything, and counts who came.
@@ -100,8 +94,7 @@ pub fn page() -> &'static Page {
 }
 
 impl Server {
-    pub fn start(row: &'static Row, count: u64, tls: Option<Arc<ServerConfig>>, address: SocketAddr) -> Server {
-        let listener = listener(row.receive_buffer, address);
+    pub fn start(row: &'static Row, count: u64, tls: Option<Arc<ServerConfig>>, listener: TcpListener) -> Server {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { row, count, tls, record: Watched::default(), mouths: Mutex::default() });
         let kept = Arc::clone(&shared);
