@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -25,6 +24,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::answer::{answer_in_time, drain};
 use super::history::History;
 use super::lane::places::Sending;
 use super::outcome::Outcome;
@@ -37,19 +37,13 @@ use crate::ring::mapping::{Lost, PictureSource};
 
 /// Idle connections are dropped after this: below the 5 s of the servers that drop theirs first.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
-/// An answer's body is read up to here for the sake of the connection, in bytes.
-const DRAIN_LIMIT: usize = 64 * 1024;
-/// Of it, this is kept where somebody wants to see it, in bytes.
+/// Of an answer, this is kept where somebody wants to see it, in bytes.
 const WORDS: usize = 1024;
-/// And it is read for this long.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: two buffers of ours, the
 /// first being a little shorter.
 const HYPER_BUFFER: usize = 64 * 1024;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
-/// An answer that trickles in may take this many times the response timeout in all.
-const TRICKLE: u32 = 6;
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -240,10 +234,8 @@ impl Client {
         let (spoke_unasked, url) = (Rc::clone(&self.spoke_unasked), self.url.clone());
         let task = tokio::task::spawn_local(async move {
             // Of other failures whoever sent the request is told.
-            if let Err(error) = connection.await
-                && transport::is_unasked(&error)
-            {
-                note_unasked(&spoke_unasked, &url);
+            if let Err(error) = connection.await {
+                note_unasked(&error, &spoke_unasked, &url);
             }
         });
         Ok(Connection { sender, task: task.abort_handle(), generation, is_tls, progress, idle_since: Instant::now() })
@@ -284,9 +276,7 @@ impl Client {
                 Try::Outcome(Outcome::SourceLost)
             }
             Ok(Err(error)) if reused && connection.progress.read.get() == read_before => {
-                if transport::is_unasked(&error) {
-                    note_unasked(&self.spoke_unasked, &self.url);
-                }
+                note_unasked(&error, &self.spoke_unasked, &self.url);
                 Try::Stale
             }
             Ok(Err(error)) => Try::Outcome(Outcome::down(describe(&error))),
@@ -329,12 +319,12 @@ impl Client {
         }
         let mut words = Vec::new();
         let kept = if self.last_words.is_some() { WORDS } else { 0 };
-        let drained = tokio::time::timeout(DRAIN_TIME, drain(body, &mut words, kept)).await;
+        let is_read = drain(body, &mut words, kept).await;
         if let Some(last) = &self.last_words {
             last.replace(words);
         }
         let current = connection.generation == self.generation.get();
-        if current && drained == Ok(true) && connection.sender.ready().await.is_ok() && !self.is_wary() {
+        if current && is_read && connection.sender.ready().await.is_ok() && !self.is_wary() {
             connection.idle_since = Instant::now();
             self.idle.borrow_mut().push(connection);
         }
@@ -342,53 +332,13 @@ impl Client {
     }
 }
 
-/// The first time in a while is said.
-fn note_unasked(spoke_unasked: &Cell<Option<Instant>>, url: &Url) {
+/// Takes note of it where a connection failed because the server said what nobody had asked for; the first time in a while is said.
+fn note_unasked(error: &hyper::Error, spoke_unasked: &Cell<Option<Instant>>, url: &Url) {
+    if !transport::is_unasked(error) {
+        return;
+    }
     let before = spoke_unasked.replace(Some(Instant::now()));
     if before.is_none_or(|at| at.elapsed() >= WARY) {
         warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", WARY.as_secs());
-    }
-}
-
-/// Reads an answer's body to its end, of which it keeps the beginning; false when it is too long or breaks off.
-async fn drain(mut body: Incoming, words: &mut Vec<u8>, kept: usize) -> bool {
-    let mut left = DRAIN_LIMIT;
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame.as_ref().ok().and_then(|frame| frame.data_ref()) {
-            words.extend(data.iter().take(kept - words.len()));
-        }
-        let length = frame.as_ref().map_or(usize::MAX, |frame| frame.data_ref().map_or(0, |data| data.len()));
-        match left.checked_sub(length) {
-            Some(rest) => left = rest,
-            None => return false,
-        }
-    }
-    true
-}
-
-/// Waits for an answer's head as long as there is progress.
-async fn answer_in_time<T>(
-    mut answer: std::pin::Pin<&mut impl Future<Output = T>>,
-    progress: &Progress,
-    timeouts: Timeouts,
-) -> Result<T, String> {
-    loop {
-        let written_at = progress.written_at.get();
-        let (due, why) = if progress.is_sent() {
-            let moved_at = written_at.max(progress.read_at.get());
-            let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
-            (due, format!("no answer within {} ms of the request", timeouts.response.as_millis()))
-        } else {
-            let why = format!("no byte of the request moved for {} ms", timeouts.progress.as_millis());
-            (written_at + timeouts.progress, why)
-        };
-        if due <= Instant::now() {
-            return Err(why);
-        }
-        tokio::select! {
-            biased;
-            answer = &mut answer => return Ok(answer),
-            () = tokio::time::sleep_until(due) => {}
-        }
     }
 }

@@ -19,13 +19,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::Upload;
+use super::job::Job;
 use super::lane::{Hold, Lane};
 use super::ledger::Ticket;
 use super::record::{Record, Relocatable};
 use crate::event::Event;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::spool::{Address, Destination};
 
 /// An event that some destinations do not have yet.
 pub struct Delivery {
@@ -103,33 +103,6 @@ pub enum Landed {
     Spooled(u64),
 }
 
-/// What the spool is to do for a delivery.
-pub struct Job {
-    /// The ring that the event came through.
-    pub ring: RingId,
-    /// The record.
-    pub record: Arc<dyn Record>,
-    /// Where it lies in `record`.
-    pub frame: Frame,
-    /// Its number, if it was stored before.
-    pub counter: Option<u64>,
-    /// Who is to get it.
-    pub to: Vec<Target>,
-    /// Whose dead letter it is to be.
-    pub dead: Vec<Target>,
-    /// Of `to`: whose upload is reading the record. The room in the ring is free only when that reads on in the file.
-    pub flying: Vec<Destination>,
-}
-
-/// A destination that an event is stored for.
-#[derive(Clone)]
-pub struct Target {
-    /// Which.
-    pub address: Address,
-    /// It was removed, and these get what waits for it.
-    pub heirs: Option<Vec<Destination>>,
-}
-
 /// Why a job was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
@@ -139,13 +112,6 @@ pub enum NotStored {
     Unfit,
     /// The ring's file went away.
     Lost,
-}
-
-impl Job {
-    /// Whether the event is only to be stored, and new to the spool.
-    pub fn is_plain(&self) -> bool {
-        self.counter.is_none() && self.dead.is_empty()
-    }
 }
 
 impl Delivery {

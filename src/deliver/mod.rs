@@ -12,17 +12,19 @@
 //! | --- | --- |
 //! | [`delivery`] | one event and what each destination's share of it is doing |
 //! | [`lane`], [`health`], [`backlog`] | one destination: what is sent when; how it fares; its events in the spool |
-//! | [`spooler`], [`record`] | from memory to the spool, also under an upload that is reading |
-//! | [`client`], [`transport`], [`tls`], [`tls_error`], [`unacknowledged`] | one try |
+//! | [`spooler`], [`job`], [`record`] | from memory to the spool, also under an upload that is reading |
+//! | [`client`], [`answer`], [`transport`], [`tls`], [`tls_error`], [`unacknowledged`] | one try |
 //! | [`outcome`], [`backoff`] | what an answer means, and how long to wait |
 //! | [`ledger`] | what of a ring can be given back |
 
+pub mod answer;
 pub mod backlog;
 pub mod backoff;
 pub mod client;
 pub mod delivery;
 pub mod health;
 pub mod history;
+pub mod job;
 pub mod lane;
 pub mod ledger;
 pub mod outcome;

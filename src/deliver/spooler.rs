@@ -6,20 +6,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::delivery::{Delivery, Job, NotStored, Target};
+use super::delivery::{Delivery, NotStored};
+use super::job::{self, Done, Job};
 use crate::rate_limited::RateLimited;
-use crate::ring::mapping::MappedFile;
-use crate::spool::batch::Order;
 use crate::spool::store::Reason;
 use crate::spool::worker::{RealSpool, Worker};
-use crate::spool::{Destination, Evicted, Reassigned, Recovered, SpooledEvent, State, StoreError, Stored};
+use crate::spool::{Evicted, Reassigned, Recovered, State, StoreError};
 
 /// Events written together, at most, and about how many bytes of them: the disk is busy with them for a while, and whoever wants to
 /// read waits.
@@ -60,17 +58,6 @@ struct Trouble {
     lacks_key: bool,
     pause: Duration,
     until: Instant,
-}
-
-/// What came of a [`Job`] that was done.
-#[derive(Default)]
-struct Done {
-    counter: u64,
-    evicted: Vec<Evicted>,
-    /// The stored event, where an upload is to read on in it.
-    moved: Option<Arc<SpooledEvent<MappedFile>>>,
-    /// A dead letter that stays among what waits.
-    fault: Option<String>,
 }
 
 impl Spooler {
@@ -217,7 +204,7 @@ impl Spooler {
         if jobs.is_empty() {
             return false;
         }
-        let done = self.worker.call(move |spool| store_all(spool, &jobs)).await;
+        let done = self.worker.call(move |spool| job::do_all(spool, &jobs)).await;
         let mut goes_on = true;
         for (delivery, done) in deliveries.into_iter().zip(done) {
             goes_on &= self.was_written(delivery, done);
@@ -343,59 +330,4 @@ impl Spooler {
 /// Lists the folders of a spool that could not be used so far.
 fn make_available(spool: &mut RealSpool) -> Option<Recovered> {
     matches!(spool.state(), State::Unavailable(_)).then(|| spool.open_again())
-}
-
-/// In the spool's thread: several events at once, where they are new to the spool and nothing else is to be done.
-fn store_all(spool: &mut RealSpool, jobs: &[Job]) -> Vec<Result<Done, StoreError>> {
-    let plain = jobs.iter().take_while(|job| job.is_plain()).count();
-    let (together, alone) = jobs.split_at(plain);
-    let folders: Vec<_> = together.iter().map(|job| admit(spool, job)).collect();
-    let orders = together.iter().zip(&folders).map(|(job, folders)| {
-        let Job { ring, record, frame, .. } = job;
-        Order { ring: *ring, source: &**record, frame, to: folders }
-    });
-    let stored = spool.store_all(&orders.collect::<Vec<_>>());
-    let done = together.iter().zip(stored).map(|(job, stored)| {
-        let Stored { counter, evicted } = stored?;
-        Ok(finish(spool, job, Done { counter, evicted, ..Done::default() }))
-    });
-    let mut done: Vec<_> = done.collect();
-    done.extend(alone.iter().map(|job| store(spool, job)));
-    done
-}
-
-/// Everyone in whose folder an event is to be; who was removed meanwhile gets one again. For whom there can be no folder, the store
-/// fails.
-fn admit(spool: &mut RealSpool, job: &Job) -> Vec<Destination> {
-    for Target { address, heirs } in job.to.iter().chain(&job.dead) {
-        let _the_store_fails = match heirs {
-            Some(heirs) => spool.add_removed(address, heirs),
-            None => Ok(()),
-        };
-    }
-    job.to.iter().chain(&job.dead).map(|target| target.address.destination).collect()
-}
-
-/// One file for all destinations, shared where there is one already.
-fn store(spool: &mut RealSpool, job: &Job) -> Result<Done, StoreError> {
-    let to = admit(spool, job);
-    let shared = job.counter.filter(|counter| spool.share(*counter, &to).is_ok());
-    let done = match shared {
-        Some(counter) => Done { counter, ..Done::default() },
-        None => {
-            let Stored { counter, evicted } = spool.store(job.ring, &*job.record, &job.frame, &to)?;
-            Done { counter, evicted, ..Done::default() }
-        }
-    };
-    Ok(finish(spool, job, done))
-}
-
-/// What is to be done once an event is stored: its uploads read on in the file, and those that nobody wants become dead letters.
-fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
-    let counter = done.counter;
-    job.flying.iter().for_each(|destination| spool.hand_out(*destination, counter));
-    let moved = job.flying.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
-    let bury = |dead: &Target| spool.to_dead(dead.address.destination, counter).err().map(|fault| fault.to_string());
-    let fault = job.dead.iter().filter_map(bury).last();
-    Done { moved, fault, ..done }
 }
