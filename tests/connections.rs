@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::thread;
+use std::time::Duration;
+
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Sink, event, picture, publish};
+use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use sophon_uplink::deliver::lane::places::{IN_FLIGHT, MOST};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
@@ -96,6 +100,53 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
+}
+
+/// A server that restarts closes every connection under its request. Each of these requests is sent once more, but no more bodies
+/// are on their way than at any other time.
+#[test]
+fn many_connections_closed_under_their_requests_do_not_make_more_bodies_at_once() {
+    const MANY: usize = 3 * IN_FLIGHT;
+    let home = Home::new();
+    let old: &'static Watched<Option<usize>> = Box::leak(Box::default());
+    let here: &'static Watched<(usize, usize)> = Box::leak(Box::default());
+    let sink = Sink::with(move |request, _| {
+        let (is_head, old) = (request.body.is_empty(), old.look(|old| *old));
+        match old {
+            None if !is_head => thread::sleep(Duration::from_millis(100)), // far enough away for many uploads at once
+            Some(old) if request.connection < old => return Answer::Close,
+            Some(_) if is_head => {
+                here.change(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
+                thread::sleep(Duration::from_millis(200)); // the body waits meanwhile
+            }
+            Some(_) => here.change(|(now, _)| *now -= 1),
+            None => {}
+        }
+        OK
+    });
+    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let mut published = 0;
+    while sink.connections() < MANY {
+        publish_many(&mut recognizer, MOST);
+        published += MOST;
+        sink.wait(published);
+    }
+    home.wait_done();
+    old.change(|old| *old = Some(sink.connections()));
+    let pic = picture(1 << 20, 1); // more than the sockets hold
+    for _ in 0..MANY {
+        publish(&mut recognizer, &event(b"", &pic));
+    }
+    home.wait_done();
+    let requests = sink.received();
+    let closed = requests[published..].iter().filter(|request| Some(request.connection) < old.look(|old| *old));
+    assert!(closed.count() >= IN_FLIGHT, "tried on old connections");
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), ((published + MANY) as u64, 0));
+    // Twice as many as may go where the last bytes of some are not read yet when the next begin; without a bound it is all of them.
+    let most = here.look(|(_, most)| *most);
+    assert!((IN_FLIGHT..MANY).contains(&most), "{most} at once");
 }
 
 #[test]

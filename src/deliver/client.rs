@@ -180,10 +180,14 @@ impl Client {
     }
 
     async fn try_to_send(&self, upload: &Upload, mut sending: Option<Sending>) -> Outcome {
-        if let Some(connection) = self.take_idle()
-            && let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take()).await
-        {
-            return outcome;
+        if let Some(connection) = self.take_idle() {
+            let places = sending.as_ref().map(Sending::places);
+            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take()).await {
+                return outcome;
+            }
+            if let Some(places) = places {
+                sending = Some(places.take_again().await); // a server that restarts closes many at once
+            }
         }
         let connected = if self.is_retired.get() { Err(String::new()) } else { self.connect().await };
         if self.is_retired.get() {

@@ -7,9 +7,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Bodies at once on their way to a destination that is up, and uploads in all unless it is far away: enough to fill a connection,
 /// few enough for the memory budget.
@@ -27,8 +28,8 @@ const SLOW: u32 = 8;
 pub struct Places {
     limit: Cell<usize>,
     in_flight: Cell<usize>,
-    /// Of these: the body is on its way.
-    sending: Cell<usize>,
+    /// One for each body that may be on its way.
+    bodies: Arc<Semaphore>,
     /// The limit was what was missing since the last answer.
     is_cramped: Cell<bool>,
     /// Whoever decides what to send next waits for this.
@@ -37,7 +38,17 @@ pub struct Places {
 
 /// An upload's body is on its way; dropped when its last byte has gone.
 #[derive(Debug)]
-pub struct Sending(Rc<Places>);
+pub struct Sending {
+    places: Rc<Places>,
+    _body: OwnedSemaphorePermit,
+}
+
+impl Sending {
+    /// Whose place it has.
+    pub fn places(&self) -> Rc<Places> {
+        Rc::clone(&self.places)
+    }
+}
 
 impl Places {
     /// All of them free. `changed` is notified when a body has gone for which something may wait.
@@ -45,7 +56,7 @@ impl Places {
         Rc::new(Places {
             limit: Cell::new(IN_FLIGHT),
             in_flight: Cell::new(0),
-            sending: Cell::new(0),
+            bodies: Arc::new(Semaphore::new(IN_FLIGHT)),
             is_cramped: Cell::new(false),
             changed,
         })
@@ -64,26 +75,35 @@ impl Places {
     /// Whether another upload may begin: while the destination is not up, one at a time probes it.
     pub fn is_free(&self, is_up: bool) -> bool {
         let limit = if is_up { self.limit.get() } else { 1 };
-        self.in_flight.get() < limit && self.sending.get() < IN_FLIGHT
+        self.in_flight.get() < limit && self.bodies.available_permits() > 0
     }
 
     /// Whether another body out of the spool may go: one is always left for a live event.
     pub fn is_free_for_backlog(&self) -> bool {
-        self.sending.get() < IN_FLIGHT - 1
+        self.bodies.available_permits() > 1
     }
 
     /// None was free for an upload; where it is bodies that are too many, more places are of no use.
     pub fn miss(&self) {
-        if self.sending.get() < IN_FLIGHT {
+        if self.bodies.available_permits() > 0 {
             self.is_cramped.set(true);
         }
     }
 
     /// An upload begins.
+    ///
+    /// # Panics
+    /// When none may, see [`Places::is_free`].
     pub fn take(self: &Rc<Self>) -> Sending {
         self.in_flight.set(self.in_flight.get() + 1);
-        self.sending.set(self.sending.get() + 1);
-        Sending(Rc::clone(self))
+        let body = Arc::clone(&self.bodies).try_acquire_owned().expect("whoever takes it has asked");
+        Sending { places: Rc::clone(self), _body: body }
+    }
+
+    /// An upload begins once more: its body waits until it may go, before those of new uploads.
+    pub async fn take_again(self: Rc<Self>) -> Sending {
+        let body = Arc::clone(&self.bodies).acquire_owned().await.expect("it is never closed");
+        Sending { places: self, _body: body }
     }
 
     /// An upload came to its end.
@@ -110,10 +130,9 @@ impl Places {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let places = &self.0;
-        let sending = places.sending.replace(places.sending.get() - 1);
-        if sending >= IN_FLIGHT - 1 {
-            places.changed.notify_one();
+        // Nobody waits for this one where there were two.
+        if self.places.bodies.available_permits() < 2 {
+            self.places.changed.notify_one();
         }
     }
 }
