@@ -50,7 +50,7 @@ impl Recognizer {
 
     fn ring(&mut self) -> Option<&mut RingProducer> {
         let now = self.found();
-        self.ring.take_if(|(ring, then)| *then != now || ring.mapping().lost());
+        self.ring.take_if(|(ring, then)| *then != now || ring.memory().lost());
         if self.ring.is_none() {
             self.ring = Producer::open(&self.path, RING).ok().map(|ring| (ring, self.found()));
         }

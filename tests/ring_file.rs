@@ -195,13 +195,13 @@ fn a_corrupt_ring_is_counted_and_the_next_good_event_still_arrives() {
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     publish(&mut recognizer, &event(b"", b""));
     sink.wait(1);
-    let ring = recognizer.mapping();
+    let ring = recognizer.memory();
     let good = ring.load(Word::Head, std::sync::atomic::Ordering::Relaxed);
     // Positions that make no sense, each healed by the producer itself.
     for head in [good + 8, good + 4, good.wrapping_sub(8), good + (1 << 20), u64::MAX] {
         let before = RingState::of(&home.ring()).unwrap().resyncs;
-        recognizer.mapping().store(Word::Head, head, std::sync::atomic::Ordering::Release);
-        recognizer.mapping().futex_wake();
+        recognizer.memory().store(Word::Head, head, std::sync::atomic::Ordering::Release);
+        recognizer.memory().futex_wake();
         common::wait_until("the corruption noticed", || RingState::of(&home.ring()).unwrap().resyncs > before);
         let arrived = sink.received().len();
         // It may take a few events until both agree again; what is refused or skipped meanwhile is what corruption costs.
@@ -212,7 +212,7 @@ fn a_corrupt_ring_is_counted_and_the_next_good_event_still_arrives() {
     }
     // A tail that makes no sense is written anew by the consumer, though it has nothing to release.
     common::wait_until("everything released", || RingState::of(&home.ring()).unwrap().used == 0);
-    recognizer.mapping().store(Word::Tail, u64::MAX - 3, std::sync::atomic::Ordering::Relaxed);
+    recognizer.memory().store(Word::Tail, u64::MAX - 3, std::sync::atomic::Ordering::Relaxed);
     let arrived = sink.received().len();
     publish(&mut recognizer, &event(b"", b""));
     sink.wait(arrived + 1);

@@ -134,7 +134,7 @@ fn corruption_again_and_again_does_not_grow_the_memory() {
     let daemon = Daemon::start(&home, &[dead_url()], json!({}));
     publish(&mut recognizer, &event(b"", b"")); // never released: everything after it has to wait
     daemon.wait_log("Connection refused");
-    let ring = recognizer.mapping();
+    let ring = recognizer.memory();
     let good = ring.load(Word::Head, Ordering::Relaxed);
     let corrupt = |numbers: std::ops::Range<u64>| {
         for number in numbers {

@@ -58,10 +58,6 @@ impl RowFigures {
         Figures(self.paced.iter().map(|round| round.cpu_us).collect()).median()
     }
 
-    pub fn is_paced(&self) -> bool {
-        !self.paced.is_empty()
-    }
-
     /// From publish to the last byte, over all paced rounds.
     pub fn latency_us(&self, part: f64) -> f64 {
         Figures(self.paced.iter().flat_map(|round| round.latencies_us.0.iter().copied()).collect()).quantile(part)

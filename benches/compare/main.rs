@@ -6,11 +6,12 @@
 //! ```
 //!
 //! All contenders of a comparison run at the same time, and are measured in turn, round by round: a disturbance that lasts hits all.
-//! Ratios are made within a round. Fails when the CPU of an event of 200 KB over HTTP is above its budget.
+//! Ratios are made within a round. Fails when the CPU of an event of 200 KB over HTTP, or its latency, is above its budget.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | [`compare`], [`report`] | rounds in turn, and the table of them |
+//! | [`latency`] | thousands of paced events, for a 99th percentile that means something |
 //! | [`growth`], [`plot`] | how cost grows, as plots |
 //! | [`contender`], [`limit`], `../peers` | who is measured |
 //! | [`source`], [`sink`], [`tls`] | where events come from and go to |
@@ -20,6 +21,7 @@
 mod compare;
 mod contender;
 mod growth;
+mod latency;
 mod limit;
 mod measure;
 mod plot;
@@ -32,10 +34,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use contender::{LIMIT, UPLINK};
+use contender::UPLINK;
 use growth::Field;
 use measure::Cores;
-use report::{CPU_BUDGET, P50_BUDGET_US, P99_BUDGET};
+use report::CPU_BUDGET;
 
 const ROUNDS: usize = 9;
 
@@ -53,7 +55,7 @@ pub struct Options {
     uplink: PathBuf,
     /// Of each contender, at saturation.
     rounds: usize,
-    /// What is measured: the table, the plots, or both.
+    /// What is measured: the table, latencies, the plots, or all.
     parts: Vec<String>,
     /// Of pictures, in KB.
     sizes: Vec<usize>,
@@ -106,7 +108,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--uplink" => options.uplink = value()?.into(),
             "--rounds" => options.rounds = number(value()?)?,
             "--size" => options.sizes.push(number(value()?)?),
-            part @ ("table" | "plots") => options.parts.push(part.into()),
+            part @ ("table" | "latency" | "plots") => options.parts.push(part.into()),
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
@@ -136,12 +138,19 @@ fn run(options: &Options) -> ExitCode {
             rows.extend(compare::compare(options, &cores, certificates.path(), size, is_tls));
         }
     }
+    let latency = (wants("latency") && !options.is_quick).then(|| {
+        println!("measuring latencies");
+        latency::measure(options, &cores, certificates.path())
+    });
     let plots = if wants("plots") && !options.is_quick {
         Field { options, cores: &cores, certificates: certificates.path() }.all()
     } else {
         Vec::new()
     };
-    let text = format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows));
+    let mut text = format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows));
+    if let Some(latency) = &latency {
+        text = format!("{text}\n{}", latency.table());
+    }
     println!("\n{text}\n{}", report::points(&plots));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let written = match options.writes_docs {
@@ -152,30 +161,20 @@ fn run(options: &Options) -> ExitCode {
         eprintln!("what was measured cannot be written: {error}");
         return ExitCode::FAILURE;
     }
-    judge(&rows)
+    let judged = [judge(&rows), latency.map(|latency| latency.judge())];
+    judged.iter().flatten().for_each(|(said, _)| println!("{said}"));
+    if judged.iter().flatten().all(|(_, is_held)| *is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Says whether the budgets hold, if what they are about was measured. Only CPU time decides: latencies are a matter of a quiet machine.
-fn judge(rows: &[compare::Row]) -> ExitCode {
-    let of =
-        |name: &str| rows.iter().find(|row| row.size == 200 && !row.is_tls && row.name == name)?.figures.as_ref().ok();
-    let (Some(limit), Some(uplink)) = (of(LIMIT), of(UPLINK)) else { return ExitCode::SUCCESS };
-    let said = |is_held| if is_held { "held" } else { "NOT HELD" };
-    if uplink.is_paced() {
-        let more = uplink.latency_us(0.5) - limit.latency_us(0.5);
-        let times = uplink.latency_us(0.99) / limit.latency_us(0.99);
-        println!(
-            "From publish to the last byte of 200 KB over HTTP, paced: p50 {more:+.0} µs over the limit's, budget +{P50_BUDGET_US}: {}; \
-             p99 {times:.2} times, budget {P99_BUDGET}: {}",
-            said(more <= P50_BUDGET_US),
-            said(times <= P99_BUDGET),
-        );
-    }
+/// Whether the budget of CPU time holds, if what it is about was measured.
+fn judge(rows: &[compare::Row]) -> Option<(String, bool)> {
+    let is_it = |row: &&compare::Row| row.size == 200 && !row.is_tls && row.name == UPLINK;
+    let uplink = rows.iter().find(is_it)?.figures.as_ref().ok()?;
     let is_held = uplink.cpu_ratio.median() <= CPU_BUDGET;
-    println!(
+    let said = format!(
         "CPU of an event of 200 KB over HTTP against the limit: {}, budget {CPU_BUDGET}: {}",
         report::ratio(&uplink.cpu_ratio).replace('*', ""),
-        said(is_held)
+        if is_held { "held" } else { "NOT HELD" }
     );
-    if is_held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Some((said, is_held))
 }

@@ -32,7 +32,7 @@ pub fn rss_anon(pid: u32) -> u64 {
 }
 
 /// Does `work`, and says how much private memory the process had at most meanwhile, in KiB, as far as a look each 10 ms tells.
-pub fn with_most_memory<A, B>(pid: u32, work: impl FnOnce() -> (A, B)) -> (A, B, u64) {
+pub fn with_most_memory<R>(pid: u32, work: impl FnOnce() -> R) -> (R, u64) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -43,9 +43,9 @@ pub fn with_most_memory<A, B>(pid: u32, work: impl FnOnce() -> (A, B)) -> (A, B,
             }
             most
         });
-        let (first, second) = work();
+        let done = work();
         is_over.store(true, Ordering::Relaxed);
-        (first, second, watcher.join().expect("it only looks"))
+        (done, watcher.join().expect("it only looks"))
     })
 }
 

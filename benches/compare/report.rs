@@ -11,11 +11,6 @@ use super::plot;
 
 /// The most of [`super::contender::UPLINK`]'s CPU time at 200 KB over HTTP, over the limit's.
 pub const CPU_BUDGET: f64 = 1.25;
-/// From publish to the last byte, the same event, paced: the most that the median may be over the limit's, in microseconds, and
-/// what the 99th percentile may be times the limit's.
-pub const P50_BUDGET_US: f64 = 150.0;
-pub const P99_BUDGET: f64 = 1.5;
-
 const BEGIN: &str = "<!-- scripts/bench writes from here -->";
 const END: &str = "<!-- to here -->";
 

@@ -1,17 +1,20 @@
 //! The recognizer's part: where events come from, freshly written by another core for each one. The uplink's lie in its ring; a peer
 //! finds the pictures in files on tmpfs, and is told of them in a line, as a box's own script would be.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use sophon_uplink::ring::file::RingFile;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::ring::{Memory, Word, Words};
 
 use super::measure;
 
@@ -94,17 +97,58 @@ fn tell(lines: &mut ChildStdin, line: &str) -> u64 {
     now
 }
 
+/// A ring that knows when its last event was published: the moment at which its record is complete and `head` is stored. Before that
+/// the recognizer writes its pictures, as it does for the peers into files.
+struct Dated {
+    ring: RingFile,
+    published: Cell<u64>,
+}
+
+impl Words for Dated {
+    fn word(&self, offset: usize) -> u64 {
+        self.ring.word(offset)
+    }
+}
+
+impl Memory for Dated {
+    fn capacity(&self) -> u64 {
+        self.ring.capacity()
+    }
+    fn load(&self, word: Word, order: Ordering) -> u64 {
+        self.ring.load(word, order)
+    }
+    fn store(&self, word: Word, value: u64, order: Ordering) {
+        if word == Word::Head {
+            self.published.set(measure::now());
+        }
+        self.ring.store(word, value, order);
+    }
+    fn fence(&self) {
+        self.ring.fence();
+    }
+    fn set_word(&self, offset: usize, value: u64) {
+        self.ring.set_word(offset, value);
+    }
+    fn futex_wait(&self, expected: u32, timeout: Duration) {
+        self.ring.futex_wait(expected, timeout);
+    }
+    fn futex_wake(&self) {
+        self.ring.futex_wake();
+    }
+}
+
 /// A ring of the uplink's.
 pub struct Ring {
     path: PathBuf,
-    producer: Producer<RingFile>,
+    producer: Producer<Dated>,
     /// No more than this is used: from half of the ring on, events go to the spool.
     limit: u64,
 }
 
 impl Ring {
     pub fn new(path: PathBuf, capacity: u64) -> Ring {
-        let producer = Producer::open(&path, capacity).expect("a ring of our own");
+        let ring = RingFile::open_producer(&path, capacity).expect("a ring of our own");
+        let producer = Producer::attach(Dated { ring, published: Cell::default() });
         Ring { path, producer, limit: capacity / 2 }
     }
 
@@ -113,9 +157,8 @@ impl Ring {
         while self.used() + needed > self.limit {
             thread::sleep(Duration::from_micros(200));
         }
-        let now = measure::now();
         self.producer.publish(&pictures.event()).expect("there is room");
-        now
+        self.producer.memory().published.get()
     }
 
     pub fn used(&self) -> u64 {

@@ -11,7 +11,6 @@ use super::layout::{
     ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, positions_are_plausible,
     section,
 };
-use super::mapping::Mapping;
 use super::{Memory, wake};
 
 /// What the recognizer knows of an event: `sophon_event` of the C header. Texts are bytes, as nobody has checked them yet.
@@ -98,11 +97,6 @@ impl Producer<RingFile> {
     pub fn id(&self) -> RingId {
         self.memory.id
     }
-
-    /// The ring's memory, for tests that break it.
-    pub fn mapping(&self) -> &Mapping {
-        &self.memory
-    }
 }
 
 impl<M: Memory> Producer<M> {
@@ -112,6 +106,11 @@ impl<M: Memory> Producer<M> {
         let (head, sequence, dropped) = (word(Word::Head), word(Word::Sequence), word(Word::Dropped));
         let publications = word(Word::Publications) as u32;
         Producer { memory, head, sequence, dropped, publications }
+    }
+
+    /// The ring's memory, for tests that break it and benchmarks that watch it.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// Publishes `event` and returns its sequence number.
