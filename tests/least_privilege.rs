@@ -691,14 +691,12 @@ fn what_is_handed_over_is_the_uplinks_and_nothing_that_a_name_leads_to() {
 }
 
 #[test]
-fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
-    if !is_root("what_root_puts_into_a_spool") {
+fn an_event_for_two_servers_is_handed_over_and_a_second_name_of_something_else_is_not() {
+    if !is_root("an_event_for_two_servers_is_handed_over") {
         return;
     }
     let the_box = Box::new();
     let (root, spool) = (the_box.home.folder.path(), the_box.home.spool());
-    hand_over::spool(&spool, USER).unwrap();
-    // A release that stayed root ran in between: an event for two servers, a dead letter.
     for folder in ["to", "to/1", "to/2", "dead", "dead/1"] {
         fs::create_dir(spool.join(folder)).unwrap();
     }
@@ -706,9 +704,6 @@ fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
     fs::write(&names[0], "").unwrap();
     fs::write(&names[3], "").unwrap();
     names[1..3].iter().for_each(|name| fs::hard_link(&names[0], name).unwrap());
-    hand_over::spool(&spool, USER).unwrap();
-    the_box.assert_all_the_spool_is(USER);
-
     let secret = root.join("secret");
     fs::write(&secret, "").unwrap();
     fs::hard_link(&secret, spool.join("new/2.event")).unwrap();
@@ -716,8 +711,38 @@ fn what_root_puts_into_a_spool_that_was_handed_over_goes_too() {
     assert!(said.contains("other names elsewhere: 1;"), "{said}");
     assert_eq!(owner(&secret), 0);
     fs::remove_file(spool.join("new/2.event")).unwrap();
+    the_box.assert_all_the_spool_is(USER);
     hand_over::spool(&spool, hand_over::ROOT).unwrap();
     the_box.assert_all_the_spool_is(hand_over::ROOT);
+}
+
+/// Looking through it would hold up each start by all that waits.
+#[test]
+fn a_spool_that_was_handed_over_is_not_looked_through_and_what_cannot_be_read_there_stays_and_is_said() {
+    if !is_root("a_spool_that_was_handed_over_is_not_looked_through") {
+        return;
+    }
+    let (the_box, port) = (Box::new(), ClosedPort::new());
+    the_box.configure(&[port.url()], json!({}));
+    let mut recognizer = Producer::open(&the_box.home.ring(), 1 << 20).unwrap();
+    let daemon = the_box.start();
+    publish_many(&mut recognizer, 3);
+    wait_until("events in the spool", || the_box.home.spooled_sequences().len() == 3);
+    daemon.terminate();
+    let roots = the_box.home.spool().join(the_box.home.spooled_files().remove(0));
+    chown(&roots, Some(0), Some(0)).unwrap();
+    let sink = Sink::on(port.open(), |_, _| common::sink::OK);
+    let daemon = the_box.start();
+    sink.wait(2);
+    daemon.wait_log("cannot be read");
+    assert!(daemon.log().contains("Permission denied"), "{}", daemon.log());
+    daemon.terminate();
+    assert_eq!((owner(&roots), sink.received().len()), (0, 2));
+    chown(&roots, Some(USER.id), Some(USER.group)).unwrap();
+    let daemon = the_box.start();
+    sink.wait(3);
+    the_box.home.wait_done();
+    daemon.terminate();
 }
 
 #[test]

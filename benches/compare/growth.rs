@@ -56,6 +56,7 @@ impl Field<'_> {
             is_tls: false,
             certificates,
             environment: Vec::new(),
+            watches_memory: true,
         })
     }
 

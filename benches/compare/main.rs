@@ -147,23 +147,33 @@ fn run(options: &Options) -> ExitCode {
     } else {
         Vec::new()
     };
-    let mut text = format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows));
-    if let Some(latency) = &latency {
-        text = format!("{text}\n{}", latency.table());
+    let mut texts = Vec::new();
+    if !rows.is_empty() {
+        texts.push(("table", format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows))));
     }
-    println!("\n{text}\n{}", report::points(&plots));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let written = match options.writes_docs {
-        true => report::write_docs(&folder.join("docs"), &text, &plots),
-        false => report::write_plots(&folder.join("target/plots"), &plots),
-    };
-    if let Err(error) = written {
+    if let Some(latency) = &latency {
+        texts.push(("latency", latency.table()));
+    }
+    texts.iter().for_each(|(_, text)| println!("\n{text}"));
+    println!("{}", report::points(&plots));
+    if let Err(error) = write(options, &texts, &plots) {
         eprintln!("what was measured cannot be written: {error}");
         return ExitCode::FAILURE;
     }
     let judged = [judge(&rows), latency.map(|latency| latency.judge())];
     judged.iter().flatten().for_each(|(said, _)| println!("{said}"));
     if judged.iter().flatten().all(|(_, is_held)| *is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes what was measured, and nothing else, to where it is kept.
+fn write(options: &Options, texts: &[(&str, String)], plots: &[growth::Plot]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !options.writes_docs {
+        return report::write_plots(&folder.join("target/plots"), plots);
+    }
+    let docs = folder.join("docs");
+    texts.iter().try_for_each(|(part, text)| report::write_docs(&docs, part, text))?;
+    report::write_plots(&docs.join("plots"), plots)
 }
 
 /// Whether the budget of CPU time holds, if what it is about was measured.

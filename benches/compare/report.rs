@@ -11,7 +11,7 @@ use super::plot;
 
 /// The most of [`super::contender::UPLINK`]'s CPU time at 200 KB over HTTP, over the limit's.
 pub const CPU_BUDGET: f64 = 1.25;
-const BEGIN: &str = "<!-- scripts/bench writes from here -->";
+/// A place in `docs/benchmarks.md` begins with a line that names what is written there, and ends with this.
 const END: &str = "<!-- to here -->";
 
 /// The table, in Markdown.
@@ -59,18 +59,17 @@ fn bytes_in_words(bytes: f64) -> String {
     if bytes < 100_000.0 { format!("{:.1} KB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
 }
 
-/// Replaces what an earlier run wrote into `docs/benchmarks.md`, and the plots beside it.
+/// Replaces what an earlier run wrote of `part` into `docs/benchmarks.md`.
 ///
 /// # Errors
-/// When a file cannot be written, or the page has no place for it.
-pub fn write_docs(docs: &Path, text: &str, plots: &[Plot]) -> io::Result<()> {
-    let page = docs.join("benchmarks.md");
+/// When the file cannot be read or written, or has no place for it.
+pub fn write_docs(docs: &Path, part: &str, text: &str) -> io::Result<()> {
+    let (page, begin) = (docs.join("benchmarks.md"), format!("<!-- scripts/bench {part} writes from here -->"));
     let old = std::fs::read_to_string(&page)?;
-    let (Some((before, _)), Some((_, after))) = (old.split_once(BEGIN), old.split_once(END)) else {
-        return Err(io::Error::other(format!("{} has no lines {BEGIN} and {END}", page.display())));
-    };
-    std::fs::write(&page, format!("{before}{BEGIN}\n\n{text}\n{END}{after}"))?;
-    write_plots(&docs.join("plots"), plots)
+    let place = old.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) =
+        place.ok_or_else(|| io::Error::other(format!("{} has no lines {begin} and {END}", page.display())))?;
+    std::fs::write(&page, format!("{before}{begin}\n\n{text}\n{END}{after}"))
 }
 
 /// Writes each plot as an SVG.

@@ -7,10 +7,12 @@
 //!   folder may be anybody's, root's home for one. The config's folder is root's or the user's already, and holds no name that begins
 //!   with a dot, as homes do.
 //! - What is in it goes if it is root's or that of the folder's owner; a file only if all of its names are in there, for it may be a
-//!   second name of something else. That nobody makes names in a spool meanwhile, the init system sees to: it ends one uplink before
-//!   the next. In a config's folder that is the user's already, only a file with one name goes.
-//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. What root has put
-//!   into a folder since it was given, goes at the next start.
+//!   second name of something else. Nobody makes names in there meanwhile, for the folder is root's. In a config's folder that is the
+//!   user's already, only a file with one name goes.
+//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. So a spool whose
+//!   folder is the user's was given whole, and is not looked through again: that would hold up a start by all that waits in it. What
+//!   root puts into it later stays root's, and the uplink says that it cannot read it. What root puts into the config's folder goes at
+//!   the next start.
 //!
 //! Root that stays root takes both back: without its capabilities it could not enter a private folder of the user's.
 
@@ -68,10 +70,10 @@ pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
         if is_known { Ok(()) } else { Err(Stays::Unsure("its owner is neither root nor that user")) }
     };
     let what = "config and token may be unreadable, and changes through the API are refused";
-    give(folder, user, 1, is_ours).map_err(|why| left(folder, user, &why, what))
+    give(folder, user, Extent::Anew, is_ours).map_err(|why| left(folder, user, &why, what))
 }
 
-/// The spool's folder with all that is in it. Where there is none the user makes it, if he may.
+/// The spool's folder with all that is in it, unless it was given before. Where there is none the user makes it, if he may.
 ///
 /// # Errors
 /// In words, where the folder stays as it is.
@@ -82,7 +84,7 @@ pub fn spool(folder: &Path, user: User) -> Result<(), String> {
         let why = "it does not hold what a spool holds (the folder `new`, to begin with)";
         if is_spool { Ok(()) } else { Err(Stays::Unsure(why)) }
     };
-    match give(folder, user, SPOOL_DEPTH, is_ours) {
+    match give(folder, user, Extent::Whole(SPOOL_DEPTH), is_ours) {
         Err(Stays::System(why)) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         given => given.map_err(|why| left(folder, user, &why, "events may not be stored there")),
     }
@@ -97,13 +99,22 @@ fn left(folder: &Path, user: User, why: &Stays, what: &str) -> String {
     format!("{folder} stays as it is, {what}: {why}{advice}")
 }
 
+/// What of a folder is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All of it, so many levels deep, once.
+    Whole(usize),
+    /// The files right in it, each time.
+    Anew,
+}
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Gives the folder and what is in it, `depth` levels deep, if by its owner and the names in it it `is_ours`.
+/// Gives the folder and what is in it, if by its owner and the names in it it `is_ours`.
 fn give(
     folder: &Path,
     user: User,
-    depth: usize,
+    extent: Extent,
     is_ours: impl Fn(&Stat, &[CString]) -> Result<(), Stays>,
 ) -> Result<(), Stays> {
     let opened = openat(CWD, folder, FOLDER, Mode::empty())?;
@@ -113,6 +124,11 @@ fn give(
         _ => Err(Stays::Unsure("it is not private (mode 700)")),
     };
     let is_the_users = top.st_uid == user.id;
+    let depth = match extent {
+        Extent::Whole(_) if is_the_users => return Ok(()),
+        Extent::Whole(depth) => depth,
+        Extent::Anew => 1,
+    };
     if !is_the_users {
         check()?; // before anything in it is looked at
     }
@@ -137,8 +153,7 @@ fn give(
             return Ok(());
         }
         // The uplink may be running while its config is checked, and could give a file another name between the two walks.
-        let may_be_more = !is_the_users || depth > 1;
-        let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| may_be_more || found.st_nlink == 1);
+        let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| !is_the_users || found.st_nlink == 1);
         if !is_folder && names != Some(&found.st_nlink) {
             kept += 1;
             return Ok(());
