@@ -72,15 +72,7 @@ impl RowFigures {
 pub fn compare(options: &Options, cores: &Cores, certificates: &Path, size: usize, is_tls: bool) -> Vec<Row> {
     let mut sink = Sink::start(certificates, Duration::ZERO);
     let pictures = Pictures::new(size * 1000);
-    let mut ground = Ground {
-        cores,
-        sink: &mut sink,
-        pictures: &pictures,
-        is_tls,
-        certificates,
-        environment: Vec::new(),
-        watches_memory: true,
-    };
+    let mut ground = Ground { is_tls, ..Ground::new(cores, &mut sink, &pictures, certificates) };
     let starters = starters(options);
     let mut contenders: Vec<(Contender, RowFigures)> = Vec::new();
     for (_, start) in starters.iter().filter_map(|(name, start)| Some((name, start.as_ref().ok()?))) {

@@ -50,7 +50,12 @@ pub struct Round {
     pub rss_kib: u64,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    /// Over HTTP, with the memory looked at.
+    pub fn new(cores: &'a Cores, sink: &'a mut Sink, pictures: &'a Pictures, certificates: &'a Path) -> Ground<'a> {
+        Ground { cores, sink, pictures, is_tls: false, certificates, environment: Vec::new(), watches_memory: true }
+    }
+
     /// Writes encoded bytes.
     pub fn limit(&self) -> Contender {
         let mut command = Command::new(std::env::current_exe().expect("this program"));

@@ -48,16 +48,7 @@ impl Field<'_> {
     fn with<R>(&self, size: usize, delay: Duration, work: impl FnOnce(&mut Ground<'_>) -> R) -> R {
         let mut sink = Sink::start(self.certificates, delay);
         let pictures = Pictures::new(size);
-        let (cores, certificates) = (self.cores, self.certificates);
-        work(&mut Ground {
-            cores,
-            sink: &mut sink,
-            pictures: &pictures,
-            is_tls: false,
-            certificates,
-            environment: Vec::new(),
-            watches_memory: true,
-        })
+        work(&mut Ground::new(self.cores, &mut sink, &pictures, self.certificates))
     }
 
     fn picture_size(&self) -> Vec<Panel> {

@@ -57,15 +57,7 @@ pub struct Latency {
 pub fn measure(options: &Options, cores: &Cores, certificates: &Path) -> Latency {
     let mut sink = Sink::start(certificates, Duration::ZERO);
     let pictures = Pictures::new(SIZE);
-    let mut ground = Ground {
-        cores,
-        sink: &mut sink,
-        pictures: &pictures,
-        is_tls: false,
-        certificates,
-        environment: Vec::new(),
-        watches_memory: false,
-    };
+    let mut ground = Ground { watches_memory: false, ..Ground::new(cores, &mut sink, &pictures, certificates) };
     let mut contenders: Vec<Contender> = vec![ground.limit(), ground.uplink(UPLINK, &options.uplink, RING, json!({}))];
     if let Some(other) = &options.against {
         contenders.push(ground.uplink("the build it is held against", other, RING, json!({})));
