@@ -1,10 +1,9 @@
-//! The file around the ring: who may use it, and what to do with what is found at its path.
+//! The file around the ring, and who may use it.
 //!
 //! A lock is an open file description lock on one byte, so the kernel ends it with its owner: a dead producer or consumer is
 //! proved dead, never guessed from a timeout or a pid. The pids in the header only make messages readable.
 //!
-//! The producer makes the file (complete, then linked into place), takes it over, replaces it or sets it aside, by the table in
-//! docs/ring-abi.md. The consumer only ever opens it.
+//! The consumer only ever opens it; the producer makes it, takes it over, replaces it or sets it aside ([`super::making`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,16 +13,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::geteuid;
 
 use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
 use super::mapping::{Access, Lost, Mapping, PictureSource};
 use super::{Memory, opener};
-
-/// How often a producer looks again because another one was faster.
-const TRIES: usize = 100;
 
 /// Why a ring cannot be used now.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +68,11 @@ impl std::fmt::Display for RingId {
 #[derive(Debug)]
 pub struct RingFile {
     /// Holds the lock.
-    file: File,
-    mapping: Mapping,
+    pub(super) file: File,
+    pub(super) mapping: Mapping,
     /// From the header.
     pub id: RingId,
-    inode: (u64, u64),
+    pub(super) inode: (u64, u64),
 }
 
 /// Whether somebody holds a side of the ring.
@@ -90,7 +85,7 @@ pub enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Side::Producer => "producer",
             Side::Consumer => "consumer",
@@ -147,62 +142,6 @@ impl RingFile {
         RingFile::open(path, None, Access::Inspect)
     }
 
-    /// Makes the ring at `path`, or takes over the one there, as the producer. `capacity` as in
-    /// [`layout::is_capacity`].
-    ///
-    /// # Errors
-    /// As [`RingFile::open_consumer`]; a capacity out of range is [`OpenError::NotARing`].
-    pub fn open_producer(path: &Path, capacity: u64) -> Result<RingFile, OpenError> {
-        if !layout::is_capacity(capacity) {
-            return Err(not_a_ring(path, format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB")));
-        }
-        for _ in 0..TRIES {
-            if let Some(ring) = RingFile::try_open_producer(path, capacity)? {
-                return Ok(ring);
-            }
-        }
-        Err(OpenError::Busy { path: path.to_owned(), side: Side::Producer.name(), pid: 0 })
-    }
-
-    /// One try at the table of "Making, taking over, replacing"; none where another process was faster.
-    fn try_open_producer(path: &Path, capacity: u64) -> Result<Option<RingFile>, OpenError> {
-        let file = match open_regular(path, true) {
-            Ok(file) => file,
-            Err(OpenError::Missing(_)) => {
-                return RingFile::make(path, capacity, |fresh| {
-                    let linked = fs::hard_link(fresh, path);
-                    fs::remove_file(fresh)?;
-                    linked
-                });
-            }
-            Err(error) => return Err(error),
-        };
-        lock(&file, Side::Producer).map_err(|error| lock_error(path, &file, Side::Producer, error))?;
-        if !names(path, inode(&file).map_err(|error| io_error(path, error))?) {
-            return Ok(None); // replaced between open and lock
-        }
-        // From here on the lock is the right to change the name.
-        let kept = file.try_clone().map_err(|error| io_error(path, error))?;
-        match RingFile::check(path, file, Access::Producer) {
-            Ok(ring) if ring.mapping.capacity() == capacity || !ring.is_empty() => {
-                let fresh = suffixed(path, ".new");
-                if ring.is_at(&fresh) {
-                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?; // its maker died between the names
-                }
-                allocate(&kept, HEADER_SIZE as u64 + ring.mapping.capacity()).map_err(|error| io_error(path, error))?;
-                ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
-                Ok(Some(ring))
-            }
-            Ok(_old_and_locked) => RingFile::make(path, capacity, |fresh| fs::rename(fresh, path)),
-            Err(OpenError::NotARing { .. }) => {
-                fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
-                drop(kept);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Whether `path` still names this file.
     pub fn is_at(&self, path: &Path) -> bool {
         names(path, self.inode)
@@ -230,7 +169,7 @@ impl RingFile {
             .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.mapping.load(Word::Head, Ordering::Relaxed) == self.mapping.load(Word::Tail, Ordering::Relaxed)
     }
 
@@ -243,7 +182,7 @@ impl RingFile {
     }
 
     /// Maps the file, if it is a ring.
-    fn check(path: &Path, file: File, access: Access) -> Result<RingFile, OpenError> {
+    pub(super) fn check(path: &Path, file: File, access: Access) -> Result<RingFile, OpenError> {
         let found = file.metadata().map_err(|error| io_error(path, error))?;
         if access == Access::Producer && ![0, geteuid().as_raw()].contains(&found.uid()) {
             return Err(not_a_ring(path, format!("it belongs to user {}", found.uid())));
@@ -255,69 +194,6 @@ impl RingFile {
         let mapping = Mapping::of_file(&file, capacity, access).map_err(|error| io_error(path, error))?;
         let id = check_header(&mapping, capacity, access).map_err(|reason| not_a_ring(path, reason))?;
         Ok(RingFile { file, mapping, id, inode: (found.dev(), found.ino()) })
-    }
-
-    /// Makes a ring as `PATH.new`, locked and complete, and lets `name_it` give it its name. None where another was faster.
-    fn make(
-        path: &Path,
-        capacity: u64,
-        name_it: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> Result<Option<RingFile>, OpenError> {
-        let fresh = suffixed(path, ".new");
-        let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // One is being made at this moment, or somebody was killed while making one: away with it.
-                let leftover = match open_regular(&fresh, true) {
-                    Err(OpenError::Missing(_)) => return Ok(None),
-                    opened => opened?,
-                };
-                lock(&leftover, Side::Producer).map_err(|error| lock_error(path, &leftover, Side::Producer, error))?;
-                if names(&fresh, inode(&leftover).map_err(|error| io_error(path, error))?) {
-                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?;
-                }
-                return Ok(None);
-            }
-            Err(error) => return Err(io_error(path, error)),
-        };
-        // Between its making and its lock another may have taken it for a dead one's.
-        if lock(&file, Side::Producer).is_err() {
-            return Ok(None);
-        }
-        let ring = match RingFile::fill(file, capacity) {
-            Ok(ring) if ring.is_at(&fresh) => ring,
-            Ok(_taken_for_dead) => return Ok(None),
-            Err(error) => {
-                let _ = fs::remove_file(&fresh);
-                return Err(io_error(path, error));
-            }
-        };
-        match name_it(&fresh) {
-            Ok(()) => Ok(Some(ring)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => {
-                let _ = fs::remove_file(&fresh);
-                Err(io_error(path, error))
-            }
-        }
-    }
-
-    /// Makes the new, locked file an empty ring.
-    fn fill(file: File, capacity: u64) -> io::Result<RingFile> {
-        allocate(&file, HEADER_SIZE as u64 + capacity)?;
-        let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)?;
-        let (id_low, id_high) = id.split_at(8);
-        mapping.set_header_word(offset_of!(FileHeader, magic), MAGIC);
-        mapping.set_header_word(offset_of!(FileHeader, abi_version), layout::pack(ABI_VERSION, HEADER_SIZE as u32));
-        mapping.set_header_word(offset_of!(FileHeader, capacity), capacity);
-        mapping.set_header_word(offset_of!(FileHeader, id), u64::from_le_bytes(id_low.try_into().expect("8 bytes")));
-        mapping
-            .set_header_word(offset_of!(FileHeader, id) + 8, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
-        mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
-        let found = file.metadata()?;
-        Ok(RingFile { file, mapping, id: RingId(id), inode: (found.dev(), found.ino()) })
     }
 }
 
@@ -349,7 +225,7 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
 
 /// Opens what is at `path` if it is a regular file; anything else is not even opened. What this process may not open, the opener
 /// does where there is one.
-fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
+pub(super) fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
     let options = OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
     let opened = fs::symlink_metadata(path).and_then(|found| found.is_file().then(|| options.open(path)).transpose());
     let opened = match opened {
@@ -371,7 +247,7 @@ fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
 }
 
 /// Why `side` was not locked: somebody holds it (its pid is what it wrote into the header), or the system's reason.
-fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenError {
+pub(super) fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenError {
     if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
         return io_error(path, error);
     }
@@ -381,41 +257,24 @@ fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenErr
     OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
 }
 
-fn inode(file: &File) -> io::Result<(u64, u64)> {
+pub(super) fn inode(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
 
 /// Whether `path` names the file with this inode.
-fn names(path: &Path, inode: (u64, u64)) -> bool {
+pub(super) fn names(path: &Path, inode: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode)
 }
 
-fn lock(file: &File, side: Side) -> io::Result<()> {
+pub(super) fn lock(file: &File, side: Side) -> io::Result<()> {
     Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range())).map(drop)?)
 }
 
-/// Gives the file its size with pages behind it: a full tmpfs must be an error here, not a SIGBUS later.
-fn allocate(file: &File, size: u64) -> io::Result<()> {
-    loop {
-        match fallocate(file, FallocateFlags::empty(), 0, size as libc::off_t) {
-            Err(Errno::EINTR) => {}
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return file.set_len(size),
-            result => return Ok(result?),
-        }
-    }
-}
-
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn not_a_ring(path: &Path, reason: String) -> OpenError {
+pub(super) fn not_a_ring(path: &Path, reason: String) -> OpenError {
     OpenError::NotARing { path: path.to_owned(), reason }
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     OpenError::Io { path: path.to_owned(), source }
 }
 

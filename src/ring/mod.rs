@@ -3,7 +3,8 @@
 //! ```text
 //!  layout.rs    the numbers of docs/ring-abi.md
 //!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the SIGBUS guard, the futex calls
-//!  file.rs      the file around it: making, taking over, replacing, the two locks
+//!  file.rs      the file around it, the two locks
+//!  making.rs    making, taking over, replacing that file
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
 //!  consumer.rs  takes records out, trusting nothing; gives their room back
 //!  inspect.rs   a look from outside, for `sophon-uplink ring`
@@ -18,6 +19,7 @@ pub mod consumer;
 pub mod file;
 pub mod inspect;
 pub mod layout;
+pub mod making;
 pub mod mapping;
 pub mod opener;
 pub mod producer;
