@@ -329,6 +329,16 @@ fn a_slow_link_under_tls_is_progress() {
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (1, 0));
 }
 
+/// Whether a connection to `port` has bytes for which the peer has no room: the kernel asks for some from time to time (4 is the timer
+/// of that, in proc_net_tcp.txt of Linux's documentation).
+fn is_window_shut(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|fields| fields.len() > 5 && fields[2].ends_with(&format!(":{port:04X}")) && fields[5].starts_with("04:"))
+}
+
 #[test]
 fn an_answer_while_tls_holds_the_end_of_the_event_is_no_acknowledgement() {
     let (server, _home, daemon) = Narrow::start(40_000, 10_000);
@@ -336,7 +346,8 @@ fn an_answer_while_tls_holds_the_end_of_the_event_is_no_acknowledgement() {
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
-    thread::sleep(Duration::from_millis(300)); // until TLS has the event, of which the kernel takes no more for now
+    // TLS has the event, of which the kernel takes no more for now.
+    wait_until("a window that is shut", || is_window_shut(stream.sock.0.local_addr().unwrap().port()));
     daemon.frozen(|| {
         stream.sock.0.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         while stream.read(&mut [0; 16384]).is_ok_and(|count| count > 0) {} // so that all that the kernel had is acknowledged

@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod closed_port;
+pub mod confined;
 pub mod daemon;
 pub mod http;
 pub mod meter;
