@@ -6,11 +6,12 @@ mod common;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use common::closed_port::ClosedPort;
 use common::confined::{Box, USER, is_root};
 use common::daemon::Home;
-use common::{Daemon, Sink, publish_many, wait_until};
+use common::{Daemon, Sink, program, publish_many, traced, wait_until};
 use serde_json::json;
 use sophon_uplink::confine::hand_over;
 use sophon_uplink::ring::producer::Producer;
@@ -69,13 +70,45 @@ fn an_event_for_two_servers_is_handed_over_and_a_second_name_of_something_else_i
     let secret = root.join("secret");
     fs::write(&secret, "").unwrap();
     fs::hard_link(&secret, spool.join("new/2.event")).unwrap();
-    let said = hand_over::spool(&spool, USER).unwrap_err();
-    assert!(said.contains("other names elsewhere: 1;"), "{said}");
-    assert_eq!(owner(&secret), 0);
+    for _each_start in 0..2 {
+        let said = hand_over::spool(&spool, USER).unwrap_err();
+        assert!(said.contains("other names elsewhere: 1;"), "{said}");
+        assert_eq!((owner(&secret), owner(&spool)), (0, USER.id));
+    }
     fs::remove_file(spool.join("new/2.event")).unwrap();
+    fs::write(spool.join("new/3.event"), "").unwrap();
+    hand_over::spool(&spool, USER).unwrap();
     the_box.assert_all_the_spool_is(USER);
     hand_over::spool(&spool, hand_over::ROOT).unwrap();
     the_box.assert_all_the_spool_is(hand_over::ROOT);
+}
+
+/// It was to be root's again, and the power failed; then the init script names the user once more.
+#[test]
+fn a_spool_that_was_taken_back_in_part_is_given_whole_again() {
+    const TEST: &str = "a_spool_that_was_taken_back_in_part";
+    if !is_root(TEST) || !traced::is_possible(TEST) {
+        return;
+    }
+    let the_box = Box::new();
+    the_box.configure(&[], json!({}));
+    let spool = the_box.home.spool();
+    let names = ["new/1.event", "new/2.event"].map(|name| spool.join(name));
+    names.iter().for_each(|name| fs::write(name, "").unwrap());
+    hand_over::spool(&spool, USER).unwrap();
+    let daemon = Daemon::spawn(
+        Command::new("strace")
+            .args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fchownat"])
+            .args(["-e", "inject=fchownat:error=EIO:when=3+"]) // the folder's group, a file, and no more
+            .arg(program("sophon-uplink"))
+            .args(["run", "--config"])
+            .arg(the_box.config()),
+    );
+    daemon.wait_log("stays as it is");
+    daemon.terminate();
+    assert_eq!(names.iter().filter(|name| owner(name) == 0).count(), 1, "half-way");
+    hand_over::spool(&spool, USER).unwrap();
+    the_box.assert_all_the_spool_is(USER);
 }
 
 /// Looking through it would hold up each start by all that waits.

@@ -7,12 +7,12 @@
 //!   folder may be anybody's, root's home for one. The config's folder is root's or the user's already, and holds no name that begins
 //!   with a dot, as homes do.
 //! - What is in it goes if it is root's or that of the folder's owner; a file only if all of its names are in there, for it may be a
-//!   second name of something else. Nobody makes names in there meanwhile, for the folder is root's. In a config's folder that is the
-//!   user's already, only a file with one name goes.
-//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. So a spool whose
-//!   folder is the user's was given whole, and is not looked through again: that would hold up a start by all that waits in it. What
-//!   root puts into it later stays root's, and the uplink says that it cannot read it. What root puts into the config's folder goes at
-//!   the next start.
+//!   second name of something else. That nobody makes names in a spool meanwhile, the init system sees to: it ends one uplink before
+//!   the next. In a config's folder that is the user's already, only a file with one name goes.
+//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. A spool has a group of
+//!   its own from the beginning of that to its end. So one whose folder has the user and the group was given whole, and is not
+//!   looked through again: that would hold up a start by all that waits in it. What root puts into it later stays root's, and the
+//!   uplink says that it cannot read it. What root puts into the config's folder goes at the next start.
 //!
 //! Root that stays root takes both back: without its capabilities it could not enter a private folder of the user's.
 
@@ -31,6 +31,9 @@ use crate::config::folder_of;
 const SPOOL_FOLDERS: [&[u8]; 4] = [b"new", b"to", b"dead", b"bad"];
 /// `to/DESTINATION/FILE`
 const SPOOL_DEPTH: usize = 3;
+
+/// The group of a spool that was not given whole; what it is is of no account, the folder is private.
+const UNFINISHED: u32 = 65534;
 
 /// Who takes back what was given.
 pub const ROOT: User = User { id: 0, group: 0 };
@@ -125,7 +128,7 @@ fn give(
     };
     let is_the_users = top.st_uid == user.id;
     let depth = match extent {
-        Extent::Whole(_) if is_the_users => return Ok(()),
+        Extent::Whole(_) if is_the_users && top.st_gid == user.group => return Ok(()),
         Extent::Whole(depth) => depth,
         Extent::Anew => 1,
     };
@@ -141,31 +144,47 @@ fn give(
         Ok(())
     })?;
     if is_the_users {
+        match extent {
+            Extent::Whole(_) if seen.is_empty() && check().is_ok() => chown(opened.as_fd(), None, user.group)?,
+            _ if seen.is_empty() => {}
+            _ => check()?,
+        }
         if seen.is_empty() {
             return Ok(());
         }
-        check()?;
     }
-    let mut kept = 0;
-    walk(&opened, depth, &mut |named, found| {
+    if extent != Extent::Anew {
+        chown(opened.as_fd(), None, UNFINISHED)?;
+    }
+    // The uplink may be running while its config is checked, and could give a file another name between the two walks.
+    let may_have_names = extent != Extent::Anew || !is_the_users;
+    let kept = give_inside(&opened, depth, user, |found| {
+        let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| may_have_names || found.st_nlink == 1);
         let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-        if !is_to_go(found) {
-            return Ok(());
-        }
-        // The uplink may be running while its config is checked, and could give a file another name between the two walks.
-        let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| !is_the_users || found.st_nlink == 1);
-        if !is_folder && names != Some(&found.st_nlink) {
-            kept += 1;
-            return Ok(());
-        }
-        chown(named, user)
+        is_to_go(found).then(|| is_folder || names == Some(&found.st_nlink))
     })?;
-    if !is_the_users {
+    if may_have_names {
         syncfs(&opened)?;
-        chown(opened.as_fd(), user)?;
+        let is_whole = kept == 0 || extent == Extent::Anew;
+        chown(opened.as_fd(), Some(user.id), if is_whole { user.group } else { UNFINISHED })?;
     }
     let advice = || format!("names in it of files that have other names elsewhere: {kept}; move these away");
     if kept == 0 { Ok(()) } else { Err(Stays::Unfit(advice())) }
+}
+
+/// Gives what `goes` in a folder: nothing is said of what is somebody else's already, false of a file with names elsewhere. How many of
+/// those there are.
+fn give_inside(folder: &OwnedFd, depth: usize, user: User, goes: impl Fn(&Stat) -> Option<bool>) -> io::Result<u64> {
+    let mut kept = 0;
+    walk(folder, depth, &mut |named, found| {
+        match goes(found) {
+            Some(true) => chown(named, Some(user.id), user.group)?,
+            Some(false) => kept += 1,
+            None => {}
+        }
+        Ok(())
+    })?;
+    Ok(kept)
 }
 
 /// Calls `each` with the files and folders in a folder, `depth` levels deep; with a folder after what is in it. The last level's
@@ -203,7 +222,6 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-fn chown(file: BorrowedFd<'_>, user: User) -> io::Result<()> {
-    let (id, group) = (Uid::from_raw(user.id), Gid::from_raw(user.group));
-    Ok(chownat(file, c"", Some(id), Some(group), AtFlags::EMPTY_PATH)?)
+fn chown(file: BorrowedFd<'_>, id: Option<u32>, group: u32) -> io::Result<()> {
+    Ok(chownat(file, c"", id.map(Uid::from_raw), Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?)
 }
