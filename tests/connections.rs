@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
+use common::{Answer, Daemon, RingProducer, Sink, Watched, event, picture, publish, publish_many};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::deliver::lane::places::{IN_FLIGHT, MOST};
@@ -102,51 +102,94 @@ fn an_idle_connection_closed_under_the_request_costs_one_retry_and_no_pause() {
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (2, 0));
 }
 
-/// A server that restarts closes every connection under its request. Each of these requests is sent once more, but no more bodies
-/// are on their way than at any other time.
+const MANY: usize = 3 * IN_FLIGHT;
+/// Far enough away for so many uploads at once.
+const DISTANCE: Duration = Duration::from_millis(100);
+
+/// A server that restarts: it closes every old connection under its request, and `then` answers what comes on new ones.
+struct Restarting {
+    sink: Sink,
+    /// Requests on new connections that have begun and did not come whole, now and at most.
+    here: &'static Watched<(usize, usize)>,
+    home: Home,
+    recognizer: RingProducer,
+    daemon: Daemon,
+    /// Events that went there before, and connections.
+    before: usize,
+    old: usize,
+}
+
+impl Restarting {
+    /// After it was far enough away for [`MANY`] connections, each of which is idle now.
+    fn start(then: Answer) -> Restarting {
+        let old: &'static Watched<Option<usize>> = Box::leak(Box::default());
+        let here: &'static Watched<(usize, usize)> = Box::leak(Box::default());
+        let sink = Sink::with(move |request, _| {
+            let (is_head, old) = (request.body.is_empty(), old.look(|old| *old));
+            match old {
+                None if !is_head => thread::sleep(DISTANCE),
+                Some(old) if request.connection < old => {
+                    if !is_head {
+                        thread::sleep(2 * DISTANCE); // until all of them are here
+                    }
+                    return Answer::Close;
+                }
+                Some(_) if is_head => {
+                    here.change(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
+                    thread::sleep(Duration::from_millis(200)); // the body waits meanwhile
+                }
+                Some(_) => here.change(|(now, _)| *now -= 1),
+                None => {}
+            }
+            if old.is_some() { then.clone() } else { OK }
+        });
+        let home = Home::new();
+        let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let mut before = 0;
+        while sink.connections() < MANY {
+            publish_many(&mut recognizer, MOST);
+            before += MOST;
+            sink.wait(before);
+        }
+        home.wait_done();
+        let connections = sink.connections();
+        old.change(|old| *old = Some(connections));
+        Restarting { sink, here, home, recognizer, daemon, before, old: connections }
+    }
+
+    fn publish_large_events(&mut self) {
+        let pic = picture(1 << 20, 1); // more than the sockets hold
+        for _ in 0..MANY {
+            publish(&mut self.recognizer, &event(b"", &pic));
+        }
+    }
+}
+
 #[test]
 fn many_connections_closed_under_their_requests_do_not_make_more_bodies_at_once() {
-    const MANY: usize = 3 * IN_FLIGHT;
-    let home = Home::new();
-    let old: &'static Watched<Option<usize>> = Box::leak(Box::default());
-    let here: &'static Watched<(usize, usize)> = Box::leak(Box::default());
-    let sink = Sink::with(move |request, _| {
-        let (is_head, old) = (request.body.is_empty(), old.look(|old| *old));
-        match old {
-            None if !is_head => thread::sleep(Duration::from_millis(100)), // far enough away for many uploads at once
-            Some(old) if request.connection < old => return Answer::Close,
-            Some(_) if is_head => {
-                here.change(|(now, most)| (*now, *most) = (*now + 1, (*now + 1).max(*most)));
-                thread::sleep(Duration::from_millis(200)); // the body waits meanwhile
-            }
-            Some(_) => here.change(|(now, _)| *now -= 1),
-            None => {}
-        }
-        OK
-    });
-    let mut recognizer = Producer::open(&home.ring(), 64 << 20).unwrap();
-    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-    let mut published = 0;
-    while sink.connections() < MANY {
-        publish_many(&mut recognizer, MOST);
-        published += MOST;
-        sink.wait(published);
-    }
-    home.wait_done();
-    old.change(|old| *old = Some(sink.connections()));
-    let pic = picture(1 << 20, 1); // more than the sockets hold
-    for _ in 0..MANY {
-        publish(&mut recognizer, &event(b"", &pic));
-    }
-    home.wait_done();
-    let requests = sink.received();
-    let closed = requests[published..].iter().filter(|request| Some(request.connection) < old.look(|old| *old));
-    assert!(closed.count() >= IN_FLIGHT, "tried on old connections");
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.failed_tries), ((published + MANY) as u64, 0));
+    let mut server = Restarting::start(OK);
+    server.publish_large_events();
+    server.home.wait_done();
+    assert!(server.sink.received().len() >= server.before + MANY + IN_FLIGHT, "some were tried on old connections");
+    let stopped = server.daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), ((server.before + MANY) as u64, 0));
     // Twice as many as may go where the last bytes of some are not read yet when the next begin; without a bound it is all of them.
-    let most = here.look(|(_, most)| *most);
+    let (_, most) = server.here.look(|here| *here);
     assert!((IN_FLIGHT..MANY).contains(&most), "{most} at once");
+}
+
+#[test]
+fn what_waits_to_be_sent_once_more_does_not_begin_in_the_pause_that_the_server_asks_for() {
+    let busy = "HTTP/1.1 503 x\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
+    let mut server = Restarting::start(Answer::AtHead(busy));
+    server.publish_large_events();
+    server.daemon.wait_log("503");
+    server.home.wait_released(); // into the spool
+    let stopped = server.daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.spooled), (server.before as u64, MANY as u64));
+    let begun = server.sink.connections() - server.old;
+    assert!((1..=IN_FLIGHT).contains(&begun), "{begun} began");
 }
 
 #[test]

@@ -45,6 +45,8 @@ const HYPER_BUFFER: usize = 64 * 1024;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
 
+const CLOSED: &str = "the server closed the connection without an answer";
+
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -169,24 +171,36 @@ impl Client {
     }
 
     /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection). `sending` is dropped when
-    /// its body has gone.
+    /// its body has gone, and its places learn what became of it.
     pub async fn send(&self, upload: &Upload, sending: Option<Sending>) -> Outcome {
-        let began = Instant::now();
-        let outcome = self.try_to_send(upload, sending).await;
+        let places = sending.as_ref().map(Sending::places);
+        let mut began = Instant::now();
+        let outcome = self.try_to_send(upload, sending, &mut began).await;
         if outcome == Outcome::Acknowledged {
             self.settings.borrow().history.delivered(began.elapsed());
+        }
+        match (&outcome, places) {
+            (Outcome::SourceLost | Outcome::Refused { .. }, _) | (_, None) => {}
+            (Outcome::Acknowledged, Some(places)) => places.acknowledged(began.elapsed(), self.response_timeout()),
+            (_, Some(places)) => places.failed(),
         }
         outcome
     }
 
-    async fn try_to_send(&self, upload: &Upload, mut sending: Option<Sending>) -> Outcome {
+    /// `began` is when the try began that counts.
+    async fn try_to_send(&self, upload: &Upload, mut sending: Option<Sending>, began: &mut Instant) -> Outcome {
         if let Some(connection) = self.take_idle() {
             let places = sending.as_ref().map(Sending::places);
             if let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take()).await {
                 return outcome;
             }
             if let Some(places) = places {
-                sending = Some(places.take_again().await); // a server that restarts closes many at once
+                // A server that restarts closes many at once.
+                sending = places.take_again().await;
+                if sending.is_none() {
+                    return Outcome::Unreachable { why: CLOSED.into() };
+                }
+                *began = Instant::now();
             }
         }
         let connected = if self.is_retired.get() { Err(String::new()) } else { self.connect().await };
@@ -196,7 +210,7 @@ impl Client {
         match connected {
             Ok(connection) => match self.exchange(connection, false, upload, sending).await {
                 Try::Outcome(outcome) => outcome,
-                Try::Stale => Outcome::down("the server closed the connection without an answer"),
+                Try::Stale => Outcome::down(CLOSED),
             },
             Err(why) => Outcome::Unreachable { why },
         }

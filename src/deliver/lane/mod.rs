@@ -45,9 +45,6 @@ use crate::spool::{Address, Destination};
 use choosing::Next;
 use places::Places;
 
-/// That pause is so many times what the upload took, so that few live events meet one; and no longer than this.
-const REST: (u32, Duration) = (8, Duration::from_millis(50));
-
 /// What became of a lane's shares, as far as memory knows: `entered` is the sum of the rest, failures aside, and of what is open.
 #[derive(Debug, Default)]
 pub struct LaneCounters {

@@ -30,6 +30,8 @@ pub struct Places {
     in_flight: Cell<usize>,
     /// One for each body that may be on its way.
     bodies: Arc<Semaphore>,
+    /// Tries that failed.
+    failures: Cell<u64>,
     /// The limit was what was missing since the last answer.
     is_cramped: Cell<bool>,
     /// Whoever decides what to send next waits for this.
@@ -57,6 +59,7 @@ impl Places {
             limit: Cell::new(IN_FLIGHT),
             in_flight: Cell::new(0),
             bodies: Arc::new(Semaphore::new(IN_FLIGHT)),
+            failures: Cell::new(0),
             is_cramped: Cell::new(false),
             changed,
         })
@@ -78,7 +81,7 @@ impl Places {
         self.in_flight.get() < limit && self.bodies.available_permits() > 0
     }
 
-    /// Whether another body out of the spool may go: one is always left for a live event.
+    /// Whether another body out of the spool may go: one is left for a live event.
     pub fn is_free_for_backlog(&self) -> bool {
         self.bodies.available_permits() > 1
     }
@@ -100,10 +103,12 @@ impl Places {
         Sending { places: Rc::clone(self), _body: body }
     }
 
-    /// An upload begins once more: its body waits until it may go, before those of new uploads.
-    pub async fn take_again(self: Rc<Self>) -> Sending {
+    /// An upload begins once more: its body waits until it may go, before those of new uploads, live ones too. None where a try failed
+    /// meanwhile: then it is no time to begin.
+    pub async fn take_again(self: Rc<Self>) -> Option<Sending> {
+        let failures = self.failures.get();
         let body = Arc::clone(&self.bodies).acquire_owned().await.expect("it is never closed");
-        Sending { places: self, _body: body }
+        (failures == self.failures.get()).then(|| Sending { places: self, _body: body })
     }
 
     /// An upload came to its end.
@@ -124,6 +129,7 @@ impl Places {
 
     /// A try failed: nothing is known of the destination any more.
     pub fn failed(&self) {
+        self.failures.set(self.failures.get() + 1);
         self.limit.set(IN_FLIGHT);
     }
 }

@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::places::Sending;
-use super::{Hold, Lane, Phase, REST, Verdict, Waiting};
+use super::{Hold, Lane, Phase, Verdict, Waiting};
 use crate::deliver::client::Upload;
 use crate::deliver::delivery::{End, Landed};
-use crate::deliver::outcome::Outcome;
 use crate::deliver::record::Relocatable;
 use crate::event::Event;
 use crate::ring::mapping::PictureSource as _;
@@ -20,11 +19,15 @@ use crate::spool::ReadError;
 /// After the spool could not open an event for want of something.
 const SHORTAGE: Duration = Duration::from_secs(1);
 
+/// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
+/// meet one; and no longer than this.
+const REST: (u32, Duration) = (8, Duration::from_millis(50));
+
 impl Lane {
     pub(super) async fn send_live(self: Rc<Self>, waiting: Waiting, sending: Sending) {
         let Waiting { delivery, hold } = waiting;
         let generation = self.health.borrow().generation;
-        let outcome = self.send(&delivery.upload, sending).await;
+        let outcome = self.client.send(&delivery.upload, Some(sending)).await;
         self.places.give_back();
         let verdict = self.judge(outcome, hold, generation, &delivery.upload.event);
         let (end, hold) = match &verdict {
@@ -49,18 +52,6 @@ impl Lane {
         self.changed.notify_one();
     }
 
-    /// One try, from which it learns how many places the destination needs.
-    async fn send(&self, upload: &Upload, sending: Sending) -> Outcome {
-        let began = Instant::now();
-        let outcome = self.client.send(upload, Some(sending)).await;
-        match outcome {
-            Outcome::Acknowledged => self.places.acknowledged(began.elapsed(), self.client.response_timeout()),
-            Outcome::SourceLost | Outcome::Refused { .. } => {}
-            _ => self.places.failed(),
-        }
-        outcome
-    }
-
     pub(super) async fn send_backlog(self: Rc<Self>, sending: Sending) {
         let began = Instant::now();
         let picked = self.pick().await;
@@ -77,7 +68,7 @@ impl Lane {
             let generation = self.health.borrow().generation;
             let hold = self.backlog.borrow().hold_of(counter);
             let verdict = if may_start {
-                let outcome = self.send(&upload, sending).await;
+                let outcome = self.client.send(&upload, Some(sending)).await;
                 self.judge(outcome, hold, generation, &upload.event)
             } else {
                 Verdict::Again(hold)
