@@ -10,7 +10,6 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use common::closed_port::ClosedPort;
 use common::confined::{assert_confined, of_every_thread};
 use common::daemon::Home;
 use common::{Daemon, Sink, program, publish_many};
@@ -189,9 +188,10 @@ fn whoever_starts_it_it_keeps_no_capability_and_is_filtered_and_says_so() {
 #[test]
 fn a_filter_that_is_switched_off_is_said_in_log_and_status() {
     let (home, sink) = (Home::new(), Sink::start());
-    let listen = ClosedPort::new().address; // let go: the API is to have it
-    let api = json!({ "listen": listen, "token_file": "api.token" });
-    let daemon = Daemon::start(&home, &[sink.url()], json!({ "privileges": { "seccomp": false }, "api": api }));
+    let privileges = json!({ "seccomp": false });
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "privileges": privileges }));
+    let api = json!({ "listen": daemon.api(), "token_file": "api.token" });
+    home.configure(&[sink.url()], json!({ "privileges": privileges, "api": api })); // for the command that asks there
     let status = daemon.status();
     let problem = "system calls are not filtered: privileges.seccomp is false in the config";
     assert_eq!((&status["privileges"]["seccomp"], &status["privileges"]["problem"]), (&json!(false), &json!(problem)));

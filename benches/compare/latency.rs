@@ -19,7 +19,7 @@ use super::source::Pictures;
 /// Of an event's pictures, in bytes: what the budgets are about.
 const SIZE: usize = 200_000;
 /// Rounds and events of them: 6 s each at 50 events a second.
-const ROUNDS: (usize, usize) = (20, 300);
+const ROUNDS: (usize, usize) = (21, 300);
 const PACE_US: u64 = 20_000;
 const RING: u64 = 32 << 20;
 /// Redrawn that many times.

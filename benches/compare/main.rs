@@ -152,7 +152,7 @@ fn run(options: &Options) -> ExitCode {
         texts.push(("table", format!("{machine} HTTPS is TLS 1.3 with {}.\n\n{}", tls::CIPHER, report::table(&rows))));
     }
     if let Some(latency) = &latency {
-        texts.push(("latency", latency.table()));
+        texts.push(("latency", format!("{machine}\n\n{}", latency.table())));
     }
     texts.iter().for_each(|(_, text)| println!("\n{text}"));
     println!("{}", report::points(&plots));
