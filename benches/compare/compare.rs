@@ -16,9 +16,9 @@ pub const SIZES: [usize; 3] = [20, 200, 2000];
 /// In the order of the table.
 const PEERS: [&str; 4] = ["libcurl", "nethttp", "reqwest", "requests"];
 /// Of a ring, in bytes: half of it, which is used before events go to the spool, is what the others' events lie in.
-const RING: u64 = 32 << 20;
+pub const RING: u64 = 32 << 20;
 /// Between events, paced: 50 a second.
-const PACE_US: u64 = 20_000;
+pub const PACE_US: u64 = 20_000;
 /// Rounds and events of them.
 const PACED: (usize, usize) = (2, 150);
 /// A round takes about that many KB of pictures, and takes a time that the scheduler's clock measures well.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Options;
+use super::compare::RING;
 use super::contender::{Contender, Ground};
 use super::measure::{Cores, Figures};
 use super::plot::{Axis, Line, Panel};
@@ -14,8 +15,6 @@ use super::source::Pictures;
 
 /// Rounds of each point, for the median.
 const ROUNDS: usize = 5;
-/// What most of it is measured with, in bytes.
-const RING: u64 = 32 << 20;
 
 /// A plot's name, and its panels.
 pub type Plot = (&'static str, Vec<Panel>);

@@ -11,8 +11,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Options;
+use super::compare::{PACE_US, RING};
 use super::contender::{Contender, Ground, LIMIT, UPLINK};
 use super::measure::{Cores, Figures};
+use super::report::ratio;
 use super::sink::Sink;
 use super::source::Pictures;
 
@@ -20,8 +22,6 @@ use super::source::Pictures;
 const SIZE: usize = 200_000;
 /// Rounds and events of them: 6 s each at 50 events a second.
 const ROUNDS: (usize, usize) = (21, 300);
-const PACE_US: u64 = 20_000;
-const RING: u64 = 32 << 20;
 /// Redrawn that many times.
 const DRAWS: usize = 2000;
 /// In the table.
@@ -91,14 +91,12 @@ impl Latency {
             let (all, more, times) = (sample.of_all(), self.more(sample), self.times(sample));
             let _ = writeln!(
                 text,
-                "| {} | **{:+.0}** ({:+.0} to {:+.0}) | **{:.2}** ({:.2}–{:.2}) | {} |",
+                "| {} | **{:+.0}** ({:+.0} to {:+.0}) | {} | {} |",
                 sample.name,
                 more.median(),
                 more.quantile(0.25),
                 more.quantile(0.75),
-                times.median(),
-                times.quantile(0.25),
-                times.quantile(0.75),
+                ratio(&times),
                 QUANTILES.map(|part| format!("{:.0}", all.quantile(part))).join(" | "),
             );
         }

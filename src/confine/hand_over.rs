@@ -103,7 +103,6 @@ fn left(folder: &Path, user: User, why: &Stays, what: &str) -> String {
 }
 
 /// What of a folder is given.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// All of it, so many levels deep, once.
     Whole(usize),
@@ -127,10 +126,10 @@ fn give(
         _ => Err(Stays::Unsure("it is not private (mode 700)")),
     };
     let is_the_users = top.st_uid == user.id;
-    let depth = match extent {
+    let (depth, is_once) = match extent {
         Extent::Whole(_) if is_the_users && top.st_gid == user.group => return Ok(()),
-        Extent::Whole(depth) => depth,
-        Extent::Anew => 1,
+        Extent::Whole(depth) => (depth, true),
+        Extent::Anew => (1, false),
     };
     if !is_the_users {
         check()?; // before anything in it is looked at
@@ -144,20 +143,19 @@ fn give(
         Ok(())
     })?;
     if is_the_users {
-        match extent {
-            Extent::Whole(_) if seen.is_empty() && check().is_ok() => chown(opened.as_fd(), None, user.group)?,
-            _ if seen.is_empty() => {}
-            _ => check()?,
-        }
         if seen.is_empty() {
+            if is_once && check().is_ok() {
+                chown(opened.as_fd(), None, user.group)?;
+            }
             return Ok(());
         }
+        check()?;
     }
-    if extent != Extent::Anew {
+    if is_once {
         chown(opened.as_fd(), None, UNFINISHED)?;
     }
     // The uplink may be running while its config is checked, and could give a file another name between the two walks.
-    let may_have_names = extent != Extent::Anew || !is_the_users;
+    let may_have_names = is_once || !is_the_users;
     let kept = give_inside(&opened, depth, user, |found| {
         let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| may_have_names || found.st_nlink == 1);
         let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
@@ -165,8 +163,8 @@ fn give(
     })?;
     if may_have_names {
         syncfs(&opened)?;
-        let is_whole = kept == 0 || extent == Extent::Anew;
-        chown(opened.as_fd(), Some(user.id), if is_whole { user.group } else { UNFINISHED })?;
+        let is_unfinished = is_once && kept > 0;
+        chown(opened.as_fd(), Some(user.id), if is_unfinished { UNFINISHED } else { user.group })?;
     }
     let advice = || format!("names in it of files that have other names elsewhere: {kept}; move these away");
     if kept == 0 { Ok(()) } else { Err(Stays::Unfit(advice())) }
