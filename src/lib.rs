@@ -26,7 +26,7 @@
 //! | [`api`] | the local HTTP API and the box's page |
 //! | [`serve`] | what the HTTP servers of the package share |
 //! | [`status`] | what is told about the running uplink |
-//! | [`clock`] | whether the wall clock is set |
+//! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 
 pub mod api;
@@ -39,6 +39,7 @@ pub mod deliver;
 pub mod event;
 pub mod log;
 pub mod rate_limited;
+pub mod readiness;
 pub mod ring;
 pub mod serve;
 pub mod spool;

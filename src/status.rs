@@ -23,6 +23,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// False: the time is before the program was built.
     pub clock_is_set: bool,
+    /// False: the kernel has no random numbers yet.
+    pub randomness_is_ready: bool,
     /// What was read.
     pub events: Events,
     /// What became of it.
@@ -202,7 +204,7 @@ impl Spool {
 pub struct Destination {
     /// From the config.
     pub url: String,
-    /// `up`, `down`, `misconfigured`, `refusing` or `clock not set`.
+    /// `up`, `down`, `misconfigured`, `refusing`, `clock not set` or `randomness not ready`.
     pub state: &'static str,
     /// For how long.
     pub since_seconds: f64,

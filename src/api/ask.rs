@@ -153,6 +153,9 @@ pub fn in_words(status: &Value) -> String {
     if status["clock_is_set"] == false {
         text.push_str("\nclock         not set: the time is before the program was built");
     }
+    if status["randomness_is_ready"] == false {
+        text.push_str("\nrandomness    not ready: the kernel has no random numbers yet; what needs them waits");
+    }
     text
 }
 

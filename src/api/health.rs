@@ -2,7 +2,7 @@
 
 use crate::status::{Destination, Status};
 
-/// A destination that is down for less may just be restarting, and a clock be set soon after a boot: in seconds.
+/// A destination that is down for less may just be restarting, and a clock be set, or random numbers be there, soon after a boot: in seconds.
 const HICCUP: f64 = 30.0;
 /// An upload may take this long, in seconds: a link that moves bytes is progress, however slow.
 const SLOWEST: f64 = 600.0;
@@ -39,7 +39,7 @@ fn destination(destination: &Destination) -> Option<String> {
         _ if waiting == 0 => return None,
         "up" if quiet > SLOWEST => format!("no event was delivered for {quiet:.0} s"),
         "up" => return None,
-        "down" | "clock not set" if for_seconds < HICCUP => return None,
+        "down" | "clock not set" | "randomness not ready" if for_seconds < HICCUP => return None,
         state => format!("{state} for {for_seconds:.0} s"),
     };
     Some(format!("{server}: {why}, and {waiting} events wait"))
@@ -86,6 +86,8 @@ mod tests {
         assert_eq!(at("down", HICCUP + 1.0, None, 5).unwrap(), "http://a:1: down for 31 s, and 5 events wait");
         assert_eq!(at("clock not set", HICCUP - 1.0, None, 5), None, "the box may just have started");
         assert!(at("clock not set", HICCUP + 1.0, None, 5).unwrap().contains("clock not set for 31 s"));
+        assert_eq!(at("randomness not ready", HICCUP - 1.0, None, 5), None, "the box may just have started");
+        assert!(at("randomness not ready", HICCUP + 1.0, None, 5).unwrap().contains("randomness not ready for 31 s"));
         assert!(at("misconfigured", 0.0, None, 1).is_some() && at("refusing", 0.0, None, 1).is_some());
         assert_eq!(at("up", 1e6, Some(SLOWEST - 1.0), 1), None, "a slow link is progress");
         assert!(at("up", 1e6, Some(SLOWEST + 1.0), 1).is_some());

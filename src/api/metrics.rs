@@ -63,6 +63,12 @@ fn process(text: &mut Text, status: &Status) {
         "0: the box's clock is before the program was built.",
         u8::from(status.clock_is_set),
     );
+    text.one(
+        "randomness_is_ready",
+        "gauge",
+        "0: the kernel has no random numbers yet.",
+        u8::from(status.randomness_is_ready),
+    );
 }
 
 fn events(text: &mut Text, status: &Status) {
@@ -126,6 +132,12 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
     family("destination_waits_for_clock", "gauge", "1: it needs TLS, and the box's clock is not set.", |destination| {
         f64::from(destination.state == "clock not set")
     });
+    family(
+        "destination_waits_for_randomness",
+        "gauge",
+        "1: it needs TLS, and the kernel has no random numbers yet.",
+        |destination| f64::from(destination.state == "randomness not ready"),
+    );
     family("destination_state_seconds", "gauge", "For how long it has been up, or not.", |destination| {
         destination.since_seconds
     });

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::readiness::NotReady;
+
 /// How a destination fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -15,8 +17,8 @@ pub enum Condition {
     Misconfigured,
     /// It refuses one event after another.
     Refusing,
-    /// Nothing is tried: TLS needs to know the time, and the box does not.
-    ClockNotSet,
+    /// Nothing is tried: TLS needs what the box does not have yet.
+    Waits(NotReady),
 }
 
 impl Condition {
@@ -27,7 +29,7 @@ impl Condition {
             Condition::Down => "down",
             Condition::Misconfigured => "misconfigured",
             Condition::Refusing => "refusing",
-            Condition::ClockNotSet => "clock not set",
+            Condition::Waits(lack) => lack.state(),
         }
     }
 }
@@ -72,19 +74,23 @@ impl Health {
         *self = Health { generation: self.generation + 1, ..Health::new() };
     }
 
-    /// The clock is not set, and the destination needs it. True when this is news.
-    pub fn wait_for_clock(&mut self, why: &str) -> bool {
-        if self.waits_for_clock() {
+    /// The box lacks what the destination needs. True when this is news.
+    pub fn wait_for(&mut self, lack: NotReady) -> bool {
+        if self.waits() == Some(lack) {
             return false;
         }
         let now = Instant::now();
-        (self.condition, self.since, self.last_failure) = (Condition::ClockNotSet, now, Some((why.to_owned(), now)));
+        self.condition = Condition::Waits(lack);
+        (self.since, self.last_failure) = (now, Some((lack.why().to_owned(), now)));
         true
     }
 
-    /// Whether it is the clock that is waited for.
-    pub fn waits_for_clock(&self) -> bool {
-        self.condition == Condition::ClockNotSet
+    /// What of the box it waits for.
+    pub fn waits(&self) -> Option<NotReady> {
+        match self.condition {
+            Condition::Waits(lack) => Some(lack),
+            _ => None,
+        }
     }
 
     /// Whether more than a probe may be tried.
@@ -102,7 +108,7 @@ impl Health {
     pub fn succeeded(&mut self) -> bool {
         self.refusals = 0;
         self.last_success = Some(Instant::now());
-        if self.paused_until().is_some() || self.waits_for_clock() {
+        if self.paused_until().is_some() || self.waits().is_some() {
             return false;
         }
         (self.failures, self.paused_until) = (0, None);
@@ -116,7 +122,7 @@ impl Health {
     /// A try failed: nothing starts before `pause` is over, unless nothing starts anyway. Uploads that fail together make one pause, the longest of theirs: a
     /// server may have asked for it. True when this is news.
     pub fn failed(&mut self, condition: Condition, why: &str, pause: Duration) -> bool {
-        if self.waits_for_clock() {
+        if self.waits().is_some() {
             return false;
         }
         let now = Instant::now();
@@ -148,10 +154,11 @@ mod tests {
     #[test]
     fn what_began_before_the_clock_was_lost_ends_no_waiting_for_it_and_makes_no_pause() {
         let mut health = Health::new();
-        assert!(health.wait_for_clock("why") && !health.wait_for_clock("why"), "it is news once");
+        assert!(health.wait_for(NotReady::Randomness) && !health.wait_for(NotReady::Randomness), "it is news once");
+        assert!(health.wait_for(NotReady::Clock) && !health.wait_for(NotReady::Clock), "what comes next is news");
         assert!(!health.failed(Condition::Down, "broken", Duration::from_secs(60)) && !health.succeeded());
-        assert!(health.waits_for_clock() && health.paused_until().is_none() && health.failures == 0);
-        assert_eq!(health.last_failure.as_ref().unwrap().0, "why");
+        assert!(health.waits() == Some(NotReady::Clock) && health.paused_until().is_none() && health.failures == 0);
+        assert_eq!(health.last_failure.as_ref().unwrap().0, NotReady::Clock.why());
         health.begin_anew();
         assert!(health.is_up());
     }

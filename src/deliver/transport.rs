@@ -25,8 +25,8 @@ use super::tls_error;
 use super::unacknowledged::unacknowledged;
 use super::wire::Wire;
 use crate::body::Sent;
-use crate::clock;
 use crate::config::is_forbidden_address;
+use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,8 +49,8 @@ pub fn is_unasked(error: &hyper::Error) -> bool {
 /// What to tell the operator.
 pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
     let is_tls = uri.scheme_str() == Some("https");
-    if is_tls && !clock::is_set() {
-        return Err(clock::NOT_SET.into()); // lanes wait by themselves; a test event comes as far as here
+    if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
+        return Err(lack.why().into()); // lanes wait by themselves; a test event comes as far as here
     }
     let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {

@@ -31,6 +31,7 @@ use crate::deliver::lane::{Lane, LaneCounters};
 use crate::deliver::spooler::Spooler;
 use crate::deliver::tls::ClientConfigs;
 use crate::rate_limited::RateLimited;
+use crate::readiness;
 use crate::ring::inspect::RingState;
 use crate::spool::inspect::Contents;
 use crate::spool::worker::Worker;
@@ -280,6 +281,7 @@ impl Uplink {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             clock_is_set: clock::is_set(),
+            randomness_is_ready: readiness::randomness(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
             shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
             rings: config.rings.iter().map(|path| status::Ring::of(path, RingState::of(path))).collect(),

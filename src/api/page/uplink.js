@@ -130,6 +130,7 @@ function troubles() {
   if (status.config.problem) found.push(text("config_trouble") + status.config.problem);
   if (status.privileges.problem) found.push(text("less_protected") + status.privileges.problem);
   if (!status.clock_is_set) found.push(text("clock"));
+  if (!status.randomness_is_ready) found.push(text("randomness"));
   return found;
 }
 

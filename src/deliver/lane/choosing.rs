@@ -13,8 +13,8 @@ use super::{Lane, Waiting};
 const BACKLOG_SHARE: usize = 4;
 /// The last live event counts for this long.
 const LIVE: Duration = Duration::from_secs(1);
-/// Between looks at a clock that is not set.
-const CLOCK_LOOK: Duration = Duration::from_secs(1);
+/// Between looks at whether the box has what it lacked.
+const BOX_LOOK: Duration = Duration::from_secs(1);
 
 /// What to do next.
 pub(super) enum Next {
@@ -27,8 +27,8 @@ pub(super) enum Next {
 impl Lane {
     /// What to send next; its place among the uploads is taken.
     pub(super) fn next(&self) -> Next {
-        if self.waits_for_clock() {
-            return Next::Wait(Some(Instant::now() + CLOCK_LOOK));
+        if self.waits_for_box() {
+            return Next::Wait(Some(Instant::now() + BOX_LOOK));
         }
         let (is_up, paused_until) = {
             let health = self.health.borrow();

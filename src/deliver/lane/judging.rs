@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Hold, Lane, Verdict};
-use crate::clock;
 use crate::deliver::backoff;
 use crate::deliver::delivery::End;
 use crate::deliver::health::Condition;
 use crate::deliver::outcome::Outcome;
 use crate::event::Event;
+use crate::readiness;
 
 /// This many refusals in a row are the server's fault, not the events'.
 const BROKEN_AFTER: u32 = 5;
@@ -113,18 +113,19 @@ impl Lane {
         self.queue.borrow().iter().for_each(|waiting| self.spooler.add(Rc::clone(&waiting.delivery)));
     }
 
-    /// Whether the destination needs the clock, which is not set; takes note of when that begins and when it ends.
-    pub(super) fn waits_for_clock(&self) -> bool {
-        let is_needed = self.url().is_tls() && !clock::is_set();
-        if is_needed {
-            if self.health.borrow_mut().wait_for_clock(clock::NOT_SET) {
-                warn!(url = %self.url(), "{}", clock::NOT_SET);
+    /// Whether the destination needs what the box does not have yet; takes note of when that begins and when it ends.
+    pub(super) fn waits_for_box(&self) -> bool {
+        let lack = self.url().is_tls().then(readiness::of_tls).flatten();
+        let lacked = self.health.borrow().waits();
+        if let Some(lack) = lack {
+            if self.health.borrow_mut().wait_for(lack) {
+                warn!(url = %self.url(), "{}", lack.why());
                 self.spool_queue();
             }
-        } else if self.health.borrow().waits_for_clock() {
+        } else if let Some(lacked) = lacked {
             self.health.borrow_mut().begin_anew();
-            info!(url = %self.url(), "the clock is set: uploads go on");
+            info!(url = %self.url(), "{}", lacked.over());
         }
-        is_needed
+        lack.is_some()
     }
 }

@@ -10,7 +10,8 @@
 //!                                         live events: into the spool
 //! ```
 //!
-//! A destination over TLS waits while the clock is not set, and begins anew when it is: nothing is tried, nothing counts as a failure.
+//! A destination over TLS waits while the clock is not set or the kernel has no random numbers, and begins anew when that is over:
+//! nothing is tried, nothing counts as a failure.
 //!
 //! Events go out oldest first, live ones before those in the spool. Where the server took the connection and then failed, the fault
 //! may be the event's: the next probe is another one, so that no event can hold up all others, and this one waits a while of its own.

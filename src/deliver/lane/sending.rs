@@ -60,7 +60,7 @@ impl Lane {
         // What happened while the disk was read may have changed our mind.
         let (is_open, is_up, is_paused) = {
             let health = self.health.borrow();
-            let is_paused = health.paused_until().is_some() || health.waits_for_clock();
+            let is_paused = health.paused_until().is_some() || health.waits().is_some();
             (matches!(*self.phase.borrow(), Phase::Open), health.is_up(), is_paused)
         };
         let may_start = is_open && !is_paused && (is_up || self.in_flight() == 1);
