@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# json-c and Boost.JSON refuse a document that nests deeper than 32 levels; other C and C++ parsers take 1,000 or more.
+#
+# Guess before the run: every JSON parser takes at least 100 levels by default, and Boost.JSON, the newest, the most.
+# Seen: json-c 0.16 and Boost.JSON 1.81 take 32 levels (30 arrays inside {"ext_data":{"a":…}}) and refuse the 33rd; both do
+# so by default (`json_tokener_new`'s JSON_TOKENER_DEFAULT_DEPTH, `parse_options::max_depth`). cJSON 1.7.15 and JsonCpp
+# 1.9.5 take 1,000. json_tokener_parse() gives NULL and no reason.
+# For a receiver: nested quality data in ext_data may cost the whole event there. Raise the limit (json_tokener_new_ex(64),
+# parse_options.max_depth = 64).
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+debian libjson-c-dev=0.16-2 libjson-c5=0.16-2 libcjson-dev=1.7.15-1+deb12u4 libcjson1=1.7.15-1+deb12u4 \
+    libjsoncpp-dev=1.9.5-4 libjsoncpp25=1.9.5-4 libboost1.81-dev=1.81.0-5+deb12u1 libboost-json1.81-dev=1.81.0-5+deb12u1 \
+    libboost-json1.81.0=1.81.0-5+deb12u1
+cat >deepest.cpp <<'CODE'
+#include <boost/json.hpp>
+#include <cjson/cJSON.h>
+#include <cstdio>
+#include <json-c/json.h>
+#include <json/json.h>
+#include <memory>
+#include <string>
+
+template <class Takes> void deepest(const char *parser, Takes takes) {
+    int arrays = 0;
+    while (arrays < 900 && takes("{\"ext_data\":{\"a\":" + std::string(arrays + 1, '[') + std::string(arrays + 1, ']') + "}}"))
+        arrays++;
+    if (arrays == 900) printf("%s: 900 arrays and more\n", parser);
+    else printf("%s: %d arrays, %d levels in all\n", parser, arrays, arrays + 2);
+}
+
+int main() {
+    deepest("cJSON", [](const std::string &text) {
+        cJSON *value = cJSON_Parse(text.c_str());
+        cJSON_Delete(value);
+        return value != nullptr;
+    });
+    deepest("JsonCpp", [](const std::string &text) {
+        Json::Value value;
+        std::unique_ptr<Json::CharReader> reader(Json::CharReaderBuilder().newCharReader());
+        return reader->parse(text.data(), text.data() + text.size(), &value, nullptr);
+    });
+    deepest("json-c", [](const std::string &text) {
+        json_object *value = json_tokener_parse(text.c_str());
+        bool taken = value != nullptr;
+        json_object_put(value);
+        return taken;
+    });
+    deepest("Boost.JSON", [](const std::string &text) {
+        boost::system::error_code error;
+        boost::json::parse(text, error);
+        return !error;
+    });
+}
+CODE
+g++ -std=c++17 -w -Iroot/usr/include -Iroot/usr/include/jsoncpp deepest.cpp -o deepest -L"$LIB" -lcjson -ljson-c -ljsoncpp -lboost_json
+./deepest >seen
+cat >expected <<'SEEN'
+cJSON: 900 arrays and more
+JsonCpp: 900 arrays and more
+json-c: 30 arrays, 32 levels in all
+Boost.JSON: 30 arrays, 32 levels in all
+SEEN
+same expected seen
