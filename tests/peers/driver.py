@@ -6,6 +6,9 @@ process that ends early or a time limit turns it into a failure that shows the l
 """
 
 import argparse
+import base64
+import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -22,9 +25,12 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 from compare import compare, dropped_duplicates, read_lines  # noqa: E402
 
+EXAMPLES = ROOT / "examples" / "receivers"
+NODE_MODULES = ROOT / "target" / "peers-node" / "node_modules"
+
 BIG = 1_500_000  # a picture of at least this many bytes is one of "2 MB"
 RUNS = [("small", 8), ("big", 4)]  # pictures, number of events
-PATIENCE = 5  # seconds until a wait gives up
+PATIENCE = 60  # seconds until a wait gives up: a bound for what never comes, not for a busy machine
 
 
 class Failure(Exception):
@@ -46,9 +52,12 @@ class Scene:
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="sophon-peers."))
+        self.store = self.receiver = None
+        self.is_example = False
         shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.ring_dir = Path(tempfile.mkdtemp(prefix="sophon-peers.", dir=shared_memory))
         self.events = self.dir / "events.jsonl"
+        self.received = lambda: read_lines(self.events)
         return self
 
     def __exit__(self, *_):
@@ -184,13 +193,103 @@ def nginx(scene):
     return int(values["PORT"])
 
 
+def example(scene, command, **environment):
+    """One of examples/receivers: it keeps each event in a folder of its own, whose event.json says what the files are."""
+    port = free_port()
+    scene.is_example = True
+    scene.store = scene.dir / "store"
+    scene.received = lambda: [json.loads(file.read_text()) for file in scene.store.glob("[0-9a-f]*/event.json")]
+    command = [word.replace("PORT", str(port)) if isinstance(word, str) else word for word in command]
+    scene.start("example", command, STORE=str(scene.store), PORT=str(port), PYTHONDONTWRITEBYTECODE="1", **environment)
+    scene.wait_for_port(port, "the example")
+    return port
+
+
+def python_example(folder, module, *command):
+    """The example in `folder`, run by a module of the tests' environment."""
+    here = EXAMPLES / folder
+    return lambda scene: example(
+        scene, [sys.executable, "-m", module, *command], PYTHONPATH=f"{EXAMPLES}:{here}", HOME=str(scene.dir)
+    )
+
+
+GUNICORN = ("--threads", "4", "--no-control-socket", "--bind", "127.0.0.1:PORT")
+
+
+def express(scene):
+    return example(scene, ["node", EXAMPLES / "express" / "app.js"], NODE_PATH=str(NODE_MODULES))
+
+
+def php(scene):
+    settings = ["-d", "post_max_size=32M", "-d", "memory_limit=256M"]
+    return example(scene, ["php", *settings, "-S", "127.0.0.1:PORT", EXAMPLES / "php" / "receive.php"])
+
+
+def go(scene):
+    program = scene.dir / "receiver"
+    caches = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+    subprocess.run(["go", "build", "-o", program, EXAMPLES / "go" / "main.go"], check=True, env={**os.environ, **caches})
+    return example(scene, [program])
+
+
+def multipart(fields):
+    """The form that a box sends, and its content type."""
+    parts = [f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
+    return "".join([*parts, "--edge--\r\n"]).encode(), "multipart/form-data; boundary=edge"
+
+
+def check_example(scene, port, content_type):
+    """What real programs do not show of an example: its answers, the same event twice, the largest pictures, bad events."""
+
+    def post(event, event_id):
+        if content_type == "json":
+            body, kind = json.dumps(event).encode(), "application/json"
+        else:
+            body, kind = multipart({**event, "ext_data": json.dumps(event["ext_data"])} if "ext_data" in event else event)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/RealTimeEvent", body, {"Content-Type": kind, "X-Event-Id": event_id})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, text
+
+    pictures = {name: bytes([number]) * (4 << 20) for number, name in enumerate(["reg_pic", "spot_pic"])}
+    texts = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+    event = {"identity_id": "1", "identity_name": "\u674e", "group_name": "Staff", "reg_pic": texts["reg_pic"]}
+    event |= {"timestamp": 1700000000, "score": 0.5, "ext_data": {"spot_pic": texts["spot_pic"]}}
+    event_id = "0123456789abcdef" * 2 + "-7"
+    wanted = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in pictures.items()}
+    for turn in ("once", "twice"):
+        status, text = post(event, event_id)
+        if status != 200 or json.loads(text)["received"] != wanted:
+            raise Failure(f"two pictures of 4 MiB, {turn}: answered {status} {text[:300]}")
+    stored = [event for event in scene.received() if event["id"] == event_id]
+    if len(stored) != 1 or stored[0]["identity_name"] != "\u674e":
+        raise Failure(f"an event that came twice is stored {len(stored)} times: {stored}")
+    for bad, bad_id in ((event, "no/id"), ({"identity_id": "1"}, event_id[:-1] + "8")):
+        status, text = post(bad, bad_id)
+        if not 400 <= status < 500:
+            raise Failure(f"a bad event was answered {status} {text[:300]}")
+    left = sorted(entry.name for entry in scene.store.iterdir() if entry.name.startswith(".new-"))
+    if left or len(list(scene.store.iterdir())) != len(scene.received()):
+        raise Failure(f"the store has more than events: {left}")
+
+
 PEERS = {
     "flask": flask_itself,
     "gunicorn sync": gunicorn_sync,
     "gunicorn gthread": gunicorn_threads,
     "event-receive-server": event_receive_server,
     "nginx": nginx,
+    "examples/receivers/flask": python_example("flask", "gunicorn", *GUNICORN, "app:app"),
+    "examples/receivers/fastapi": python_example("fastapi", "uvicorn", "--host", "127.0.0.1", "--port", "PORT", "app:app"),
+    "examples/receivers/django": python_example("django", "gunicorn", *GUNICORN, "app:application"),
+    "examples/receivers/express": express,
+    "examples/receivers/php": php,
+    "examples/receivers/go": go,
 }
+# What a peer needs beyond Python's packages: without it, its runs are skipped by name.
+TOOLS = {"examples/receivers/express": "node", "examples/receivers/php": "php", "examples/receivers/go": "go"}
 FORMATS = ["json", "form-data"]
 
 
@@ -210,7 +309,6 @@ def sort_pictures(source, scratch):
 
 def deliver(scene, peer, content_type, pictures):
     """Runs one combination and returns how many events it compared."""
-    scene.store = scene.receiver = None
     port = peer(scene)
     ring = scene.ring_dir / "events.ring"
     config = {
@@ -244,13 +342,15 @@ def deliver(scene, peer, content_type, pictures):
             raise Failure(f"fake-recognizer ended with exit code {recognizer.returncode}")
         if len(read_lines(published)) != expected:
             raise Failure(f"fake-recognizer published {len(read_lines(published))} events instead of {expected}")
-        scene.wait(lambda: len({event["id"] for event in read_lines(scene.events)}) >= expected, f"{expected} events arrived")
+        scene.wait(lambda: len({event["id"] for event in scene.received()}) >= expected, f"{expected} events arrived")
 
     # Stopped before the comparison, so that no late repetition goes unseen.
     code = scene.stop(uplink)
     if code != 0:
         raise Failure(f"sophon-uplink ended with {code} on SIGTERM")
-    received = read_lines(scene.events)
+    received = scene.received()
+    if scene.is_example:
+        check_example(scene, port, content_type)
     report = compare(read_lines(published), received, store=scene.store)
     if scene.receiver:
         report.dropped_duplicates = dropped_duplicates(scene.receiver)
@@ -276,13 +376,17 @@ def main():
                 name = f"{peer_name}, {content_type}"
                 if arguments.only not in name:
                     continue
+                tool = TOOLS.get(peer_name)
+                if tool and not shutil.which(tool):
+                    print(f"SKIPPED  {name}: no {tool} here", flush=True)
+                    continue
                 began = time.monotonic()
                 with Scene(arguments.binaries.resolve()) as scene:
                     try:
                         count = deliver(scene, peer, content_type, Path(scratch))
                         passed += 1
                         print(f"ok    {name}: {count} events ({time.monotonic() - began:.1f} s)", flush=True)
-                    except (Failure, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as failure:
+                    except (Failure, subprocess.SubprocessError, OSError, ValueError, KeyError) as failure:
                         failed += 1
                         print(f"FAIL  {name}: {failure}", flush=True)
                         for line in scene.logs():

@@ -1,0 +1,55 @@
+// A receiver with Express.   npm install express@5.3.0 multer@2.5.0
+// STORE=/folder PORT=9528 node app.js
+const crypto = require("crypto");
+const express = require("express");
+const fs = require("fs");
+const multer = require("multer");
+const path = require("path");
+
+const STORE = process.env.STORE || "store";
+const LIMIT = 32 * 1024 * 1024; // bytes of a request; by default express.json takes 100 kB, a field of multer 1 MiB
+
+function toDisk(file, data) { // without data: makes a folder's entries durable
+    const descriptor = fs.openSync(file, data === undefined ? "r" : "wx", 0o600);
+    if (data !== undefined) fs.writeFileSync(descriptor, data);
+    fs.fsyncSync(descriptor);
+    fs.closeSync(descriptor);
+}
+
+function keep(id, event) {
+    if (!/^[0-9a-f]{32}-[0-9]+$/.test(id || "")) throw new TypeError("X-Event-Id is missing or malformed");
+    if (typeof event.ext_data === "string") event.ext_data = JSON.parse(event.ext_data);
+    event.timestamp = Number(event.timestamp);
+    event.score = Number(event.score);
+    const files = {}, received = {};
+    for (const [name, holder] of [["reg_pic", event], ["spot_pic", event.ext_data]]) {
+        const data = Buffer.from(holder[name] || "", "base64");
+        holder[name] = null;
+        if (data.length === 0) continue;
+        files[`${name}.jpg`] = data;
+        received[name] = { bytes: data.length, sha256: crypto.createHash("sha256").update(data).digest("hex") };
+        holder[name] = { file: `${id}/${name}.jpg`, ...received[name] };
+    }
+    fs.mkdirSync(STORE, { recursive: true });
+    const folder = fs.mkdtempSync(path.join(STORE, ".new-"));
+    files["event.json"] = JSON.stringify({ id, ...event });
+    try {
+        for (const [file, data] of Object.entries(files)) toDisk(path.join(folder, file), data);
+        toDisk(folder);
+        fs.renameSync(folder, path.join(STORE, id)); // fails where the event is stored already
+        toDisk(STORE);
+    } catch (error) {
+        fs.rmSync(folder, { recursive: true, force: true });
+        if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // a full disk, say: 500, and the event comes again
+    }
+    return { status: "ok", received };
+}
+
+const app = express();
+const parsers = [express.json({ limit: LIMIT }), multer({ limits: { fieldSize: LIMIT } }).none()];
+app.post("/RealTimeEvent", ...parsers, (request, response) => response.json(keep(request.get("X-Event-Id"), { ...request.body })));
+app.use((error, request, response, next) => { // multer's errors have no status, and would be answered with 500
+    const status = error.status || (error instanceof multer.MulterError ? 413 : error instanceof TypeError ? 400 : 500);
+    response.status(status).json({ error: String(error.message) });
+});
+app.listen(process.env.PORT || 9528);

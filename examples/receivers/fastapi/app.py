@@ -1,0 +1,21 @@
+"""A receiver with FastAPI.   pip install fastapi==0.165.0 uvicorn==0.54.0 python-multipart
+PYTHONPATH=.. STORE=/folder uvicorn --host 0.0.0.0 --port 9528 app:app"""
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from store import LIMIT, keep
+
+app = FastAPI()
+
+
+@app.post("/RealTimeEvent")
+async def real_time_event(request: Request):
+    try:
+        if request.headers.get("content-type", "").startswith("application/json"):
+            event = await request.json()
+        else:
+            event = dict(await request.form(max_part_size=LIMIT))  # 1 MiB by default: larger parts get 400
+        return await run_in_threadpool(keep, request.headers.get("x-event-id"), event)
+    except (KeyError, TypeError, ValueError) as fault:
+        return JSONResponse({"error": f"not an event: {fault!r}"}, 400)

@@ -1,0 +1,18 @@
+"""A receiver with Flask.   pip install Flask==3.1.3 gunicorn==27.0.1
+PYTHONPATH=.. STORE=/folder gunicorn --threads 4 --bind 0.0.0.0:9528 app:app"""
+from flask import Flask, request
+
+from store import LIMIT, keep
+
+app = Flask(__name__)
+app.config["MAX_CONTENT_LENGTH"] = LIMIT
+app.config["MAX_FORM_MEMORY_SIZE"] = LIMIT  # 500 kB by default: a form with larger pictures gets 413
+
+
+@app.post("/RealTimeEvent")
+def real_time_event():
+    try:
+        event = request.get_json() if request.is_json else request.form.to_dict()
+        return keep(request.headers.get("X-Event-Id"), event)
+    except (KeyError, TypeError, ValueError) as fault:
+        return {"error": f"not an event: {fault!r}"}, 400

@@ -1,0 +1,51 @@
+<?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY, with 200, unless it is looked at as here.
+// STORE=/folder php -d post_max_size=32M -d memory_limit=256M -S 0.0.0.0:9528 receive.php   (or under PHP-FPM, with post_max_size in php.ini)
+$store = getenv('STORE') ?: 'store';
+
+function answer(int $status, array $what): never {
+    http_response_code($status);
+    header('Content-Type: application/json');
+    exit(json_encode($what));
+}
+
+function to_disk(string $path, string $data): void {
+    $file = fopen($path, 'xb');
+    if (!$file || fwrite($file, $data) !== strlen($data) || !fsync($file)) throw new RuntimeException("cannot write $path");
+    fclose($file);
+}
+
+if (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH) !== '/RealTimeEvent') answer(404, ['error' => 'POST /RealTimeEvent']);
+if ($_SERVER['REQUEST_METHOD'] !== 'POST') answer(405, ['error' => 'POST /RealTimeEvent']);
+$is_json = str_starts_with($_SERVER['CONTENT_TYPE'] ?? '', 'application/json');
+$event = $is_json ? json_decode(file_get_contents('php://input'), true) : $_POST;
+if (!$is_json && !$_POST && $_SERVER['CONTENT_LENGTH'] > 0) answer(413, ['error' => 'larger than post_max_size']);
+$id = $_SERVER['HTTP_X_EVENT_ID'] ?? '';
+if (!preg_match('/^[0-9a-f]{32}-[0-9]+$/D', $id)) answer(400, ['error' => 'X-Event-Id is missing or malformed']);
+if (!is_array($event) || !isset($event['identity_id'], $event['ext_data'])) answer(400, ['error' => 'not an event']);
+if (is_string($event['ext_data'])) $event['ext_data'] = json_decode($event['ext_data'], true);
+$event['timestamp'] = (int) $event['timestamp'];
+$event['score'] = (float) $event['score'];
+
+$files = $received = [];
+foreach (['reg_pic' => &$event, 'spot_pic' => &$event['ext_data']] as $name => &$holder) {
+    $data = base64_decode($holder[$name] ?? '', true);
+    if ($data === false) answer(400, ['error' => "$name is no base64"]);
+    $holder[$name] = null;
+    if ($data === '') continue;
+    $files["$name.jpg"] = $data;
+    $received[$name] = ['bytes' => strlen($data), 'sha256' => hash('sha256', $data)];
+    $holder[$name] = ['file' => "$id/$name.jpg"] + $received[$name];
+}
+unset($holder);
+$files['event.json'] = json_encode(['id' => $id] + $event);
+$folder = "$store/.new-" . bin2hex(random_bytes(8));
+if (!is_dir("$store/$id")) {
+    try {
+        mkdir($folder, 0700, true);
+        foreach ($files as $name => $data) to_disk("$folder/$name", $data);
+        if (!@rename($folder, "$store/$id") && !is_dir("$store/$id")) throw new RuntimeException('cannot rename');
+    } catch (RuntimeException $error) {
+        answer(500, ['error' => $error->getMessage()]); // a full disk, say: the event comes again
+    }
+}
+answer(200, ['status' => 'ok', 'received' => (object) $received]);

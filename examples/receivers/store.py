@@ -1,0 +1,47 @@
+"""Keeps one event: pictures as files, the rest as event.json, in a folder named by the event's id. Flask, FastAPI and Django
+examples share it. An event that is stored twice is stored once; what `keep` returned is on the disk."""
+import base64, hashlib, json, os, pathlib, re, shutil, tempfile
+
+STORE = pathlib.Path(os.environ.get("STORE", "store"))
+LIMIT = 32 * 1024 * 1024  # bytes of a request: two pictures of 8 MiB as base64, and more
+
+
+def to_disk(path, data=None):
+    """Writes a file; without data: makes a folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY if data is None else os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if data is not None:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def keep(event_id, event):
+    """Stores an event (a dict; values of a form may be texts) and returns the answer to it. ValueError, KeyError: it is none."""
+    if not re.fullmatch(r"[0-9a-f]{32}-[0-9]+", event_id or ""):
+        raise ValueError("X-Event-Id is missing or malformed")
+    ext_data = event["ext_data"] if isinstance(event["ext_data"], dict) else json.loads(event["ext_data"])
+    event = {**event, "timestamp": int(event["timestamp"]), "score": float(event["score"]), "ext_data": ext_data}
+    pictures, received = {}, {}
+    for name, holder in (("reg_pic", event), ("spot_pic", ext_data)):
+        data = base64.b64decode(holder.get(name) or "", validate=True)
+        holder[name] = None
+        if data:
+            pictures[f"{name}.jpg"] = data
+            received[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            holder[name] = {"file": f"{event_id}/{name}.jpg", **received[name]}
+    STORE.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=".new-", dir=STORE))
+    try:
+        for file, data in {**pictures, "event.json": json.dumps({"id": event_id, **event}).encode()}.items():
+            to_disk(folder / file, data)
+        to_disk(folder)
+        folder.rename(STORE / event_id)  # fails where the event is stored already
+        to_disk(STORE)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not (STORE / event_id / "event.json").is_file():
+            raise  # a full disk, say: answered with 500, and the event comes again
+    return {"status": "ok", "received": received}
