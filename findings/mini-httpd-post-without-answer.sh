@@ -9,6 +9,7 @@
 # which the program sometimes wins. busybox httpd 1.35.0 answers all.
 # For a receiver: every event is stored and none acknowledged, so each comes again and again; and mini_httpd hands the
 # program no X-Event-Id by which it could tell. Use another server.
+# shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian mini-httpd=1.30-3 busybox=1:1.35.0-4+deb12u1+b1
 mkdir -p www/cgi-bin
