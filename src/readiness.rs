@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock;
+use crate::deliver::failure::{Code, Failure};
 
 /// Something that the box does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,15 @@ impl NotReady {
                 "the kernel has no random numbers yet, so that nothing can be encrypted: an old kernel gathers them for some minutes after a boot (rngd or haveged make it faster); uploads over TLS wait for it, and go on by themselves"
             }
         }
+    }
+
+    /// The same as a failure of a try.
+    pub fn failure(self) -> Failure {
+        let code = match self {
+            NotReady::Clock => Code::ClockNotSet,
+            NotReady::Randomness => Code::RandomnessNotReady,
+        };
+        Failure::new(code, self.why())
     }
 
     /// What is said when it has come.

@@ -210,6 +210,8 @@ pub struct Destination {
     pub since_seconds: f64,
     /// The last failure, in words.
     pub last_error: Option<String>,
+    /// The same for programs: a name that stays, see [`crate::deliver::failure::Code`].
+    pub last_error_code: Option<&'static str>,
     /// How long ago that was.
     pub last_error_seconds: Option<f64>,
     /// How long ago an event was acknowledged.

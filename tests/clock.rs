@@ -133,6 +133,7 @@ fn uploads_over_tls_wait_until_the_clock_is_set_and_go_on_by_themselves() {
     home.wait_released();
     let status = told();
     assert!(status["last_error"].as_str().unwrap().contains("clock is not set"), "{status}");
+    assert_eq!(status["last_error_code"], "clock_not_set", "{status}");
     let labels = format!("{{destination=\"1\",server=\"https://localhost:{}\"}}", server.port);
     let metrics = common::http::get(daemon.api(), "/metrics").body;
     assert!(metrics.contains(&format!("sophon_uplink_destination_waits_for_clock{labels} 1")), "{metrics}");

@@ -63,6 +63,7 @@ mod tests {
             state,
             since_seconds,
             last_error: None,
+            last_error_code: None,
             last_error_seconds: None,
             last_success_seconds,
             last_answer: None,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use crate::deliver::client::{Client, Upload};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::failure::{Code, Failure};
 use crate::event::{Event, EventId};
 use crate::ring::file::RingId;
 use crate::ring::mapping::{Lost, PictureSource};
@@ -59,25 +59,19 @@ async fn test(client: &Client, secrets: &[String]) -> Value {
     let began = Instant::now();
     let upload = Upload { event: event(), source: Arc::new(Picture) };
     let outcome = tokio::time::timeout(PATIENCE, client.send(&upload, None)).await;
-    let error = match outcome {
-        Ok(Outcome::Acknowledged) => None,
-        Ok(
-            Outcome::Unreachable { why }
-            | Outcome::Down { why, .. }
-            | Outcome::Misconfigured { why }
-            | Outcome::Refused { why },
-        ) => Some(why),
-        Ok(Outcome::SourceLost) => unreachable!("the picture is part of the program"),
-        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    let failure = match &outcome {
+        Ok(outcome) => outcome.failure().cloned(),
+        Err(_) => Some(Failure::new(Code::NoAnswer, format!("no answer within {} s", PATIENCE.as_secs()))),
     };
     let words = String::from_utf8_lossy(&client.last_words()).trim().to_owned();
     json!({
         "url": client.url().to_string(),
         "event_id": upload.event.id.to_string(),
-        "delivered": error.is_none(),
+        "delivered": failure.is_none(),
         "status": client.last_answer(),
         "milliseconds": began.elapsed().as_millis() as u64,
-        "error": error,
+        "error_code": failure.as_ref().map(|failure| failure.code.name()),
+        "error": failure.map(|failure| failure.why),
         "answer": (!words.is_empty()).then(|| without(words, secrets)),
     })
 }

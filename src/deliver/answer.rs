@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::failure::{Code, Failure};
 use super::transport::Progress;
 use crate::config::Timeouts;
 
@@ -46,16 +47,17 @@ pub async fn answer_in_time<T>(
     mut answer: std::pin::Pin<&mut impl Future<Output = T>>,
     progress: &Progress,
     timeouts: Timeouts,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     loop {
         let written_at = progress.written_at.get();
         let (due, why) = if progress.is_sent() {
             let moved_at = written_at.max(progress.read_at.get());
             let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
-            (due, format!("no answer within {} ms of the request", timeouts.response.as_millis()))
+            let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
+            (due, Failure::new(Code::NoAnswer, why))
         } else {
             let why = format!("no byte of the request moved for {} ms", timeouts.progress.as_millis());
-            (written_at + timeouts.progress, why)
+            (written_at + timeouts.progress, Failure::new(Code::Stalled, why))
         };
         if due <= Instant::now() {
             return Err(why);

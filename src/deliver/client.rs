@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::answer::{answer_in_time, drain};
+use super::failure::{Code, Early, Failure};
 use super::history::History;
 use super::lane::places::Sending;
 use super::outcome::Outcome;
@@ -44,8 +45,6 @@ const WORDS: usize = 1024;
 const HYPER_BUFFER: usize = 64 * 1024;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
-
-const CLOSED: &str = "the server closed the connection without an answer";
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -198,21 +197,22 @@ impl Client {
                 // A server that restarts closes many at once.
                 sending = places.take_again().await;
                 if sending.is_none() {
-                    return Outcome::Unreachable { why: CLOSED.into() };
+                    return Outcome::Unreachable { failure: closed() };
                 }
                 *began = Instant::now();
             }
         }
-        let connected = if self.is_retired.get() { Err(String::new()) } else { self.connect().await };
+        let removed = || Failure::new(Code::Removed, "the destination was removed");
+        let connected = if self.is_retired.get() { Err(removed()) } else { self.connect().await };
         if self.is_retired.get() {
-            return Outcome::Unreachable { why: "the destination was removed".into() };
+            return Outcome::Unreachable { failure: removed() };
         }
         match connected {
             Ok(connection) => match self.exchange(connection, false, upload, sending).await {
                 Try::Outcome(outcome) => outcome,
-                Try::Stale => Outcome::down(CLOSED),
+                Try::Stale => Outcome::down(closed()),
             },
-            Err(why) => Outcome::Unreachable { why },
+            Err(failure) => Outcome::Unreachable { failure },
         }
     }
 
@@ -236,7 +236,7 @@ impl Client {
         self.idle.borrow_mut().pop()
     }
 
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<Connection, Failure> {
         let generation = self.generation.get();
         let (tls, bound) = {
             let settings = self.settings.borrow();
@@ -248,7 +248,7 @@ impl Client {
             .max_buf_size(HYPER_BUFFER)
             .handshake(TokioIo::new(transport))
             .await
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| describe(&error, Code::ConnectFailed))?;
         let (spoke_unasked, url) = (Rc::clone(&self.spoke_unasked), self.url.clone());
         let task = tokio::task::spawn_local(async move {
             // Of other failures whoever sent the request is told.
@@ -287,8 +287,8 @@ impl Client {
         match answer {
             Ok(Ok(response)) => {
                 // Not what has gone by now: the rest may have found its way since the answer came.
-                let complete = connection.progress.was_whole_at_read.get();
-                Try::Outcome(self.finish(connection, response, complete).await)
+                let early = connection.progress.early();
+                Try::Outcome(self.finish(connection, response, early).await)
             }
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
                 Try::Outcome(Outcome::SourceLost)
@@ -297,8 +297,8 @@ impl Client {
                 note_unasked(&error, &self.spoke_unasked, &self.url);
                 Try::Stale
             }
-            Ok(Err(error)) => Try::Outcome(Outcome::down(describe(&error))),
-            Err(why) => Try::Outcome(Outcome::down(why)),
+            Ok(Err(error)) => Try::Outcome(Outcome::down(broken(&error, &connection.progress))),
+            Err(failure) => Try::Outcome(Outcome::down(failure)),
         }
     }
 
@@ -322,18 +322,12 @@ impl Client {
     }
 
     /// Judges an answer, and keeps the connection where it can be kept.
-    async fn finish(&self, mut connection: Connection, response: Response<Incoming>, complete: bool) -> Outcome {
+    async fn finish(&self, mut connection: Connection, response: Response<Incoming>, early: Option<Early>) -> Outcome {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
-        let outcome = Outcome::of_answer(head.status, &head.headers);
-        if !complete {
-            return match outcome {
-                Outcome::Acknowledged => Outcome::down(format!(
-                    "the server answered {} before it had the whole event, which is no acknowledgement",
-                    head.status.as_u16()
-                )),
-                outcome => outcome,
-            };
+        let outcome = Outcome::of_answer(head.status, &head.headers, early);
+        if early.is_some() {
+            return outcome;
         }
         let mut words = Vec::new();
         let kept = if self.last_words.is_some() { WORDS } else { 0 };
@@ -348,6 +342,22 @@ impl Client {
         }
         outcome
     }
+}
+
+fn closed() -> Failure {
+    Failure::new(Code::ClosedWithoutAnswer, "the server closed the connection without an answer")
+}
+
+/// The failure of a connection that ended, or brought what is no answer.
+fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
+    let code = match () {
+        () if transport::is_unasked(error) => Code::UnaskedAnswer,
+        () if error.is_parse_too_large() => Code::AnswerTooLarge,
+        () if error.is_parse() => Code::BadAnswer,
+        () if progress.is_sent() => Code::ClosedWithoutAnswer,
+        () => Code::Interrupted,
+    };
+    describe(error, code)
 }
 
 /// Takes note of it where a connection failed because the server said what nobody had asked for; the first time in a while is said.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::readiness::NotReady;
 
 /// How a destination fares.
@@ -41,8 +42,8 @@ pub struct Health {
     pub condition: Condition,
     /// Since when.
     pub since: Instant,
-    /// The last failure, also of an event that was only refused: in words, and when.
-    pub last_failure: Option<(String, Instant)>,
+    /// The last failure, also of an event that was only refused, and when.
+    pub last_failure: Option<(Failure, Instant)>,
     /// When it acknowledged an event last.
     pub last_success: Option<Instant>,
     /// Failures since the last success, counted once a pause.
@@ -81,7 +82,7 @@ impl Health {
         }
         let now = Instant::now();
         self.condition = Condition::Waits(lack);
-        (self.since, self.last_failure) = (now, Some((lack.why().to_owned(), now)));
+        (self.since, self.last_failure) = (now, Some((lack.failure(), now)));
         true
     }
 
@@ -121,7 +122,7 @@ impl Health {
 
     /// A try failed: nothing starts before `pause` is over, unless nothing starts anyway. Uploads that fail together make one pause, the longest of theirs: a
     /// server may have asked for it. True when this is news.
-    pub fn failed(&mut self, condition: Condition, why: &str, pause: Duration) -> bool {
+    pub fn failed(&mut self, condition: Condition, failure: &Failure, pause: Duration) -> bool {
         if self.waits().is_some() {
             return false;
         }
@@ -135,8 +136,8 @@ impl Health {
         if self.is_up() {
             self.since = now;
         }
-        let is_news = self.is_up() || self.last_failure.as_ref().is_none_or(|(last, _)| last != why);
-        (self.condition, self.last_failure) = (condition, Some((why.to_owned(), now)));
+        let is_news = self.is_up() || self.last_failure.as_ref().is_none_or(|(last, _)| !last.is_like(failure));
+        (self.condition, self.last_failure) = (condition, Some((failure.clone(), now)));
         is_news
     }
 }
@@ -149,6 +150,7 @@ impl Default for Health {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::Code;
     use super::*;
 
     #[test]
@@ -156,9 +158,10 @@ mod tests {
         let mut health = Health::new();
         assert!(health.wait_for(NotReady::Randomness) && !health.wait_for(NotReady::Randomness), "it is news once");
         assert!(health.wait_for(NotReady::Clock) && !health.wait_for(NotReady::Clock), "what comes next is news");
-        assert!(!health.failed(Condition::Down, "broken", Duration::from_secs(60)) && !health.succeeded());
+        let broken = Failure::new(Code::Stalled, "broken");
+        assert!(!health.failed(Condition::Down, &broken, Duration::from_secs(60)) && !health.succeeded());
         assert!(health.waits() == Some(NotReady::Clock) && health.paused_until().is_none() && health.failures == 0);
-        assert_eq!(health.last_failure.as_ref().unwrap().0, NotReady::Clock.why());
+        assert_eq!(health.last_failure.as_ref().unwrap().0, NotReady::Clock.failure());
         health.begin_anew();
         assert!(health.is_up());
     }

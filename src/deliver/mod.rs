@@ -14,7 +14,7 @@
 //! | [`lane`], [`health`], [`backlog`] | one destination: what is sent when; how it fares; its events in the spool |
 //! | [`spooler`], [`job`], [`record`] | from memory to the spool, also under an upload that is reading |
 //! | [`client`], [`answer`], [`transport`], [`tls`], [`tls_error`], [`unacknowledged`] | one try |
-//! | [`outcome`], [`backoff`] | what an answer means, and how long to wait |
+//! | [`outcome`], [`failure`], [`backoff`] | what an answer means, why a try failed, and how long to wait |
 //! | [`ledger`] | what of a ring can be given back |
 
 pub mod answer;
@@ -22,6 +22,7 @@ pub mod backlog;
 pub mod backoff;
 pub mod client;
 pub mod delivery;
+pub mod failure;
 pub mod health;
 pub mod history;
 pub mod job;

@@ -1,9 +1,12 @@
 //! What became of one try to deliver an event: the table of docs/design.md, "Delivery".
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
+
+use super::failure::{Code, Early, Failure};
 
 /// The longest pause that a server may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -15,25 +18,25 @@ pub enum Outcome {
     Acknowledged,
     /// There is no connection to be had: it does not matter which event is tried next.
     Unreachable {
-        /// In words.
-        why: String,
+        /// Why.
+        failure: Failure,
     },
     /// The destination does not work now, or not for this event: try again after a while.
     Down {
-        /// In words.
-        why: String,
+        /// Why.
+        failure: Failure,
         /// What the server asked for.
         retry_after: Option<Duration>,
     },
     /// The destination answers, but not as a receiver of events: somebody has to set something right.
     Misconfigured {
-        /// In words, with what to look at.
-        why: String,
+        /// Why, with what to look at.
+        failure: Failure,
     },
     /// The server does not want this event.
     Refused {
-        /// In words.
-        why: String,
+        /// Why.
+        failure: Failure,
     },
     /// The event's pictures went away under us.
     SourceLost,
@@ -41,27 +44,45 @@ pub enum Outcome {
 
 impl Outcome {
     /// A failure of the network or of the server's HTTP.
-    pub fn down(why: impl Into<String>) -> Outcome {
-        Outcome::Down { why: why.into(), retry_after: None }
+    pub const fn down(failure: Failure) -> Outcome {
+        Outcome::Down { failure, retry_after: None }
     }
 
-    /// Judges an answer by its status alone; its body is never looked at.
-    pub fn of_answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
-        let why = match status.canonical_reason() {
-            Some(reason) => format!("the server answered {} {reason}", status.as_u16()),
-            None => format!("the server answered {}", status.as_u16()),
-        };
-        match status.as_u16() {
+    /// Judges an answer by its status alone; its body is never looked at. `early`: it came before the server had the whole event.
+    pub fn of_answer(status: StatusCode, headers: &HeaderMap, early: Option<Early>) -> Outcome {
+        let number = status.as_u16();
+        let mut why = format!("the server answered {number}");
+        if let Some(reason) = status.canonical_reason() {
+            why = format!("{why} {reason}");
+        }
+        if let Some(early) = early {
+            why = format!("{why} {early}");
+        }
+        let failure = |advice: &str| Failure { code: Code::of_status(number), why: format!("{why}{advice}"), early };
+        match number {
+            200..=299 if early.is_some() => Outcome::down(Failure {
+                code: Code::EarlyAnswer,
+                ..failure(", before it had the whole event, which is no acknowledgement")
+            }),
             200..=299 => Outcome::Acknowledged,
-            408 | 425 | 429 | 500..=599 => Outcome::Down { why, retry_after: retry_after(headers) },
-            300..=399 => {
-                Outcome::Misconfigured { why: format!("{why}: a redirect is not followed, set the final URL") }
-            }
-            401 | 407 => Outcome::Misconfigured { why: format!("{why}: check headers.Authorization") },
-            403 => Outcome::Misconfigured { why: format!("{why}: check the server's access rules and the headers") },
-            404 | 405 => Outcome::Misconfigured { why: format!("{why}: check the URL's path") },
-            400..=499 => Outcome::Refused { why },
-            _ => Outcome::down(why),
+            408 | 425 | 429 | 500..=599 => Outcome::Down { failure: failure(""), retry_after: retry_after(headers) },
+            300..=399 => Outcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") },
+            401 | 407 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },
+            403 => Outcome::Misconfigured { failure: failure(": check the server's access rules and the headers") },
+            404 | 405 => Outcome::Misconfigured { failure: failure(": check the URL's path") },
+            400..=499 => Outcome::Refused { failure: failure("") },
+            _ => Outcome::down(failure("")),
+        }
+    }
+
+    /// Why the try failed, where it did so for a reason that is told.
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Outcome::Unreachable { failure }
+            | Outcome::Down { failure, .. }
+            | Outcome::Misconfigured { failure }
+            | Outcome::Refused { failure } => Some(failure),
+            Outcome::Acknowledged | Outcome::SourceLost => None,
         }
     }
 }
@@ -72,6 +93,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let asked = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => MAX_RETRY_AFTER,
         Err(_) => {
             let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
             httpdate::parse_http_date(value).ok()?.duration_since(now).ok()?
@@ -86,7 +108,7 @@ mod tests {
 
     fn answer(status: u16, headers: &[(&'static str, &str)]) -> Outcome {
         let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Outcome::of_answer(StatusCode::from_u16(status).unwrap(), &pairs.collect())
+        Outcome::of_answer(StatusCode::from_u16(status).unwrap(), &pairs.collect(), None)
     }
 
     #[test]
@@ -112,6 +134,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_before_the_whole_event_says_how_much_of_it_had_gone_and_is_no_acknowledgement() {
+        let early = Some(Early { sent: 65_536, total: 200_000 });
+        for (status, code, words) in [
+            (
+                200,
+                Code::EarlyAnswer,
+                "the server answered 200 OK after 65536 of 200000 bytes, before it had the whole event",
+            ),
+            (400, Code::AnsweredBadRequest, "the server answered 400 Bad Request after 65536 of 200000 bytes"),
+            (413, Code::AnsweredTooLarge, "the server answered 413 Payload Too Large after 65536 of 200000 bytes"),
+            (
+                500,
+                Code::AnsweredServerError,
+                "the server answered 500 Internal Server Error after 65536 of 200000 bytes",
+            ),
+        ] {
+            let outcome = Outcome::of_answer(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), early);
+            let failure = outcome.failure().unwrap();
+            assert_eq!((failure.code, failure.early), (code, early));
+            assert!(failure.why.starts_with(words), "{failure}");
+        }
+    }
+
+    #[test]
     fn retry_after_is_honoured_in_both_forms_up_to_ten_minutes() {
         let pause = |headers: &[(&'static str, &str)]| match answer(503, headers) {
             Outcome::Down { retry_after, .. } => retry_after,
@@ -119,6 +165,8 @@ mod tests {
         };
         assert_eq!(pause(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(pause(&[("retry-after", "86400")]), Some(MAX_RETRY_AFTER));
+        assert_eq!(pause(&[("retry-after", "1000000000000000000000000000000")]), Some(MAX_RETRY_AFTER), "10^30");
+        assert_eq!(pause(&[("retry-after", "-1")]), None);
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(pause(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(Duration::from_secs(30)));
         assert_eq!(pause(&[date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), None);

@@ -1,4 +1,4 @@
-//! Why TLS failed, in plain words, with what to do: for the log, the status and the page (whose texts.js looks for these words).
+//! Why TLS failed, in plain words, with what to do: for the log and the status; and with a code, for the page.
 //!
 //! What a server sends into them, the names of its certificate, is shortened and freed of what a terminal would obey. No words
 //! depend on the time of the try: a failure that goes on is said once.
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use super::failure::{Code, Failure};
 use crate::clock;
 
 /// Of a certificate's names, so many are told.
@@ -19,12 +20,12 @@ const NAME_LENGTH: usize = 64;
 /// 9999-12-31T23:59:59Z, the last time that a certificate can tell, in seconds of Unix time.
 const END_OF_TIME: u64 = 253_402_300_799;
 
-/// The words for the TLS error among an error and its causes, if there is one.
-pub fn words_for(error: &(dyn StdError + 'static)) -> Option<String> {
+/// The failure for the TLS error among an error and its causes, if there is one.
+pub fn failure_for(error: &(dyn StdError + 'static)) -> Option<Failure> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<Error>() {
-            return Some(words(error));
+            return Some(failure(error));
         }
         // An io::Error's source is that of the error in it.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -33,11 +34,66 @@ pub fn words_for(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
-/// The words for a connection that failed in the handshake without a word of TLS about it.
-pub fn broken_off(error: &io::Error) -> String {
-    format!(
+/// The failure of a connection that ended in the handshake without a word of TLS about it.
+pub fn broken_off(error: &io::Error) -> Failure {
+    let why = format!(
         "the server ended the connection in the TLS handshake ({error}): check that its port speaks HTTPS, and see its log"
-    )
+    );
+    Failure::new(Code::TlsNotSpoken, why)
+}
+
+fn failure(error: &Error) -> Failure {
+    Failure::new(code(error), words(error))
+}
+
+fn code(error: &Error) -> Code {
+    use AlertDescription as Alert;
+    match error {
+        Error::InvalidCertificate(error) => code_of_certificate(error),
+        Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
+        | Error::PeerIncompatible(_) => Code::TlsTooOld,
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => Code::TlsClientCertificate,
+        Error::AlertReceived(Alert::UnrecognisedName) => Code::TlsWrongName,
+        Error::InvalidMessage(_) => Code::TlsNotSpoken,
+        Error::NoCertificatesPresented => Code::TlsBadCertificate,
+        Error::FailedToGetCurrentTime => Code::ClockNotSet,
+        _ => Code::TlsFailed,
+    }
+}
+
+fn code_of_certificate(error: &CertificateError) -> Code {
+    use CertificateError as Bad;
+    match error {
+        Bad::ExpiredContext { .. } | Bad::Expired => Code::TlsExpired,
+        Bad::NotValidYetContext { .. } | Bad::NotValidYet => Code::TlsNotYetValid,
+        Bad::NotValidForNameContext { .. } | Bad::NotValidForName => Code::TlsWrongName,
+        Bad::UnknownIssuer => Code::TlsUnknownCa,
+        Bad::BadSignature
+        | Bad::UnsupportedSignatureAlgorithmContext { .. }
+        | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        | Bad::BadEncoding => Code::TlsWeakCertificate,
+        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Code::TlsWrongPurpose,
+        Bad::Other(other) => match other.0.downcast_ref() {
+            Some(
+                webpki::Error::CaUsedAsEndEntity
+                | webpki::Error::EndEntityUsedAsCa
+                | webpki::Error::NameConstraintViolation
+                | webpki::Error::PathLenConstraintViolated,
+            ) => Code::TlsWrongPurpose,
+            Some(webpki::Error::UnsupportedCertVersion) => Code::TlsWeakCertificate,
+            _ => Code::TlsBadCertificate,
+        },
+        _ => Code::TlsBadCertificate,
+    }
 }
 
 fn words(error: &Error) -> String {
@@ -205,73 +261,64 @@ mod tests {
 
     use super::*;
 
-    fn certificate(error: CertificateError) -> String {
-        words(&Error::InvalidCertificate(error))
+    fn certificate(error: CertificateError) -> Failure {
+        failure(&Error::InvalidCertificate(error))
     }
 
-    fn chain(error: webpki::Error) -> String {
+    fn chain(error: webpki::Error) -> Failure {
         certificate(CertificateError::Other(OtherError(std::sync::Arc::new(error))))
     }
 
-    /// The page's key for a text: the first one of which a pattern is in it. Patterns that are more than words are not for TLS.
-    fn on_page(text: &str) -> &'static str {
-        const PAGE: &str = include_str!("../api/page/texts.js");
-        let (_, table) = PAGE.split_once("const ERRORS = [").unwrap();
-        let entries = table.split("[/").skip(1).map(|entry| entry.split_once('"').unwrap());
-        let is_meant = |pattern: &str| {
-            let words = pattern.trim_end_matches([' ', ',', 'i', '/']).replace("\\.", ".");
-            !words.contains(['(', '\\']) && words.split('|').any(|word| text.contains(word))
-        };
-        let found = entries.into_iter().find(|(pattern, _)| is_meant(pattern));
-        found.map_or("other", |(_, rest)| rest.split_once('"').unwrap().0)
-    }
-
     #[test]
-    fn each_cause_is_said_in_words_of_its_own_that_the_page_knows() {
+    fn each_cause_is_said_in_words_of_its_own_and_has_its_code() {
         use AlertDescription as Alert;
         use CertificateError as Bad;
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let alert = |alert| words(&Error::AlertReceived(alert));
-        let incompatible = |why| words(&Error::PeerIncompatible(why));
+        let alert = |alert| failure(&Error::AlertReceived(alert));
+        let incompatible = |why| failure(&Error::PeerIncompatible(why));
         let (expired, early) = (
             Bad::ExpiredContext { time: time(9), not_after: time(0) },
             Bad::NotValidYetContext { time: time(9), not_before: time(u64::MAX) },
         );
-        for (key, needle, text) in [
-            ("tls_time", "has expired:", certificate(Bad::Expired)),
-            ("tls_time", "has expired (Thu, 01 Jan 1970 00:00:00 GMT)", certificate(expired)),
-            ("tls_time", "is not valid yet (Fri, 31 Dec 9999 23:59:59 GMT)", certificate(early)),
-            ("tls_name", "is not for this name", certificate(Bad::NotValidForName)),
-            ("tls_issuer", "unknown authority", certificate(Bad::UnknownIssuer)),
-            ("tls_weak", "a signature of the server is wrong", certificate(Bad::BadSignature)),
-            ("tls_weak", "is damaged", certificate(Bad::BadEncoding)),
-            ("tls_weak", "X.509 v3", chain(webpki::Error::UnsupportedCertVersion)),
-            ("tls_purpose", "serverAuth", certificate(Bad::InvalidPurpose)),
-            ("tls_purpose", "CA:FALSE", chain(webpki::Error::CaUsedAsEndEntity)),
-            ("tls_purpose", "no authority's", chain(webpki::Error::EndEntityUsedAsCa)),
-            ("tls_purpose", "may not issue for", chain(webpki::Error::NameConstraintViolation)),
-            ("tls_purpose", "more authorities", chain(webpki::Error::PathLenConstraintViolated)),
-            ("tls", "critical extension", certificate(Bad::UnhandledCriticalExtension)),
-            ("tls", "critical extension", chain(webpki::Error::UnsupportedCriticalExtension)),
-            ("tls", "not accepted: ", chain(webpki::Error::EmptyEkuExtension)),
-            ("tls", "not accepted", certificate(Bad::Revoked)),
-            ("tls", "no certificate", words(&Error::NoCertificatesPresented)),
-            ("tls", "breaks the rules of TLS", words(&Error::DecryptError)),
-            ("tls", "TLS failed: ", words(&Error::General("x".into()))),
-            ("tls", "no certificate for this name", alert(Alert::UnrecognisedName)),
-            ("tls", "broke TLS off (InternalError)", alert(Alert::InternalError)),
-            ("tls_none", "does not speak TLS", words(&Error::InvalidMessage(InvalidMessage::InvalidContentType))),
-            ("tls_none", "in the TLS handshake (x)", broken_off(&io::Error::other("x"))),
-            ("clock", "clock is not set", words(&Error::FailedToGetCurrentTime)),
-            ("tls_old", "too old", incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)),
-            ("tls_old", "too old", alert(Alert::ProtocolVersion)),
-            ("tls_old", "no TLS cipher in common", incompatible(PeerIncompatible::NoCipherSuitesInCommon)),
-            ("tls_old", "no TLS cipher in common", alert(Alert::HandshakeFailure)),
-            ("tls_client", "wants a client certificate", alert(Alert::CertificateRequired)),
-            ("tls_client", "client certificate (UnknownCA)", alert(Alert::UnknownCA)),
+        for (code, needle, failure) in [
+            (Code::TlsExpired, "has expired:", certificate(Bad::Expired)),
+            (Code::TlsExpired, "has expired (Thu, 01 Jan 1970 00:00:00 GMT)", certificate(expired)),
+            (Code::TlsNotYetValid, "is not valid yet (Fri, 31 Dec 9999 23:59:59 GMT)", certificate(early)),
+            (Code::TlsWrongName, "is not for this name", certificate(Bad::NotValidForName)),
+            (Code::TlsUnknownCa, "unknown authority", certificate(Bad::UnknownIssuer)),
+            (Code::TlsWeakCertificate, "a signature of the server is wrong", certificate(Bad::BadSignature)),
+            (Code::TlsWeakCertificate, "is damaged", certificate(Bad::BadEncoding)),
+            (Code::TlsWeakCertificate, "X.509 v3", chain(webpki::Error::UnsupportedCertVersion)),
+            (Code::TlsWrongPurpose, "serverAuth", certificate(Bad::InvalidPurpose)),
+            (Code::TlsWrongPurpose, "CA:FALSE", chain(webpki::Error::CaUsedAsEndEntity)),
+            (Code::TlsWrongPurpose, "no authority's", chain(webpki::Error::EndEntityUsedAsCa)),
+            (Code::TlsWrongPurpose, "may not issue for", chain(webpki::Error::NameConstraintViolation)),
+            (Code::TlsWrongPurpose, "more authorities", chain(webpki::Error::PathLenConstraintViolated)),
+            (Code::TlsBadCertificate, "critical extension", certificate(Bad::UnhandledCriticalExtension)),
+            (Code::TlsBadCertificate, "critical extension", chain(webpki::Error::UnsupportedCriticalExtension)),
+            (Code::TlsBadCertificate, "not accepted: ", chain(webpki::Error::EmptyEkuExtension)),
+            (Code::TlsBadCertificate, "not accepted", certificate(Bad::Revoked)),
+            (Code::TlsBadCertificate, "no certificate", failure(&Error::NoCertificatesPresented)),
+            (Code::TlsFailed, "breaks the rules of TLS", failure(&Error::DecryptError)),
+            (Code::TlsFailed, "TLS failed: ", failure(&Error::General("x".into()))),
+            (Code::TlsWrongName, "no certificate for this name", alert(Alert::UnrecognisedName)),
+            (Code::TlsFailed, "broke TLS off (InternalError)", alert(Alert::InternalError)),
+            (
+                Code::TlsNotSpoken,
+                "does not speak TLS",
+                failure(&Error::InvalidMessage(InvalidMessage::InvalidContentType)),
+            ),
+            (Code::TlsNotSpoken, "in the TLS handshake (x)", broken_off(&io::Error::other("x"))),
+            (Code::ClockNotSet, "clock is not set", failure(&Error::FailedToGetCurrentTime)),
+            (Code::TlsTooOld, "too old", incompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)),
+            (Code::TlsTooOld, "too old", alert(Alert::ProtocolVersion)),
+            (Code::TlsTooOld, "no TLS cipher in common", incompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+            (Code::TlsTooOld, "no TLS cipher in common", alert(Alert::HandshakeFailure)),
+            (Code::TlsClientCertificate, "wants a client certificate", alert(Alert::CertificateRequired)),
+            (Code::TlsClientCertificate, "client certificate (UnknownCA)", alert(Alert::UnknownCA)),
         ] {
-            assert!(text.contains(needle), "{needle}: {text}");
-            assert_eq!(on_page(&text), key, "{text}");
+            assert!(failure.why.contains(needle), "{needle}: {failure}");
+            assert_eq!(failure.code, code, "{failure}");
         }
     }
 
@@ -282,6 +329,7 @@ mod tests {
                 expected: ServerName::try_from("box.test").unwrap(),
                 presented: presented.iter().map(|name| (*name).to_owned()).collect(),
             })
+            .why
         };
         let text = wrong_name(&["DnsName(\"a.test\")", "IpAddress(10.0.0.1)"]);
         assert!(text.contains("not for box.test but for a.test, 10.0.0.1: "), "{text}");
@@ -295,7 +343,7 @@ mod tests {
     fn the_cause_is_found_however_deep_it_lies() {
         let tls = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let nested = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
-        assert!(words_for(&nested).unwrap().contains("unknown authority"));
-        assert_eq!(words_for(&io::Error::other("refused")), None);
+        assert!(failure_for(&nested).unwrap().why.contains("unknown authority"));
+        assert_eq!(failure_for(&io::Error::other("refused")), None);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::failure::{Code, Early, Failure};
 use super::lane::places::Sending;
 use super::tls_error;
 use super::unacknowledged::unacknowledged;
@@ -39,7 +41,7 @@ const UNASKED: &str = "the server spoke before it was asked";
 
 /// Whether a connection failed because the server said something that nobody had asked for.
 pub fn is_unasked(error: &hyper::Error) -> bool {
-    let text = describe(error);
+    let text = with_causes(error);
     text.contains(UNASKED_BY_HYPER) || text.contains(UNASKED)
 }
 
@@ -47,10 +49,10 @@ pub fn is_unasked(error: &hyper::Error) -> bool {
 ///
 /// # Errors
 /// What to tell the operator.
-pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, String> {
+pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, Failure> {
     let is_tls = uri.scheme_str() == Some("https");
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
-        return Err(lack.why().into()); // lanes wait by themselves; a test event comes as far as here
+        return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
     let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match tokio::time::timeout(bound, connector.call(uri.clone())).await {
@@ -59,19 +61,24 @@ pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration)
             let progress = Rc::new(Progress::new());
             Ok(Transport { stream: TokioIo::new(stream), progress, taken, broken: Cell::new(false) })
         }
-        Ok(Err(error)) => Err(match error.downcast_ref::<io::Error>() {
-            Some(error) if is_tls && tls_error::words_for(error).is_none() => tls_error::broken_off(error),
-            _ => describe(&*error),
+        Ok(Err(error)) => Err(match error.downcast::<Failure>() {
+            Ok(failure) => *failure,
+            Err(error) => match error.downcast_ref::<io::Error>() {
+                Some(error) if is_tls && tls_error::failure_for(error).is_none() => tls_error::broken_off(error),
+                _ => describe(&*error, Code::ConnectFailed),
+            },
         }),
-        Err(_) => Err(format!("no connection within {} ms", bound.as_millis())),
+        Err(_) => Err(Failure::new(Code::ConnectTimeout, format!("no connection within {} ms", bound.as_millis()))),
     }
 }
 
-/// An error with its causes, each said once; of TLS in plain words.
-pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    if let Some(words) = tls_error::words_for(error) {
-        return words;
-    }
+/// An error of TLS in plain words; of any other kind `code`, with its causes.
+pub fn describe(error: &(dyn std::error::Error + 'static), code: Code) -> Failure {
+    tls_error::failure_for(error).unwrap_or_else(|| Failure::new(code, with_causes(error)))
+}
+
+/// An error with its causes, each said once.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -109,11 +116,14 @@ impl Service<Uri> for Tcp {
 async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let found = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = found.map_err(|error| format!("the name {host} cannot be resolved: {error}"))?.collect();
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: {error}")));
+    let addresses: Vec<_> = found?.collect();
     let allowed: Vec<_> = addresses.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
     let deadline = Instant::now() + bound;
-    let mut last: BoxError = format!("the name {host} has no address that events may go to").into();
+    let why = format!("the name {host} has no address that events may go to");
+    let mut last = Failure::new(Code::AddressForbidden, why);
     for (tried, address) in allowed.iter().enumerate() {
         let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(allowed.len() - tried)?;
         match tokio::time::timeout(share, TcpStream::connect(*address)).await {
@@ -121,11 +131,26 @@ async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
                 tune(&stream).map_err(|error| format!("{address}: {error}"))?;
                 return Ok(stream);
             }
-            Ok(Err(error)) => last = format!("{address}: {error}").into(),
-            Err(_) => last = format!("{address}: no answer within {} ms", share.as_millis()).into(),
+            Ok(Err(error)) => last = refused(*address, &error),
+            Err(_) => {
+                let why = format!("{address}: no answer within {} ms", share.as_millis());
+                last = Failure::new(Code::ConnectTimeout, why);
+            }
         }
     }
-    Err(last)
+    Err(last.into())
+}
+
+/// The failure of a connection that the kernel gave up.
+fn refused(address: SocketAddr, error: &io::Error) -> Failure {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let code = match error.kind() {
+        ConnectionRefused => Code::ConnectRefused,
+        HostUnreachable | NetworkUnreachable => Code::ConnectUnreachable,
+        TimedOut => Code::ConnectTimeout,
+        _ => Code::ConnectFailed,
+    };
+    Failure::new(code, format!("{address}: {error}"))
 }
 
 /// Small writes go out at once; a peer that vanished is noticed by the kernel.
@@ -160,6 +185,8 @@ pub struct Progress {
     /// cannot have had it. Every segment acknowledges what came before it was sent, so an honest answer to a whole request never
     /// leaves anything unacknowledged.
     pub was_whole_at_read: Cell<bool>,
+    /// Bytes of the body that the peer's TCP had acknowledged by then, as far as can be told.
+    arrived_at_read: Cell<u64>,
     /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
     pub begins: Cell<bool>,
 }
@@ -176,8 +203,24 @@ impl Progress {
             is_held: Cell::new(false),
             sending: RefCell::default(),
             was_whole_at_read: Cell::new(false),
+            arrived_at_read: Cell::new(0),
             begins: Cell::new(false),
         }
+    }
+
+    /// How much of the body the peer had when bytes last came in, where that was not all.
+    pub fn early(&self) -> Option<Early> {
+        let total = self.length.get();
+        let sent = self.arrived_at_read.get().min(total.saturating_sub(1));
+        (!self.was_whole_at_read.get()).then_some(Early { sent, total })
+    }
+
+    /// Bytes came in while the peer's TCP had not acknowledged `unacknowledged` bytes.
+    fn received(&self, count: u64, unacknowledged: u64) {
+        self.read.set(self.read.get() + count);
+        self.read_at.set(Instant::now());
+        self.was_whole_at_read.set(self.is_sent() && unacknowledged == 0);
+        self.arrived_at_read.set(self.sent.borrow().load(Ordering::Relaxed).saturating_sub(unacknowledged));
     }
 
     /// Whether the kernel took all of the body.
@@ -267,9 +310,7 @@ impl AsyncRead for Transport {
         let polled = self.as_mut().stream().poll_read(cx, buf);
         let count = (buf.filled().len() - before) as u64;
         if count > 0 {
-            self.progress.read.set(self.progress.read.get() + count);
-            self.progress.read_at.set(Instant::now());
-            self.progress.was_whole_at_read.set(self.progress.is_sent() && unacknowledged(self.socket()) == 0);
+            self.progress.received(count, unacknowledged(self.socket()));
         }
         polled
     }

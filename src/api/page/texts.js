@@ -39,11 +39,15 @@ const TEXTS = {
     errors: {
       refused: ["Nothing listens at this address and port.", "Start the server's program, and compare the port."],
       dns: ["The server's name cannot be found.", "Check the name and the box's DNS, or use the server's IP address."],
+      dns_slow: ["No DNS server answers the box.", "Check the box's network and its DNS servers (/etc/resolv.conf), or use the server's IP address."],
       unreachable: ["There is no way to the server in the network.", "Check cable, IP address, gateway and VPN of the box."],
       connect: ["The server does not answer to a connection.", "Check the IP address, and whether a firewall blocks the port."],
       answer: ["The server took the event but did not answer in time.", "See what the server does so long; it should answer as soon as the event is stored."],
       stuck: ["The transfer got stuck.", "The network or the server is overloaded; check both."],
       closed: ["The server closed the connection without an answer.", "See the server's log: it may have crashed, or another program has the port."],
+      interrupted: ["The connection broke in the middle of an event.", "Check the network, and see the server's log: it may be restarting."],
+      early: ["The server answered before it had the whole event.", "See what stands in front of it; it must read the whole request before it answers."],
+      no_http: ["What answers there is no web server that the box understands.", "Compare the port; see what a test event gets as an answer."],
       clock: ["The box's clock is not set: certificates cannot be checked, and events wait.", "Set the box's time, for example by NTP; then the upload goes on by itself."],
       randomness: ["The box's kernel has no random numbers yet: nothing can be encrypted, and events wait.", "Wait some minutes after the box's start; the upload goes on by itself."],
       tls_issuer: ["The server's certificate comes from an unknown authority.", "Put the authority's certificate into tls.ca_file of the config."],
@@ -112,11 +116,15 @@ const TEXTS = {
     errors: {
       refused: ["该地址和端口上没有服务在监听。", "请启动服务器程序，并核对端口号。"],
       dns: ["找不到该服务器域名。", "请检查域名和盒子的 DNS 设置，或改用服务器的 IP 地址。"],
+      dns_slow: ["没有 DNS 服务器响应盒子的查询。", "请检查盒子的网络和 DNS 服务器（/etc/resolv.conf），或改用服务器的 IP 地址。"],
       unreachable: ["网络中没有通往服务器的路由。", "请检查盒子的网线、IP 地址、网关和 VPN。"],
       connect: ["服务器对连接没有响应。", "请检查 IP 地址，以及端口是否被防火墙拦截。"],
       answer: ["服务器收到了事件，但没有及时应答。", "请检查服务器为何处理缓慢；保存事件后应立即应答。"],
       stuck: ["传输中断，没有进展。", "网络或服务器过载，请检查两者。"],
       closed: ["服务器未作应答就关闭了连接。", "请查看服务器日志：程序可能已崩溃，或端口被其他程序占用。"],
+      interrupted: ["连接在传输事件的中途断开。", "请检查网络，并查看服务器日志：它可能正在重启。"],
+      early: ["服务器尚未收完整个事件就作出了应答。", "请检查服务器前面的代理；应在读完整个请求后再应答。"],
+      no_http: ["该端口的应答不是盒子能理解的 HTTP 应答。", "请核对端口，并查看测试事件得到的应答。"],
       clock: ["盒子的时钟尚未设置，无法检查证书，事件正在等待。", "请设置盒子的时间（例如通过 NTP），之后会自动继续上传。"],
       randomness: ["盒子的内核还没有随机数，无法加密，事件正在等待。", "请在盒子启动后等待几分钟，之后会自动继续上传。"],
       tls_issuer: ["服务器证书由未知机构签发。", "请把签发机构的证书填入配置项 tls.ca_file。"],
@@ -150,21 +158,21 @@ const TEXTS = {
   },
 };
 
-// The daemon's words for what went wrong, in the order they are looked for.
-const ERRORS = [
-  [/answered (3\d\d)/, "redirect"], [/answered (401|407)/, "login"], [/answered 403/, "denied"], [/answered (404|405)/, "path"],
-  [/answered (408|425|429)/, "busy"], [/answered 413/, "large"], [/answered 4\d\d/, "bad"], [/answered 5\d\d/, "server"],
-  [/no address that events may go to/, "forbidden"], [/cannot be resolved/, "dns"], [/clock is not set/, "clock"], [/no random numbers/, "randomness"],
-  [/has expired|not valid yet/, "tls_time"], [/certificate is not for/, "tls_name"], [/unknown authority/, "tls_issuer"],
-  [/serverAuth|CA:FALSE|no authority's|may not issue for|more authorities/, "tls_purpose"],
-  [/signature of the server|signed in a way|is damaged|X\.509 v3/, "tls_weak"], [/TLS is too old|no TLS cipher in common/, "tls_old"],
-  [/client certificate/, "tls_client"], [/does not speak TLS|in the TLS handshake/, "tls_none"], [/certificate|TLS/, "tls"],
-  [/refused/i, "refused"], [/unreachable|No route/i, "unreachable"], [/no byte of the request moved/, "stuck"],
-  [/no answer within \d+ ms of the request|no answer within \d+ s/, "answer"], [/no connection within|no answer within/, "connect"],
-  [/closed|reset|broken pipe|incomplete|end of file|before it had|before it was asked/i, "closed"],
-];
+// Which words each code of a failure has: `last_error_code` and `error_code` in docs/api.md.
+const ERRORS = {
+  dns_failed: "dns", dns_timeout: "dns_slow", address_forbidden: "forbidden", connect_refused: "refused",
+  connect_unreachable: "unreachable", connect_timeout: "connect", connect_failed: "connect", clock_not_set: "clock",
+  randomness_not_ready: "randomness", tls_expired: "tls_time", tls_not_yet_valid: "tls_time", tls_wrong_name: "tls_name",
+  tls_unknown_ca: "tls_issuer", tls_wrong_purpose: "tls_purpose", tls_weak_certificate: "tls_weak", tls_bad_certificate: "tls",
+  tls_too_old: "tls_old", tls_client_certificate: "tls_client", tls_not_spoken: "tls_none", tls_failed: "tls", stalled: "stuck",
+  no_answer: "answer", closed_without_answer: "closed", interrupted: "interrupted", unasked_answer: "no_http",
+  bad_answer: "no_http", answer_too_large: "no_http", early_answer: "early", answered_redirect: "redirect",
+  answered_unauthorized: "login", answered_forbidden: "denied", answered_not_found: "path", answered_busy: "busy",
+  answered_too_large: "large", answered_bad_request: "bad", answered_server_error: "server", answered_unknown: "no_http",
+  removed: "other",
+};
 
-// And for what is wrong with a setting.
+// And the daemon's words for what is wrong with a setting.
 const FAULTS = [
   [/begins with http/, "scheme"], [/fragment/, "fragment"], [/user name and password/, "login"], [/port from 1/, "port"],
   [/link-local|metadata/, "reserved"], [/host name|IPv4|IPv6/, "host"], [/there twice/, "twice"], [/at most 16/, "many"], [/threshold/, "number"],

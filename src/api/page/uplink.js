@@ -45,7 +45,7 @@ function made(tag, className, content) {
 }
 
 /** What is wrong and what to do, in words. */
-const explained = (error) => text("errors")[(ERRORS.find(([pattern]) => pattern.test(error)) || [0, "other"])[1]];
+const explained = (code) => text("errors")[ERRORS[code] || "other"];
 
 // --- Talking with the box ---
 
@@ -171,7 +171,7 @@ function showServer(article, server) {
   const trouble = find(".trouble");
   trouble.hidden = !server.last_error;
   if (!server.last_error) return;
-  const past = server.state === "up", [what, todo] = explained(server.last_error);
+  const past = server.state === "up", [what, todo] = explained(server.last_error_code);
   trouble.classList.toggle("past", past);
   set(find(".what"), (past ? text("past")(duration(server.last_error_seconds)) : "") + what);
   set(find(".todo"), todo);
@@ -367,12 +367,12 @@ function showResults() {
   at("tested").replaceChildren(...notes, ...results.map(result));
 }
 
-function result({ url, delivered, status: code, milliseconds, error, answer }) {
+function result({ url, delivered, status: code, milliseconds, error, error_code, answer }) {
   const box = made("div", "result");
   box.dataset.tone = delivered ? "good" : "bad";
   box.append(made("code", "url", url), made("strong", "", text(delivered ? "arrived" : "not_arrived")));
   if (code) box.append(made("p", "", text("answered")(code, number(milliseconds))));
-  if (error) explained(error).forEach((line) => box.append(made("p", "", line)));
+  if (error) explained(error_code).forEach((line) => box.append(made("p", "", line)));
   if (answer) box.append(made("p", "quiet", text("server_said")), made("pre", "", answer));
   if (error) {
     const details = made("details"), code = made("code", "", error);

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{Hold, Lane, Verdict};
 use crate::deliver::backoff;
 use crate::deliver::delivery::End;
+use crate::deliver::failure::Failure;
 use crate::deliver::health::Condition;
 use crate::deliver::outcome::Outcome;
 use crate::event::Event;
@@ -36,21 +37,21 @@ impl Lane {
                 self.count(|counters| &counters.failures);
                 Verdict::Again(Hold::default())
             }
-            Outcome::Refused { why } => self.refused(why, hold, event),
-            Outcome::Unreachable { why } => {
+            Outcome::Refused { failure } => self.refused(failure, hold, event),
+            Outcome::Unreachable { failure } => {
                 let pause = self.pause(None);
-                self.failed(Condition::Down, &why, pause);
+                self.failed(Condition::Down, failure, pause);
                 Verdict::Again(hold)
             }
-            Outcome::Down { why, retry_after } => {
+            Outcome::Down { failure, retry_after } => {
                 let pause = self.pause(retry_after);
-                self.failed(Condition::Down, &why, pause);
+                self.failed(Condition::Down, failure, pause);
                 Verdict::Again(self.held(hold, pause))
             }
-            Outcome::Misconfigured { why } => {
+            Outcome::Misconfigured { failure } => {
                 let failures = self.health.borrow().failures + 1;
                 let pause = backoff::after_misconfiguration(failures, &mut self.random.borrow_mut());
-                self.failed(Condition::Misconfigured, &why, pause);
+                self.failed(Condition::Misconfigured, failure, pause);
                 Verdict::Again(self.held(hold, pause))
             }
         }
@@ -75,36 +76,38 @@ impl Lane {
         self.probed.set(0);
         self.backlog.borrow_mut().forget_probes();
         if health.succeeded() {
-            let why = health.last_failure.as_ref().map_or("", |(why, _)| why);
+            let why = health.last_failure.as_ref().map_or("", |(failure, _)| &failure.why);
             info!(url = %self.url(), "up again (was: {why})");
         }
     }
 
     /// One event is refused, but not one after another: then it must be the server.
-    fn refused(&self, why: String, hold: Hold, event: &Event) -> Verdict {
+    fn refused(&self, failure: Failure, hold: Hold, event: &Event) -> Verdict {
         let refusals = {
             let mut health = self.health.borrow_mut();
             health.refusals += 1;
-            health.last_failure = Some((why.clone(), Instant::now()));
+            health.last_failure = Some((failure.clone(), Instant::now()));
             health.refusals
         };
         if refusals >= BROKEN_AFTER {
-            let why = format!("{why} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
+            let why =
+                format!("{failure} to {BROKEN_AFTER} events in a row: check the server, nothing more is given up");
+            let failure = Failure { why, ..failure };
             let pause = backoff::after_misconfiguration(refusals - BROKEN_AFTER, &mut self.random.borrow_mut());
-            self.failed(Condition::Refusing, &why, pause);
+            self.failed(Condition::Refusing, failure, pause);
             return Verdict::Again(self.held(hold, 2 * pause));
         }
         let (event, url) = (event.id, self.url());
-        self.complaints.say(|more| warn!(%event, %url, "{why}: a dead letter now{more}"));
+        self.complaints.say(|more| warn!(%event, %url, "{failure}: a dead letter now{more}"));
         Verdict::Over(End::Refused)
     }
 
     /// The destination does not work: nothing starts for a while, and what is queued goes to the spool.
-    fn failed(&self, condition: Condition, why: &str, pause: Duration) {
+    fn failed(&self, condition: Condition, failure: Failure, pause: Duration) {
         self.count(|counters| &counters.failures);
-        let is_news = self.health.borrow_mut().failed(condition, why, pause);
+        let is_news = self.health.borrow_mut().failed(condition, &failure, pause);
         if is_news {
-            warn!(url = %self.url(), "not delivered, trying again: {why}");
+            warn!(url = %self.url(), "not delivered, trying again: {failure}");
         }
         self.spool_queue();
     }

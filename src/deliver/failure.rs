@@ -1,0 +1,191 @@
+//! Why a try failed: a code for programs and for the page, and words for people.
+//!
+//! The words say what to do and may change with any release; the codes are listed in docs/api.md and stay.
+
+use std::fmt;
+
+/// A failure of one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For programs.
+    pub code: Code,
+    /// For people: what happened, and what to do where that is known.
+    pub why: String,
+    /// The server answered before it had the whole body.
+    pub early: Option<Early>,
+}
+
+/// How much of a body a server had when it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Early {
+    /// Bytes that had gone.
+    pub sent: u64,
+    /// Bytes of the whole body.
+    pub total: u64,
+}
+
+impl Failure {
+    /// Whether it is what `other` is, but for numbers that change from event to event: then it need not be said again.
+    pub fn is_like(&self, other: &Failure) -> bool {
+        self.code == other.code && (self.why == other.why || self.early.is_some() && other.early.is_some())
+    }
+
+    /// Says `why`, where no part of a body matters.
+    pub fn new(code: Code, why: impl Into<String>) -> Failure {
+        Failure { code, why: why.into(), early: None }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Early {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} of {} bytes", self.sent, self.total)
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])+ $code:ident $name:literal,)+) => {
+        /// What failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])+ $code,)+
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Code] = &[$(Code::$code,)+];
+
+            /// Its name in the status, which stays the same over releases.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Code::$code => $name,)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// DNS does not know the name.
+    DnsFailed "dns_failed",
+    /// No DNS server answered in time.
+    DnsTimeout "dns_timeout",
+    /// The name leads to nothing but addresses that events may not go to.
+    AddressForbidden "address_forbidden",
+    /// Nothing listens there.
+    ConnectRefused "connect_refused",
+    /// There is no way there.
+    ConnectUnreachable "connect_unreachable",
+    /// No answer to the connection.
+    ConnectTimeout "connect_timeout",
+    /// There is no connection for another reason.
+    ConnectFailed "connect_failed",
+    /// The box's clock is not set.
+    ClockNotSet "clock_not_set",
+    /// The box's kernel has no random numbers yet.
+    RandomnessNotReady "randomness_not_ready",
+    /// A certificate has expired.
+    TlsExpired "tls_expired",
+    /// A certificate is not valid yet.
+    TlsNotYetValid "tls_not_yet_valid",
+    /// The certificate is for another name.
+    TlsWrongName "tls_wrong_name",
+    /// The certificate comes from an authority that is not known.
+    TlsUnknownCa "tls_unknown_ca",
+    /// The certificate is not made for a server, or its issuer may not issue it.
+    TlsWrongPurpose "tls_wrong_purpose",
+    /// A signature is wrong or not safe, or the certificate is damaged.
+    TlsWeakCertificate "tls_weak_certificate",
+    /// No certificate, or one that is not accepted for another reason.
+    TlsBadCertificate "tls_bad_certificate",
+    /// The server's TLS is too old, or has no cipher in common with the box.
+    TlsTooOld "tls_too_old",
+    /// The server wants a client certificate, or does not accept the box's.
+    TlsClientCertificate "tls_client_certificate",
+    /// The port does not speak TLS.
+    TlsNotSpoken "tls_not_spoken",
+    /// TLS failed for another reason.
+    TlsFailed "tls_failed",
+    /// No byte of the request moved any more.
+    Stalled "stalled",
+    /// No answer in time to a whole request.
+    NoAnswer "no_answer",
+    /// The connection ended without an answer to a whole request.
+    ClosedWithoutAnswer "closed_without_answer",
+    /// The connection ended before the whole request was sent.
+    Interrupted "interrupted",
+    /// The server spoke before it was asked.
+    UnaskedAnswer "unasked_answer",
+    /// What came is no HTTP answer.
+    BadAnswer "bad_answer",
+    /// The answer's head has no end.
+    AnswerTooLarge "answer_too_large",
+    /// 2xx before the server had the whole event.
+    EarlyAnswer "early_answer",
+    /// 3xx.
+    AnsweredRedirect "answered_redirect",
+    /// 401 and 407.
+    AnsweredUnauthorized "answered_unauthorized",
+    /// 403.
+    AnsweredForbidden "answered_forbidden",
+    /// 404 and 405.
+    AnsweredNotFound "answered_not_found",
+    /// 408, 425 and 429.
+    AnsweredBusy "answered_busy",
+    /// 413.
+    AnsweredTooLarge "answered_too_large",
+    /// Any other 4xx.
+    AnsweredBadRequest "answered_bad_request",
+    /// 5xx.
+    AnsweredServerError "answered_server_error",
+    /// A status that HTTP does not have.
+    AnsweredUnknown "answered_unknown",
+    /// The destination is no more in the config.
+    Removed "removed",
+}
+
+impl Code {
+    /// Of an answer that is no acknowledgement.
+    pub const fn of_status(status: u16) -> Code {
+        match status {
+            300..=399 => Code::AnsweredRedirect,
+            401 | 407 => Code::AnsweredUnauthorized,
+            403 => Code::AnsweredForbidden,
+            404 | 405 => Code::AnsweredNotFound,
+            408 | 425 | 429 => Code::AnsweredBusy,
+            413 => Code::AnsweredTooLarge,
+            400..=499 => Code::AnsweredBadRequest,
+            500..=599 => Code::AnsweredServerError,
+            _ => Code::AnsweredUnknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented_and_has_words_on_the_page_in_each_language() {
+        const PAGE: &str = include_str!("../api/page/texts.js");
+        const DOCS: &str = include_str!("../../docs/api.md");
+        let (_, table) = PAGE.split_once("const ERRORS = {").unwrap();
+        let (table, _) = table.split_once("\n};").unwrap();
+        for code in Code::ALL {
+            let name = code.name();
+            assert!(DOCS.contains(&format!("`{name}`")), "{name} is not in docs/api.md");
+            let (_, key) =
+                table.split_once(&format!(" {name}: \"")).unwrap_or_else(|| panic!("{name} is not on the page"));
+            let (key, _) = key.split_once('"').unwrap();
+            assert_eq!(PAGE.matches(&format!("\n      {key}: [\"")).count(), 2, "{name}: {key}");
+        }
+        assert_eq!(table.matches(": \"").count(), Code::ALL.len(), "the page has no code that there is not");
+    }
+}
