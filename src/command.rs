@@ -9,8 +9,9 @@ use sophon_uplink::config::{self, Url};
 use sophon_uplink::confine::User;
 use sophon_uplink::control::Good;
 use sophon_uplink::ring::opener;
-use sophon_uplink::spool::inspect::Contents;
-use sophon_uplink::spool::{Address, RealDisk, Spool, State};
+use sophon_uplink::spool::dead::Wanted;
+use sophon_uplink::spool::inspect::Folder;
+use sophon_uplink::spool::{Address, RealDisk, Resent, Spool, State};
 
 const USAGE: &str = "\
 sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
@@ -165,39 +166,56 @@ fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error>
     Ok((!all).then_some(numbers))
 }
 
-/// What is in the spool of the config at `file`.
+/// Reads the spool that the config at `file` is about: the one that its running uplink has open, which a change of the config may have
+/// left behind until a restart; else the one that the config names.
 ///
 /// # Errors
 /// Why it cannot be seen.
-pub fn contents(file: &Path) -> Result<Contents, String> {
+pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<T, String> {
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
-    let dir = good.config.spool.dir;
-    Contents::of(&dir).map_err(|error| match error.kind() {
+    let open = ask::status(file).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
+    let dir = match open {
+        Some(open) if open != good.config.spool.dir => {
+            eprintln!(
+                "sophon-uplink: {} is open until a restart puts the config's spool.dir into force",
+                open.display()
+            );
+            open
+        }
+        _ => good.config.spool.dir,
+    };
+    look(&dir).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("there is no spool at {}: nothing was ever spooled", dir.display()),
         _ => format!("the spool at {} cannot be read: {error}", dir.display()),
     })
 }
 
 /// The dead letters for people, one a line.
-pub fn dead_letters(contents: &Contents) -> String {
+pub fn dead_letters(folders: &[Folder]) -> String {
     let mut lines = Vec::new();
-    for folder in &contents.dead {
-        lines
-            .extend(folder.events.iter().map(|letter| format!("{letter}  {} bytes  {}", letter.bytes, folder.label())));
+    for folder in folders {
+        lines.extend(folder.events.iter().map(|letter| {
+            let why = letter.reason.as_ref().map_or(String::new(), |reason| format!("\n    {reason}"));
+            format!("{letter}  {} bytes  {}{why}", letter.bytes, folder.label())
+        }));
     }
     if lines.is_empty() { "no dead letters".into() } else { lines.join("\n") }
 }
 
-/// Sends dead letters again: asks the running uplink to, or does it where none runs. How many there were.
+/// Sends dead letters again, in batches: asks the running uplink to, or does it where none runs. What it came to.
 ///
 /// # Errors
 /// Why they were not sent.
-pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
+pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     let by_root = nix::unistd::geteuid().is_root();
     if by_root {
         become_owner(config::folder_of(file))?; // who may write any path into the config
     }
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
+    // Asked first: the uplink may have another spool open than the config names by now.
+    let Err(no_answer) = ask::status(file) else {
+        return in_batches(|after| ask_to_resend(file, letters, after));
+    };
     let urls = &good.config.event_server_url;
     let unknown = |to: &str| format!("{to} is not a destination of the config");
     let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
@@ -208,19 +226,56 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<u64, String> {
     }
     let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &addresses);
     match spool.state() {
-        State::Usable => spool.resend_all(letters.numbers.as_deref(), to).map_err(|fault| fault.to_string()),
-        _ if found.unavailable.is_some_and(|fault| fault.is_claimed()) => {
-            let mut wanted = match &letters.numbers {
-                Some(numbers) => json!({ "numbers": numbers }),
-                None => json!({ "all": true }),
-            };
-            if let Some(to) = &letters.to {
-                wanted["to"] = json!(to);
-            }
-            let answer = ask::post(file, "/api/dead-letters", &wanted)?;
-            answer["resent"].as_u64().ok_or_else(|| format!("the uplink answered {answer}"))
-        }
+        State::Usable => in_batches(|after| {
+            let wanted = Wanted { numbers: letters.numbers.clone(), to, after };
+            spool.resend_some(&wanted).map_err(|fault| fault.to_string())
+        }),
+        _ if found.unavailable.is_some_and(|fault| fault.is_claimed()) => Err(no_answer),
         State::Troubled(why) | State::Unavailable(why) => Err(why.clone()),
+    }
+}
+
+/// Asks the running uplink to send some of the letters.
+fn ask_to_resend(file: &Path, letters: &Letters, after: Option<u64>) -> Result<Resent, String> {
+    let mut wanted = match &letters.numbers {
+        Some(numbers) => json!({ "numbers": numbers }),
+        None => json!({ "all": true }),
+    };
+    if let Some(to) = &letters.to {
+        wanted["to"] = json!(to);
+    }
+    if let Some(after) = after {
+        wanted["after"] = json!(after);
+    }
+    let answer = ask::post(file, "/api/dead-letters", &wanted)?;
+    let resent = answer["resent"].as_u64().ok_or_else(|| format!("the uplink answered {answer}"))?;
+    let skipped = answer["skipped"].as_object().into_iter().flatten();
+    let skipped = skipped.map(|(url, letters)| (url.clone(), letters.as_u64().unwrap_or(0))).collect();
+    Ok(Resent { resent, skipped, after: answer["after"].as_u64() })
+}
+
+/// Sends batch after batch, says how it goes, and what it came to.
+fn in_batches(mut send: impl FnMut(Option<u64>) -> Result<Resent, String>) -> Result<String, String> {
+    let mut done = Resent::default();
+    loop {
+        let batch = send(done.after).map_err(|why| match done.resent {
+            0 => why,
+            resent => format!("{resent} dead letters wait to be sent again, then: {why}"),
+        })?;
+        done.add(batch);
+        if done.after.is_none() {
+            break;
+        }
+        eprintln!("{} dead letters so far", done.resent);
+    }
+    let left = done.skipped.iter().map(|(url, letters)| {
+        format!("{letters} for {url} stay: its destination is not in the config; --to URL sends them to another one")
+    });
+    let left = left.collect::<Vec<_>>().join("\n");
+    match (done.resent, left.as_str()) {
+        (0, left) if !left.is_empty() => Err(left.to_owned()),
+        (resent, "") => Ok(format!("{resent} dead letters wait to be sent again")),
+        (resent, left) => Ok(format!("{resent} dead letters wait to be sent again\n{left}")),
     }
 }
 

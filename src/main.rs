@@ -19,6 +19,7 @@ use sophon_uplink::control::{Control, Good};
 use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
+use sophon_uplink::spool::inspect::{self, Contents};
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::uplink::{StartError, Uplink};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,19 +39,19 @@ fn main() -> ExitCode {
         Ok(Command::CheckConfig { file, user }) => check_config(&file, user),
         Ok(Command::Status { config, json }) => show_status(&config, json),
         Ok(Command::Ring { path, json }) => show_ring(&path, json),
-        Ok(Command::Spool { config, json }) => say(command::contents(&config).map(|contents| {
+        Ok(Command::Spool { config, json }) => say(command::look_into(&config, Contents::of).map(|contents| {
             if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
         })),
-        Ok(Command::DeadList { config, json }) => say(command::contents(&config).map(|contents| {
-            if json {
-                serde_json::to_string(&contents.dead).expect("plain data")
-            } else {
-                command::dead_letters(&contents)
-            }
-        })),
-        Ok(Command::DeadResend { config, letters }) => {
-            say(command::resend(&config, &letters).map(|resent| format!("{resent} dead letters wait to be sent again")))
+        Ok(Command::DeadList { config, json }) => {
+            say(command::look_into(&config, inspect::dead_letters).map(|folders| {
+                if json {
+                    serde_json::to_string(&folders).expect("plain data")
+                } else {
+                    command::dead_letters(&folders)
+                }
+            }))
         }
+        Ok(Command::DeadResend { config, letters }) => say(command::resend(&config, &letters)),
         Ok(Command::Say(text)) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -150,7 +150,7 @@ impl Ring {
 }
 
 /// The spool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spool {
     /// Its folder.
     pub dir: PathBuf,
@@ -168,17 +168,26 @@ pub struct Spool {
     pub dead_letters: u64,
     /// Files set aside.
     pub set_aside: u64,
+    /// Removed destinations whose events stay until they, or new ones, come; of the events.
+    pub parked: Vec<Parked>,
     /// Events that are sealed with another key than the one in use, once for each destination; they stay. Of the spooled ones.
     pub locked: u64,
-    /// Dead letters given up for newer ones since the start.
+    /// Dead letters given up for want of room since the start.
     pub dead_letters_evicted: u64,
+    /// How long ago it was seen that events were given up for want of room, dead letters among them, or removed by somebody else.
+    pub last_loss_seconds: Option<f64>,
     /// Written since the start: 0 while every server is up.
     pub bytes_written: u64,
 }
 
 impl Spool {
     /// What the spool says of itself, and what the uplink has found.
-    pub fn of(spool: &spool::Status, config: &config::Spool, trouble: Option<String>) -> Spool {
+    pub fn of(
+        spool: &spool::Status,
+        config: &config::Spool,
+        trouble: Option<String>,
+        last_loss_seconds: Option<f64>,
+    ) -> Spool {
         let problem = match &spool.state {
             State::Usable => spool.key_problem.clone().or(trouble),
             State::Troubled(why) | State::Unavailable(why) => Some(why.clone()),
@@ -192,10 +201,31 @@ impl Spool {
             events: spool.events,
             dead_letters: spool.dead,
             set_aside: spool.bad,
+            parked: spool.destinations.iter().filter_map(Parked::of).collect(),
             locked: spool.locked,
             dead_letters_evicted: spool.tally.dead_evicted,
+            last_loss_seconds,
             bytes_written: spool.bytes_written,
         }
+    }
+}
+
+/// A destination that is not in the config any more, and that no other inherits from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Parked {
+    /// As its folder says; else the folder's name.
+    pub url: String,
+    /// Events that wait for it.
+    pub events: u64,
+    /// What they take, in whole blocks.
+    pub bytes: u64,
+}
+
+impl Parked {
+    fn of(one: &spool::DestinationStatus) -> Option<Parked> {
+        let events = one.waiting + one.stuck;
+        let url = || one.url.clone().unwrap_or_else(|| one.destination.to_string());
+        (one.parked && events > 0).then(|| Parked { url: url(), events, bytes: one.bytes })
     }
 }
 

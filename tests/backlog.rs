@@ -69,7 +69,7 @@ fn a_spooled_event_that_fails_is_tried_again_and_one_that_is_refused_becomes_a_d
 }
 
 #[test]
-fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_else_to_the_dead_letters() {
+fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_else_is_parked() {
     let (old, new) = (Moody::start(), Moody::start());
     let (home, _recognizer) = old.backlog(5);
     let daemon = Daemon::start(&home, &[new.url()], json!({}));
@@ -80,9 +80,14 @@ fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_
     let (home, _recognizer) = old.backlog(5);
     let daemon = Daemon::start(&home, &[], json!({}));
     daemon.wait_attached();
-    wait_until("the dead letters", || home.is_drained());
-    assert_eq!(daemon.terminate().dead, 5);
-    assert_eq!(home.spooled_sequences().len(), 5);
+    assert_eq!(daemon.status()["spool"]["parked"][0]["events"], 5);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.dead, stopped.spooled, home.spooled_for(&old.url()).len()), (0, 5, 5));
+    // And goes on when it is there again.
+    let daemon = Daemon::start(&home, &[old.url()], json!({}));
+    old.set(Mood::Up);
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 5);
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn what_fails_after_its_destination_was_removed_goes_to_the_heir() {
 }
 
 #[test]
-fn what_a_removed_destination_has_in_memory_becomes_dead_letters() {
+fn what_a_removed_destination_has_in_memory_is_parked() {
     let home = Home::new();
     let server = Moody::start();
     server.set(Mood::Silent);
@@ -131,11 +136,11 @@ fn what_a_removed_destination_has_in_memory_becomes_dead_letters() {
     server.wait_seen(4);
     home.configure(&[], json!({}));
     daemon.signal(Signal::SIGHUP);
-    wait_until("the dead letters of what was queued", || home.spooled_sequences().len() == 6);
+    wait_until("what was queued", || home.spooled_sequences().len() == 6);
     server.set(Mood::Closing);
-    home.wait_done();
+    home.wait_released();
     let stopped = daemon.terminate();
-    assert_eq!((stopped.dead, home.spooled_sequences().len()), (10, 10));
+    assert_eq!((stopped.dead, stopped.spooled, home.spooled_for(&server.url()).len()), (0, 10, 10));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 use std::process::Command;
 
 use common::daemon::Home;
+use common::http::get;
 use common::{Answer, Daemon, RingProducer, Sink, event, program, publish};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -57,6 +58,21 @@ fn refused_events_are_listed_and_sent_again_by_the_running_uplink() {
     let list = command(&home, Some(&daemon), &["dead", "list"]).unwrap();
     assert!(before.iter().all(|(number, id)| list.contains(&format!("{number}  {id}"))), "{list}");
     assert!(list.contains(&sink.url()), "{list}");
+    assert!(list.contains("status 422, 1 tries, ") && list.contains(": the server answered 422"), "{list}");
+    let shown = get(daemon.api(), "/api/dead-letters?limit=2").json();
+    let first = &shown["dead"][0]["events"][0];
+    assert_eq!(
+        (&shown["total"], &shown["next"], &first["number"]),
+        (&json!(3), &json!(before[1].0), &json!(before[0].0))
+    );
+    assert_eq!((&first["status"], &first["tries"]), (&json!(422), &json!(1)), "{shown}");
+    assert!(
+        first["reason"].as_str().unwrap().contains("422") && first["time"].as_u64() > Some(1_700_000_000),
+        "{shown}"
+    );
+    let last = get(daemon.api(), &format!("/api/dead-letters?after={}", before[1].0)).json();
+    assert_eq!((&last["dead"][0]["events"][0]["number"], &last["next"]), (&json!(before[2].0), &Value::Null));
+    assert_eq!(get(daemon.api(), "/api/dead-letters?limit=no").status, 400);
     assert!(command(&home, Some(&daemon), &["spool"]).unwrap().contains("dead       3"));
 
     // One of them to the same server, which refuses it once more; the rest to the other one.
@@ -118,7 +134,10 @@ fn what_cannot_be_sent_again_is_said_and_stays() {
         "0 dead letters wait to be sent again"
     );
     let unknown = command(&home, Some(&daemon), &["dead", "resend", "--all", "--to", "http://10.0.0.1/"]).unwrap_err();
-    assert!(unknown.contains("http://10.0.0.1/ is not a destination of the config"), "{unknown}");
+    assert!(
+        unknown.contains("http://10.0.0.1/") && unknown.contains("is not a destination of the config"),
+        "{unknown}"
+    );
     for (words, why) in [
         (&["dead", "resend"][..], "--all, or their numbers"),
         (&["dead", "resend", "--all", "3"], "--all, or their numbers"),

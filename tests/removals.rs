@@ -275,3 +275,44 @@ fn what_the_old_lane_of_a_destination_leaves_in_the_spool_is_sent_by_the_new_one
     home.wait_done();
     assert_eq!((other.received().len(), daemon.terminate().acknowledged), (0, 13));
 }
+
+#[test]
+fn a_url_that_is_taken_away_and_put_back_gets_everything_that_waited() {
+    // By SIGHUP, through the API, and by an edit while nothing runs.
+    for by in ["sighup", "api", "restart"] {
+        let home = Home::new();
+        let (is_up, sink) = switched();
+        let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+        // An eighth of this is less than what waits.
+        let spool = json!({ "spool": { "dir": home.spool(), "max_bytes": 1 << 20, "min_free_bytes": 0 } });
+        let mut daemon = Daemon::start(&home, &[sink.url()], spool.clone());
+        publish_many(&mut recognizer, 200);
+        home.wait_released();
+        for urls in [vec![], vec![sink.url()]] {
+            is_up.store(!urls.is_empty(), SeqCst);
+            match by {
+                "sighup" => reload_with(&home, &daemon, &urls, &spool),
+                "api" => {
+                    let body = json!({ "event_server_url": urls, "content-type": "json" });
+                    let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &body);
+                    assert_eq!(answer.status, 200);
+                }
+                _ => {
+                    daemon.terminate();
+                    daemon = Daemon::start(&home, &urls, spool.clone());
+                    daemon.wait_attached();
+                }
+            }
+            if urls.is_empty() {
+                let parked = &daemon.status()["spool"]["parked"][0];
+                assert_eq!((parked["url"].as_str(), &parked["events"]), (Some(&*sink.url()), &json!(200)), "{by}");
+                let health = daemon.status()["health"].clone();
+                assert_eq!(health["ok"], true, "{by}: {health}");
+            }
+        }
+        home.wait_done();
+        let acknowledged = sink.received().iter().map(Request::sequence).collect::<std::collections::BTreeSet<_>>();
+        let stopped = daemon.terminate();
+        assert_eq!((acknowledged.len(), stopped.dead, stopped.evicted), (200, 0, 0), "{by}: {}", stopped.log);
+    }
+}

@@ -12,9 +12,10 @@ mod spool_world;
 use std::fs;
 
 use sophon_uplink::ring::mapping::PictureSource;
+use sophon_uplink::spool::dead::{Resent, Wanted};
 use sophon_uplink::spool::file::HEADER;
-use sophon_uplink::spool::{Address, Destination, ReadError, Reassigned};
-use spool_box::{Box, URLS, one, two};
+use sophon_uplink::spool::{Address, DeadLetterReason, Destination, ReadError};
+use spool_box::{Box, URLS, one, refused, two};
 use spool_world::BLOCK;
 
 impl Box {
@@ -24,12 +25,13 @@ impl Box {
     }
 
     /// Moves everything that waits for removed destinations.
-    fn settle(&mut self) -> Reassigned {
-        let mut all = Reassigned::default();
-        while let Some(Reassigned { moved, dead }) = self.spool.settle().unwrap() {
-            all = Reassigned { moved: all.moved + moved, dead: all.dead + dead };
-        }
-        all
+    fn settle(&mut self) -> u64 {
+        std::iter::from_fn(|| self.spool.settle().unwrap()).sum()
+    }
+
+    /// What is parked, by URL.
+    fn parked(&self) -> Vec<(&str, u64)> {
+        self.spool.parked().map(|(_, url, events)| (url.unwrap(), events)).collect()
     }
 }
 
@@ -187,8 +189,8 @@ fn a_refused_event_is_a_dead_letter_until_it_is_sent_again() {
     for is_sealed in [false, true] {
         let mut here = Box::of(is_sealed);
         let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
-        assert!(here.spool.to_dead(one(), counters[1]).unwrap());
-        assert!(!here.spool.to_dead(one(), counters[1]).unwrap());
+        assert!(here.spool.to_dead(one(), counters[1], &refused()).unwrap());
+        assert!(!here.spool.to_dead(one(), counters[1], &refused()).unwrap());
         assert_eq!((here.waiting(one()), here.waiting(two())), (vec![counters[0], counters[2]], counters.clone()));
         here.restart();
         let dead: Vec<_> = here.spool.dead_letters().map(|(to, letter)| (to, letter.counter)).collect();
@@ -202,30 +204,131 @@ fn a_refused_event_is_a_dead_letter_until_it_is_sent_again() {
 }
 
 #[test]
-fn dead_letters_take_an_eighth_and_the_oldest_goes_first() {
+fn what_must_go_goes_oldest_first_and_an_eighth_of_dead_letters_last() {
     let mut here = Box::new();
-    here.bound(80 * BLOCK, 1000);
+    here.bound(42 * BLOCK, 1000);
+    // Two blocks say which destinations there are, one which letters they sent, two why.
     let counters: Vec<_> = (0..30).map(|_| here.store(0, &[one()])).collect();
-    counters.iter().for_each(|counter| assert!(here.spool.to_dead(one(), *counter).unwrap()));
-    let dead: Vec<_> = here.spool.dead_letters().map(|(_, letter)| letter.counter).collect();
-    assert_eq!(dead, counters[20..]);
+    counters[..15].iter().for_each(|counter| assert!(here.spool.to_dead(one(), *counter, &refused()).unwrap()));
+    assert_eq!((here.spool.status().dead, here.spool.status().tally.dead_evicted), (15, 0), "there is room for all");
+    let letters = |here: &Box| here.spool.dead_letters().map(|(_, letter)| letter.counter).collect::<Vec<_>>();
+    // Letters beyond an eighth, five of them, go with what waits: they are older.
+    let mut told = Vec::new();
+    while letters(&here).len() > 5 {
+        told.extend(here.try_store(0, &[one()]).unwrap().evicted);
+    }
+    assert!(told.iter().all(|one| one.was_dead && one.destinations.len() == 1) && told.len() == 10, "{told:?}");
+    assert_eq!(letters(&here), counters[10..15]);
+    assert_eq!(here.waiting(one())[..15], counters[15..], "what waits was not touched");
+    // From now on what waits goes: an eighth is the letters' own.
+    for _ in 0..60 {
+        assert!(here.try_store(0, &[one()]).unwrap().evicted.iter().all(|one| !one.was_dead));
+    }
     let status = here.spool.status();
-    assert_eq!((status.tally.dead, status.tally.dead_evicted, here.on_disk()), (30, 20, (10 * BLOCK, 10)));
+    assert_eq!((letters(&here), status.tally.dead_evicted), (counters[10..15].to_vec(), 10));
+    assert_eq!(status.tally.evicted, 30 - 15 + 60 - here.waiting(one()).len() as u64 + status.tally.stored - 90);
 }
 
 #[test]
-fn what_waits_for_a_removed_destination_goes_to_the_added_ones_or_becomes_dead_letters() {
+fn a_dead_letter_says_why_it_is_one_also_after_a_restart_and_once_it_is_refused_again() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..40).map(|_| here.store(0, &[one(), two()])).collect();
+    let why = |number: u64, text: &str| DeadLetterReason { tries: number as u32, reason: text.into(), ..refused() };
+    for counter in &counters {
+        here.spool.to_dead(one(), *counter, &why(*counter, "first")).unwrap();
+        here.spool.to_dead(two(), *counter, &why(*counter, "other")).unwrap();
+    }
+    for counter in counters.iter().step_by(2) {
+        here.spool.resend(one(), *counter, one()).unwrap();
+        here.spool.to_dead(one(), *counter, &why(*counter, "again")).unwrap();
+    }
+    for restarted in [false, true] {
+        if restarted {
+            here.restart();
+        }
+        let (total, letters, next) = here.spool.letters(None, 100);
+        assert_eq!((total, letters.len(), next), (80, 80, None));
+        for letter in letters {
+            let text = match (letter.destination == one(), letter.number % 2 == counters[0] % 2) {
+                (false, _) => "other",
+                (true, true) => "again",
+                (true, false) => "first",
+            };
+            assert_eq!(letter.reason, Some(why(letter.number, text)), "restarted: {restarted}");
+            assert!(
+                letter.event.is_some() && letter.url.as_deref() == Some(URLS[usize::from(letter.destination == two())])
+            );
+        }
+    }
+    let size = fs::metadata(here.path("reasons")).unwrap().len();
+    assert_eq!(size, 80 * 256, "the places of letters that are gone are used again");
+    // A spool of a release that wrote no reasons: the letters are there.
+    fs::remove_file(here.path("reasons")).unwrap();
+    here.restart();
+    assert!(here.spool.letters(None, 100).1.iter().all(|letter| letter.reason.is_none() && letter.event.is_some()));
+}
+
+#[test]
+fn dead_letters_come_in_pages_that_leave_none_out() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..25).map(|_| here.store(0, &[one(), two()])).collect();
+    for counter in &counters {
+        here.spool.to_dead(one(), *counter, &refused()).unwrap();
+        here.spool.to_dead(two(), *counter, &refused()).unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let (total, page, next) = here.spool.letters(after, 7);
+        assert_eq!((total, page.len()), (50, if next.is_some() { 8 } else { 2 }), "both letters of a number");
+        seen.extend(page.iter().map(|letter| (letter.number, letter.destination)));
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 50);
+}
+
+#[test]
+fn letters_of_a_destination_that_is_gone_do_not_keep_others_from_being_sent_again() {
+    let mut here = Box::new();
+    here.bound(16 << 20, 10_000);
+    let counters: Vec<_> =
+        (0..600).map(|number| here.store(0, &[if number % 3 == 0 { one() } else { two() }])).collect();
+    for (number, counter) in counters.iter().enumerate() {
+        here.spool.to_dead(if number % 3 == 0 { one() } else { two() }, *counter, &refused()).unwrap();
+    }
+    here.configure(&[URLS[1]]);
+    let (mut done, mut wanted) = (Resent::default(), Wanted::default());
+    loop {
+        let some = here.spool.resend_some(&wanted).unwrap();
+        assert!(some.resent <= 256, "others have their turn");
+        done.add(some);
+        if done.after.is_none() {
+            break;
+        }
+        wanted.after = done.after;
+    }
+    assert_eq!((done.resent, done.skipped), (400, [(URLS[0].to_owned(), 200)].into()));
+    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (400, 200));
+    here.restart_for(&[URLS[1].to_owned()]);
+    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (400, 200), "it is durable");
+}
+
+#[test]
+fn what_waits_for_a_removed_destination_goes_to_the_added_ones_or_is_parked() {
     let mut here = Box::new();
     let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
     let [three, four] = ["http://three/", "http://four/"].map(Destination::of);
     here.configure(&[URLS[1], "http://three/", "http://four/"]);
-    assert_eq!(here.settle(), Reassigned { moved: 3, dead: 0 });
+    assert_eq!(here.settle(), 3);
     assert_eq!((here.waiting(three), here.waiting(four)), (counters.clone(), counters.clone()));
     assert!(!here.path(&format!("to/{}", one())).exists());
     assert_eq!(here.on_disk().1, 3, "still one file an event");
     here.configure(&[URLS[1], "http://three/"]);
-    assert_eq!(here.settle(), Reassigned { moved: 0, dead: 3 });
-    assert_eq!((here.waiting(three), here.spool.dead_letters().count()), (counters.clone(), 3));
+    assert_eq!(here.settle(), 0);
+    assert_eq!((here.waiting(three), here.parked()), (counters.clone(), vec![("http://four/", 3)]));
     here.assert_read(three, counters[2], 2);
 }
 
@@ -239,24 +342,72 @@ fn heirs_are_known_after_a_restart_and_a_destination_that_is_configured_again_ke
     let fourth = here.store(3, &[three]);
     here.restart_for(&[URLS[1], "http://three/"].map(str::to_owned));
     assert_eq!(here.found.removed.len(), 1);
-    assert_eq!(here.settle(), Reassigned { moved: 3, dead: 0 });
+    assert_eq!(here.settle(), 3);
     assert_eq!(here.waiting(three), [counters.clone(), vec![fourth]].concat());
     // An heir that is removed has heirs itself; one that comes back has nothing to give.
     here.configure(&["http://three/", "http://five/"]);
     here.configure(&["http://three/", "http://four/"]);
     here.configure(&["http://three/", "http://four/", URLS[1]]);
-    assert_eq!((here.settle(), here.waiting(two())), (Reassigned::default(), counters.clone()));
+    assert_eq!((here.settle(), here.waiting(two())), (0, counters.clone()));
     here.configure(&["http://three/", "http://five/"]);
     here.configure(&["http://three/", "http://four/"]);
-    assert_eq!((here.settle().moved, here.waiting(four)), (3, counters.clone()));
+    assert_eq!((here.settle(), here.waiting(four)), (3, counters.clone()));
     // Changed while no process ran: what has no folder yet is new.
     here.restart_for(&["http://three/", "http://six/"].map(str::to_owned));
-    assert_eq!((here.settle().moved, here.waiting(Destination::of("http://six/"))), (3, counters));
+    assert_eq!((here.settle(), here.waiting(Destination::of("http://six/"))), (3, counters));
     // What is on its way stays until it is over.
     here.spool.hand_out(three, fourth);
     here.configure(&["http://six/", "http://seven/"]);
-    assert_eq!(here.settle().moved, 3);
+    assert_eq!(here.settle(), 3);
     here.spool.put_back(three, fourth);
-    assert_eq!(here.settle().moved, 1);
+    assert_eq!(here.settle(), 1);
     assert!(here.spool.dead_letters().next().is_none());
+}
+
+#[test]
+fn a_backlog_without_a_destination_is_parked_and_goes_on_when_it_or_a_new_one_comes() {
+    // (the config while it is parked, the one afterwards, who has the events then); each change made by the running uplink, and while none runs.
+    let (a, b, c) = (URLS[0], URLS[1], "http://c/");
+    for restarts in [false, true] {
+        for (parked_by, then, heir) in [
+            (&[][..], &[a][..], Some(a)),
+            (&[], &[c], Some(c)),
+            (&[b], &[b, a], Some(a)),
+            (&[b], &[b, c], Some(c)),
+            (&[b], &[c], Some(c)),
+            (&[b], &[b], None),
+            (&[], &[b], None), // it had them itself, when both were there
+        ] {
+            let told = format!("{parked_by:?}, then {then:?}, restarts: {restarts}");
+            let mut here = Box::new();
+            here.bound(16 << 20, 10_000);
+            let counters: Vec<_> = (0..20).map(|_| here.store(0, &[one(), two()])).collect();
+            counters.iter().for_each(|counter| assert!(here.spool.delivered(two(), *counter).unwrap()));
+            let configure = |here: &mut Box, urls: &[&str]| {
+                if restarts {
+                    here.restart_for(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
+                } else {
+                    here.configure(urls);
+                }
+            };
+            // Both were configured, with folders, before: else a change while nothing runs cannot tell who is new.
+            here.configure(parked_by);
+            assert_eq!((here.settle(), here.parked()), (0, vec![(a, 20)]), "{told}");
+            configure(&mut here, parked_by);
+            assert_eq!(
+                (here.settle(), here.parked(), here.waiting(one())),
+                (0, vec![(a, 20)], counters.clone()),
+                "{told}"
+            );
+            configure(&mut here, then);
+            here.settle();
+            match heir {
+                Some(heir) => {
+                    assert_eq!((here.waiting(Destination::of(heir)), here.parked()), (counters, vec![]), "{told}")
+                }
+                None => assert_eq!((here.waiting(one()), here.parked()), (counters, vec![(a, 20)]), "{told}"),
+            }
+            assert_eq!(here.spool.status().dead, 0, "{told}");
+        }
+    }
 }

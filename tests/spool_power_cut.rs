@@ -11,7 +11,7 @@ mod spool_world;
 
 use model_disk::{Failure, State as DiskState};
 use sophon_uplink::spool::{Destination, State};
-use spool_world::{Promises, Records, World, assert_bounded, is_new_empty, root, view};
+use spool_world::{Promises, Records, World, assert_bounded, is_new_empty, root, view, why};
 
 const STEPS: usize = 30;
 
@@ -47,6 +47,8 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
         disk = killed.disk.state();
     }
     let (mut after, recovered) = world.elsewhere(disk.cut(random), promises.clone(), random.u64(..));
+    // In the middle of writing one reason the power may take others; never a letter.
+    after.reasons_may_be_torn |= disk.is_dirty(&root().join("reasons"));
     assert!(recovered.unavailable.is_none(), "{recovered:?}");
     assert!(recovered.problems.is_empty() && recovered.foreign == 0, "{recovered:?}");
     assert!(is_new_empty(&after.disk.state()));
@@ -173,7 +175,7 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         let other = Destination::of("http://c/");
         world.spool.add(&"http://c/".into()).unwrap();
         world.spool.share(counter, &[to, other]).unwrap();
-        world.spool.to_dead(to, counter).unwrap();
+        world.spool.to_dead(to, counter, &why(counter)).unwrap();
         let at = world.disk.calls() + call;
         world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EIO, after: false }));
         if world.restart().unavailable.is_none() {
@@ -182,7 +184,7 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         let before = world.disk.state().files_below(&root());
         assert!(world.spool.resend(to, counter, to).is_err(), "call {call} of the start failed");
         assert!(world.spool.settle().is_err());
-        assert!(!world.spool.to_dead(other, counter).unwrap_or(false));
+        assert!(!world.spool.to_dead(other, counter, &why(counter)).unwrap_or(false));
         assert_eq!(world.disk.state().files_below(&root()), before);
         world.open_again();
         assert!(world.spool.resend(to, counter, to).unwrap());

@@ -136,6 +136,11 @@ pub fn in_words(status: &Value) -> String {
         number(&spool["bytes"]),
         number(&spool["max_bytes"])
     );
+    for parked in spool["parked"].as_array().into_iter().flatten() {
+        let (events, url) = (number(&parked["events"]), word(&parked["url"]));
+        let _ =
+            write!(text, "\n              {events} events are parked for {url}, which is not in the config any more");
+    }
     if number(&spool["locked"]) > 0 {
         let _ =
             write!(text, "\nspool         {} events are sealed with another key, and stay", number(&spool["locked"]));

@@ -9,11 +9,20 @@ const SLOWEST: f64 = 600.0;
 /// A ring that is as full as this will soon cost events.
 const FULL: f64 = 0.9;
 
+/// Events that were lost are a problem for so long, in seconds: time for an alert.
+const LOSS_IS_NEWS: f64 = 600.0;
+
 /// Why events make no progress; empty while they do, or while there are none. Names no more of a URL than its server.
 pub fn problems(status: &Status) -> Vec<String> {
     let mut problems: Vec<String> = status.destinations.iter().filter_map(destination).collect();
     if let Some(problem) = &status.spool.problem {
         problems.push(format!("events cannot be kept on the disk: {problem}"));
+    }
+    if status.spool.last_loss_seconds.is_some_and(|seconds| seconds < LOSS_IS_NEWS) {
+        problems.push(format!(
+            "events were lost from the spool lately; since the start: {} given up for want of room, {} dead letters given up, {} removed by somebody else",
+            status.shares.evicted, status.spool.dead_letters_evicted, status.shares.vanished
+        ));
     }
     for ring in &status.rings {
         let path = ring.path.display();

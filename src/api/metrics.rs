@@ -113,6 +113,18 @@ fn storage(text: &mut Text, status: &Status) {
     text.one("spool_bytes", "gauge", "What everything in the spool takes.", spool.bytes);
     text.one("spool_limit_bytes", "gauge", "The most that it may take.", spool.max_bytes);
     text.one("spool_dead_letters", "gauge", "Refused events that are kept.", spool.dead_letters);
+    text.one(
+        "spool_dead_letters_evicted_total",
+        "counter",
+        "Refused events that were kept, and given up for want of room.",
+        spool.dead_letters_evicted,
+    );
+    text.one(
+        "spool_parked_events",
+        "gauge",
+        "Events that wait for destinations that are not in the config any more.",
+        spool.parked.iter().map(|parked| parked.events).sum::<u64>(),
+    );
     text.one("spool_locked_events", "gauge", "Spooled events that another key opens.", spool.locked);
     text.one("spool_written_bytes_total", "counter", "Written to the disk since the start.", spool.bytes_written);
 }

@@ -221,10 +221,10 @@ impl App {
         if !route.is_public() {
             guard::check_token(&head.headers, access)?;
         }
-        if writes { self.write(route, head, body).await } else { self.read(route).await }
+        if writes { self.write(route, head, body).await } else { self.read(route, head.uri.query()).await }
     }
 
-    async fn read(&self, route: Route) -> Result<Reply, Refusal> {
+    async fn read(&self, route: Route, query: Option<&str>) -> Result<Reply, Refusal> {
         Ok(match route {
             Route::Asset(kind, text) => {
                 let mut reply = typed(StatusCode::OK, kind, text);
@@ -238,7 +238,7 @@ impl App {
                 let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
                 typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
-            Route::DeadLetters => json(&dead_letters::show(&self.uplink).await?),
+            Route::DeadLetters => json(&dead_letters::show(&self.uplink, dead_letters::Page::of(query)?).await),
             Route::Health => health(&health::problems(&self.uplink.status().await)),
             Route::TestEvent => unreachable!("it takes no GET"),
         })

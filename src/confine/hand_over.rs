@@ -28,7 +28,7 @@ use super::User;
 use crate::config::folder_of;
 
 /// What lies at the top of a spool.
-const SPOOL_FOLDERS: [&[u8]; 4] = [b"new", b"to", b"dead", b"bad"];
+const SPOOL_NAMES: [&[u8]; 5] = [b"new", b"to", b"dead", b"bad", b"reasons"];
 /// `to/DESTINATION/FILE`
 const SPOOL_DEPTH: usize = 3;
 
@@ -82,8 +82,8 @@ pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
 /// In words, where the folder stays as it is.
 pub fn spool(folder: &Path, user: User) -> Result<(), String> {
     let is_ours = |_: &Stat, names: &[CString]| {
-        let is_spool = names.iter().any(|name| name.as_bytes() == SPOOL_FOLDERS[0])
-            && names.iter().all(|name| SPOOL_FOLDERS.contains(&name.as_bytes()));
+        let is_spool = names.iter().any(|name| name.as_bytes() == SPOOL_NAMES[0])
+            && names.iter().all(|name| SPOOL_NAMES.contains(&name.as_bytes()));
         let why = "it does not hold what a spool holds (the folder `new`, to begin with)";
         if is_spool { Ok(()) } else { Err(Stays::Unsure(why)) }
     };

@@ -256,7 +256,7 @@ impl Delivery {
                     Stage::Storing(Meanwhile::Flies)
                 }
                 Stage::Condemned => {
-                    job.dead.push(lane.target());
+                    job.dead.push((lane.target(), lane.refusal(1)));
                     Stage::Storing(Meanwhile::Ended(End::Refused))
                 }
                 other => other,

@@ -44,6 +44,8 @@ pub struct Health {
     pub since: Instant,
     /// The last failure, also of an event that was only refused, and when.
     pub last_failure: Option<(Failure, Instant)>,
+    /// The status of the last answer that refused an event, and in words.
+    pub last_refusal: Option<(Option<u16>, String)>,
     /// When it acknowledged an event last.
     pub last_success: Option<Instant>,
     /// Failures since the last success, counted once a pause.
@@ -62,6 +64,7 @@ impl Health {
             condition: Condition::Up,
             since: Instant::now(),
             last_failure: None,
+            last_refusal: None,
             last_success: None,
             failures: 0,
             refusals: 0,

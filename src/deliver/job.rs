@@ -8,7 +8,7 @@ use crate::ring::file::RingId;
 use crate::ring::mapping::MappedFile;
 use crate::spool::batch::Order;
 use crate::spool::worker::RealSpool;
-use crate::spool::{Address, Destination, Evicted, SpooledEvent, StoreError, Stored};
+use crate::spool::{Address, DeadLetterReason, Destination, Evicted, SpooledEvent, StoreError, Stored};
 
 /// What the spool is to do for a delivery.
 pub struct Job {
@@ -22,8 +22,8 @@ pub struct Job {
     pub counter: Option<u64>,
     /// Who is to get it.
     pub to: Vec<Target>,
-    /// Whose dead letter it is to be.
-    pub dead: Vec<Target>,
+    /// Whose dead letter it is to be, and why.
+    pub dead: Vec<(Target, DeadLetterReason)>,
     /// Of `to`: whose upload is reading the record. The room in the ring is free only when that reads on in the file.
     pub flying: Vec<Destination>,
 }
@@ -79,13 +79,14 @@ pub fn do_all(spool: &mut RealSpool, jobs: &[Job]) -> Vec<Result<Done, StoreErro
 /// Everyone in whose folder an event is to be; who was removed meanwhile gets one again. For whom there can be no folder, the store
 /// fails.
 fn admit(spool: &mut RealSpool, job: &Job) -> Vec<Destination> {
-    for Target { address, heirs } in job.to.iter().chain(&job.dead) {
+    let targets = || job.to.iter().chain(job.dead.iter().map(|(target, _)| target));
+    for Target { address, heirs } in targets() {
         let _the_store_fails = match heirs {
             Some(heirs) => spool.add_removed(address, heirs),
             None => Ok(()),
         };
     }
-    job.to.iter().chain(&job.dead).map(|target| target.address.destination).collect()
+    targets().map(|target| target.address.destination).collect()
 }
 
 /// One file for all destinations, shared where there is one already.
@@ -107,7 +108,10 @@ fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
     job.flying.iter().for_each(|destination| spool.hand_out(*destination, counter));
     let moved = job.flying.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
-    let bury = |dead: &Target| spool.to_dead(dead.address.destination, counter).err().map(|fault| fault.to_string());
+    let bury = |(dead, reason): &(Target, DeadLetterReason)| {
+        let buried = spool.to_dead(dead.address.destination, counter, reason);
+        buried.err().map(|fault| fault.to_string())
+    };
     let fault = job.dead.iter().filter_map(bury).last();
     Done { moved, fault, ..done }
 }

@@ -128,7 +128,7 @@ impl FanOut {
         self.lanes.borrow().clone()
     }
 
-    /// Makes `lanes` the lanes. What waits for a removed one goes to each that was added; with none added it becomes dead letters.
+    /// Makes `lanes` the lanes. What waits for a removed one goes to each that was added; with none added it is parked in the spool.
     pub fn replace(&self, lanes: Vec<Rc<Lane>>) {
         let old = self.lanes.replace(lanes.clone());
         let is_in = |lane: &Rc<Lane>, list: &[Rc<Lane>]| list.iter().any(|other| Rc::ptr_eq(lane, other));

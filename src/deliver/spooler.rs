@@ -17,7 +17,7 @@ use super::job::{self, Done, Job};
 use crate::rate_limited::RateLimited;
 use crate::spool::store::Reason;
 use crate::spool::worker::{RealSpool, Worker};
-use crate::spool::{Evicted, Reassigned, Recovered, State, StoreError};
+use crate::spool::{Evicted, Recovered, State, StoreError};
 
 /// Events written together, at most, and about how many bytes of them: the disk is busy with them for a while, and whoever wants to
 /// read waits.
@@ -28,6 +28,8 @@ const BATCH_BYTES: u32 = 4 << 20;
 const LINGER: Duration = Duration::from_millis(10);
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// What repeats by itself is said so often.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Between two looks for a key that sealed events wait for.
 const KEY_PAUSE: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,11 @@ pub struct Spooler {
     /// Events came into folders other than by a delivery's being stored; for one who waits.
     pub found_more: Notify,
     complaints: RateLimited,
+    /// What was given up and not said yet: events and dead letters.
+    given_up: Cell<(usize, usize)>,
+    evictions: RateLimited,
+    /// Events that heirs have by now, and that was not said yet.
+    moved: Cell<u64>,
 }
 
 /// Why nothing can be written.
@@ -73,7 +80,10 @@ impl Spooler {
             looks_for_key: Cell::new(false),
             settle_at: Cell::new(None),
             found_more: Notify::new(),
-            complaints: RateLimited::new(10, Duration::from_secs(10)),
+            complaints: RateLimited::new(3, MINUTE),
+            given_up: Cell::default(),
+            evictions: RateLimited::new(1, MINUTE),
+            moved: Cell::new(0),
         })
     }
 
@@ -278,12 +288,18 @@ impl Spooler {
         }
         self.settle_at.set(None); // whoever comes meanwhile says so
         match self.worker.call(|spool| spool.settle()).await {
-            Ok(Some(Reassigned { moved, dead })) => {
-                info!(moved, dead, "spooled events of a removed destination have a new place");
+            Ok(Some(moved)) => {
+                self.moved.set(self.moved.get() + moved);
                 self.settle();
                 true
             }
-            Ok(None) => false,
+            Ok(None) => {
+                let moved = self.moved.take();
+                if moved > 0 {
+                    info!(moved, "spooled events of a removed destination wait for those that are new");
+                }
+                false
+            }
             Err(fault) => {
                 self.complaints.say(|more| warn!("{fault}: what waits for a removed destination stays there{more}"));
                 self.settle_at.set(Some(Instant::now() + PAUSES.1));
@@ -318,12 +334,16 @@ impl Spooler {
     }
 
     fn tell_evicted(&self, evicted: &[Evicted]) {
-        for Evicted { counter, destinations } in evicted {
-            let destinations = destinations.len();
-            self.complaints.say(|more| {
-                warn!(counter, destinations, "the spool is full: the oldest event was given up for a newer one{more}");
-            });
+        if evicted.is_empty() {
+            return;
         }
+        let letters = evicted.iter().filter(|one| one.was_dead).count();
+        let (events, dead_letters) = self.given_up.get();
+        self.given_up.set((events + evicted.len() - letters, dead_letters + letters));
+        self.evictions.say(|_| {
+            let (events, dead_letters) = self.given_up.take();
+            warn!(events, dead_letters, "the spool is full: the oldest were given up; this is said once a minute");
+        });
     }
 }
 

@@ -14,38 +14,44 @@ use crate::ring::mapping::PictureSource as _;
 const PAGE: usize = 256;
 /// Begins [`HEIRS_FILE`].
 const HEIRS: &str = "the heirs of this destination's events:\n";
-
-/// What became of events of removed destinations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reassigned {
-    /// They wait for the added destinations now.
-    pub moved: u64,
-    /// They are dead letters now.
-    pub dead: u64,
-}
+/// Begins its lines that name who inherits none of them.
+const PEER: &str = "not ";
 
 impl<D: Disk> Spool<D> {
-    /// These are the destinations from now on. What waits for one that was removed is meant for those that are new, or with none for
-    /// the dead letters: [`Spool::settle`] sees to that. What failed is returned, and matters only if the process dies before the
-    /// events have moved: the next start may then take other heirs. A folder is made with the next event stored.
+    /// These are the destinations from now on. What waits for one that was removed is meant for those that are new: [`Spool::settle`]
+    /// sees to that. With none it is parked: it stays where it is until its destination, or a new one, comes. What failed is returned,
+    /// and matters only if the process dies before the events have moved: the next start may then take other heirs. A folder is made
+    /// with the next event stored.
     pub fn configure(&mut self, addresses: &[Address]) -> Vec<Fault> {
         let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
-        let is_old =
-            |one: &Destination| self.lodgings.iter().flatten().any(|old| old.configured && old.destination == *one);
-        let added: Vec<_> = addresses.iter().map(|one| one.destination).filter(|one| !is_old(one)).collect();
+        let old: Vec<_> =
+            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
+        let added = || addresses.iter().map(|one| one.destination).filter(|one| !old.contains(one));
         for lodging in self.lodgings.iter_mut().flatten().filter(|lodging| !is_wanted(&lodging.destination)) {
-            let heirs = match (std::mem::take(&mut lodging.configured), lodging.heirs.take()) {
-                (false, Some(heirs)) if heirs.iter().all(is_wanted) => heirs,
-                // An heir that was removed too has heirs of its own.
-                (false, Some(heirs)) => heirs.into_iter().filter(is_wanted).chain(added.iter().copied()).collect(),
-                _ => added.clone(),
-            };
-            lodging.heirs = Some(heirs);
+            if std::mem::take(&mut lodging.configured) {
+                lodging.peers = if added().next().is_none() { old.clone() } else { Vec::new() };
+                lodging.heirs = None;
+            }
+            let before = lodging.heirs.take();
+            let heirs = before.clone().unwrap_or_default();
+            let is_settled = !heirs.is_empty() && heirs.iter().all(is_wanted);
+            // An heir that was removed too has heirs of its own.
+            let others = added().filter(|one| !is_settled && !lodging.peers.contains(one));
+            let heirs = Some(heirs.into_iter().filter(is_wanted).chain(others).collect());
+            lodging.noted &= heirs == before;
+            lodging.heirs = heirs;
         }
         let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();
-        let slots = 0..self.lodgings.len();
-        faults.extend(slots.filter_map(|slot| self.write_heirs(slot).err()));
+        faults.extend(self.note_removals().err());
         faults
+    }
+
+    /// Removed destinations that nobody inherits from, with the number of their events.
+    pub fn parked(&self) -> impl Iterator<Item = (Destination, Option<&str>, u64)> {
+        let lodgings = self.lodgings.iter().enumerate().filter_map(|(slot, one)| Some((slot, one.as_ref()?)));
+        let parked = lodgings.filter(|(_, one)| one.heirs.as_ref().is_some_and(Vec::is_empty));
+        let counted = parked.map(|(slot, one)| (one.destination, one.url.as_deref(), self.kept(slot)));
+        counted.filter(|(_, _, events)| *events > 0)
     }
 
     /// A destination is there from now on; nothing happens when it was already.
@@ -56,6 +62,7 @@ impl<D: Disk> Spool<D> {
         let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
         let lodging = self.lodgings[slot].as_mut().expect("it was just lodged");
         let was_removed = lodging.heirs.take().is_some();
+        lodging.peers.clear();
         lodging.configured = true;
         if was_removed {
             self.volume.unlink(&self.volume.folder(Home::To(address.destination)).join(HEIRS_FILE))?;
@@ -76,22 +83,54 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Says in a removed destination's folder who gets its events, before any of those has a folder: a start that found the heirs'
-    /// folders would take them for destinations that were there before.
-    fn write_heirs(&mut self, slot: usize) -> Result<(), Fault> {
-        let Some(Lodging { destination, heirs: Some(heirs), made: true, .. }) = &self.lodgings[slot] else {
-            return Ok(());
-        };
-        let text: String = heirs.iter().map(|heir| format!("{heir}\n")).collect();
-        let folder = self.volume.folder(Home::To(*destination));
-        self.write_note(&folder.join(HEIRS_FILE), &format!("{HEIRS}{text}"))?;
-        self.volume.sync_folder(&folder)
+    /// Says in the folders of removed destinations who gets their events, before any of those has a folder: a start that found the
+    /// heirs' folders would take them for destinations that were there before. And makes the folders of those that are to get none.
+    fn note_removals(&mut self) -> Result<(), Fault> {
+        let slots = || 0..SLOTS;
+        let is_parked = |lodging: &Lodging| lodging.heirs.as_ref().is_some_and(Vec::is_empty);
+        let heirs = slots().filter(|slot| self.lodgings[*slot].as_ref().is_some_and(|lodging| !is_parked(lodging)));
+        heirs.collect::<Vec<_>>().into_iter().try_for_each(|slot| self.write_heirs(slot))?;
+        if self.parked().next().is_some() {
+            let configured = slots().filter(|slot| self.lodgings[*slot].as_ref().is_some_and(|one| one.configured));
+            self.make_folders(configured.fold(0, |mask, slot| mask | 1 << slot))?;
+        }
+        slots().try_for_each(|slot| self.write_heirs(slot))
     }
 
-    /// Who gets a removed destination's events, as its folder says.
-    pub(super) fn read_heirs(&self, destination: Destination) -> Option<Vec<Destination>> {
-        let text = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE))?;
-        Some(text.strip_prefix(HEIRS)?.lines().filter_map(|name| Destination::from_name(name.as_ref())).collect())
+    fn write_heirs(&mut self, slot: usize) -> Result<(), Fault> {
+        let Some(lodging @ Lodging { heirs: Some(_), made: true, noted: false, .. }) = &self.lodgings[slot] else {
+            return Ok(());
+        };
+        let (folder, note) = (self.volume.folder(Home::To(lodging.destination)), lodging.note());
+        self.write_note(&folder.join(HEIRS_FILE), &note)?;
+        self.volume.sync_folder(&folder)?;
+        if let Some(lodging) = &mut self.lodgings[slot] {
+            lodging.noted = true;
+        }
+        Ok(())
+    }
+
+    /// Who gets what waits for destinations that are not configured any more: those that their folders name, else those that are new.
+    pub(super) fn find_heirs(&mut self, added: &[Destination]) {
+        let configured: Vec<_> =
+            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
+        for slot in 0..self.lodgings.len() {
+            let removed = self.lodgings[slot].as_ref().filter(|one| !one.configured && one.heirs.is_none());
+            let Some(destination) = removed.map(|one| one.destination) else { continue };
+            let note = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE));
+            let (heirs, peers) = match note.as_deref().and_then(|text| text.strip_prefix(HEIRS)) {
+                Some(names) => named_in(names),
+                None => (Vec::new(), configured.iter().copied().filter(|one| !added.contains(one)).collect()),
+            };
+            let mut heirs: Vec<_> = heirs.into_iter().filter(|heir| configured.contains(heir)).collect();
+            if heirs.is_empty() {
+                heirs.extend(added.iter().filter(|one| !peers.contains(one)));
+            }
+            if let Some(lodging) = &mut self.lodgings[slot] {
+                (lodging.heirs, lodging.peers) = (Some(heirs), peers);
+                lodging.noted = note == Some(lodging.note());
+            }
+        }
     }
 
     /// The slot of a destination, a free one for a new destination.
@@ -174,51 +213,48 @@ impl<D: Disk> Spool<D> {
         String::from_utf8(text).ok()
     }
 
-    /// Moves some of what waits for removed destinations to their heirs; none when there is nothing to move now. What is on its way
-    /// stays until that is over.
+    /// Moves some of what waits for removed destinations to their heirs, and says how many; none when there is nothing to move now. What
+    /// is on its way stays until that is over.
     ///
     /// # Errors
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
-    pub fn settle(&mut self) -> Result<Option<Reassigned>, Fault> {
+    pub fn settle(&mut self) -> Result<Option<u64>, Fault> {
         self.available()?;
+        self.note_removals()?;
         let is_removed = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.heirs.is_some());
         for slot in (0..self.lodgings.len()).filter(is_removed).collect::<Vec<_>>() {
-            if let Some(done) = self.settle_page(slot)? {
-                return Ok(Some(done));
+            if let Some(moved) = self.settle_page(slot)? {
+                return Ok(Some(moved));
             }
         }
         Ok(None)
     }
 
     /// A page of one removed destination; with the last event goes its folder.
-    fn settle_page(&mut self, slot: usize) -> Result<Option<Reassigned>, Fault> {
+    fn settle_page(&mut self, slot: usize) -> Result<Option<u64>, Fault> {
+        if self.events.in_slot(slot, None).next().is_none() {
+            self.remove_folder(Home::To(self.destination(slot)));
+            self.lodgings[slot] = None;
+            return Ok(None);
+        }
+        let heirs = self.lodgings[slot].as_ref().and_then(|lodging| lodging.heirs.clone()).unwrap_or_default();
+        let mut mask: Mask = 0;
+        for heir in heirs {
+            mask |= 1 << self.known(heir)?;
+        }
         let is_out = |counter: &u64| self.hidden.get(&(*counter, slot)) == Some(&Hidden::Out);
         let page = self.events.in_slot(slot, None).map(|entry| entry.counter).filter(|counter| !is_out(counter));
         let page: Vec<u64> = page.take(PAGE).collect();
-        if page.is_empty() {
-            if self.events.in_slot(slot, None).next().is_none() {
-                self.remove_folder(Home::To(self.destination(slot)));
-                self.lodgings[slot] = None;
-            }
+        if mask == 0 || page.is_empty() {
             return Ok(None);
         }
         // What is done with is only in the way.
         let (over, page): (Vec<u64>, Vec<u64>) =
             page.into_iter().partition(|counter| self.hidden.get(&(*counter, slot)) == Some(&Hidden::Done));
         over.into_iter().try_for_each(|counter| self.unlink(counter, slot).map(drop))?;
-        let heirs = self.lodgings[slot].as_ref().and_then(|lodging| lodging.heirs.clone()).unwrap_or_default();
-        let mut mask: Mask = 0;
-        for heir in heirs {
-            mask |= 1 << self.known(heir)?;
-        }
-        let count = page.len() as u64;
-        if mask == 0 {
-            self.bury(slot, &page)?;
-            return Ok(Some(Reassigned { moved: 0, dead: count }));
-        }
         self.make_folders(mask)?;
         self.hand_over(slot, &page, mask)?;
-        Ok(Some(Reassigned { moved: count, dead: 0 }))
+        Ok(Some(page.len() as u64))
     }
 
     /// Gives events of a folder a name in the folders of all heirs: first they are durable there, then they are not here any more.
@@ -269,4 +305,20 @@ impl<D: Disk> Spool<D> {
         let notes = [HEIRS_FILE, URL_FILE].into_iter().try_for_each(|note| self.volume.unlink(&folder.join(note)));
         drop(notes.and_then(|()| self.volume.remove_folder(&folder)));
     }
+}
+
+impl Lodging {
+    /// What [`HEIRS_FILE`] says of it.
+    fn note(&self) -> String {
+        let heirs = self.heirs.iter().flatten().map(|heir| format!("{heir}\n"));
+        let peers = self.peers.iter().filter(|peer| **peer != self.destination).map(|peer| format!("{PEER}{peer}\n"));
+        std::iter::once(HEIRS.to_owned()).chain(heirs).chain(peers).collect()
+    }
+}
+
+/// The heirs and the peers that a note names.
+fn named_in(names: &str) -> (Vec<Destination>, Vec<Destination>) {
+    let named = |name: &str| Destination::from_name(name.as_ref());
+    let heirs = names.lines().filter_map(named).collect();
+    (heirs, names.lines().filter_map(|line| named(line.strip_prefix(PEER)?)).collect())
 }

@@ -33,7 +33,7 @@ pub trait Mapped: Words + PictureSource + Send + Sync + 'static {
 /// [`Disk::sync_folder`] of the folder that they are in.
 pub trait Disk {
     /// A file that is being written.
-    type File;
+    type File: std::fmt::Debug;
     /// A file that is being read.
     type Mapped: Mapped;
 
@@ -57,6 +57,11 @@ pub trait Disk {
     /// # Errors
     /// What the system says.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
+    /// Opens a file that is there, to change it.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidData` for what is no regular file.
+    fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// Writes some of `bytes` at `offset` and says how many.
     ///
     /// # Errors
@@ -164,6 +169,10 @@ impl Disk for RealDisk {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
+    fn open(&self, path: &Path) -> io::Result<File> {
+        open_regular(OpenOptions::new().write(true), path)
+    }
+
     fn write_at(&self, file: &mut File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         FileExt::write_at(file, bytes, offset)
     }
@@ -205,20 +214,21 @@ impl Disk for RealDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<MappedFile> {
-        // Neither a link nor a pipe is followed or waited for, should one have the name.
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-        let file = opened.map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP | libc::ENXIO) => io::ErrorKind::InvalidData.into(),
-            _ => error,
-        })?;
-        if !file.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        MappedFile::of(&file)
+        MappedFile::of(&open_regular(OpenOptions::new().read(true), path)?)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let found = nix::sys::statvfs::statvfs(path)?;
         Ok((found.blocks_available() as u64).saturating_mul(found.fragment_size() as u64))
     }
+}
+
+/// Neither a link nor a pipe is followed or waited for, should one have the name.
+fn open_regular(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let opened = how.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => io::ErrorKind::InvalidData.into(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

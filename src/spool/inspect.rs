@@ -1,6 +1,7 @@
 //! What is in a spool, from outside: `sophon-uplink spool` and `sophon-uplink dead list`. Reads, and changes nothing, whether an
 //! uplink uses the spool or not.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEADER, Header, URL_FILE, counter};
+use super::reasons::{DeadLetterReason, Letter, REASONS_FILE};
 
 /// Everything in a spool at one moment; files may come and go while it is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +47,9 @@ pub struct Filed {
     pub event: Option<String>,
     /// Whether only the key opens it.
     pub sealed: bool,
+    /// Of a dead letter: why it is one, where that is known.
+    #[serde(flatten)]
+    pub reason: Option<DeadLetterReason>,
 }
 
 impl Contents {
@@ -56,12 +61,23 @@ impl Contents {
         fs::read_dir(dir)?; // no folder is no empty spool
         Ok(Contents {
             dir: dir.to_owned(),
-            waiting: folders(&dir.join("to"))?,
-            dead: folders(&dir.join("dead"))?,
+            waiting: folders(&dir.join("to"), &mut BTreeMap::new())?,
+            dead: dead_letters(dir)?,
             set_aside: names(&dir.join("bad"))?.iter().filter(|name| counter(name, BAD_SUFFIX).is_some()).count()
                 as u64,
         })
     }
+}
+
+/// The dead letters in the spool at `dir`, by destination.
+///
+/// # Errors
+/// When there is no spool, or it may not be read.
+pub fn dead_letters(dir: &Path) -> io::Result<Vec<Folder>> {
+    fs::read_dir(dir)?;
+    // Without the file, or without being let read it, the reasons are not known; the letters are.
+    let reasons = DeadLetterReason::all(&fs::read(dir.join(REASONS_FILE)).unwrap_or_default());
+    folders(&dir.join("dead"), &mut reasons.into_iter().map(|(letter, (_, _, reason))| (letter, reason)).collect())
 }
 
 /// The names in a folder; none where there is no such folder.
@@ -72,13 +88,15 @@ fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     }
 }
 
-fn folders(above: &Path) -> io::Result<Vec<Folder>> {
+fn folders(above: &Path, reasons: &mut BTreeMap<Letter, DeadLetterReason>) -> io::Result<Vec<Folder>> {
     let mut found = Vec::new();
     for name in names(above)? {
         let (path, destination) = (above.join(&name), Destination::from_name(&name));
         if let Some(destination) = destination {
             let url = fs::read_to_string(path.join(URL_FILE)).ok().map(|url| url.trim_end().to_owned());
-            found.push(Folder { url, name: destination.to_string(), events: events(&path)? });
+            let mut events = events(&path)?;
+            events.iter_mut().for_each(|filed| filed.reason = reasons.remove(&(filed.number, destination)));
+            found.push(Folder { url, name: destination.to_string(), events });
         }
     }
     found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -95,7 +113,7 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
         let mut header = [0; HEADER];
         let header = file.read_exact(&mut header).ok().and_then(|()| Header::parse(&header, bytes).ok());
         let sealed = header.is_some_and(|header| matches!(header.form, Form::Sealed { .. }));
-        found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()), sealed });
+        found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()), sealed, reason: None });
     }
     found.sort_by_key(|filed| filed.number);
     Ok(found)

@@ -3,15 +3,17 @@
 //! ```text
 //!  spool/new/00000000000000000017.event            being written; wiped at every start
 //!  spool/to/4fb1c0e2a9d37761/url                   which destination this folder is, for people
-//!  spool/to/4fb1c0e2a9d37761/heirs                 it was removed: who gets its events
+//!  spool/to/4fb1c0e2a9d37761/heirs                 it was removed: who gets its events, and who does not
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
 //!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event
 //!  spool/dead/4fb1…/00000000000000000009.event     refused by the server, kept for a person
+//!  spool/reasons                                   why the dead letters are, for all of them
 //!  spool/bad/00000000000000000001.bad              set aside: damaged, or not ours
 //!
 //!   store: make room ▶ write new/N ▶ fsync it ▶ link it into each folder ▶ fsync each ▶ unlink new/N ▶ stored
 //!   delivered: unlink          start: wipe new/, list the folders, fsync them
 //!   destination removed: note its heirs ▶ make their folders ▶ link ▶ fsync ▶ unlink
+//!   … with no heir: parked; its events stay in its folder until it, or a new destination, comes
 //! ```
 //!
 //! # What holds
@@ -40,7 +42,8 @@
 //! | [`store`], [`batch`], `write.rs` | room, one event or several, their files |
 //! | [`read`], [`opened`] | opening an event, and reading it |
 //! | [`seal`], [`key`] | files that only the key opens |
-//! | [`aside`] | dead letters, quarantine |
+//! | [`dead`], [`reasons`] | dead letters, and why they are |
+//! | [`aside`] | quarantine |
 //! | [`destinations`] | those that come and go, and their folders |
 //! | [`recover`] | the start |
 //! | [`status`] | what is told about it |
@@ -52,6 +55,7 @@
 
 pub mod aside;
 pub mod batch;
+pub mod dead;
 pub mod destinations;
 pub mod disk;
 pub mod file;
@@ -60,6 +64,7 @@ pub mod inspect;
 pub mod key;
 pub mod opened;
 pub mod read;
+pub mod reasons;
 pub mod recover;
 pub mod seal;
 pub mod status;
@@ -73,7 +78,7 @@ use std::path::PathBuf;
 
 use crate::config;
 use aside::Shelf;
-pub use destinations::Reassigned;
+pub use dead::Resent;
 use disk::Disk;
 pub use disk::RealDisk;
 pub use file::{Address, Destination};
@@ -81,8 +86,10 @@ use index::{BLOCK, Index, Mask, SLOTS};
 use key::Key;
 pub use opened::SpooledEvent;
 pub use read::ReadError;
+pub use reasons::DeadLetterReason;
+use reasons::Reasons;
 pub use recover::Recovered;
-pub use status::{State, Status, Tally};
+pub use status::{DestinationStatus, State, Status, Tally};
 pub use store::{Evicted, StoreError, Stored};
 pub use volume::Fault;
 use volume::{Home, Volume};
@@ -125,6 +132,7 @@ pub struct Spool<D: Disk> {
     /// Events that are there and not offered, by counter and slot.
     hidden: BTreeMap<(u64, usize), Hidden>,
     dead: Shelf<(u64, Destination)>,
+    reasons: Reasons<D::File>,
     bad: Shelf<u64>,
     /// Names in `new/` that could not be taken away.
     litter: Vec<u64>,
@@ -145,7 +153,12 @@ struct Lodging {
     /// It is in the config.
     configured: bool,
     /// It was removed from there: who gets what waits for it.
+    /// Nobody: it is parked.
     heirs: Option<Vec<Destination>>,
+    /// They were configured with it when it was removed: they had its events themselves, and inherit none.
+    peers: Vec<Destination>,
+    /// Its folder says all that.
+    noted: bool,
     /// The folder is there and durable.
     made: bool,
     tally: Tally,
@@ -187,6 +200,7 @@ impl<D: Disk> Spool<D> {
             events: Index::default(),
             hidden: BTreeMap::new(),
             dead: Shelf::default(),
+            reasons: Reasons::new(&config.dir),
             bad: Shelf::default(),
             litter: Vec::new(),
             next: 1,
@@ -305,6 +319,15 @@ impl<D: Disk> Spool<D> {
 
 impl Lodging {
     fn new(destination: Destination, url: Option<String>) -> Lodging {
-        Lodging { destination, url, configured: false, heirs: None, made: false, tally: Tally::default() }
+        Lodging {
+            destination,
+            url,
+            configured: false,
+            heirs: None,
+            peers: Vec::new(),
+            noted: false,
+            made: false,
+            tally: Tally::default(),
+        }
     }
 }

@@ -93,6 +93,7 @@ impl<D: Disk> Spool<D> {
         self.survey_bad(&bad, report)?;
         self.wipe(&new, report)?;
         self.survey_dead(&dead, report)?;
+        self.reasons.survey(&self.volume, |letter| self.dead.contains(letter));
         self.survey_to(&to, report)?;
         for folder in [&to, &dead] {
             self.volume.sync_folder(folder)?;
@@ -255,23 +256,6 @@ impl<D: Disk> Spool<D> {
             report.removed.push(Removed { destination, url, events: counters.len() as u64 });
         }
         links.extend(counters.iter().map(|counter| Entry { counter: *counter, blocks: 0, mask: 1 << slot }));
-    }
-
-    /// Who gets what waits for destinations that are not configured any more: those that their folders name, else those that are new.
-    fn find_heirs(&mut self, added: &[Destination]) {
-        let configured: Vec<_> =
-            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
-        for slot in 0..self.lodgings.len() {
-            let removed = self.lodgings[slot].as_ref().filter(|one| !one.configured && one.heirs.is_none());
-            let Some(destination) = removed.map(|one| one.destination) else { continue };
-            let mut heirs = self.read_heirs(destination);
-            let named = heirs.as_ref().is_some_and(|heirs| !heirs.is_empty());
-            heirs.iter_mut().for_each(|heirs| heirs.retain(|heir| configured.contains(heir)));
-            let gone = named && heirs.as_ref().is_some_and(Vec::is_empty);
-            if let Some(lodging) = &mut self.lodgings[slot] {
-                lodging.heirs = Some(heirs.filter(|_| !gone).unwrap_or_else(|| added.to_vec()));
-            }
-        }
     }
 
     /// Makes the index of all links, looking at each file once.

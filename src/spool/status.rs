@@ -68,6 +68,8 @@ pub struct DestinationStatus {
     pub waiting: u64,
     /// Events in its folder that are not offered now: they could not be read, are sealed with another key, or of another release.
     pub stuck: u64,
+    /// It was removed, and nobody inherits: its events stay.
+    pub parked: bool,
     /// Bytes of everything in its folder, in whole blocks.
     pub bytes: u64,
     /// What became of others.
@@ -161,6 +163,7 @@ impl<D: Disk> Spool<D> {
             url: lodging.url.clone(),
             waiting: files - done - stuck,
             stuck,
+            parked: lodging.heirs.as_ref().is_some_and(Vec::is_empty),
             bytes: blocks * BLOCK,
             tally: lodging.tally,
         })
@@ -188,10 +191,11 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
+    /// And why the dead letters are.
     pub(super) fn notes(&self) -> u64 {
         let lodgings = self.lodgings.iter().flatten();
         let dead = self.dead.len().min(SLOTS as u64); // a folder for each, at most
-        lodgings.map(|lodging| 1 + u64::from(lodging.heirs.is_some())).sum::<u64>() + dead
+        lodgings.map(|lodging| 1 + u64::from(lodging.heirs.is_some())).sum::<u64>() + dead + self.reasons.blocks()
     }
 
     pub(super) fn files(&self) -> u64 {

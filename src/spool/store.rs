@@ -31,8 +31,10 @@ pub struct Stored {
 pub struct Evicted {
     /// Its number.
     pub counter: u64,
-    /// Who will not get it.
+    /// Who will not get it; of a dead letter, who refused it.
     pub destinations: Vec<Destination>,
+    /// It was a dead letter.
+    pub was_dead: bool,
 }
 
 /// An event that was not stored. Nothing of it is left.
@@ -180,10 +182,21 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Gives up the oldest event; with none left, what was set aside and then dead letters. Says how many blocks that was.
+    /// Gives up the oldest: an event, or a dead letter while those have more than their part. With neither left, what was set aside,
+    /// and at last the other dead letters. Says how many blocks that was.
     fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, Fault> {
-        let Some(entry) = self.events.oldest() else {
-            return Ok(self.give_up_bad()?.or(self.give_up_dead()?).map(u64::from));
+        let letter = self.dead.oldest();
+        let entry = self.events.oldest();
+        let entry =
+            entry.filter(|entry| !self.has_many_dead() || letter.is_none_or(|letter| entry.counter <= letter.0));
+        let Some(entry) = entry else {
+            let is_letters_turn = self.has_many_dead() || self.bad.is_empty();
+            let Some((counter, destination)) = letter.filter(|_| is_letters_turn) else {
+                return Ok(self.give_up_bad()?.map(u64::from));
+            };
+            let blocks = self.give_up_dead()?;
+            evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
+            return Ok(blocks.map(u64::from));
         };
         let mut destinations = Vec::new();
         let removed = slots(entry.mask).try_for_each(|slot| {
@@ -194,7 +207,7 @@ impl<D: Disk> Spool<D> {
             Ok(())
         });
         if !destinations.is_empty() {
-            evicted.push(Evicted { counter: entry.counter, destinations });
+            evicted.push(Evicted { counter: entry.counter, destinations, was_dead: false });
         }
         removed.map(|()| Some(u64::from(entry.blocks)))
     }

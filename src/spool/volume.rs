@@ -153,6 +153,14 @@ impl<D: Disk> Volume<D> {
         self.disk.create(path).map_err(fault("create", path))
     }
 
+    /// Opens a file to change it, or makes it; whether it is new.
+    pub fn open_or_create(&self, path: &Path) -> Result<(D::File, bool), Fault> {
+        match self.disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(path).map(|file| (file, true)),
+            opened => opened.map(|file| (file, false)).map_err(fault("open", path)),
+        }
+    }
+
     /// Writes all of `bytes`.
     pub fn write(&mut self, file: &mut D::File, path: &Path, mut bytes: &[u8], mut offset: u64) -> Result<(), Fault> {
         while !bytes.is_empty() {

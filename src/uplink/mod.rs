@@ -33,9 +33,9 @@ use crate::deliver::tls::ClientConfigs;
 use crate::rate_limited::RateLimited;
 use crate::readiness;
 use crate::ring::inspect::RingState;
-use crate::spool::inspect::Contents;
+use crate::spool::dead::{self, DeadLetter};
 use crate::spool::worker::Worker;
-use crate::spool::{self, Address, Bounds, Destination};
+use crate::spool::{self, Address, Bounds, Destination, Resent};
 use crate::status::{self, Status};
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
@@ -81,6 +81,8 @@ pub struct Uplink {
     stop: Notify,
     /// What the spool said last.
     spool_status: RefCell<spool::Status>,
+    /// Events that the spool had lost by its last word, and when that number grew.
+    spool_losses: Cell<(u64, Option<Instant>)>,
     complaints: RateLimited,
 }
 
@@ -116,6 +118,7 @@ impl Uplink {
             reading: Cell::new(0),
             stop: Notify::new(),
             spool_status: RefCell::new(spool::Status::of_nothing("it is being opened")),
+            spool_losses: Cell::default(),
             complaints: RateLimited::new(10, Duration::from_secs(10)),
         });
         uplink.apply(config).map_err(StartError::Config)?;
@@ -249,21 +252,18 @@ impl Uplink {
         self.config.borrow().event_server_url.contains(&url).then(|| Address::from(&url).destination)
     }
 
-    /// What lies in the spool, file by file.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn spool_contents(&self) -> std::io::Result<Contents> {
-        let dir = self.config.borrow().spool.dir.clone();
-        self.spooler.worker.call(move |_| Contents::of(&dir)).await
+    /// How many dead letters there are; some of them, from those with a number above `after`; and the last one's number, where there
+    /// are further ones.
+    pub async fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
+        self.spooler.worker.call(move |spool| spool.letters(after, limit)).await
     }
 
-    /// Sends dead letters once more: those with these numbers or all, to `to` or where each was to go before. How many there were.
+    /// Sends some dead letters once more, the first of those that are wanted.
     ///
     /// # Errors
     /// What failed; what was not sent stays a dead letter.
-    pub async fn resend(&self, numbers: Option<Vec<u64>>, to: Option<Destination>) -> Result<u64, spool::Fault> {
-        let resent = self.spooler.worker.call(move |spool| spool.resend_all(numbers.as_deref(), to)).await;
+    pub async fn resend(&self, wanted: dead::Wanted) -> Result<Resent, spool::Fault> {
+        let resent = self.spooler.worker.call(move |spool| spool.resend_some(&wanted)).await;
         self.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
         resent
     }
@@ -275,6 +275,11 @@ impl Uplink {
             self.spool_status.replace(answer);
         }
         let (config, spool) = (self.config.borrow(), self.spool_status.borrow());
+        let lost = spool.tally.evicted + spool.tally.dead_evicted + spool.tally.vanished;
+        if lost != self.spool_losses.get().0 {
+            self.spool_losses.set((lost, Some(Instant::now())));
+        }
+        let last_loss = self.spool_losses.get().1.map(|moment| moment.elapsed().as_secs_f64());
         let (counters, lanes) = (&self.counters, self.fan_out.lanes());
         let [read, filtered, malformed] = [&counters.read, &counters.filtered, &counters.malformed].map(Cell::get);
         Status {
@@ -286,7 +291,7 @@ impl Uplink {
             shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
             rings: config.rings.iter().map(|path| status::Ring::of(path, RingState::of(path))).collect(),
             rings_corrupt: counters.corrupt.get(),
-            spool: status::Spool::of(&spool, &config.spool, self.spooler.trouble()),
+            spool: status::Spool::of(&spool, &config.spool, self.spooler.trouble(), last_loss),
             destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
         }
     }

@@ -43,7 +43,7 @@ impl Home {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                    _ if entry.file_name() == "url" || entry.file_name() == "heirs" => {}
+                    _ if ["url", "heirs", "reasons"].iter().any(|note| entry.file_name() == *note) => {}
                     _ => found.push(entry.path().strip_prefix(self.spool()).unwrap().to_owned()),
                 }
             }

@@ -108,6 +108,11 @@ impl State {
         }
     }
 
+    /// Whether a file has bytes that are not durable: a power cut may then tear all of it.
+    pub fn is_dirty(&self, path: &Path) -> bool {
+        self.find(path).is_ok_and(|node| matches!(*self.nodes[node], Node::File { dirty: true, .. }))
+    }
+
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         Ok((self.find(path.parent().unwrap())?, path.file_name().unwrap().to_str().unwrap().to_owned()))
     }
@@ -169,7 +174,7 @@ impl State {
             for (name, node) in self.names(folder).unwrap() {
                 match &*self.nodes[*node] {
                     Node::Folder { .. } => drop(folders.insert(*node)),
-                    Node::File { .. } if name == "url" || name == "heirs" => {}
+                    Node::File { .. } if ["url", "heirs", "reasons"].contains(&name.as_str()) => {}
                     Node::File { data, .. } => drop(files.insert(*node, data.len() as u64)),
                 }
             }
@@ -304,6 +309,13 @@ impl Disk for ModelDisk {
     fn create(&self, path: &Path) -> io::Result<usize> {
         let file = Node::File { data: Arc::default(), durable: Arc::default(), dirty: true, forgotten: false };
         self.change(|state| state.add(path, file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<usize> {
+        self.change(|state| {
+            let node = state.find(path)?;
+            if matches!(*state.nodes[node], Node::Folder { .. }) { Err(errno(libc::EISDIR)) } else { Ok(node) }
+        })
     }
 
     fn write_at(&self, file: &mut usize, bytes: &[u8], offset: u64) -> io::Result<usize> {

@@ -52,7 +52,7 @@ const THEN: usize = 2;
 /// What the log says when nothing can be stored.
 pub const TROUBLE: &str = "events stay in the ring, uploads go on";
 /// What it says when an event is given up.
-pub const EVICTION: &str = "the oldest event was given up for a newer one";
+pub const EVICTION: &str = "the spool is full: the oldest were given up";
 
 impl<'a> ShortRun<'a> {
     pub fn new(servers: &'a Servers) -> ShortRun<'a> {

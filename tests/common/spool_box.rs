@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sophon_uplink::config;
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::spool::{Bounds, Destination, RealDisk, Recovered, Spool, StoreError, Stored};
+use sophon_uplink::spool::{Bounds, DeadLetterReason, Destination, RealDisk, Recovered, Spool, StoreError, Stored};
 
 use super::spool_world::{BLOCK, Records, addresses};
 
@@ -27,6 +27,12 @@ pub fn config(dir: &Path, key_file: Option<PathBuf>) -> config::Spool {
 
 pub fn urls() -> Vec<String> {
     URLS.iter().map(|url| (*url).to_owned()).collect()
+}
+
+/// Why a server did not want an event.
+pub fn refused() -> DeadLetterReason {
+    let reason = "the server answered 413 Payload Too Large".into();
+    DeadLetterReason { status: Some(413), reason, tries: 3, at: 1_764_000_000 }
 }
 
 pub fn one() -> Destination {
@@ -101,7 +107,7 @@ impl Box {
             for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
                 match entry.metadata().unwrap() {
                     found if found.is_dir() => folders.push(entry.path()),
-                    found if entry.file_name() != "url" && entry.file_name() != "heirs" => {
+                    found if !["url", "heirs", "reasons"].iter().any(|note| entry.file_name() == *note) => {
                         inodes.insert(found.ino(), found.len());
                     }
                     _ => {}

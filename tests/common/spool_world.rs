@@ -15,7 +15,7 @@ use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::batch::Order;
 use sophon_uplink::spool::file::HEADER;
 use sophon_uplink::spool::key::SALT;
-use sophon_uplink::spool::{Address, Bounds, Destination, Evicted, Recovered, Spool, State, Stored};
+use sophon_uplink::spool::{Address, Bounds, DeadLetterReason, Destination, Evicted, Recovered, Spool, State, Stored};
 
 use super::common::make_key;
 use super::model_disk::{ModelDisk, State as DiskState};
@@ -107,9 +107,18 @@ pub fn is_there(view: &BTreeMap<Place, Vec<u64>>, counter: u64, place: Place) ->
 #[derive(Clone)]
 pub struct Removal {
     removed: Destination,
+    /// With none it is parked.
     heirs: Vec<Destination>,
+    /// They had its events themselves, and inherit none.
+    peers: Vec<Destination>,
     /// Its folder says who the heirs are.
     noted: bool,
+}
+
+/// Why an event with this number is a dead letter.
+pub fn why(number: u64) -> DeadLetterReason {
+    let status = Some(400 + (number % 100) as u16);
+    DeadLetterReason { status, reason: format!("{number} was refused"), tries: number as u32, at: number << 20 }
 }
 
 pub fn addresses(urls: &[String]) -> Vec<Address> {
@@ -132,8 +141,10 @@ pub struct World<'a> {
     seals_later: bool,
     /// Of every file that was sealed.
     salts: HashSet<Vec<u8>>,
-    /// What waits for it may not all have moved yet.
-    removal: Option<Removal>,
+    /// What waits for them may not all have moved yet, or is parked.
+    removals: Vec<Removal>,
+    /// Why a dead letter is one may have been lost: a call of the disk failed, or the power went while it was written.
+    pub reasons_may_be_torn: bool,
     random: fastrand::Rng,
     rings: u8,
     /// Dead letters given up, when last looked at.
@@ -145,7 +156,7 @@ pub struct World<'a> {
 impl<'a> World<'a> {
     /// A third of all histories is sealed, and another third is from some start on.
     pub fn new(records: &'a Records, seed: u64, failure: Option<super::model_disk::Failure>) -> World<'a> {
-        let disk = ModelDisk::new(seed);
+        let (disk, reasons_may_be_torn) = (ModelDisk::new(seed), failure.is_some());
         disk.fail(failure);
         let urls: Vec<String> = URLS[..2].iter().map(|url| (*url).to_owned()).collect();
         let sealing = seed % 3 == 1;
@@ -162,7 +173,8 @@ impl<'a> World<'a> {
             sealing,
             seals_later: seed % 3 == 2,
             salts: HashSet::new(),
-            removal: None,
+            removals: Vec::new(),
+            reasons_may_be_torn,
             random: fastrand::Rng::with_seed(seed ^ 1),
             rings: 0,
             dead_evicted: 0,
@@ -185,7 +197,8 @@ impl<'a> World<'a> {
             sealing: self.sealing,
             seals_later: self.seals_later,
             salts: self.salts.clone(),
-            removal: None,
+            removals: Vec::new(),
+            reasons_may_be_torn: self.reasons_may_be_torn,
             random: fastrand::Rng::with_seed(seed),
             rings: self.rings,
             dead_evicted: 0,
@@ -297,7 +310,7 @@ impl<'a> World<'a> {
             (_, Some((counter, Place::Dead(destination)))) => self.resend(destination, counter),
             // A limit: a link that could neither be made durable nor be taken away is taken for durable by the next process,
             // because its fsync of the folder succeeds. So the process does not die with one.
-            (13, _) if self.spool.leftovers() == 0 && self.removal.as_ref().is_none_or(|removal| removal.noted) => {
+            (13, _) if self.spool.leftovers() == 0 && self.removals.iter().all(|removal| removal.noted) => {
                 self.restart();
                 vec![]
             }
@@ -368,10 +381,9 @@ impl<'a> World<'a> {
             evicted.extend(gone);
         }
         self.check_listing(&before, &evicted, &new);
-        for (counter, destination) in
-            evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to)))
-        {
-            self.no_more(counter, Place::To(destination));
+        for one in &evicted {
+            let place = if one.was_dead { Place::Dead } else { Place::To };
+            one.destinations.iter().for_each(|to| self.no_more(one.counter, place(*to)));
         }
         stored
     }
@@ -411,7 +423,8 @@ impl<'a> World<'a> {
         let mut expected = before.clone();
         new.iter().for_each(|(counter, to)| expected.entry(Place::To(*to)).or_default().push(*counter));
         expected.values_mut().for_each(|counters| counters.sort_unstable());
-        for (gone, destination) in evicted.iter().flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to))) {
+        let events = evicted.iter().filter(|one| !one.was_dead);
+        for (gone, destination) in events.flat_map(|one| one.destinations.iter().map(|to| (one.counter, *to))) {
             let Some(listed) = expected.get_mut(&Place::To(destination)) else { continue };
             listed.retain(|other| *other != gone);
             let older = listed.iter().any(|other| *other < gone);
@@ -425,7 +438,7 @@ impl<'a> World<'a> {
 
     fn bury(&mut self, destination: Destination, counter: u64) -> Vec<((u64, Place), Vec<Place>)> {
         let (from, to) = ((counter, Place::To(destination)), Place::Dead(destination));
-        let buried = self.spool.to_dead(destination, counter);
+        let buried = self.spool.to_dead(destination, counter, &why(counter));
         self.moved(from, vec![to], buried.is_ok())
     }
 
@@ -458,20 +471,24 @@ impl<'a> World<'a> {
     }
 
     fn reassign(&mut self) -> Vec<((u64, Place), Vec<Place>)> {
-        if self.removal.is_none() {
+        if self.removals.iter().all(|removal| removal.heirs.is_empty()) {
             self.remove();
         }
-        let Some(Removal { removed, heirs, .. }) = self.removal.clone() else {
-            return vec![];
-        };
-        let places = match heirs.is_empty() {
-            true => vec![Place::Dead(removed)],
-            false => heirs.iter().map(|heir| Place::To(*heir)).collect(),
-        };
-        let concerned = |place: &Place| *place == Place::To(removed) || places.contains(place);
-        let promised = self.promises.keys().filter(|(_, place)| concerned(place)).map(|(counter, _)| *counter);
-        let mut keys: BTreeSet<u64> = promised.collect(); // some may not be listed, because they could not be moved
-        keys.extend(view(&self.spool).remove(&Place::To(removed)).unwrap_or_default());
+        self.settle_removals()
+    }
+
+    /// Moves what waits for removed destinations; what is parked stays where it is.
+    fn settle_removals(&mut self) -> Vec<((u64, Place), Vec<Place>)> {
+        let mut found = view(&self.spool);
+        let mut keys = BTreeMap::<Destination, BTreeSet<u64>>::new();
+        for Removal { removed, heirs, .. } in self.removals.iter().filter(|removal| !removal.heirs.is_empty()) {
+            let concerned =
+                |place: &Place| *place == Place::To(*removed) || heirs.iter().any(|heir| *place == Place::To(*heir));
+            let promised = self.promises.keys().filter(|(_, place)| concerned(place)).map(|(counter, _)| *counter);
+            let mut all: BTreeSet<u64> = promised.collect(); // some may not be listed, because they could not be moved
+            all.extend(found.remove(&Place::To(*removed)).unwrap_or_default());
+            keys.insert(*removed, all);
+        }
         let done = loop {
             match self.spool.settle() {
                 Ok(Some(_)) => {}
@@ -479,16 +496,24 @@ impl<'a> World<'a> {
                 Err(_) => break false,
             }
         };
-        if done {
-            self.removal = None;
+        let mut moved = Vec::new();
+        for Removal { removed, heirs, .. } in self.removals.clone() {
+            let places: Vec<_> = heirs.iter().map(|heir| Place::To(*heir)).collect();
+            for counter in keys.remove(&removed).into_iter().flatten() {
+                moved.extend(self.moved((counter, Place::To(removed)), places.clone(), done));
+            }
         }
-        keys.into_iter().flat_map(|counter| self.moved((counter, Place::To(removed)), places.clone(), done)).collect()
+        if done {
+            self.removals.retain(|removal| removal.heirs.is_empty());
+            self.removals.iter_mut().for_each(|removal| removal.noted = true);
+        }
+        moved
     }
 
     /// Ends a removal that is pending, as the uplink does once the disk is well.
     pub fn end_removal(&mut self) {
-        if self.removal.is_some() {
-            self.reassign();
+        if !self.removals.is_empty() {
+            self.settle_removals();
             self.forget_dead_letters();
             self.resolve();
         }
@@ -499,14 +524,21 @@ impl<'a> World<'a> {
         if self.urls.len() < 2 {
             return;
         }
+        let old: Vec<_> = self.urls.iter().map(|url| Destination::of(url)).collect();
         let removed = self.urls.remove(self.random.usize(..self.urls.len()));
         let others: Vec<&str> =
             URLS.into_iter().filter(|url| *url != removed && !self.urls.iter().any(|old| old == url)).collect();
         let added: Vec<&str> = others.into_iter().take(self.random.usize(..3)).collect();
         self.urls.extend(added.iter().map(|url| (*url).to_owned()));
-        let faults = self.spool.configure(&addresses(&self.urls));
-        let heirs = added.iter().map(|url| Destination::of(url)).collect();
-        self.removal = Some(Removal { removed: Destination::of(&removed), heirs, noted: faults.is_empty() });
+        let noted = self.spool.configure(&addresses(&self.urls)).is_empty();
+        let heirs: Vec<_> = added.iter().map(|url| Destination::of(url)).collect();
+        self.removals.retain(|parked| !heirs.contains(&parked.removed));
+        for parked in &mut self.removals {
+            parked.heirs = heirs.iter().copied().filter(|heir| !parked.peers.contains(heir)).collect();
+            parked.noted &= noted;
+        }
+        let peers = if heirs.is_empty() { old } else { Vec::new() };
+        self.removals.push(Removal { removed: Destination::of(&removed), heirs, peers, noted });
     }
 
     /// Dead letters are bounded, and may go when the spool says that some went; so may an event on its way there.
@@ -542,6 +574,14 @@ impl<'a> World<'a> {
 
     pub fn assert_kept(&self, promises: &Promises) {
         let view = view(&self.spool);
+        for letter in self.spool.letters(None, usize::MAX).1 {
+            let must_be_known =
+                !self.reasons_may_be_torn && promises.contains_key(&(letter.number, Place::Dead(letter.destination)));
+            match letter.reason {
+                Some(reason) => assert_eq!(reason, why(letter.number), "why {} is a dead letter", letter.number),
+                None => assert!(!must_be_known, "why {} is a dead letter is not known", letter.number),
+            }
+        }
         for ((counter, place), alternatives) in promises {
             let kept = is_there(&view, *counter, *place)
                 || alternatives.iter().any(|places| places.iter().all(|place| is_there(&view, *counter, *place)));

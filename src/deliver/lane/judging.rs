@@ -87,6 +87,7 @@ impl Lane {
             let mut health = self.health.borrow_mut();
             health.refusals += 1;
             health.last_failure = Some((failure.clone(), Instant::now()));
+            health.last_refusal = Some((self.client.last_answer(), failure.why.clone()));
             health.refusals
         };
         if refusals >= BROKEN_AFTER {

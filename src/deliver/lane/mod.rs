@@ -287,7 +287,7 @@ impl Lane {
         let urls: Vec<_> = heirs.iter().map(|heir| heir.url().to_string()).collect();
         match urls.join(", ") {
             urls if urls.is_empty() => {
-                warn!(url = %self.url(), "removed, and no destination was added: what waits becomes dead letters");
+                warn!(url = %self.url(), "removed, and no destination was added: what waits is parked in the spool until one is");
             }
             urls => info!(url = %self.url(), "removed: what waits goes to {urls}"),
         }

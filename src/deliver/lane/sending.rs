@@ -141,9 +141,10 @@ impl Lane {
             Verdict::Over(end) => *end,
         };
         let destination = self.destination();
+        let reason = self.refusal(1 + self.backlog.borrow().hold_of(counter).failures);
         let done = self.spooler.worker.call(move |spool| match end {
             End::Acknowledged => spool.delivered(destination, counter).map(drop),
-            End::Refused => spool.to_dead(destination, counter).map(drop),
+            End::Refused => spool.to_dead(destination, counter, &reason).map(drop),
             End::Lost | End::Evicted => {
                 spool.skip(destination, counter);
                 Ok(())

@@ -1,12 +1,14 @@
 //! What a lane counts, and what is told of it.
 
 use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Lane, LaneCounters};
 use crate::deliver::delivery::End;
+use crate::spool::DeadLetterReason;
 use crate::{spool, status};
 
 impl Lane {
@@ -39,6 +41,13 @@ impl Lane {
             evicted: self.counters.evicted.get() + tally.evicted,
             failed_tries: self.counters.failures.get(),
         }
+    }
+
+    /// Why an event that was just refused, after so many tries, is a dead letter.
+    pub fn refusal(&self, tries: u32) -> DeadLetterReason {
+        let (status, reason) = self.health.borrow().last_refusal.clone().unwrap_or_default();
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        DeadLetterReason { status, reason, tries, at }
     }
 
     /// A share's way in memory is over.

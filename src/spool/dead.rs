@@ -1,0 +1,296 @@
+//! Dead letters: events that a server refused, kept for a person, each with the reason ([`reasons`](super::reasons)).
+//!
+//! They count to the spool's bounds as everything in it does. An eighth of the bounds is theirs: that goes last. What they take beyond it
+//! goes with what waits, the oldest first ([`store`](super::store)).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::Serialize;
+
+use super::disk::{Disk, Mapped as _};
+use super::file::{Destination, Form, Header, URL_FILE};
+use super::index::{BLOCK, Entry, Mask};
+use super::reasons::{DeadLetterReason, Letter};
+use super::volume::{Fault, Home};
+use super::{Hidden, SMALL_PART, Spool, Waiting};
+
+/// Letters sent again in one call, at most about: others wait meanwhile.
+pub const PAGE: usize = 256;
+
+/// A dead letter, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// Its number in the spool.
+    pub number: u64,
+    /// Of its file.
+    pub bytes: u64,
+    /// The event's id; none where the file cannot be read, is damaged, or of another release.
+    pub event: Option<String>,
+    /// Whether only the key opens it.
+    pub sealed: bool,
+    /// None for a letter of a release that did not write it down.
+    #[serde(flatten)]
+    pub reason: Option<DeadLetterReason>,
+    /// Who refused it.
+    #[serde(skip)]
+    pub destination: Destination,
+    /// None where its folder does not say.
+    #[serde(skip)]
+    pub url: Option<String>,
+}
+
+/// Which dead letters are to be sent again, and to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// None: all.
+    pub numbers: Option<Vec<u64>>,
+    /// None: where each was to go before.
+    pub to: Option<Destination>,
+    /// Only those with a higher number.
+    pub after: Option<u64>,
+}
+
+/// What became of some that were to be sent again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// They wait again.
+    pub resent: u64,
+    /// They stay dead letters, because their destination is not in the config: how many, by its URL, or its name where that is not known.
+    pub skipped: BTreeMap<String, u64>,
+    /// The last number looked at, where there are further ones.
+    pub after: Option<u64>,
+}
+
+impl Resent {
+    /// What the next call came to, added.
+    pub fn add(&mut self, next: Resent) {
+        self.resent += next.resent;
+        next.skipped.into_iter().for_each(|(url, letters)| *self.skipped.entry(url).or_insert(0) += letters);
+        self.after = next.after;
+    }
+}
+
+impl<D: Disk> Spool<D> {
+    /// A destination refused the event: it becomes a dead letter. False when it was not there (evicted meanwhile).
+    ///
+    /// # Errors
+    /// What failed. The event stays, and is not offered again before the next start.
+    pub fn to_dead(
+        &mut self,
+        destination: Destination,
+        counter: u64,
+        reason: &DeadLetterReason,
+    ) -> Result<bool, Fault> {
+        let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) else {
+            return Ok(false);
+        };
+        let moved = self.bury(slot, counter, reason);
+        if moved.is_err() {
+            self.hidden.insert((counter, slot), Hidden::Stuck);
+        }
+        moved.map(|()| true)
+    }
+
+    /// First the reason and the letter are durable, then the event is not in its folder any more.
+    fn bury(&mut self, slot: usize, counter: u64, reason: &DeadLetterReason) -> Result<(), Fault> {
+        self.available()?;
+        let destination = self.destination(slot);
+        let (folder, letter) = (self.volume.folder(Home::Dead(destination)), (counter, destination));
+        self.volume.make_folder(&folder)?;
+        if let Some(url) = self.lodgings[slot].as_ref().and_then(|lodging| lodging.url.clone()) {
+            let _for_people_only = self.write_once(&folder.join(URL_FILE), &format!("{url}\n"));
+        }
+        let to = self.volume.file(Home::Dead(destination), counter);
+        if self.dead.contains(letter) {
+            self.volume.unlink(&to)?; // from a call that failed half-way: it need not be durable
+            self.dead.remove(letter); // its reason stays until there is another one
+        }
+        let _kept_without_it = self.reasons.note(&mut self.volume, letter, reason);
+        self.dead.add(letter, self.events.get(counter).map_or(0, |entry| entry.blocks));
+        let linked = self.volume.link(&self.volume.file(Home::To(destination), counter), &to);
+        if let Err(fault) = linked.and_then(|()| self.volume.sync_folder(&folder)) {
+            if self.volume.unlink(&to).is_ok() {
+                self.forget_letter(letter);
+            }
+            return Err(fault);
+        }
+        if self.unlink(counter, slot)? {
+            self.count(slot, |tally| &mut tally.dead);
+        }
+        Ok(())
+    }
+
+    /// A dead letter is none any more; its blocks.
+    fn forget_letter(&mut self, letter: Letter) -> Option<u32> {
+        self.reasons.forget(letter);
+        self.dead.remove(letter)
+    }
+
+    /// Gives up the oldest dead letter; its blocks.
+    pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, Fault> {
+        let Some(letter) = self.dead.oldest() else {
+            return Ok(None);
+        };
+        self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
+        self.tally.dead_evicted += 1;
+        Ok(self.forget_letter(letter))
+    }
+
+    /// Whether dead letters take more than the part of the bounds that is theirs.
+    pub(super) fn has_many_dead(&self) -> bool {
+        self.dead.blocks() * BLOCK > self.bounds.max_bytes / SMALL_PART
+            || self.dead.len() > (self.bounds.max_files / SMALL_PART).max(1)
+    }
+
+    /// All dead letters, the oldest first.
+    pub fn dead_letters(&self) -> impl Iterator<Item = (Destination, Waiting)> {
+        self.dead.iter().map(|((counter, destination), blocks)| {
+            (destination, Waiting { counter, bytes: u64::from(blocks) * BLOCK })
+        })
+    }
+
+    /// How many dead letters there are; those with a number above `after`, the oldest first: so many, or some more, for a number is
+    /// not left half-way; and the last one's number, where there are further ones. Looks at their files and at no other: what waits
+    /// costs nothing.
+    pub fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
+        let page = self.letters_page(limit, self.letters_after(after));
+        let reasons = self.reasons.of(&self.volume, &page);
+        let mut urls = BTreeMap::new();
+        let of = |((number, destination), reason): (Letter, _)| {
+            let mapped = self.volume.map(&self.volume.file(Home::Dead(destination), number));
+            let header = mapped.as_ref().ok().and_then(|mapped| Header::read(mapped).ok()).map(|(header, _)| header);
+            let url = urls.entry(destination).or_insert_with(|| self.url_of_letters(destination));
+            DeadLetter {
+                number,
+                bytes: mapped.map_or(0, |mapped| mapped.size() as u64),
+                event: header.map(|header| header.id.to_string()),
+                sealed: header.is_some_and(|header| matches!(header.form, Form::Sealed { .. })),
+                reason,
+                destination,
+                url: url.clone(),
+            }
+        };
+        let last = page.last().map(|letter| letter.0);
+        let next = last.filter(|last| self.letters_after(Some(*last)).next().is_some());
+        (self.dead.len(), page.into_iter().zip(reasons).map(of).collect(), next)
+    }
+
+    fn url_of_letters(&self, destination: Destination) -> Option<String> {
+        let url = self.read_note(&self.volume.folder(Home::Dead(destination)).join(URL_FILE))?;
+        Some(url.trim_end().to_owned())
+    }
+
+    fn label(&self, destination: Destination) -> String {
+        self.url_of_letters(destination).unwrap_or_else(|| destination.to_string())
+    }
+
+    fn letters_after(&self, after: Option<u64>) -> impl Iterator<Item = Letter> {
+        let from = after.map_or(Some(0), |after| after.checked_add(1));
+        from.into_iter().flat_map(|from| self.dead.from((from, Destination([0; 8]))))
+    }
+
+    /// The first of `letters`, and those with the last one's number.
+    fn letters_page(&self, limit: usize, letters: impl Iterator<Item = Letter>) -> Vec<Letter> {
+        let mut page: Vec<Letter> = Vec::new();
+        for letter in letters {
+            if page.len() >= limit.max(1) && page.last().is_some_and(|last| last.0 != letter.0) {
+                break;
+            }
+            page.push(letter);
+        }
+        page
+    }
+
+    /// Sends some dead letters once more, a page of those that are wanted: to the destination that is named, or else to their own.
+    ///
+    /// # Errors
+    /// What failed; what was not sent stays a dead letter.
+    pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, Fault> {
+        let is_meant = |letter: &Letter| wanted.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.0));
+        let page = self.letters_page(PAGE, self.letters_after(wanted.after).filter(is_meant));
+        let last = page.last().map(|letter| letter.0);
+        let mut done = Resent {
+            after: last.filter(|last| self.letters_after(Some(*last)).any(|letter| is_meant(&letter))),
+            ..Resent::default()
+        };
+        let (mut to_send, mut skipped) = (Vec::new(), BTreeMap::new());
+        for letter in page {
+            match self.configured(wanted.to.unwrap_or(letter.1)) {
+                Some(slot) => to_send.push((letter, slot)),
+                None => *skipped.entry(letter.1).or_insert(0) += 1,
+            }
+        }
+        done.skipped = skipped.into_iter().map(|(one, letters)| (self.label(one), letters)).collect();
+        done.resent = self.resend_all(&to_send)?;
+        Ok(done)
+    }
+
+    /// Sends a dead letter of `from` once more, to `to`. False when there is no such letter.
+    ///
+    /// # Errors
+    /// What failed; the letter stays one.
+    pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, Fault> {
+        self.available()?;
+        if !self.dead.contains((counter, from)) {
+            return Ok(false);
+        }
+        let slot = self.configured(to).ok_or_else(|| self.is_not_configured(to))?;
+        self.resend_all(&[((counter, from), slot)]).map(|sent| sent == 1)
+    }
+
+    fn configured(&self, destination: Destination) -> Option<usize> {
+        let slot = self.slot(destination)?;
+        self.lodgings[slot].as_ref().filter(|lodging| lodging.configured).map(|_| slot)
+    }
+
+    /// Gives letters a name in the folder of those slots: first they are durable there, then they are no letters any more. How many
+    /// there were.
+    fn resend_all(&mut self, letters: &[(Letter, usize)]) -> Result<u64, Fault> {
+        if letters.is_empty() {
+            return Ok(0);
+        }
+        self.available()?;
+        let mask: Mask = letters.iter().fold(0, |mask, (_, slot)| mask | 1 << slot);
+        self.make_folders(mask)?;
+        let (mut linked, mut there) = (Vec::new(), Vec::new());
+        let named =
+            letters.iter().try_for_each(|(letter, slot)| self.name_again(*letter, *slot, &mut linked, &mut there));
+        if let Err(fault) = named.and_then(|()| self.sync_folders(mask)) {
+            linked.into_iter().for_each(|entry| self.unlink_names(entry));
+            return Err(fault);
+        }
+        for (entry, slot) in linked.into_iter().map(|entry: Entry| (entry, entry.mask.trailing_zeros() as usize)) {
+            self.events.add(entry);
+            self.count(slot, |tally| &mut tally.resent);
+        }
+        for letter in &there {
+            self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
+            self.forget_letter(*letter);
+        }
+        Ok(there.len() as u64)
+    }
+
+    fn name_again(
+        &mut self,
+        letter: Letter,
+        slot: usize,
+        linked: &mut Vec<Entry>,
+        there: &mut Vec<Letter>,
+    ) -> Result<(), Fault> {
+        let Some(blocks) = self.dead.get(letter) else { return Ok(()) };
+        let path = self.volume.file(Home::Dead(letter.1), letter.0);
+        if self.volume.stat(&path).is_err_and(|fault| fault.source.kind() == io::ErrorKind::NotFound) {
+            self.forget_letter(letter); // its link failed, and looked as if it could not be undone
+            return Ok(());
+        }
+        self.unlink_if_done(letter.0, slot)?;
+        let entry = Entry { counter: letter.0, blocks, mask: 1 << slot };
+        if !self.is_in(letter.0, slot) && !linked.contains(&entry) {
+            self.link_names(&path, entry)?;
+            linked.push(entry);
+        }
+        there.push(letter);
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! Why dead letters are dead letters: `spool/reasons`, one file for all of them.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0x00 | u32 | CRC-32 of the 252 bytes after it |
+//! | 0x04 | u32 | tries |
+//! | 0x08 | u64 | the letter's number |
+//! | 0x10 | 8 bytes | its destination |
+//! | 0x18 | u64 | a serial number: of two records for one letter, the higher one counts |
+//! | 0x20 | u64 | when, in Unix seconds |
+//! | 0x28 | u16 | the status of the answer; 0: there was none |
+//! | 0x2A | u16 | bytes of the text |
+//! | 0x2C | 212 bytes | the text, UTF-8 |
+//!
+//! Numbers are little-endian. The event's file says nothing of it: it may wait for other destinations too, and is not written again.
+//! One file costs one inode however many letters there are. A record is written in place and made durable before its letter is; the
+//! place of a letter that is gone is used again. What is torn or missing is a reason that is not known: the letter is kept all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::disk::{Disk, Mapped};
+use super::file::Destination;
+use super::index::blocks;
+use super::volume::{Fault, Volume};
+use crate::ring::mapping::PictureSource as _;
+
+/// The file, in the spool's folder.
+pub const REASONS_FILE: &str = "reasons";
+/// Bytes of a record.
+pub const RECORD: usize = 256;
+/// Where the text begins in it.
+const TEXT: usize = 0x2C;
+
+/// The last second of the year 9999.
+const END_OF_TIME: u64 = 253_402_300_799;
+
+/// A dead letter: its number, and the destination that refused it.
+pub type Letter = (u64, Destination);
+
+/// Why an event is a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetterReason {
+    /// The status of the server's last answer; none where there was none.
+    pub status: Option<u16>,
+    /// In plain words. What is longer than 212 bytes is cut.
+    pub reason: String,
+    /// How often it was sent.
+    pub tries: u32,
+    /// When it became one, in Unix seconds; as wrong as the box's clock.
+    #[serde(rename = "time")]
+    pub at: u64,
+}
+
+impl fmt::Display for DeadLetterReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map_or(String::new(), |status| format!("status {status}, "));
+        // What a damaged file says must not end the program: no later year can be printed.
+        let when = SystemTime::UNIX_EPOCH + Duration::from_secs(self.at.min(END_OF_TIME));
+        write!(f, "{status}{} tries, {}: {}", self.tries, httpdate::fmt_http_date(when), self.reason)
+    }
+}
+
+impl DeadLetterReason {
+    /// A record's bytes.
+    fn to_bytes(&self, (counter, destination): Letter, serial: u64) -> [u8; RECORD] {
+        let fits = |end: &usize| self.reason.is_char_boundary(*end);
+        let end = (0..=self.reason.len().min(RECORD - TEXT)).rev().find(fits).unwrap_or(0);
+        let text = &self.reason[..end];
+        let mut bytes = [0; RECORD];
+        bytes[0x04..0x08].copy_from_slice(&self.tries.to_le_bytes());
+        bytes[0x08..0x10].copy_from_slice(&counter.to_le_bytes());
+        bytes[0x10..0x18].copy_from_slice(&destination.0);
+        bytes[0x18..0x20].copy_from_slice(&serial.to_le_bytes());
+        bytes[0x20..0x28].copy_from_slice(&self.at.to_le_bytes());
+        bytes[0x28..0x2A].copy_from_slice(&self.status.unwrap_or(0).to_le_bytes());
+        bytes[0x2A..0x2C].copy_from_slice(&(text.len() as u16).to_le_bytes());
+        bytes[TEXT..TEXT + text.len()].copy_from_slice(text.as_bytes());
+        let crc = crc32fast::hash(&bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// What a record says: whose it is, its serial number, and the reason. None where it is torn, or never was one.
+    fn parse(bytes: &[u8]) -> Option<(Letter, u64, DeadLetterReason)> {
+        let number = |range: Range<usize>| bytes[range].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        if bytes.len() != RECORD || number(0..4) != u64::from(crc32fast::hash(&bytes[4..])) {
+            return None;
+        }
+        let text = bytes[TEXT..].get(..number(0x2A..0x2C) as usize)?;
+        let letter = (number(0x08..0x10), Destination(bytes[0x10..0x18].try_into().ok()?));
+        let reason = DeadLetterReason {
+            status: Some(number(0x28..0x2A) as u16).filter(|status| *status != 0),
+            reason: String::from_utf8(text.to_vec()).ok()?,
+            tries: number(0x04..0x08) as u32,
+            at: number(0x20..0x28),
+        };
+        Some((letter, number(0x18..0x20), reason))
+    }
+
+    /// Every reason in the file's bytes, by letter; with its place and serial number.
+    pub fn all(bytes: &[u8]) -> BTreeMap<Letter, (u32, u64, DeadLetterReason)> {
+        let mut found = BTreeMap::new();
+        for (place, record) in bytes.chunks(RECORD).enumerate() {
+            let Some((letter, serial, reason)) = DeadLetterReason::parse(record) else { continue };
+            let known = found.entry(letter).or_insert((place as u32, serial, reason.clone()));
+            if serial > known.1 {
+                *known = (place as u32, serial, reason);
+            }
+        }
+        found
+    }
+}
+
+/// Where the file has what.
+#[derive(Debug)]
+pub struct Reasons<F> {
+    path: PathBuf,
+    file: Option<F>,
+    places: BTreeMap<Letter, u32>,
+    /// Places that no letter has, before `end`.
+    free: BTreeSet<u32>,
+    /// Places in the file.
+    end: u32,
+    serial: u64,
+}
+
+impl<F> Reasons<F> {
+    /// Of the spool at `root`; nothing is known yet.
+    pub fn new(root: &Path) -> Reasons<F> {
+        let path = root.join(REASONS_FILE);
+        Reasons { path, file: None, places: BTreeMap::new(), free: BTreeSet::new(), end: 0, serial: 0 }
+    }
+
+    /// Reads the file, and takes what it says of letters that are there.
+    pub fn survey<D: Disk<File = F>>(&mut self, volume: &Volume<D>, is_there: impl Fn(Letter) -> bool) {
+        *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
+        let Ok(mapped) = volume.map(&self.path) else { return };
+        let mut bytes = Vec::new();
+        let read = mapped.lend(0..mapped.size(), &mut |read| bytes.extend_from_slice(read));
+        self.end = bytes.len().div_ceil(RECORD) as u32;
+        self.free = (0..self.end).collect();
+        for (letter, (place, serial, _)) in if read.is_ok() { DeadLetterReason::all(&bytes) } else { BTreeMap::new() } {
+            self.serial = self.serial.max(serial);
+            if is_there(letter) {
+                self.free.remove(&place);
+                self.places.insert(letter, place);
+            }
+        }
+    }
+
+    /// Writes down why a letter is one; durable when this returns.
+    ///
+    /// # Errors
+    /// What failed; the letter then has no reason.
+    pub fn note<D: Disk<File = F>>(
+        &mut self,
+        volume: &mut Volume<D>,
+        letter: Letter,
+        reason: &DeadLetterReason,
+    ) -> Result<(), Fault> {
+        self.serial += 1;
+        let record = reason.to_bytes(letter, self.serial);
+        let place = self.free.pop_first().unwrap_or(self.end);
+        self.end = self.end.max(place + 1);
+        let (mut file, is_new) = match self.file.take() {
+            Some(file) => (file, false),
+            None => volume.open_or_create(&self.path)?,
+        };
+        let written = volume.write(&mut file, &self.path, &record, u64::from(place) * RECORD as u64);
+        let written = written.and_then(|()| volume.sync(&mut file, &self.path));
+        let written = written.and_then(|()| if is_new { volume.sync_folder(volume.root()) } else { Ok(()) });
+        match written {
+            Ok(()) => {
+                self.file = Some(file);
+                self.free.extend(self.places.insert(letter, place));
+            }
+            Err(_) => drop(self.free.insert(place)),
+        }
+        written
+    }
+
+    /// The letter is none any more; its place is free.
+    pub fn forget(&mut self, letter: Letter) {
+        self.free.extend(self.places.remove(&letter));
+    }
+
+    /// Why these are dead letters, as far as that is known. Reads the file once.
+    pub fn of<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
+        let mapped = volume.map(&self.path).ok();
+        let read = |letter: &Letter| {
+            let start = *self.places.get(letter)? as usize * RECORD;
+            let mapped = mapped.as_ref().filter(|mapped| mapped.size() >= start + RECORD)?;
+            let mut bytes = Vec::new();
+            mapped.lend(start..start + RECORD, &mut |read| bytes.extend_from_slice(read)).ok()?;
+            DeadLetterReason::parse(&bytes).filter(|(of, _, _)| of == letter).map(|(_, _, reason)| reason)
+        };
+        letters.iter().map(read).collect()
+    }
+
+    /// What it takes, in blocks, with room for one more reason.
+    pub fn blocks(&self) -> u64 {
+        if self.end == 0 { 0 } else { blocks((u64::from(self.end) + 1) * RECORD as u64).into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str) -> DeadLetterReason {
+        DeadLetterReason { status: Some(413), reason: text.into(), tries: 3, at: 1_764_000_000 }
+    }
+
+    #[test]
+    fn a_reason_is_read_as_it_was_written_and_a_torn_one_not_at_all() {
+        let letter = (17, Destination([7; 8]));
+        for text in ["", "the server answered 413 Content Too Large", &"太".repeat(200)] {
+            let bytes = reason(text).to_bytes(letter, 5);
+            let (of, serial, read) = DeadLetterReason::parse(&bytes).unwrap();
+            assert_eq!((of, serial), (letter, 5));
+            assert!(text.starts_with(&read.reason) && read.reason.len() >= text.len().min(210));
+            assert_eq!(DeadLetterReason { reason: text.into(), ..read }, reason(text));
+            for place in 0..RECORD {
+                let mut torn = bytes;
+                torn[place] ^= 0x40;
+                assert_eq!(DeadLetterReason::parse(&torn), None, "byte {place} is another one");
+            }
+            assert_eq!(DeadLetterReason::parse(&bytes[..RECORD - 1]), None);
+        }
+        assert_eq!(DeadLetterReason::parse(&[0; RECORD]), None, "a hole in the file");
+    }
+
+    #[test]
+    fn of_two_reasons_for_a_letter_the_later_one_counts_wherever_it_lies() {
+        let letter = (17, Destination([7; 8]));
+        let (old, new) = (reason("old").to_bytes(letter, 1), reason("new").to_bytes(letter, 2));
+        for bytes in [[old, new].concat(), [new, old].concat()] {
+            assert_eq!(DeadLetterReason::all(&bytes)[&letter].2, reason("new"));
+        }
+    }
+}
