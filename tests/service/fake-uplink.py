@@ -26,8 +26,11 @@ def serve_health(address, status):
         def do_GET(self):
             if word == "hanging":
                 time.sleep(3600)
-            self.send_response(status)
+            is_metrics = self.path == "/metrics"
+            self.send_response(200 if is_metrics else status)
             self.end_headers()
+            if is_metrics and word == "waiting":
+                self.wfile.write(f"sophon_uplink_{values[0]} 0\n".encode())
 
         def log_message(self, *_):
             pass
@@ -52,6 +55,6 @@ if word == "chatty":
 with open(config) as file:
     listen = json.load(file).get("api", {}).get("listen")
 if listen and word != "silent":
-    serve_health(listen, 503 if word == "unwell" else 200)
+    serve_health(listen, 503 if word in ["unwell", "waiting"] else 200)
 while True:
     time.sleep(3600)

@@ -1,110 +1,18 @@
 #!/usr/bin/env python3
 """The promises of scripts/install, under busybox's shell and under dash, with no tool but busybox's.
 
-Releases of a stand-in that is healthy or not; tests/vm installs the real one, and cuts the power meanwhile.
+Releases of a stand-in that is healthy or not; test_deliver.py and tests/vm install the real one.
 """
 
-import hashlib
-import io
-import json
 import os
-import socket
-import subprocess
-import sys
-import tarfile
-import tempfile
 import unittest
 from pathlib import Path
 
+from releases import Installation
 from service import under_both_shells
 
-HERE = Path(__file__).resolve().parent
-SCRIPTS = HERE.parent.parent / "scripts"
-HEALTH_SECONDS = 12
-SHORT = 5  # where nothing healthy is to be waited for
 
-
-def files_of(behaviour):
-    fake = (HERE / "fake-uplink.py").read_text().replace("PYTHON", sys.executable, 1)
-    files = {
-        "bin/sophon-uplink": fake.encode(),
-        "script/event-receive-server": b"#!/bin/sh\n",
-        "init.d/S95sophon-uplink": (SCRIPTS / "S95sophon-uplink").read_bytes(),
-        "behaviour": behaviour.encode(),
-    }
-    sums = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())]
-    return files | {"MANIFEST": "".join(sums).encode()}
-
-
-def write_archive(path, version, behaviour="well", damaged=None):
-    """A release as scripts/package would make it; with `damaged`, that file has other content than the manifest says."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files_of(behaviour).items():
-            member = tarfile.TarInfo(f"sophon_gate/versions/{version}/{name}")
-            content = content + b" " if name == damaged else content
-            member.size, member.mode = len(content), 0o755
-            archive.addfile(member, io.BytesIO(content))
-
-
-class Promises:
-    """The tests; a subclass names the shell."""
-
-    shell = []
-
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.root = Path(self.folder.name)
-        self.gate, self.tools = self.root / "gate", self.root / "tools"
-        self.tools.mkdir()
-        subprocess.run(["busybox", "--install", "-s", self.tools], check=True)
-        self.environment = {
-            "PATH": str(self.tools),
-            "SOPHON_GATE": str(self.gate),
-            "SOPHON_RUN": str(self.root / "run"),
-        }
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.config = self.gate / "config/sophon-uplink.json"
-        self.config.parent.mkdir(parents=True)
-        self.config.write_text(json.dumps({"event_server_url": [], "api": {"listen": f"127.0.0.1:{self.port}"}}))
-        self.addCleanup(lambda: self.gate.exists() and self.service("stop"))
-
-    def command(self, *command, stdin=subprocess.DEVNULL):
-        process = subprocess.run(
-            command, env=self.environment, stdin=stdin, timeout=60, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        return process.returncode, process.stdout
-
-    def service(self, word):
-        script = self.gate / "init.d/S95sophon-uplink"
-        return self.command(*self.shell, script, word) if script.exists() else (5, "")
-
-    def archive(self, version, *arguments, **options):
-        path = self.root / f"{version}.tar.gz"
-        write_archive(path, version, *arguments, **options)
-        return path
-
-    def install(self, *arguments, code=0):
-        self.environment["SOPHON_HEALTH_SECONDS"] = str(SHORT if code else HEALTH_SECONDS)
-        found, said = self.command(*self.shell, SCRIPTS / "install", *arguments)
-        self.assertEqual(found, code, said)
-        return said
-
-    def in_force(self):
-        """What the link says, when an uplink of that very release runs; which else is a failure."""
-        release = os.readlink(self.gate / "current").removeprefix("versions/")
-        self.assertEqual(self.service("status")[0], 0)
-        self.assertFalse((self.gate / "trial").is_symlink())
-        return release
-
-    def uplink(self):
-        return (self.root / "run/uplink").read_text()
-
-    def versions(self):
-        return sorted(path.name for path in (self.gate / "versions").iterdir())
-
+class Promises(Installation):
     def test_a_first_install_starts_and_links_what_the_box_looks_for(self):
         self.install(self.archive("1.0.0"))
         self.assertEqual(self.in_force(), "1.0.0")
@@ -144,6 +52,13 @@ class Promises:
         self.install(self.archive("1.1.0"))
         self.assertEqual(self.in_force(), "1.1.0")
 
+    def test_a_box_that_waits_for_its_clock_or_for_random_numbers_is_no_reason_to_go_back(self):
+        self.install(self.archive("1.0.0", "silent"), code=4)  # as a release before these states is, whose event loop waits
+        for number, lacks in enumerate(["randomness_is_ready", "clock_is_set"]):
+            self.install(self.archive(f"1.1.{number}", f"waiting {lacks}"))
+            self.assertEqual(self.in_force(), f"1.1.{number}")
+        self.install(self.archive("1.2.0", "waiting nothing_that_is_known"), code=3)
+
     def test_what_cannot_run_here_changes_nothing(self):
         self.install(self.archive("1.0.0"))
         before = self.uplink()
@@ -157,7 +72,7 @@ class Promises:
         for reason, archive in refused:
             with self.subTest(reason):
                 self.assertIn(reason, self.install(archive, code=1))
-                self.assertEqual((self.in_force(), self.uplink(), self.versions()[-1]), ("1.0.0", before, "1.0.0"))
+                self.assertEqual((self.in_force(), self.uplink(), self.everything()), ("1.0.0", before, ["1.0.0"]))
 
     def test_going_back_to_a_release_that_cannot_run_here_changes_nothing(self):
         self.install(self.archive("1.0.0"))
@@ -182,18 +97,6 @@ class Promises:
         self.install(self.archive("1.0.0", "well indeed"))
         self.assertEqual((self.in_force(), self.versions()), ("1.0.0.2", ["1.0.0", "1.0.0.2"]))
         self.assertEqual((self.gate / "versions/1.0.0/MANIFEST").read_bytes(), before)
-
-    def test_an_upgrade_that_another_boot_interrupted_is_undone_at_the_start(self):
-        self.install(self.archive("1.0.0"))
-        self.install(self.archive("1.1.0"))
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        for trial_boot, release in [(boot, "1.1.0"), ("another", "1.0.0")]:
-            with self.subTest(trial_boot):
-                (self.gate / "trial").unlink(missing_ok=True)
-                (self.gate / "trial").symlink_to(f"versions/1.0.0#{trial_boot}")
-                self.service("restart")
-                self.assertEqual(os.readlink(self.gate / "current"), f"versions/{release}")
-                self.assertEqual((self.gate / "trial").is_symlink(), trial_boot == boot)
 
     def test_a_server_that_never_answers_does_not_hold_up_the_judgement(self):
         self.install(self.archive("1.0.0"))
