@@ -208,6 +208,7 @@ fn every_range_ends_where_the_readme_says() {
         ("timeouts_ms", "connect", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
         ("timeouts_ms", "progress", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
         ("timeouts_ms", "response", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
+        ("timeouts_ms", "connection_age", vec![integer(100), integer(600_000)], vec![integer(99), integer(600_001)]),
         (
             "spool",
             "max_bytes",

@@ -102,9 +102,8 @@ fn run(row: &'static Row, format: &str, count: u64, tls: &Tls) -> String {
     // Room for everything: what is evicted is not lost by a server.
     let spool = json!({ "dir": home.spool(), "min_free_bytes": 0, "max_bytes": 8u64 << 30 });
     let mut config = json!({ "content-type": format, "spool": spool });
-    if let Some(bound) = row.timeouts_ms {
-        config["timeouts_ms"] = json!({ "connect": bound, "progress": bound, "response": bound });
-    }
+    let [connect, progress, response] = row.timeouts_ms;
+    config["timeouts_ms"] = json!({ "connect": connect, "progress": progress, "response": response });
     if row.https {
         std::fs::write(home.folder.path().join("ca.pem"), &tls.ca).unwrap();
         config["tls"] = json!({ "ca_file": "ca.pem" });

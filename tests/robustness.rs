@@ -13,6 +13,7 @@ use common::daemon::Home;
 use common::{Answer, Daemon, Sink, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use sophon_uplink::config::Timeouts;
 use sophon_uplink::deliver::failure::Code;
 use sophon_uplink::deliver::{tls, transport};
 use sophon_uplink::ring::Memory;
@@ -37,10 +38,12 @@ fn an_address_that_no_event_may_go_to_is_refused_when_it_is_connected_to() {
     // Past the config's check, as a name would lead there.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let tls = tls::client_config(&Default::default()).unwrap();
+    let (long, memory) = (Duration::from_secs(60), Arc::default());
+    let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
     for uri in ["http://169.254.169.254/", "http://[fe80::1]:80/", "http://0.0.0.0:9/", "https://[::ffff:169.254.1.1]/"]
     {
         let parsed = uri.parse().unwrap();
-        let connected = transport::connect(&parsed, Arc::clone(&tls), Duration::from_secs(60));
+        let connected = transport::connect(&parsed, Arc::clone(&tls), timeouts, &memory);
         let failure = runtime.block_on(connected).err().unwrap();
         assert_eq!(failure.code, Code::AddressForbidden, "{uri}: {failure}");
     }

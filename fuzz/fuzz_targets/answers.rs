@@ -19,6 +19,7 @@ use sophon_uplink::body::base64::Pool;
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 use sophon_uplink::config::{Timeouts, TlsFiles, Url};
 use sophon_uplink::deliver::client::{Client, Settings, Upload};
+use sophon_uplink::deliver::failure::Code;
 use sophon_uplink::deliver::outcome::Outcome;
 use sophon_uplink::deliver::tls;
 use sophon_uplink::event::{Event, EventId};
@@ -176,7 +177,7 @@ fn settings(format: Format) -> Settings {
     Settings {
         body: BodyOptions { format, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds },
         headers: Vec::new(),
-        timeouts: Timeouts { connect: wait, progress: wait, response: wait },
+        timeouts: Timeouts { connect: wait, progress: wait, response: wait, connection_age: wait },
         tls: TLS.with(Arc::clone),
         pool: POOL.with(Arc::clone),
         history: Rc::default(),
@@ -211,12 +212,12 @@ fn check(outcome: &Outcome, said: Option<&Said>) {
         Outcome::Acknowledged => assert!(is_one_of(200..300) && is_after, "acknowledged by {said:?}"),
         Outcome::Refused { .. } => assert!(is_one_of(400..500), "refused by {said:?}"),
         Outcome::Misconfigured { .. } => assert!(is_one_of(300..500), "misconfigured by {said:?}"),
-        Outcome::Unreachable { why } => panic!("the server listens: {why}"),
+        Outcome::Unreachable { failure } => panic!("the server listens: {failure}"),
         Outcome::SourceLost => panic!("the picture is there"),
-        Outcome::Down { why, .. } => {
-            let is_late = why.contains("no answer within") || why.contains("no byte of the request moved"); // the clock jumped
+        Outcome::Down { failure, .. } => {
+            let is_late = matches!(failure.code, Code::NoAnswer | Code::Stalled); // the clock jumped
             let is_plain = said.is_some_and(|said| !said.is_early && is_plain_success(&said.bytes));
-            assert!(is_late || !is_plain, "{why}: by {said:?}");
+            assert!(is_late || !is_plain, "{failure}: by {said:?}");
         }
     }
 }

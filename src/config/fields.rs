@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Fault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
-const RESERVED_HEADERS: [&str; 13] = [
+const RESERVED_HEADERS: [&str; 14] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -18,6 +18,7 @@ const RESERVED_HEADERS: [&str; 13] = [
     "host",
     "idempotency-key",
     "keep-alive",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",

@@ -86,8 +86,10 @@ pub struct Timeouts {
     pub connect: Duration,
     /// While a request goes out: the longest time without a byte moving.
     pub progress: Duration,
-    /// From the request's last byte to the answer.
+    /// From when the server has the whole request to the answer.
     pub response: Duration,
+    /// How long a connection is used, at the most.
+    pub connection_age: Duration,
 }
 
 /// Bounds of the spool.
@@ -284,6 +286,7 @@ fn timeouts(mut fields: Fields<'_>) -> Timeouts {
         connect: milliseconds("connect", 5_000),
         progress: milliseconds("progress", 10_000),
         response: milliseconds("response", 10_000),
+        connection_age: milliseconds("connection_age", 300_000),
     };
     fields.end();
     timeouts

@@ -7,16 +7,16 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::failure::{Code, Failure};
-use super::transport::Progress;
+use super::failure::Failure;
+use super::progress::Progress;
 use crate::config::Timeouts;
 
 /// An answer's body is read up to here for the sake of the connection, in bytes.
 const DRAIN_LIMIT: usize = 64 * 1024;
 /// And it is read for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// An answer that trickles in may take this many times the response timeout in all.
-const TRICKLE: u32 = 6;
+/// The kernel is asked what has moved after this, and then ever more rarely.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 
 /// Reads an answer's body to its end, of which it keeps `kept` bytes in `words`; false when it is too long, takes too long or breaks
 /// off: then the connection is of no more use.
@@ -48,24 +48,22 @@ pub async fn answer_in_time<T>(
     progress: &Progress,
     timeouts: Timeouts,
 ) -> Result<T, Failure> {
+    let most = timeouts.progress.min(timeouts.response) / 8;
+    let mut pause = FIRST_LOOK.min(most);
     loop {
-        let written_at = progress.written_at.get();
-        let (due, why) = if progress.is_sent() {
-            let moved_at = written_at.max(progress.read_at.get());
-            let due = (moved_at + timeouts.response).min(written_at + timeouts.response * TRICKLE);
-            let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
-            (due, Failure::new(Code::NoAnswer, why))
-        } else {
-            let why = format!("no byte of the request moved for {} ms", timeouts.progress.as_millis());
-            (written_at + timeouts.progress, Failure::new(Code::Stalled, why))
-        };
-        if due <= Instant::now() {
-            return Err(why);
+        let (due, failure) = progress.due(timeouts);
+        let now = Instant::now();
+        if due <= now {
+            return Err(failure);
         }
+        let next = if progress.has_arrived() { due } else { due.min(now + pause) };
         tokio::select! {
             biased;
             answer = &mut answer => return Ok(answer),
-            () = tokio::time::sleep_until(due) => {}
+            () = tokio::time::sleep_until(next) => {
+                progress.look();
+            }
         }
+        pause = (pause * 2).min(most);
     }
 }

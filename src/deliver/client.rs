@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,11 +26,15 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::answer::{answer_in_time, drain};
+use super::connect::Memory;
 use super::failure::{Code, Early, Failure};
+use super::head::{HYPER_TAKES, State};
 use super::history::History;
 use super::lane::places::Sending;
+use super::link::{Link, Turn};
 use super::outcome::Outcome;
-use super::transport::{self, Progress, describe};
+use super::progress::{Begun, Progress};
+use super::transport::{self, describe};
 use crate::body::base64::Pool;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
 use crate::config::{Timeouts, Url};
@@ -40,9 +45,8 @@ use crate::ring::mapping::{Lost, PictureSource};
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// Of an answer, this is kept where somebody wants to see it, in bytes.
 const WORDS: usize = 1024;
-/// The most of an answer's head, in bytes. hyper also gathers as much of a request before it writes: two buffers of ours, the
-/// first being a little shorter.
-const HYPER_BUFFER: usize = 64 * 1024;
+/// A connection serves so many requests.
+const MOST_REQUESTS: u32 = 1000;
 /// A server that spoke unasked gets one request a connection for this long.
 const WARY: Duration = Duration::from_secs(3600);
 
@@ -88,6 +92,10 @@ pub struct Client {
     last_words: Option<RefCell<Vec<u8>>>,
     /// When the server was last heard to say what nobody had asked for.
     spoke_unasked: Rc<Cell<Option<Instant>>>,
+    /// Of its addresses.
+    memory: Arc<Memory>,
+    /// The way there.
+    link: Rc<Link>,
 }
 
 /// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
@@ -100,6 +108,11 @@ struct Connection {
     is_tls: bool,
     progress: Rc<Progress>,
     idle_since: Instant,
+    peer: Option<IpAddr>,
+    /// It begins no request after that: a name may lead elsewhere by then, and a balancer have another server.
+    ends_at: Instant,
+    /// Nor more than these.
+    requests_left: u32,
 }
 
 impl Drop for Connection {
@@ -127,6 +140,8 @@ impl Client {
             is_retired: Cell::new(false),
             last_words: None,
             spoke_unasked: Rc::default(),
+            memory: Arc::default(),
+            link: Rc::default(),
         }
     }
 
@@ -173,8 +188,17 @@ impl Client {
     /// its body has gone, and its places learn what became of it.
     pub async fn send(&self, upload: &Upload, sending: Option<Sending>) -> Outcome {
         let places = sending.as_ref().map(Sending::places);
+        let turn = match self.link.turn().await {
+            Ok(turn) => turn,
+            Err(failure) => return Outcome::Unreachable { failure },
+        };
         let mut began = Instant::now();
-        let outcome = self.try_to_send(upload, sending, &mut began).await;
+        let outcome = self.try_to_send(upload, sending, turn, &mut began).await;
+        if let Outcome::Unreachable { failure } | Outcome::Down { failure, .. } | Outcome::Misconfigured { failure } =
+            &outcome
+        {
+            self.link.failed(failure);
+        }
         if outcome == Outcome::Acknowledged {
             self.settings.borrow().history.delivered(began.elapsed());
         }
@@ -187,10 +211,17 @@ impl Client {
     }
 
     /// `began` is when the try began that counts.
-    async fn try_to_send(&self, upload: &Upload, mut sending: Option<Sending>, began: &mut Instant) -> Outcome {
+    async fn try_to_send(
+        &self,
+        upload: &Upload,
+        mut sending: Option<Sending>,
+        turn: Turn,
+        began: &mut Instant,
+    ) -> Outcome {
+        let mut turn = Some(turn);
         if let Some(connection) = self.take_idle() {
             let places = sending.as_ref().map(Sending::places);
-            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take()).await {
+            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take(), turn.take()).await {
                 return outcome;
             }
             if let Some(places) = places {
@@ -208,7 +239,7 @@ impl Client {
             return Outcome::Unreachable { failure: removed() };
         }
         match connected {
-            Ok(connection) => match self.exchange(connection, false, upload, sending).await {
+            Ok(connection) => match self.exchange(connection, false, upload, sending, turn).await {
                 Try::Outcome(outcome) => outcome,
                 Try::Stale => Outcome::down(closed()),
             },
@@ -227,7 +258,12 @@ impl Client {
         if self.is_wary() {
             idle.clear();
         }
-        idle.retain(|connection| !connection.sender.is_closed() && connection.idle_since.elapsed() < IDLE_LIMIT);
+        let now = Instant::now();
+        idle.retain(|connection| {
+            !connection.sender.is_closed()
+                && now.duration_since(connection.idle_since) < IDLE_LIMIT
+                && now < connection.ends_at
+        });
         !idle.is_empty()
     }
 
@@ -238,14 +274,18 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let generation = self.generation.get();
-        let (tls, bound) = {
+        let (tls, timeouts) = {
             let settings = self.settings.borrow();
-            (Arc::clone(&settings.tls), settings.timeouts.connect)
+            (Arc::clone(&settings.tls), settings.timeouts)
         };
-        let transport = transport::connect(self.url.uri(), tls, bound).await?;
-        let (progress, is_tls) = (Rc::clone(&transport.progress), transport.is_tls());
+        let transport = transport::connect(self.url.uri(), tls, timeouts, &self.memory).await?;
+        let (progress, is_tls, peer) = (Rc::clone(&transport.progress), transport.is_tls(), transport.peer());
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HYPER_BUFFER)
+            // As much of a request is gathered, too, before it is written: two buffers of ours, the first being a little shorter.
+            .max_buf_size(HYPER_TAKES)
+            .title_case_headers(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|error| describe(&error, Code::ConnectFailed))?;
@@ -256,7 +296,20 @@ impl Client {
                 note_unasked(&error, &spoke_unasked, &url);
             }
         });
-        Ok(Connection { sender, task: task.abort_handle(), generation, is_tls, progress, idle_since: Instant::now() })
+        let now = Instant::now();
+        // Not all at once: those that began together would end together, again and again.
+        let age = timeouts.connection_age.mul_f64(1.0 - fastrand::f64() / 4.0);
+        Ok(Connection {
+            sender,
+            task: task.abort_handle(),
+            generation,
+            is_tls,
+            progress,
+            idle_since: now,
+            peer,
+            ends_at: now + age,
+            requests_left: MOST_REQUESTS - fastrand::u32(..MOST_REQUESTS / 4),
+        })
     }
 
     async fn exchange(
@@ -265,26 +318,25 @@ impl Client {
         reused: bool,
         upload: &Upload,
         sending: Option<Sending>,
+        turn: Option<Turn>,
     ) -> Try {
         let sent = Sent::default();
         let template = Template::new(&upload.event, self.settings.borrow().body);
         let length = template.length();
         let request = self.request(upload, template, &sent);
-        let read_before = connection.progress.read.get();
+        let read_before = connection.progress.read();
         let timeouts = self.settings.borrow().timeouts;
-        connection.progress.written_at.set(Instant::now());
-        connection.progress.sent.replace(sent);
-        connection.progress.length.set(length);
-        connection.progress.was_whole_at_read.set(false);
-        connection.progress.sending.replace(sending);
+        connection.requests_left -= 1;
         // A new TLS connection may bring session tickets at any time.
-        connection.progress.begins.set(reused || !connection.is_tls);
+        let begins = reused || !connection.is_tls;
+        connection.progress.begin(Begun { sent, length, sending, turn, begins }, &self.link);
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
             answer_in_time(answer, &connection.progress, timeouts).await
         };
-        connection.progress.sending.take();
-        match answer {
+        connection.progress.end();
+        let peer = connection.peer;
+        let tried = match answer {
             Ok(Ok(response)) => {
                 // Not what has gone by now: the rest may have found its way since the answer came.
                 let early = connection.progress.early();
@@ -293,13 +345,25 @@ impl Client {
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
                 Try::Outcome(Outcome::SourceLost)
             }
-            Ok(Err(error)) if reused && connection.progress.read.get() == read_before => {
+            Ok(Err(error)) if reused && connection.progress.read() == read_before => {
                 note_unasked(&error, &self.spoke_unasked, &self.url);
                 Try::Stale
             }
-            Ok(Err(error)) => Try::Outcome(Outcome::down(broken(&error, &connection.progress))),
+            Ok(Err(error)) => Try::Outcome(match connection.progress.status() {
+                // Only the status matters of a head that hyper does not understand.
+                Some(status) if error.is_parse() || transport::is_oversize(&error) => {
+                    self.last_answer.set(Some(status));
+                    Outcome::of_answer(status, &HeaderMap::new(), connection.progress.early())
+                }
+                _ => Outcome::down(broken(&error, &connection.progress)),
+            }),
             Err(failure) => Try::Outcome(Outcome::down(failure)),
+        };
+        if let (Try::Outcome(outcome), Some(peer)) = (&tried, peer) {
+            let is_answer = outcome.failure().is_none_or(|failure| failure.code.is_answer());
+            self.memory.note(peer, is_answer);
         }
+        tried
     }
 
     fn request(&self, upload: &Upload, template: Template, sent: &Sent) -> Request<EventBody> {
@@ -308,7 +372,9 @@ impl Client {
         let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
         headers.insert(HOST, HeaderValue::try_from(self.url.authority()).expect("checked in the config"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
-        headers.extend(settings.headers.iter().cloned());
+        for (name, value) in &settings.headers {
+            headers.insert(name, value.clone());
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::try_from(&template.content_type).expect("ours"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(template.length()));
         headers.insert(X_EVENT_ID, id.clone());
@@ -325,7 +391,7 @@ impl Client {
     async fn finish(&self, mut connection: Connection, response: Response<Incoming>, early: Option<Early>) -> Outcome {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
-        let outcome = Outcome::of_answer(head.status, &head.headers, early);
+        let outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
         if early.is_some() {
             return outcome;
         }
@@ -336,7 +402,13 @@ impl Client {
             last.replace(words);
         }
         let current = connection.generation == self.generation.get();
-        if current && is_read && connection.sender.ready().await.is_ok() && !self.is_wary() {
+        if current
+            && is_read
+            && connection.requests_left > 0
+            && Instant::now() < connection.ends_at
+            && connection.sender.ready().await.is_ok()
+            && !self.is_wary()
+        {
             connection.idle_since = Instant::now();
             self.idle.borrow_mut().push(connection);
         }
@@ -352,7 +424,7 @@ fn closed() -> Failure {
 fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
     let code = match () {
         () if transport::is_unasked(error) => Code::UnaskedAnswer,
-        () if error.is_parse_too_large() => Code::AnswerTooLarge,
+        () if error.is_parse_too_large() || progress.head_state() == State::TooLarge => Code::AnswerTooLarge,
         () if error.is_parse() => Code::BadAnswer,
         () if progress.is_sent() => Code::ClosedWithoutAnswer,
         () => Code::Interrupted,

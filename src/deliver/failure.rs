@@ -85,6 +85,8 @@ codes! {
     ConnectUnreachable "connect_unreachable",
     /// No answer to the connection.
     ConnectTimeout "connect_timeout",
+    /// No answer in the TLS handshake.
+    TlsTimeout "tls_timeout",
     /// There is no connection for another reason.
     ConnectFailed "connect_failed",
     /// The box's clock is not set.
@@ -152,6 +154,23 @@ codes! {
 }
 
 impl Code {
+    /// Whether the server answered the request, however.
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Code::AnsweredRedirect
+                | Code::AnsweredUnauthorized
+                | Code::AnsweredForbidden
+                | Code::AnsweredNotFound
+                | Code::AnsweredBusy
+                | Code::AnsweredTooLarge
+                | Code::AnsweredBadRequest
+                | Code::AnsweredServerError
+                | Code::AnsweredUnknown
+                | Code::EarlyAnswer
+        )
+    }
+
     /// Of an answer that is no acknowledgement.
     pub const fn of_status(status: u16) -> Code {
         match status {

@@ -13,7 +13,8 @@
 //! | [`delivery`] | one event and what each destination's share of it is doing |
 //! | [`lane`], [`health`], [`backlog`] | one destination: what is sent when; how it fares; its events in the spool |
 //! | [`spooler`], [`job`], [`record`] | from memory to the spool, also under an upload that is reading |
-//! | [`client`], [`answer`], [`transport`], [`tls`], [`tls_error`], [`unacknowledged`] | one try |
+//! | [`client`], [`connect`], [`transport`], [`tls`], [`tls_error`] | one try, and the connection for it |
+//! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`outcome`], [`failure`], [`backoff`] | what an answer means, why a try failed, and how long to wait |
 //! | [`ledger`] | what of a ring can be given back |
 
@@ -21,14 +22,18 @@ pub mod answer;
 pub mod backlog;
 pub mod backoff;
 pub mod client;
+pub mod connect;
 pub mod delivery;
 pub mod failure;
+pub mod head;
 pub mod health;
 pub mod history;
 pub mod job;
 pub mod lane;
 pub mod ledger;
+pub mod link;
 pub mod outcome;
+pub mod progress;
 pub mod record;
 pub mod spooler;
 pub mod tls;

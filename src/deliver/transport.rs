@@ -1,14 +1,14 @@
-//! From a URL to a connection: name, TCP, TLS, and the count of moving bytes that the timeouts look at.
+//! From a URL to a connection, TCP and TLS, which notes its [`Progress`] and holds answers back until their heads are whole.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,23 +21,27 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::failure::{Code, Early, Failure};
-use super::lane::places::Sending;
+use super::connect::{self, Memory};
+use super::failure::{Code, Failure};
+use super::head::State;
+use super::progress::{self, Progress};
 use super::tls_error;
-use super::unacknowledged::unacknowledged;
 use super::wire::Wire;
-use crate::body::Sent;
-use crate::config::is_forbidden_address;
+use crate::config::Timeouts;
 use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What may wait unsent in the kernel: bytes count as moving when they leave, not when they are piled up there.
 const UNSENT: u32 = 16 * 1024;
+/// The kernel gives no connection up before it has heard nothing for this long.
+const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(24);
 
 /// What [`is_unasked`] looks for: the first text is hyper's, which has no predicate for it, the second ours.
 const UNASKED_BY_HYPER: &str = "received unexpected message from connection";
 const UNASKED: &str = "the server spoke before it was asked";
+const TOO_LARGE: &str = "the server's answer has a head without end";
+const OVERSIZE: &str = "the head of the server's answer is larger than 64 KiB";
 
 /// Whether a connection failed because the server said something that nobody had asked for.
 pub fn is_unasked(error: &hyper::Error) -> bool {
@@ -45,22 +49,30 @@ pub fn is_unasked(error: &hyper::Error) -> bool {
     text.contains(UNASKED_BY_HYPER) || text.contains(UNASKED)
 }
 
-/// Connects, TCP and (for https) TLS, within `bound`.
+/// Whether an answer's head was longer than hyper takes.
+pub fn is_oversize(error: &hyper::Error) -> bool {
+    with_causes(error).contains(OVERSIZE)
+}
+
+/// Connects, TCP and (for https) TLS, within `timeouts.connect`.
 ///
 /// # Errors
-/// What to tell the operator.
-pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration) -> Result<Transport, Failure> {
+/// What failed.
+pub async fn connect(
+    uri: &Uri,
+    tls: Arc<rustls::ClientConfig>,
+    timeouts: Timeouts,
+    memory: &Arc<Memory>,
+) -> Result<Transport, Failure> {
     let is_tls = uri.scheme_str() == Some("https");
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
         return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
-    let mut connector = HttpsConnector::new(Tcp { bound }, tls, false, Arc::new(DefaultServerNameResolver::default()));
-    match tokio::time::timeout(bound, connector.call(uri.clone())).await {
-        Ok(Ok(stream)) => {
-            let taken = Cell::new(wire(&stream).taken);
-            let progress = Rc::new(Progress::new());
-            Ok(Transport { stream: TokioIo::new(stream), progress, taken, broken: Cell::new(false) })
-        }
+    let deadline = Instant::now() + timeouts.connect;
+    let tcp = Tcp { timeouts, deadline, memory: Arc::clone(memory) };
+    let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
+    match tokio::time::timeout_at(deadline, connector.call(uri.clone())).await {
+        Ok(Ok(stream)) => Ok(Transport::new(stream)),
         Ok(Err(error)) => Err(match error.downcast::<Failure>() {
             Ok(failure) => *failure,
             Err(error) => match error.downcast_ref::<io::Error>() {
@@ -68,7 +80,12 @@ pub async fn connect(uri: &Uri, tls: Arc<rustls::ClientConfig>, bound: Duration)
                 _ => describe(&*error, Code::ConnectFailed),
             },
         }),
-        Err(_) => Err(Failure::new(Code::ConnectTimeout, format!("no connection within {} ms", bound.as_millis()))),
+        // Whatever comes before TLS keeps the deadline itself.
+        Err(_) => {
+            let bound = timeouts.connect.as_millis();
+            let why = format!("no connection within {bound} ms: the server does not answer in the TLS handshake");
+            Err(Failure::new(Code::TlsTimeout, why))
+        }
     }
 }
 
@@ -92,9 +109,11 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Resolves and connects.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Tcp {
-    bound: Duration,
+    timeouts: Timeouts,
+    deadline: Instant,
+    memory: Arc<Memory>,
 }
 
 impl Service<Uri> for Tcp {
@@ -107,126 +126,27 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let bound = self.bound;
-        Box::pin(async move { Ok(TokioIo::new(Wire { tcp: open(&uri, bound).await?, taken: 0 })) })
+        let Tcp { timeouts, deadline, memory } = self.clone();
+        Box::pin(async move {
+            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+            let (tcp, rtt) = connect::connect(host, port, &memory, deadline, timeouts.connect).await?;
+            tune(&tcp, timeouts, rtt).map_err(|error| describe(&error, Code::ConnectFailed))?;
+            Ok(TokioIo::new(Wire { tcp, taken: 0, rtt }))
+        })
     }
 }
 
-/// Tries the host's addresses in turn, each with its share of the time.
-async fn open(uri: &Uri, bound: Duration) -> Result<TcpStream, BoxError> {
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: {error}")));
-    let addresses: Vec<_> = found?.collect();
-    let allowed: Vec<_> = addresses.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
-    let deadline = Instant::now() + bound;
-    let why = format!("the name {host} has no address that events may go to");
-    let mut last = Failure::new(Code::AddressForbidden, why);
-    for (tried, address) in allowed.iter().enumerate() {
-        let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(allowed.len() - tried)?;
-        match tokio::time::timeout(share, TcpStream::connect(*address)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream).map_err(|error| format!("{address}: {error}"))?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = refused(*address, &error),
-            Err(_) => {
-                let why = format!("{address}: no answer within {} ms", share.as_millis());
-                last = Failure::new(Code::ConnectTimeout, why);
-            }
-        }
-    }
-    Err(last.into())
-}
-
-/// The failure of a connection that the kernel gave up.
-fn refused(address: SocketAddr, error: &io::Error) -> Failure {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let code = match error.kind() {
-        ConnectionRefused => Code::ConnectRefused,
-        HostUnreachable | NetworkUnreachable => Code::ConnectUnreachable,
-        TimedOut => Code::ConnectTimeout,
-        _ => Code::ConnectFailed,
-    };
-    Failure::new(code, format!("{address}: {error}"))
-}
-
-/// Small writes go out at once; a peer that vanished is noticed by the kernel.
-fn tune(stream: &TcpStream) -> io::Result<()> {
+/// Small writes go out at once; a peer that vanished is noticed by the kernel, some time after whoever waits for it.
+fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))?;
+    let silence = progress::patience(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
+    socket.set_tcp_user_timeout(Some(silence + silence / 4))?;
     socket.set_tcp_notsent_lowat(UNSENT)
-}
-
-/// When bytes last moved on a connection.
-#[derive(Debug)]
-pub struct Progress {
-    /// The last time that the kernel took bytes from us.
-    pub written_at: Cell<Instant>,
-    /// The last time that bytes came in.
-    pub read_at: Cell<Instant>,
-    /// Bytes that came in, ever.
-    pub read: Cell<u64>,
-    /// Counts what of the request's body has gone.
-    pub sent: RefCell<Sent>,
-    /// The length of that body.
-    pub length: Cell<u64>,
-    /// TLS has bytes that the kernel did not take yet.
-    pub is_held: Cell<bool>,
-    /// Held until the kernel took the last byte of that body.
-    pub sending: RefCell<Option<Sending>>,
-    /// When bytes last came in, the kernel had the whole body and the peer's TCP had acknowledged it: else the sender of an answer
-    /// cannot have had it. Every segment acknowledges what came before it was sent, so an honest answer to a whole request never
-    /// leaves anything unacknowledged.
-    pub was_whole_at_read: Cell<bool>,
-    /// Bytes of the body that the peer's TCP had acknowledged by then, as far as can be told.
-    arrived_at_read: Cell<u64>,
-    /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
-    pub begins: Cell<bool>,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        let now = Instant::now();
-        Progress {
-            written_at: Cell::new(now),
-            read_at: Cell::new(now),
-            read: Cell::new(0),
-            sent: RefCell::default(),
-            length: Cell::new(0),
-            is_held: Cell::new(false),
-            sending: RefCell::default(),
-            was_whole_at_read: Cell::new(false),
-            arrived_at_read: Cell::new(0),
-            begins: Cell::new(false),
-        }
-    }
-
-    /// How much of the body the peer had when bytes last came in, where that was not all.
-    pub fn early(&self) -> Option<Early> {
-        let total = self.length.get();
-        let sent = self.arrived_at_read.get().min(total.saturating_sub(1));
-        (!self.was_whole_at_read.get()).then_some(Early { sent, total })
-    }
-
-    /// Bytes came in while the peer's TCP had not acknowledged `unacknowledged` bytes.
-    fn received(&self, count: u64, unacknowledged: u64) {
-        self.read.set(self.read.get() + count);
-        self.read_at.set(Instant::now());
-        self.was_whole_at_read.set(self.is_sent() && unacknowledged == 0);
-        self.arrived_at_read.set(self.sent.borrow().load(Ordering::Relaxed).saturating_sub(unacknowledged));
-    }
-
-    /// Whether the kernel took all of the body.
-    pub fn is_sent(&self) -> bool {
-        !self.is_held.get() && self.sent.borrow().load(Ordering::Relaxed) == self.length.get()
-    }
 }
 
 type Stream = MaybeHttpsStream<TokioIo<Wire>>;
@@ -243,13 +163,46 @@ pub struct Transport {
     stream: TokioIo<Stream>,
     /// Shared with whoever waits for an answer.
     pub progress: Rc<Progress>,
-    /// The wire's count at the last look.
-    taken: Cell<u64>,
+    /// A head of which the end had not come, and how much of it was given on.
+    held: Vec<u8>,
+    given: usize,
     /// A write found the connection reset.
     broken: Cell<bool>,
 }
 
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.progress.closed();
+    }
+}
+
 impl Transport {
+    fn new(stream: Stream) -> Transport {
+        let wire = wire(&stream);
+        let progress = Rc::new(Progress::new(wire.tcp.as_raw_fd(), wire.taken, wire.rtt));
+        Transport { stream: TokioIo::new(stream), progress, held: Vec::new(), given: 0, broken: Cell::new(false) }
+    }
+
+    /// Where it leads.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.socket().peer_addr().map(|peer| peer.ip()).ok()
+    }
+
+    /// Gives on what was held back; true where there was something.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let rest = &self.held[self.given..];
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        self.given += count;
+        if self.given == self.held.len() {
+            (self.held, self.given) = (Vec::new(), 0);
+        }
+        count > 0
+    }
+
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().stream)
     }
@@ -284,11 +237,7 @@ impl Transport {
     /// server that refuses an event early says so and closes, and its words are still there to be read. The reading side tells of the end.
     fn written<T>(&self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
-        let taken = wire(self.stream.inner()).taken;
-        if self.taken.replace(taken) != taken {
-            self.progress.begins.set(false);
-            self.progress.written_at.set(Instant::now());
-        }
+        self.progress.took(wire(self.stream.inner()).taken);
         if let MaybeHttpsStream::Https(tls) = self.stream.inner() {
             self.progress.is_held.set(tls.inner().get_ref().1.wants_write());
         }
@@ -305,14 +254,36 @@ impl Transport {
 }
 
 impl AsyncRead for Transport {
+    /// A head is given on when all of it has come: what hyper does not understand of it is judged by [`super::head`].
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = self.as_mut().stream().poll_read(cx, buf);
-        let count = (buf.filled().len() - before) as u64;
-        if count > 0 {
-            self.progress.received(count, unacknowledged(self.socket()));
+        loop {
+            if self.progress.head_state() != State::Reading && self.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            let polled = self.as_mut().stream().poll_read(cx, buf);
+            if !matches!(polled, Poll::Ready(Ok(()))) {
+                return polled;
+            }
+            let came = &buf.filled()[before..];
+            if came.is_empty() {
+                self.give(buf); // and the end with the next call
+                return polled;
+            }
+            let (state, is_oversize) = self.progress.received(came);
+            if is_oversize {
+                self.held = Vec::new();
+            }
+            match state {
+                State::TooLarge => return Poll::Ready(Err(io::Error::other(TOO_LARGE))),
+                State::Ended if is_oversize => return Poll::Ready(Err(io::Error::other(OVERSIZE))),
+                State::Reading if is_oversize => {}
+                State::Reading => self.held.extend_from_slice(came),
+                _ if self.held.is_empty() => return polled,
+                _ => self.held.extend_from_slice(came),
+            }
+            buf.set_filled(before);
         }
-        polled
     }
 }
 
@@ -392,7 +363,9 @@ mod tests {
             }
             thread::park(); // the connection stays open
         });
-        let transport = connect(&uri, Arc::new(client), Duration::from_secs(30)).await.unwrap();
+        let long = Duration::from_secs(30);
+        let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
+        let transport = connect(&uri, Arc::new(client), timeouts, &Arc::default()).await.unwrap();
         transport.progress.begins.set(true);
         loop {
             match transport.check_silence() {

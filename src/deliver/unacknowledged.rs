@@ -2,14 +2,14 @@
 //! this question, and it is the only evidence of what a server can have received.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::RawFd;
 
 /// Bytes written to `socket` that its peer has not acknowledged (`SIOCOUTQ`); 0 where the kernel does not say.
-pub fn unacknowledged(socket: &impl AsFd) -> u64 {
+pub fn unacknowledged(socket: RawFd) -> u64 {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open for as long as it is borrowed, and the kernel writes one int, to a place that outlives the
-    // call. (TIOCOUTQ is the same number under its older name.)
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // SAFETY: the kernel writes one int, to a place that outlives the call, whatever the descriptor is; of one that is no socket, or is
+    // closed, it says so. (TIOCOUTQ is the same number under its older name.)
+    let result = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
@@ -17,6 +17,7 @@ pub fn unacknowledged(socket: &impl AsFd) -> u64 {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -30,10 +31,10 @@ mod tests {
             server.read_exact(&mut vec![0; length]).unwrap();
             server.write_all(b"yes").unwrap();
             client.read_exact(&mut [0; 3]).unwrap();
-            assert_eq!(unacknowledged(&client), 0);
+            assert_eq!(unacknowledged(client.as_raw_fd()), 0);
         }
         client.set_nonblocking(true).unwrap();
         while client.write(&[0; 65536]).is_ok() {}
-        assert!(unacknowledged(&client) > 0);
+        assert!(unacknowledged(client.as_raw_fd()) > 0);
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,6 +16,8 @@ pub struct Wire {
     pub tcp: TcpStream,
     /// Bytes that the kernel took, ever.
     pub taken: u64,
+    /// How long the connection took: about a round trip.
+    pub rtt: Duration,
 }
 
 impl Wire {

@@ -161,7 +161,7 @@ const TEXTS = {
 // Which words each code of a failure has: `last_error_code` and `error_code` in docs/api.md.
 const ERRORS = {
   dns_failed: "dns", dns_timeout: "dns_slow", address_forbidden: "forbidden", connect_refused: "refused",
-  connect_unreachable: "unreachable", connect_timeout: "connect", connect_failed: "connect", clock_not_set: "clock",
+  connect_unreachable: "unreachable", connect_timeout: "connect", tls_timeout: "tls_none", connect_failed: "connect", clock_not_set: "clock",
   randomness_not_ready: "randomness", tls_expired: "tls_time", tls_not_yet_valid: "tls_time", tls_wrong_name: "tls_name",
   tls_unknown_ca: "tls_issuer", tls_wrong_purpose: "tls_purpose", tls_weak_certificate: "tls_weak", tls_bad_certificate: "tls",
   tls_too_old: "tls_old", tls_client_certificate: "tls_client", tls_not_spoken: "tls_none", tls_failed: "tls", stalled: "stuck",

@@ -1,0 +1,375 @@
+//! From a host's name to a TCP connection, as RFC 8305 says ("Happy Eyeballs"): everything under one deadline.
+//!
+//! - A and AAAA are asked for at the same time; a DNS server that answers one of them and never the other costs [`RESOLUTION_DELAY`].
+//! - Addresses are tried in the resolver's order, the families in turn. The next one begins after [`ATTEMPT_DELAY`], or when one fails;
+//!   those that began before go on.
+//! - [`Memory`]: where the first address was not the one that connected, the next connection begins with the one that did. One on which a
+//!   request broke off goes last.
+//! - The resolver is the C library's, in a thread of its own. One that hangs is asked once, however many connections wait for it.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::failure::{Code, Failure};
+use crate::config::is_forbidden_address;
+
+/// From one attempt to the next: RFC 8305 section 5.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// For the other family's addresses, when one family has some: RFC 8305 section 3.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// What is remembered of addresses counts for this long: then the resolver's order is tried again.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What is known of a destination's addresses.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The lookups that were begun last, for IPv6 and IPv4.
+    lookups: [Option<watch::Receiver<Answer>>; 2],
+    first: Option<(IpAddr, Instant)>,
+    last: Option<(IpAddr, Instant)>,
+}
+
+/// None while the resolver works.
+type Answer = Option<Result<Vec<IpAddr>, Unresolved>>;
+
+/// Why there is no address.
+#[derive(Clone, Debug)]
+struct Unresolved {
+    /// The resolver found nobody to ask: it is not that there is no such name.
+    is_unanswered: bool,
+    why: String,
+}
+
+impl Memory {
+    /// A request on a connection to `address` broke off, or ended well.
+    pub fn note(&self, address: IpAddr, is_good: bool) {
+        let mut known = self.known();
+        let is_last = known.last.is_some_and(|(last, _)| last == address);
+        match is_good {
+            true if is_last => known.last = None,
+            true => {}
+            false => {
+                known.first = known.first.filter(|(first, _)| *first != address);
+                known.last = Some((address, Instant::now()));
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts addresses in the order in which they are tried.
+    fn sort(&self, addresses: &mut Vec<IpAddr>) {
+        let known = self.known();
+        let fresh = |known: Option<(IpAddr, Instant)>| {
+            known.filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(address, _)| address)
+        };
+        let (first, last) = (fresh(known.first), fresh(known.last));
+        interleave(addresses);
+        addresses.sort_by_key(|address| match Some(*address) {
+            address if address == first => 0,
+            address if address == last => 2,
+            _ => 1,
+        });
+    }
+
+    /// The addresses of `host` in one family, by the lookup that is under way, or a new one.
+    async fn lookup(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
+        let mut answer = {
+            let lookup = &mut self.known().lookups[family as usize];
+            match lookup {
+                Some(running) if running.borrow().is_none() && running.has_changed().is_ok() => running.clone(),
+                _ => {
+                    let (tell, answer) = watch::channel(None);
+                    let host = host.to_owned();
+                    tokio::task::spawn_blocking(move || tell.send(Some(ask(&host, family))));
+                    lookup.insert(answer).clone()
+                }
+            }
+        };
+        let answer = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+        answer.unwrap_or_else(|| Err(Unresolved { is_unanswered: true, why: "the resolver ended".into() }))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Family {
+    V6,
+    V4,
+}
+
+/// Asks the C library, which may take as long as resolv.conf says.
+fn ask(host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
+    let address = if family == Family::V6 { libc::AF_INET6 } else { libc::AF_INET };
+    let hints = AddrInfoHints { address, socktype: libc::SOCK_STREAM, ..AddrInfoHints::default() };
+    let found = getaddrinfo(Some(host), None, Some(hints)).map_err(|error| {
+        let is_unanswered = matches!(error.kind(), LookupErrorKind::Again);
+        Unresolved { is_unanswered, why: io::Error::from(error).to_string() }
+    })?;
+    Ok(found.filter_map(Result::ok).map(|found| found.sockaddr.ip()).collect())
+}
+
+/// The families in turn, each in its order, beginning with that of the first.
+fn interleave(addresses: &mut Vec<IpAddr>) {
+    let begins_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let mut seen = [0; 2];
+    let mut numbered: Vec<_> = addresses
+        .drain(..)
+        .map(|address| {
+            let is_second = address.is_ipv6() != begins_with_v6;
+            let place = &mut seen[usize::from(is_second)];
+            *place += 1;
+            ((*place, is_second), address)
+        })
+        .collect();
+    numbered.sort_by_key(|(place, _)| *place);
+    addresses.extend(numbered.into_iter().map(|(_, address)| address));
+}
+
+/// Connects to `host`, a name or an address, before `deadline`, which was set `bound` ago; with how long the connection itself took.
+///
+/// # Errors
+/// Which part of it failed, and how.
+pub async fn connect(
+    host: &str,
+    port: u16,
+    memory: &Memory,
+    deadline: Instant,
+    bound: Duration,
+) -> Result<(TcpStream, Duration), Failure> {
+    let (found, late) = match host.parse() {
+        Ok(address) => (vec![address], None),
+        Err(_) => {
+            let looked_up = timeout_at(deadline, resolve(host, memory)).await;
+            looked_up.unwrap_or_else(|_| Err(unanswered(host, bound)))?
+        }
+    };
+    let addresses = in_order(&found, memory);
+    let first = addresses.first().copied();
+    // The other family's addresses, which are not waited for.
+    let late = async {
+        match late {
+            Some(family) => in_order(&memory.lookup(host, family).await.unwrap_or_default(), memory),
+            None => Vec::new(),
+        }
+    };
+    let raced = race(&addresses, Box::pin(late), port, deadline, bound).await;
+    let (stream, took) = raced.map_err(|failure| failure.unwrap_or_else(|| nowhere(host, found.is_empty())))?;
+    let winner = stream.peer_addr().map(|peer| peer.ip()).ok();
+    if let Some(winner) = winner.filter(|_| winner != first) {
+        memory.known().first = Some((winner, Instant::now()));
+    }
+    Ok((stream, took))
+}
+
+/// Those that events may go to, in the order in which they are tried.
+fn in_order(found: &[IpAddr], memory: &Memory) -> Vec<IpAddr> {
+    let mut addresses: Vec<_> = found.iter().copied().filter(|address| !is_forbidden_address(*address)).collect();
+    memory.sort(&mut addresses);
+    addresses
+}
+
+/// There was no address to try.
+fn nowhere(host: &str, is_empty: bool) -> Failure {
+    match is_empty {
+        true => Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: it has no address")),
+        false => {
+            let why = format!("the name {host} has no address that events may go to");
+            Failure::new(Code::AddressForbidden, why)
+        }
+    }
+}
+
+fn unanswered(host: &str, bound: Duration) -> Failure {
+    let ms = bound.as_millis();
+    let why = format!(
+        "no DNS server answered within {ms} ms what the address of {host} is: check the network, and the servers in /etc/resolv.conf"
+    );
+    Failure::new(Code::DnsTimeout, why)
+}
+
+/// A host's addresses, and the family whose answer did not come in time, if there is one.
+async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Family>), Failure> {
+    let mut six = Box::pin(memory.lookup(host, Family::V6));
+    let mut four = Box::pin(memory.lookup(host, Family::V4));
+    let (first, second) = tokio::select! {
+        biased;
+        found = &mut six => (found, Family::V4),
+        found = &mut four => (found, Family::V6),
+    };
+    let has_some = first.as_ref().is_ok_and(|found| !found.is_empty());
+    let remembered = memory.known().first.map(|(address, _)| address);
+    let is_enough = has_some && first.as_ref().is_ok_and(|found| found.iter().any(|one| Some(*one) == remembered));
+    let rest = async { if second == Family::V4 { four.await } else { six.await } };
+    let other = match () {
+        () if is_enough => None,
+        // Whoever has addresses waits for others no longer than that.
+        () if has_some => tokio::time::timeout(RESOLUTION_DELAY, rest).await.ok(),
+        () => Some(rest.await),
+    };
+    let is_late = other.is_none();
+    let other = other.unwrap_or(Ok(Vec::new()));
+    let (six, four) = if second == Family::V4 { (first, other) } else { (other, first) };
+    match (six, four) {
+        (Err(six), Err(four)) => {
+            // What the resolver says of IPv4 is more telling, but for a server that did not answer.
+            let told = if six.is_unanswered { six } else { four };
+            Err(if told.is_unanswered { no_server(host, &told.why) } else { unknown(host, &told.why) })
+        }
+        (six, four) => {
+            let mut all = six.unwrap_or_default();
+            all.extend(four.unwrap_or_default());
+            Ok((all, is_late.then_some(second)))
+        }
+    }
+}
+
+fn unknown(host: &str, why: &str) -> Failure {
+    Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: {why}"))
+}
+
+fn no_server(host: &str, why: &str) -> Failure {
+    let why = format!(
+        "the name {host} cannot be resolved, because no DNS server answers ({why}): check the network, and the servers in /etc/resolv.conf"
+    );
+    Failure::new(Code::DnsTimeout, why)
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<(TcpStream, Duration), Failure>> + Send>>;
+
+/// Connects to whichever of `addresses` and those that come `late` answers first; none where there was no address.
+async fn race(
+    addresses: &[IpAddr],
+    mut late: Pin<Box<impl Future<Output = Vec<IpAddr>>>>,
+    port: u16,
+    deadline: Instant,
+    bound: Duration,
+) -> Result<(TcpStream, Duration), Option<Failure>> {
+    let mut left: VecDeque<IpAddr> = addresses.iter().copied().collect();
+    let mut tried = Vec::new();
+    let mut attempts: Vec<Attempt> = Vec::new();
+    let (mut failure, mut is_late): (Option<Failure>, _) = (None, true);
+    let mut is_next = true;
+    loop {
+        if let Some(address) = is_next.then(|| left.pop_front()).flatten() {
+            let address = SocketAddr::new(address, port);
+            tried.push(address.to_string());
+            attempts.push(attempt(address));
+            is_next = false;
+        }
+        if attempts.is_empty() && left.is_empty() && !is_late {
+            return Err(failure);
+        }
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
+                Ok(connected) => return Ok(connected),
+                Err(failed) => {
+                    // Of a host without IPv6, what became of IPv4 is more telling.
+                    let is_better = failure.as_ref().is_none_or(|known| known.code == Code::ConnectUnreachable);
+                    failure = if is_better { Some(failed) } else { failure };
+                    is_next = true;
+                }
+            },
+            more = &mut late, if is_late => {
+                left.extend(more);
+                (is_late, is_next) = (false, is_next || attempts.is_empty());
+            }
+            () = sleep(ATTEMPT_DELAY), if !left.is_empty() => is_next = true,
+            () = sleep_until(deadline) => {
+                let why = format!("{}: no answer within {} ms", tried.join(", "), bound.as_millis());
+                return Err(Some(Failure::new(Code::ConnectTimeout, why)));
+            }
+        }
+    }
+}
+
+fn attempt(address: SocketAddr) -> Attempt {
+    Box::pin(async move {
+        let began = Instant::now();
+        match TcpStream::connect(address).await {
+            Ok(stream) => Ok((stream, began.elapsed())),
+            Err(error) => Err(refused(address, &error)),
+        }
+    })
+}
+
+/// The first attempt that has come to its end, which is taken out.
+fn poll_any<T>(attempts: &mut Vec<Pin<Box<dyn Future<Output = T> + Send>>>, cx: &mut Context<'_>) -> Poll<T> {
+    for index in 0..attempts.len() {
+        if let Poll::Ready(ended) = attempts[index].as_mut().poll(cx) {
+            drop(attempts.remove(index));
+            return Poll::Ready(ended);
+        }
+    }
+    Poll::Pending
+}
+
+/// The failure of a connection that the kernel gave up.
+fn refused(address: SocketAddr, error: &io::Error) -> Failure {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let code = match error.kind() {
+        ConnectionRefused => Code::ConnectRefused,
+        HostUnreachable | NetworkUnreachable => Code::ConnectUnreachable,
+        TimedOut => Code::ConnectTimeout,
+        _ => Code::ConnectFailed,
+    };
+    Failure::new(code, format!("{address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_are_tried_in_turn_beginning_with_what_worked_and_ending_with_what_broke_off() {
+        let memory = Memory::default();
+        let sorted = |list: &[&str]| {
+            let mut list = addresses(list);
+            memory.sort(&mut list);
+            list
+        };
+        let all = ["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2", "10.0.0.3"];
+        assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"]));
+        assert_eq!(sorted(&["10.0.0.1", "fd00::1"]), addresses(&["10.0.0.1", "fd00::1"]));
+        memory.known().first = Some(("10.0.0.2".parse().unwrap(), Instant::now()));
+        assert_eq!(sorted(&all), addresses(&["10.0.0.2", "fd00::1", "10.0.0.1", "fd00::2", "10.0.0.3"]));
+        memory.note("10.0.0.2".parse().unwrap(), false);
+        assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.3", "10.0.0.2"]));
+        memory.note("10.0.0.2".parse().unwrap(), true);
+        assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"]));
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_hangs_is_asked_once_however_many_wait_for_it() {
+        let memory = Memory::default();
+        let (tell, answer) = watch::channel(None);
+        memory.known().lookups[Family::V4 as usize] = Some(answer);
+        let found = Ok(addresses(&["10.0.0.1"]));
+        let (first, second, ()) = tokio::join!(
+            memory.lookup("no.such.name.invalid", Family::V4),
+            memory.lookup("no.such.name.invalid", Family::V4),
+            async { drop(tell.send(Some(found))) }
+        );
+        assert_eq!((first.unwrap(), second.unwrap()), (addresses(&["10.0.0.1"]), addresses(&["10.0.0.1"])));
+    }
+}

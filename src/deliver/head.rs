@@ -1,0 +1,179 @@
+//! The head of an answer, as far as it must be understood: where it ends, and its status.
+//!
+//! hyper reads answers by the rules. Real servers break them, and then only the status matters: a head that hyper refuses is judged by
+//! what stands here. So hyper gets a head only when all of it has come, and what comes before its end is bounded.
+
+/// hyper takes heads up to this, with the interim ones before them, in bytes.
+pub const HYPER_TAKES: usize = 64 * 1024;
+/// Interim answers (1xx) may take so many bytes before the final one begins.
+const MOST_INTERIM: usize = 64 * 1024;
+/// And the final head so many.
+const MOST: usize = 256 * 1024;
+/// `HTTP/1.1 200 ` and what ends the number.
+const START: usize = 16;
+
+/// Follows the head of one answer.
+#[derive(Debug, Default)]
+pub struct Head {
+    state: State,
+    /// The beginning of the line that is being read.
+    line: [u8; START],
+    /// How long that line is by now.
+    length: usize,
+    /// Bytes of this head.
+    seen: usize,
+    /// Bytes of interim heads before it.
+    interim: usize,
+    status: Option<u16>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No answer is awaited.
+    #[default]
+    Idle,
+    /// More has to come.
+    Reading,
+    /// The final head has come.
+    Ended,
+    /// It does not begin as an answer of HTTP does.
+    Foreign,
+    /// It is longer than it may be.
+    TooLarge,
+}
+
+impl Head {
+    /// The next answer's.
+    pub fn awaited() -> Head {
+        Head { state: State::Reading, ..Head::default() }
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The status of the final head, when all of it has come.
+    pub fn status(&self) -> Option<u16> {
+        self.status.filter(|_| self.state == State::Ended)
+    }
+
+    /// Whether hyper refuses it for its length.
+    pub fn is_oversize(&self) -> bool {
+        self.interim + self.seen > HYPER_TAKES
+    }
+
+    /// Takes what came next, which may go on behind the head.
+    pub fn read(&mut self, mut bytes: &[u8]) -> State {
+        while self.state == State::Reading && !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            let start = self.length.min(START);
+            let count = line.len().min(START - start);
+            self.line[start..start + count].copy_from_slice(&line[..count]);
+            self.length += line.len();
+            self.seen += line.len() + usize::from(end.is_some());
+            match end {
+                Some(_) => self.line_ended(),
+                None if self.status.is_none() && !begins_as_http(&self.line[..self.length.min(START)]) => {
+                    self.state = State::Foreign;
+                }
+                None => {}
+            }
+            if self.state == State::Reading && (self.interim >= MOST_INTERIM || self.seen > MOST) {
+                self.state = State::TooLarge;
+            }
+            bytes = rest.get(1..).unwrap_or_default();
+        }
+        self.state
+    }
+
+    fn line_ended(&mut self) {
+        let line = &self.line[..self.length.min(START)];
+        let is_empty = line.is_empty() || line == b"\r";
+        match self.status {
+            // An empty line before a head: some servers end bodies so.
+            None if is_empty => {}
+            None => {
+                self.status = status(line);
+                self.state = if self.status.is_some() { State::Reading } else { State::Foreign };
+            }
+            Some(100 | 102..=199) if is_empty => {
+                (self.interim, self.seen, self.status) = (self.interim + self.seen, 0, None);
+            }
+            Some(_) if is_empty => self.state = State::Ended,
+            Some(_) => {}
+        }
+        self.length = 0;
+    }
+}
+
+/// Whether what came of a line can become a status line.
+fn begins_as_http(line: &[u8]) -> bool {
+    let known = b"HTTP/";
+    let count = line.len().min(known.len());
+    line[..count].eq_ignore_ascii_case(&known[..count]) || line == b"\r"
+}
+
+/// The status in the beginning of a line.
+fn status(line: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(line.split(|byte| !byte.is_ascii()).next()?).ok()?;
+    let (version, rest) = line.trim_end_matches('\r').split_once(' ')?;
+    let is_known = ["HTTP/1.0", "HTTP/1.1", "HTTP/1.2", "HTTP/2.0", "HTTP/2"];
+    is_known.iter().find(|known| version.eq_ignore_ascii_case(known))?;
+    let rest = rest.trim_start_matches(' ');
+    let (digits, more) = rest.split_at_checked(3)?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && !more.starts_with(|next: char| next != ' ');
+    digits.parse().ok().filter(|status| is_number && *status >= 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: &[u8], piece: usize) -> (State, Option<u16>) {
+        let mut head = Head::awaited();
+        bytes.chunks(piece).for_each(|piece| assert_eq!(head.read(piece), head.state()));
+        (head.state(), head.status())
+    }
+
+    #[test]
+    fn heads_that_break_the_rules_have_their_status_in_pieces_of_every_size() {
+        let long = format!("HTTP/1.1 201 x\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+        let interim = format!("{}HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 102 x\r\nA: b\r\n\r\n".repeat(2000));
+        for (text, state, status) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", State::Ended, Some(200)),
+            ("HTTP/1.1 200 OK\r\nServer : GoAhead\r\nX-A: a\r\n  b\r\nhello\r\n\r\n", State::Ended, Some(200)),
+            ("HTTP/1.1 200 成功\r\n服务器: x\r\n\r\n", State::Ended, Some(200)),
+            ("http/1.0 404\n\n", State::Ended, Some(404)),
+            ("\r\nHTTP/1.1 200 \r\n\r\n", State::Ended, Some(200)),
+            ("HTTP/1.1  503  slow down\r\n\r\n", State::Ended, Some(503)),
+            ("HTTP/2.0 299 x\r\n\r\n", State::Ended, Some(299)),
+            ("HTTP/1.1 101 x\r\n\r\n", State::Ended, Some(101)),
+            (&long, State::Ended, Some(201)),
+            (&interim, State::Ended, Some(200)),
+            ("HTTP/1.1 100 Continue\r\n\r\n", State::Reading, None),
+            ("HTTP/1.1 200 OK\r\nX: y\r\n", State::Reading, None),
+            ("HTTP/1.1 20", State::Reading, None),
+            ("HTTP/1.1 2000 OK\r\n\r\n", State::Foreign, None),
+            ("HTTP/1.1 020 OK\r\n\r\n", State::Foreign, None),
+            ("HTTP/1.1 +20 OK\r\n\r\n", State::Foreign, None),
+            ("HTTP/3.7 200 OK\r\n\r\n", State::Foreign, None),
+            ("HTTP/1.1200 OK\r\n\r\n", State::Foreign, None),
+            ("SSH-2.0-OpenSSH", State::Foreign, None),
+            ("<html>", State::Foreign, None),
+        ] {
+            for piece in [1, 2, 7, 1000, 1 << 20] {
+                assert_eq!(of(text.as_bytes(), piece), (state, status), "{piece}: {:.60}", text.escape_debug());
+            }
+        }
+    }
+
+    #[test]
+    fn interim_answers_and_heads_without_end_are_too_large() {
+        assert_eq!(of("HTTP/1.1 102 x\r\n\r\n".repeat(4000).as_bytes(), 999).0, State::TooLarge);
+        assert_eq!(of(format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(50_000)).as_bytes(), 999).0, State::TooLarge);
+        assert_eq!(of(&[b"HTTP/1.1 200 OK\r\nX: ", &[b'a'; 300_000][..]].concat(), 999).0, State::TooLarge);
+    }
+}

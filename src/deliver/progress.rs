@@ -1,0 +1,237 @@
+//! What moves on a connection, and until when that is waited for.
+//!
+//! Bytes move when the kernel takes them and when the peer's TCP acknowledges them: on a slow link the kernel has the whole body long before
+//! it has gone. The kernel is asked what is not acknowledged (`SIOCOUTQ`) only where an answer does not come at once, and then ever more
+//! rarely. The time for the answer begins when the peer has the whole body.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failure::{Code, Early, Failure};
+use super::head::{Head, State};
+use super::lane::places::Sending;
+use super::link::{Link, Turn};
+use super::unacknowledged::unacknowledged;
+use crate::body::Sent;
+use crate::config::Timeouts;
+
+/// An answer that trickles in may take this many times the response timeout in all; a body that shares a narrow link, the progress timeout.
+const TRICKLE: u32 = 6;
+/// TCP repeats what was lost after about 3, 9 and 21 round trips: so many without a movement are no sign yet.
+const ROUND_TRIPS: u32 = 15;
+
+/// How long a body may stand still.
+pub fn patience(progress: Duration, rtt: Duration) -> Duration {
+    progress.max(rtt * ROUND_TRIPS)
+}
+
+/// What moved on a connection.
+#[derive(Debug)]
+pub struct Progress {
+    /// None when it is closed.
+    socket: Cell<Option<RawFd>>,
+    /// How long it took to connect.
+    rtt: Duration,
+    /// Bytes that the kernel took from us, ever, and of these, those that the peer has acknowledged.
+    taken: Cell<u64>,
+    acknowledged: Cell<u64>,
+    /// When the request began, and what was acknowledged by then.
+    began: Cell<(Instant, u64)>,
+    /// The last time that bytes of the request moved.
+    moved_at: Cell<Instant>,
+    /// When the peer had the whole request.
+    arrived_at: Cell<Option<Instant>>,
+    /// The last time that bytes came in.
+    read_at: Cell<Instant>,
+    /// Bytes that came in, ever.
+    read: Cell<u64>,
+    head: RefCell<Head>,
+    /// Counts what of the request's body has gone.
+    sent: RefCell<Sent>,
+    /// The length of that body.
+    length: Cell<u64>,
+    /// TLS has bytes that the kernel did not take yet.
+    pub is_held: Cell<bool>,
+    /// Held until the kernel took the last byte of that body.
+    pub sending: RefCell<Option<Sending>>,
+    /// The way that it goes, held until the peer has that body.
+    turn: RefCell<Option<Turn>>,
+    link: RefCell<Rc<Link>>,
+    /// When bytes last came in, the kernel had the whole body and the peer's TCP had acknowledged it: else the sender of an answer
+    /// cannot have had it. Every segment acknowledges what came before it was sent, so an honest answer to a whole request never
+    /// leaves anything unacknowledged.
+    was_whole_at_read: Cell<bool>,
+    /// Bytes of the body that the peer's TCP had acknowledged by then, as far as can be told.
+    arrived_at_read: Cell<u64>,
+    /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
+    pub begins: Cell<bool>,
+}
+
+/// A request that begins.
+pub struct Begun {
+    /// Counts what of its body has gone.
+    pub sent: Sent,
+    /// The length of that body.
+    pub length: u64,
+    /// Held until its body has gone.
+    pub sending: Option<Sending>,
+    /// Held until its body has arrived.
+    pub turn: Option<Turn>,
+    /// Nothing may come in before its first byte goes out.
+    pub begins: bool,
+}
+
+impl Progress {
+    /// Of a connection that took `rtt` to make and on which `taken` bytes went out already.
+    pub fn new(socket: RawFd, taken: u64, rtt: Duration) -> Progress {
+        let now = Instant::now();
+        Progress {
+            socket: Cell::new(Some(socket)),
+            rtt,
+            taken: Cell::new(taken),
+            acknowledged: Cell::new(0),
+            began: Cell::new((now, 0)),
+            moved_at: Cell::new(now),
+            arrived_at: Cell::new(None),
+            read_at: Cell::new(now),
+            read: Cell::new(0),
+            head: RefCell::default(),
+            sent: RefCell::default(),
+            length: Cell::new(0),
+            is_held: Cell::new(false),
+            sending: RefCell::default(),
+            turn: RefCell::default(),
+            link: RefCell::default(),
+            was_whole_at_read: Cell::new(false),
+            arrived_at_read: Cell::new(0),
+            begins: Cell::new(false),
+        }
+    }
+
+    /// A request begins.
+    pub fn begin(&self, request: Begun, link: &Rc<Link>) {
+        let now = Instant::now();
+        self.began.set((now, self.taken.get()));
+        self.moved_at.set(now);
+        self.arrived_at.set(None);
+        self.head.replace(Head::awaited());
+        self.sent.replace(request.sent);
+        self.length.set(request.length);
+        self.was_whole_at_read.set(false);
+        self.arrived_at_read.set(0);
+        self.sending.replace(request.sending);
+        self.turn.replace(request.turn);
+        self.link.replace(Rc::clone(link));
+        self.begins.set(request.begins);
+    }
+
+    /// The request is over.
+    pub fn end(&self) {
+        self.sending.take();
+        self.turn.take();
+    }
+
+    /// The connection is closed: its descriptor may be another's.
+    pub fn closed(&self) {
+        self.socket.set(None);
+    }
+
+    /// The kernel has taken `taken` bytes by now.
+    pub fn took(&self, taken: u64) {
+        if self.taken.replace(taken) != taken {
+            self.begins.set(false);
+            self.moved_at.set(Instant::now());
+        }
+    }
+
+    /// Bytes came in. How far the answer's head is, and whether it is larger than hyper would take.
+    pub fn received(&self, bytes: &[u8]) -> (State, bool) {
+        self.read.set(self.read.get() + bytes.len() as u64);
+        self.read_at.set(Instant::now());
+        let unacknowledged = self.look();
+        self.was_whole_at_read.set(self.is_sent() && unacknowledged == 0);
+        self.arrived_at_read.set(self.sent.borrow().load(Ordering::Relaxed).saturating_sub(unacknowledged));
+        let mut head = self.head.borrow_mut();
+        let state = head.read(bytes);
+        (state, head.is_oversize())
+    }
+
+    /// Asks the kernel what the peer has not acknowledged, and takes note of what has moved.
+    pub fn look(&self) -> u64 {
+        let unacknowledged = self.socket.get().map_or(0, unacknowledged);
+        let acknowledged = self.taken.get().saturating_sub(unacknowledged);
+        let has_moved = acknowledged > self.acknowledged.get();
+        self.acknowledged.set(acknowledged.max(self.acknowledged.get()));
+        let now = Instant::now();
+        if has_moved {
+            self.moved_at.set(now);
+            self.link.borrow().moved();
+        }
+        let whole = self.is_sent() && unacknowledged == 0;
+        if self.arrived_at.get().is_none() && (whole || has_moved) {
+            let (began, before) = self.began.get();
+            let bytes = acknowledged.saturating_sub(before);
+            self.link.borrow().judge(bytes, now - began, self.rtt, whole);
+            if whole {
+                self.arrived_at.set(Some(now));
+                self.turn.take();
+            }
+        }
+        unacknowledged
+    }
+
+    /// When nothing is waited for any more, and why.
+    pub fn due(&self, timeouts: Timeouts) -> (Instant, Failure) {
+        match self.arrived_at.get() {
+            Some(arrived_at) => {
+                let due = arrived_at.max(self.read_at.get()) + timeouts.response;
+                let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
+                (due.min(arrived_at + timeouts.response * TRICKLE), Failure::new(Code::NoAnswer, why))
+            }
+            None => {
+                let patience = patience(timeouts.progress, self.rtt);
+                let (moved_at, shared) = (self.moved_at.get(), self.link.borrow().shared_moved_at());
+                let due = shared.map_or(moved_at, |shared| shared.max(moved_at)) + patience;
+                let why = format!("no byte of the request moved for {} ms", patience.as_millis());
+                (due.min(moved_at + patience * TRICKLE), Failure::new(Code::Stalled, why))
+            }
+        }
+    }
+
+    /// Whether the peer has the whole request.
+    pub fn has_arrived(&self) -> bool {
+        self.arrived_at.get().is_some()
+    }
+
+    /// How far the answer's head is.
+    pub fn head_state(&self) -> State {
+        self.head.borrow().state()
+    }
+
+    /// The status of the answer, when all of its head has come.
+    pub fn status(&self) -> Option<u16> {
+        self.head.borrow().status()
+    }
+
+    /// Bytes that came in, ever.
+    pub fn read(&self) -> u64 {
+        self.read.get()
+    }
+
+    /// How much of the body the peer had when bytes last came in, where that was not all.
+    pub fn early(&self) -> Option<Early> {
+        let total = self.length.get();
+        let sent = self.arrived_at_read.get().min(total.saturating_sub(1));
+        (!self.was_whole_at_read.get()).then_some(Early { sent, total })
+    }
+
+    /// Whether the kernel took all of the body.
+    pub fn is_sent(&self) -> bool {
+        !self.is_held.get() && self.sent.borrow().load(Ordering::Relaxed) == self.length.get()
+    }
+}
