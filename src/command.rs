@@ -8,6 +8,7 @@ use sophon_uplink::api::ask;
 use sophon_uplink::config::{self, Url};
 use sophon_uplink::confine::User;
 use sophon_uplink::control::Good;
+use sophon_uplink::output;
 use sophon_uplink::ring::opener;
 use sophon_uplink::spool::dead::Wanted;
 use sophon_uplink::spool::inspect::Folder;
@@ -33,6 +34,14 @@ usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
 
 USER, by name or number, is who the uplink becomes that root starts; without it, it stays who it is.
 FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+
+/// The program's name, as its messages begin with it.
+pub const PROGRAM: &str = "sophon-uplink";
+
+/// Says something on standard error.
+pub fn complain(what: impl std::fmt::Display) {
+    output::complain(PROGRAM, what);
+}
 
 /// What is wanted.
 pub enum Command {
@@ -176,10 +185,7 @@ pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path) -> std::io::Result<T>)
     let open = ask::status(file).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
     let dir = match open {
         Some(open) if open != good.config.spool.dir => {
-            eprintln!(
-                "sophon-uplink: {} is open until a restart puts the config's spool.dir into force",
-                open.display()
-            );
+            complain(format_args!("{} is open until a restart puts the config's spool.dir into force", open.display()));
             open
         }
         _ => good.config.spool.dir,
@@ -266,7 +272,7 @@ fn in_batches(mut send: impl FnMut(Option<u64>) -> Result<Resent, String>) -> Re
         if done.after.is_none() {
             break;
         }
-        eprintln!("{} dead letters so far", done.resent);
+        complain(format_args!("{} dead letters so far", done.resent));
     }
     let left = done.skipped.iter().map(|(url, letters)| {
         format!("{letters} for {url} stay: its destination is not in the config; --to URL sends them to another one")

@@ -27,7 +27,11 @@
 //! | [`serve`] | what the HTTP servers of the package share |
 //! | [`status`] | what is told about the running uplink |
 //! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
+//! | [`signals`] | which it obeys, whatever hangs, and which it does not mind |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
+//! | [`output`] | what the commands print |
+
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where nobody reads: see [`output`]
 
 pub mod api;
 pub mod body;
@@ -38,10 +42,12 @@ pub mod control;
 pub mod deliver;
 pub mod event;
 pub mod log;
+pub mod output;
 pub mod rate_limited;
 pub mod readiness;
 pub mod ring;
 pub mod serve;
+pub mod signals;
 pub mod spool;
 pub mod status;
 pub mod uplink;

@@ -3,6 +3,8 @@
 //! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command did its work), 78 (`EX_CONFIG`: a bad config, with every fault
 //! named), 1 (everything else), 2 (wrong usage).
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
+
 mod command;
 
 use std::path::{Path, PathBuf};
@@ -16,74 +18,81 @@ use sophon_uplink::api::{self, App, ask};
 use sophon_uplink::config::ConfigError;
 use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{Control, Good};
-use sophon_uplink::log;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
+use sophon_uplink::signals::{Signals, Told};
 use sophon_uplink::spool::inspect::{self, Contents};
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::uplink::{StartError, Uplink};
-use tokio::signal::unix::{SignalKind, signal};
+use sophon_uplink::{log, output};
 use tracing::{error, info, warn};
 
-use command::Command;
+use command::{Command, PROGRAM, complain};
 
 /// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
 const GRACE: Duration = Duration::from_millis(600);
-/// Everything together, with the summary, stays below the 2 s that are promised.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// The spool gets this long for that.
+const PATIENCE: Duration = Duration::from_millis(1400);
+/// Everything together, with the summary, stays below the 2 s that are promised, or the process is ended.
+const AT_MOST: Duration = Duration::from_millis(1900);
 
 fn main() -> ExitCode {
+    let signals = Signals::hold();
     match command::read() {
-        Ok(Command::Run { config, user }) => run(&config, user),
-        Ok(Command::OpenRings { rings, seccomp }) => open_rings(&rings, seccomp),
-        Ok(Command::CheckConfig { file, user }) => check_config(&file, user),
-        Ok(Command::Status { config, json }) => show_status(&config, json),
-        Ok(Command::Ring { path, json }) => show_ring(&path, json),
-        Ok(Command::Spool { config, json }) => say(command::look_into(&config, Contents::of).map(|contents| {
-            if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
-        })),
-        Ok(Command::DeadList { config, json }) => {
-            say(command::look_into(&config, inspect::dead_letters).map(|folders| {
-                if json {
-                    serde_json::to_string(&folders).expect("plain data")
-                } else {
-                    command::dead_letters(&folders)
-                }
-            }))
-        }
-        Ok(Command::DeadResend { config, letters }) => say(command::resend(&config, &letters)),
-        Ok(Command::Say(text)) => {
-            println!("{text}");
-            ExitCode::SUCCESS
+        Ok(Command::Run { config, user }) => run(&config, user, signals),
+        Ok(command) => {
+            signals.release();
+            perform(command)
         }
         Err(error) => {
-            eprintln!("sophon-uplink: {error}; see sophon-uplink --help");
+            complain(format_args!("{error}; see {PROGRAM} --help"));
             ExitCode::from(2)
         }
     }
 }
 
+fn perform(command: Command) -> ExitCode {
+    match command {
+        Command::Run { .. } => unreachable!("main sees to it"),
+        Command::OpenRings { rings, seccomp } => open_rings(&rings, seccomp),
+        Command::CheckConfig { file, user } => check_config(&file, user),
+        Command::Status { config, json } => show_status(&config, json),
+        Command::Ring { path, json } => show_ring(&path, json),
+        Command::Spool { config, json } => say(command::look_into(&config, Contents::of).map(|contents| {
+            if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
+        })),
+        Command::DeadList { config, json } => say(command::look_into(&config, inspect::dead_letters).map(|folders| {
+            if json { serde_json::to_string(&folders).expect("plain data") } else { command::dead_letters(&folders) }
+        })),
+        Command::DeadResend { config, letters } => say(command::resend(&config, &letters)),
+        Command::Say(text) => print(&text),
+    }
+}
+
+fn print(text: &dyn std::fmt::Display) -> ExitCode {
+    output::print(PROGRAM, text)
+}
+
 fn check_config(file: &Path, user: Option<User>) -> ExitCode {
     match user.map(|user| confine::judge_as(file, user)).transpose() {
-        Ok(left) => left.flatten().iter().for_each(|left| eprintln!("sophon-uplink: {left}")),
+        Ok(left) => left.flatten().iter().for_each(|left| complain(left)),
         Err(error) => return not_started(&error),
     }
     match Good::read(file) {
         Ok(good) => {
-            good.config.doubts().iter().for_each(|doubt| eprintln!("sophon-uplink: {doubt}"));
-            println!("{}: good", file.display());
+            good.config.doubts().iter().for_each(|doubt| complain(doubt));
             // No fault of the config: the uplink runs without its key, and the init script is to start it.
             if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
-                eprintln!("sophon-uplink: {why}; without it nothing is kept on flash");
+                complain(format_args!("{why}; without it nothing is kept on flash"));
             }
-            ExitCode::SUCCESS
+            print(&format_args!("{}: good", file.display()))
         }
         Err(error) => bad_config(&error),
     }
 }
 
 fn bad_config(error: &ConfigError) -> ExitCode {
-    eprintln!("sophon-uplink: {error}");
+    complain(error);
     ExitCode::from(78)
 }
 
@@ -100,14 +109,8 @@ fn show_status(config: &Path, json: bool) -> ExitCode {
 /// Prints what a command came to.
 fn say(said: Result<String, String>) -> ExitCode {
     match said {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("sophon-uplink: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(text) => print(&text),
+        Err(error) => not_started(&error),
     }
 }
 
@@ -121,20 +124,20 @@ fn open_rings(rings: &[PathBuf], seccomp: bool) -> ExitCode {
     served.map_or_else(|error| not_started(&error), |()| ExitCode::SUCCESS)
 }
 
-fn run(file: &Path, user: Option<User>) -> ExitCode {
+fn run(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return not_started(&error),
     };
-    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, user)));
+    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, user, signals)));
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     code
 }
 
-/// For what goes wrong before there is a log.
+/// For what goes wrong where there is no log.
 fn not_started(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("sophon-uplink: {error}");
+    complain(error);
     ExitCode::FAILURE
 }
 
@@ -151,20 +154,15 @@ fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<Early>, Con
     Ok((early, confined))
 }
 
-async fn upload(file: &Path, user: Option<User>) -> ExitCode {
-    // First of all: a signal that comes before would end the process.
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup), Ok(mut child)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-        signal(SignalKind::child()),
-    ) else {
-        return not_started(&"no signal handlers");
-    };
+async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     // Before there is another thread, and before anything comes in.
     let (early, confined) = match give_up_rights(file, user) {
         Ok(confined) => confined,
         Err(code) => return code,
+    };
+    let mut told = match signals.watch(AT_MOST) {
+        Ok(told) => told,
+        Err(error) => return not_started(&error),
     };
     let _flush = match log::start() {
         Ok(flush) => flush,
@@ -194,13 +192,13 @@ async fn upload(file: &Path, user: Option<User>) -> ExitCode {
     let app = App::new(Rc::clone(&control), Rc::clone(&uplink), confined, api::Limits::default());
     tokio::task::spawn_local(api::listen::serve(app, early));
     let code = loop {
-        tokio::select! {
-            _ = terminate.recv() => break ExitCode::SUCCESS,
-            _ = interrupt.recv() => break ExitCode::SUCCESS,
-            _ = hangup.recv() => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
-            _ = child.recv() => if opener::has_ended() {
+        match told.recv().await {
+            Some(Told::Stop) | None => break ExitCode::SUCCESS,
+            Some(Told::Reload) => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
+            Some(Told::ChildEnded) if opener::has_ended() => {
                 break failed(&"the process that opens rings has ended: only a new start can open another ring");
-            },
+            }
+            Some(Told::ChildEnded) => {}
         }
     };
     info!("stopping");

@@ -2,6 +2,11 @@
 
 mod common;
 
+#[path = "robustness/output.rs"]
+mod output;
+#[path = "robustness/signals.rs"]
+mod signals;
+
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;

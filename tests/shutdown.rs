@@ -4,16 +4,16 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use common::daemon::{Home, Stopped};
+use common::hanging::Hanging;
 use common::meter::Meter;
-use common::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, picture, program, publish};
+use common::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, picture, publish, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::deliver::lane::places::MOST;
 use sophon_uplink::ring::inspect::RingState;
@@ -160,44 +160,27 @@ fn assert_kept(home: &Home, servers: &[Server], last: u64, stopped: &Stopped) {
     }
 }
 
-/// A library that makes every fsync hang once the file is there that `HANG` names; none where there is no C compiler.
-fn hanging_disk(home: &Home) -> Option<PathBuf> {
-    const SOURCE: &str = r#"
-        #include <stdlib.h>
-        #include <unistd.h>
-        int fsync(int fd) { (void)fd; if (access(getenv("HANG"), F_OK) == 0) sleep(20); return 0; }
-    "#;
-    let (source, library) = (home.folder.path().join("hang.c"), home.folder.path().join("hang.so"));
-    std::fs::write(&source, SOURCE).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).stdin(Stdio::null());
-    compiler.output().is_ok_and(|output| output.status.success()).then_some(library)
-}
-
 /// The disk hangs when `before` events are spooled; with none, already when the spool is opened.
 fn stops_though_the_disk_hangs(before: u64) {
     const AFTER: u64 = 20;
     let (home, good, bad) = (Home::new(), Meter::start(), Meter::start());
-    let Some(library) = hanging_disk(&home) else {
+    let Some(system) = Hanging::build(&home) else {
         println!("SKIPPED: a_disk_that_hangs_holds_up_nobody: there is no C compiler");
         return;
     };
     bad.close();
     home.configure(&[good.url(), bad.url()], json!({}));
-    let hang = home.folder.path().join("hang");
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
     let pic = picture(5000, 1);
     let mut publish_many = |count| (0..count).for_each(|_| assert!(publish(&mut recognizer, &event(&pic, b"")) > 0));
-    let mut command = Command::new(program("sophon-uplink"));
-    command.arg("run").arg("--config").arg(home.config()).env("LD_PRELOAD", library).env("HANG", &hang);
     publish_many(before);
     if before == 0 {
-        std::fs::write(&hang, "").unwrap();
+        system.begin("fsync");
     }
-    let daemon = Daemon::spawn(&mut command);
+    let daemon = Daemon::spawn(&mut system.uplink(&home));
     daemon.wait_attached();
     home.wait_released();
-    std::fs::write(&hang, "").unwrap();
+    system.begin("fsync");
     publish_many(AFTER);
     good.wait("every event at the server that is up", |arrivals| arrivals.len() as u64 == before + AFTER);
     let stopped = daemon.terminate();
@@ -208,7 +191,7 @@ fn stops_though_the_disk_hangs(before: u64) {
     assert!(stopped.log.contains("the disk did not take everything in time"), "{}", stopped.log);
 
     bad.open();
-    std::fs::remove_file(hang).unwrap();
+    system.end("fsync");
     let daemon = Daemon::restart(&home);
     home.wait_done();
     daemon.terminate();
@@ -220,4 +203,36 @@ fn stops_though_the_disk_hangs(before: u64) {
 fn a_disk_that_hangs_holds_up_nobody_and_what_it_did_not_take_stays_in_the_ring() {
     stops_though_the_disk_hangs(0);
     stops_though_the_disk_hangs(5);
+}
+
+/// `call` hangs once events are on their way to `host`; the exit code of the uplink that is told to stop then, and its log.
+fn stop_while_hanging(call: &str, host: &str) -> Option<(Option<i32>, String)> {
+    let (home, server) = (Home::new(), Meter::start());
+    let system = Hanging::build(&home)?;
+    let url = server.url().replace("127.0.0.1", host);
+    home.configure(&[url], json!({}));
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let mut daemon = Daemon::spawn(&mut system.uplink(&home));
+    daemon.wait_attached();
+    system.begin(call);
+    publish(&mut recognizer, &event(&picture(5000, 1), b""));
+    system.wait(call);
+    daemon.signal(Signal::SIGTERM);
+    wait_until("its end", || daemon.has_ended());
+    let (status, log) = daemon.wait();
+    let state = RingState::of(&home.ring()).unwrap();
+    let is_kept = state.consumed == 0 || home.spooled_files().len() == 1;
+    assert!(is_kept, "the event is neither in the ring nor in the spool\n{state}\n{log}");
+    Some((status.code(), log))
+}
+
+#[test]
+fn sigterm_ends_an_uplink_whatever_call_hangs() {
+    let Some((code, log)) = stop_while_hanging("writev", "127.0.0.1") else {
+        println!("SKIPPED: sigterm_ends_an_uplink_whatever_call_hangs: there is no C compiler");
+        return;
+    };
+    assert!(code == Some(1) && log.ends_with("stays in the ring\n"), "the event loop hangs: {code:?}\n{log}");
+    let (code, log) = stop_while_hanging("getaddrinfo", "localhost").unwrap();
+    assert!(code == Some(0) && log.contains("stopped: "), "only a thread beside it hangs: {code:?}\n{log}");
 }

@@ -4,7 +4,9 @@
 //! whoever receives the events can be compared with what was sent. Where the ring is full it waits for room, so that N events
 //! are published in the end; a real recognizer would drop them.
 
-use std::io;
+#![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
+
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -12,7 +14,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use sophon_uplink::output::{complain, not_printed, print};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::signals::ignore_strays;
+
+const PROGRAM: &str = "fake-recognizer";
 
 const USAGE: &str = "\
 fake-recognizer publishes events into a ring, as a recognizer does.
@@ -36,21 +42,19 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    ignore_strays();
     let options = match options() {
         Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
+        Ok(None) => return print(PROGRAM, USAGE),
         Err(error) => {
-            eprintln!("fake-recognizer: {error}; see fake-recognizer --help");
+            complain(PROGRAM, format_args!("{error}; see {PROGRAM} --help"));
             return ExitCode::from(2);
         }
     };
     match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("fake-recognizer: {error}");
+            complain(PROGRAM, error);
             ExitCode::FAILURE
         }
     }
@@ -83,7 +87,7 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a positive number is wanted".into())
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut random = fastrand::Rng::with_seed(options.seed);
     let pictures = options.pictures.as_deref().map(load_pictures).transpose()?;
     let mut producer = Producer::open(&options.ring, options.capacity)?;
@@ -97,9 +101,13 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
             Some(pictures) => [0, 1].map(|other| pictures[(2 * index as usize + other) % pictures.len()].clone()),
             None => [made_up(&mut random), made_up(&mut random)],
         };
-        publish(&mut producer, &mut random, &mut out, index, &reg_pic, &spot_pic)?;
+        let line = publish(&mut producer, &mut random, index, &reg_pic, &spot_pic)?;
+        // Nobody can be told of what is published from here on.
+        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            return Ok(not_printed(PROGRAM, &error));
+        }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load_pictures(folder: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
@@ -124,14 +132,14 @@ fn made_up(random: &mut fastrand::Rng) -> Vec<u8> {
     picture
 }
 
+/// Publishes an event; the line to print about it.
 fn publish(
     producer: &mut Producer<sophon_uplink::ring::file::RingFile>,
     random: &mut fastrand::Rng,
-    out: &mut impl io::Write,
     index: u64,
     reg_pic: &[u8],
     spot_pic: &[u8],
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     const PEOPLE: [(&str, &str); 6] = [
         ("张伟", "研发部"),
         ("Ada Lovelace", "Engineering"),
@@ -165,14 +173,12 @@ fn publish(
     let picture = |bytes: &[u8]| {
         (!bytes.is_empty()).then(|| json!({ "sha256": hex(&Sha256::digest(bytes)), "bytes": bytes.len() }))
     };
-    let line = json!({
+    Ok(json!({
         "id": format!("{}-{sequence}", producer.id()),
         "score": event.score,
         "reg_pic": picture(reg_pic),
         "spot_pic": picture(spot_pic),
-    });
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    }))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -44,8 +44,8 @@ const MEMORY_AND_THREADS: &[Number] = &[
     // A thread's life, and its name. clone3 is answered with ENOSYS by a filter of its own, see `filter`.
     SYS_clone3, SYS_set_robust_list, SYS_set_tid_address, SYS_rseq, SYS_futex, SYS_gettid, SYS_getpid, SYS_exit,
     SYS_exit_group, SYS_sched_yield, SYS_sched_getaffinity,
-    // Signals: the handlers of SIGTERM and SIGHUP, the SIGBUS guard of mapped files, going on after SIGSTOP.
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall,
+    // Signals: the thread that takes them, the SIGBUS guard of mapped files, going on after SIGSTOP.
+    SYS_rt_sigprocmask, SYS_rt_sigtimedwait, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall,
     // Time and random numbers; the first two only where the vDSO lacks them.
     SYS_clock_gettime, SYS_gettimeofday, SYS_clock_getres, SYS_nanosleep, SYS_clock_nanosleep, SYS_getrandom,
     // Whose ring it is; and how the process that opens rings fares.

@@ -7,6 +7,7 @@ pub mod books;
 pub mod closed_port;
 pub mod confined;
 pub mod daemon;
+pub mod hanging;
 pub mod http;
 pub mod meter;
 pub mod moody;

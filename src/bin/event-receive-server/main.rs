@@ -9,6 +9,8 @@
 //! sockets; checking and storing an event happens on a blocking thread, because it hashes megabytes and waits for the disk.
 //! An event is answered with 200 only after it is where it will stay. The process holds no other state than the journal.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
+
 mod args;
 mod clock;
 mod disk;
@@ -24,11 +26,14 @@ mod record;
 mod routes;
 mod stream;
 
-use std::io::Write;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use sophon_uplink::log;
+use sophon_uplink::output::{complain, print};
+use sophon_uplink::signals::ignore_strays;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -37,26 +42,26 @@ use crate::http::Limits;
 use crate::journal::Journal;
 use crate::routes::App;
 
+const PROGRAM: &str = "event-receive-server";
 /// The exit code for a command line that cannot be understood.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    ignore_strays();
     let args = match args::parse(lexopt::Parser::from_env()) {
         Ok(Asked::Run(args)) => args,
         Ok(Asked::Print(text)) => {
-            print(&text);
-            return ExitCode::SUCCESS;
+            return print(PROGRAM, text.trim_end());
         }
         Err(fault) => {
-            eprintln!("event-receive-server: {fault}\nTry: event-receive-server --help");
+            complain(PROGRAM, format_args!("{fault}\nTry: {PROGRAM} --help"));
             return ExitCode::from(BAD_USAGE);
         }
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("event-receive-server: {fault}");
+            complain(PROGRAM, fault);
             ExitCode::FAILURE
         }
     }
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
 
 /// Opens the store, listens, says where, and serves until it is told to stop.
 fn run(args: Args) -> Result<(), String> {
+    let _flush = log::start().map_err(|error| format!("cannot start: {error}"))?;
     let limits = Limits::default();
     let journal = match &args.store {
         Some(folder) => Journal::on_disk(folder)?,
@@ -81,7 +87,7 @@ fn run(args: Args) -> Result<(), String> {
         let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
         // Before the line that says that all is ready: whoever waits for it may send a signal at once.
         let told_to_stop = told_to_stop().map_err(|error| format!("cannot catch signals: {error}"))?;
-        print(&format!("listening on http://{address}\n"));
+        announce(address);
         tokio::select! {
             () = http::serve(listener, app) => {}
             () = told_to_stop => {}
@@ -106,10 +112,10 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Writes to standard output at once; a reader that has gone away is no reason to stop.
-fn print(text: &str) {
+/// Says at once where it listens; that nobody can read it is no reason to stop.
+fn announce(address: SocketAddr) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
 }
 
 /// Why the address cannot be used, and what to do about it.
