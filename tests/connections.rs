@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -230,4 +232,70 @@ fn a_server_that_says_nothing_or_reads_nothing_is_given_up_by_progress() {
     daemon.wait_log("no byte of the request moved for 300 ms");
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.spooled), (0, 1));
+}
+
+/// Answers every request with 200 and gives their heads.
+fn heads(count: usize) -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().take(count) {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).unwrap();
+            }
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            reader.get_mut().write_all(answer).unwrap();
+            tell.send(head).unwrap();
+        }
+    });
+    (url, told)
+}
+
+#[test]
+fn header_names_go_out_in_title_case_and_a_user_agent_of_the_config_replaces_ours() {
+    let own = json!({ "headers": { "user-agent": "SophonGate/2.1", "x-site-key": "7", "ACCEPT": "*/*" } });
+    for (config, agent, more) in
+        [(json!({}), "sophon-uplink/", vec![]), (own, "SophonGate/2.1", vec!["X-Site-Key", "Accept"])]
+    {
+        let home = Home::new();
+        let (url, heads) = heads(1);
+        let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+        let daemon = Daemon::start(&home, &[url], config);
+        publish(&mut recognizer, &event(b"", b""));
+        let head = heads.recv_timeout(common::BOUND).unwrap();
+        let lines: Vec<_> = head.lines().skip(1).filter_map(|line| line.split_once(": ")).collect();
+        let mut names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
+        let mut expected =
+            ["Host", "User-Agent", "Content-Type", "Content-Length", "X-Event-Id", "Idempotency-Key"].to_vec();
+        expected.extend(more);
+        names.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(names, expected, "each of them once");
+        assert!(lines.iter().any(|(name, value)| *name == "User-Agent" && value.starts_with(agent)), "{head}");
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn a_connection_is_used_no_longer_than_its_age_although_it_is_never_idle() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let config = json!({ "timeouts_ms": { "connection_age": 100 } });
+    let daemon = Daemon::start(&home, &[sink.url()], config);
+    let mut sent = 0;
+    common::wait_until("a third connection", || {
+        publish(&mut recognizer, &event(b"", b""));
+        sent += 1;
+        sink.wait(sent);
+        sink.connections() >= 3
+    });
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.failed_tries), (sent as u64, 0), "{}", stopped.log);
+    assert!(sent > 3, "a connection serves more than one event");
 }

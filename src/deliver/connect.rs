@@ -3,6 +3,7 @@
 //! - A and AAAA are asked for at the same time; a DNS server that answers one of them and never the other costs [`RESOLUTION_DELAY`].
 //! - Addresses are tried in the resolver's order, the families in turn. The next one begins after [`ATTEMPT_DELAY`], or when one fails;
 //!   those that began before go on.
+//! - Where none is left to begin, the first one is tried once more beside them: on a lossy way the kernel repeats late.
 //! - [`Memory`]: where the first address was not the one that connected, the next connection begins with the one that did. One on which a
 //!   request broke off goes last.
 //! - The resolver is the C library's, in a thread of its own. One that hangs is asked once, however many connections wait for it.
@@ -26,6 +27,8 @@ use crate::config::is_forbidden_address;
 
 /// From one attempt to the next: RFC 8305 section 5.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// From the last attempt to another one at the first address: a packet that was lost is not waited for.
+const REPEAT_DELAY: Duration = Duration::from_millis(500);
 /// For the other family's addresses, when one family has some: RFC 8305 section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// What is remembered of addresses counts for this long: then the resolver's order is tried again.
@@ -81,11 +84,14 @@ impl Memory {
         };
         let (first, last) = (fresh(known.first), fresh(known.last));
         interleave(addresses);
-        addresses.sort_by_key(|address| match Some(*address) {
-            address if address == first => 0,
-            address if address == last => 2,
-            _ => 1,
-        });
+        let mut move_to = |address: Option<IpAddr>, is_front: bool| {
+            if let Some(from) = addresses.iter().position(|known| Some(*known) == address) {
+                let address = addresses.remove(from);
+                addresses.insert(if is_front { 0 } else { addresses.len() }, address);
+            }
+        };
+        move_to(last, false);
+        move_to(first, true);
     }
 
     /// The addresses of `host` in one family, by the lookup that is under way, or a new one.
@@ -126,19 +132,15 @@ fn ask(host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
 
 /// The families in turn, each in its order, beginning with that of the first.
 fn interleave(addresses: &mut Vec<IpAddr>) {
-    let begins_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let mut seen = [0; 2];
-    let mut numbered: Vec<_> = addresses
-        .drain(..)
-        .map(|address| {
-            let is_second = address.is_ipv6() != begins_with_v6;
-            let place = &mut seen[usize::from(is_second)];
-            *place += 1;
-            ((*place, is_second), address)
-        })
-        .collect();
-    numbered.sort_by_key(|(place, _)| *place);
-    addresses.extend(numbered.into_iter().map(|(_, address)| address));
+    let is_first = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let of = |is_six| addresses.iter().copied().filter(move |address| address.is_ipv6() == is_six);
+    let (mut one, mut other) = (of(is_first), of(!is_first));
+    let mut mixed = Vec::with_capacity(addresses.len());
+    while mixed.len() < addresses.len() {
+        mixed.extend(one.next());
+        mixed.extend(other.next());
+    }
+    *addresses = mixed;
 }
 
 /// Connects to `host`, a name or an address, before `deadline`, which was set `bound` ago; with how long the connection itself took.
@@ -264,7 +266,7 @@ async fn race(
     let mut tried = Vec::new();
     let mut attempts: Vec<Attempt> = Vec::new();
     let (mut failure, mut is_late): (Option<Failure>, _) = (None, true);
-    let mut is_next = true;
+    let (mut is_next, mut is_repeated) = (true, false);
     loop {
         if let Some(address) = is_next.then(|| left.pop_front()).flatten() {
             let address = SocketAddr::new(address, port);
@@ -291,6 +293,10 @@ async fn race(
                 (is_late, is_next) = (false, is_next || attempts.is_empty());
             }
             () = sleep(ATTEMPT_DELAY), if !left.is_empty() => is_next = true,
+            () = sleep(REPEAT_DELAY), if left.is_empty() && !is_repeated && !attempts.is_empty() => {
+                attempts.extend(addresses.first().map(|first| attempt(SocketAddr::new(*first, port))));
+                is_repeated = true;
+            }
             () = sleep_until(deadline) => {
                 let why = format!("{}: no answer within {} ms", tried.join(", "), bound.as_millis());
                 return Err(Some(Failure::new(Code::ConnectTimeout, why)));

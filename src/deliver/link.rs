@@ -20,8 +20,8 @@ const LONG: Duration = Duration::from_secs(1);
 const SLOW: u64 = 100 * 1024;
 /// TCP sends about so many bytes before the first of them is acknowledged, then twice as many, ...
 const FIRST_FLIGHT: u64 = 14_600;
-/// A body of which nothing moved for this long holds up no other.
-const SILENT: Duration = Duration::from_secs(3);
+/// A body of which nothing moved for this long, or for this many round trips, holds up no other.
+const SILENT: (Duration, u32) = (Duration::from_secs(3), 5);
 
 /// The way to a destination.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Link {
     is_wide: Cell<bool>,
     /// Bodies that are on their way, or began in one's turn and are not acknowledged.
     bodies: Cell<usize>,
+    /// The round trip of the last connection that was used.
+    rtt: Cell<Duration>,
     /// When the destination last acknowledged bytes, on any connection.
     moved_at: Cell<Instant>,
     /// Tries that failed, and the last one's failure.
@@ -47,6 +49,7 @@ impl Default for Link {
         Link {
             is_wide: Cell::new(false),
             bodies: Cell::new(0),
+            rtt: Cell::new(Duration::ZERO),
             moved_at: Cell::new(Instant::now()),
             failures: Cell::new(0),
             failure: RefCell::default(),
@@ -63,8 +66,7 @@ impl Link {
     pub async fn turn(self: &Rc<Self>) -> Result<Turn, Failure> {
         let failures = self.failures.get();
         while !self.is_free() {
-            let silent_at = self.moved_at.get() + SILENT;
-            let _is_silent = timeout_at(silent_at, self.changed.notified()).await;
+            let _is_silent = timeout_at(self.silent_at(), self.changed.notified()).await;
             if self.failures.get() != failures {
                 return Err(self.failure.borrow().clone().expect("it was noted with the count"));
             }
@@ -75,7 +77,17 @@ impl Link {
     }
 
     fn is_free(&self) -> bool {
-        self.is_wide.get() || self.bodies.get() == 0 || self.moved_at.get() + SILENT <= Instant::now()
+        self.is_wide.get() || self.bodies.get() == 0 || self.silent_at() <= Instant::now()
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.moved_at.get() + SILENT.0.max(self.rtt.get() * SILENT.1)
+    }
+
+    /// A request begins on a connection that took `rtt` to make.
+    pub fn begins(&self, rtt: Duration) {
+        self.rtt.set(rtt);
+        self.moved();
     }
 
     /// Where bodies share a narrow link, when it last moved bytes of any of them.
@@ -156,7 +168,7 @@ mod tests {
         let link = Rc::new(Link::default());
         let _stuck = link.turn().await.unwrap();
         assert!(!link.is_free());
-        link.moved_at.set(Instant::now() - SILENT);
+        link.moved_at.set(Instant::now() - SILENT.0);
         let _next = link.turn().await.unwrap();
         let failure = Failure::new(Code::Stalled, "stuck");
         let (third, ()) = tokio::join!(link.turn(), async { link.failed(&failure) });

@@ -126,6 +126,7 @@ impl Progress {
         self.arrived_at_read.set(0);
         self.sending.replace(request.sending);
         self.turn.replace(request.turn);
+        link.begins(self.rtt);
         self.link.replace(Rc::clone(link));
         self.begins.set(request.begins);
     }

@@ -39,9 +39,9 @@ class Box:
             time.sleep(0.02)
         raise AssertionError(f"waited in vain until {what}: {self.said()}")
 
-    def publish(self, count, rate=50):
+    def publish(self, count, rate=50, pictures=None):
         """Events with photographs, as a recognizer would."""
-        fixtures = Path(__file__).parents[1] / "fixtures"
+        fixtures = pictures or Path(__file__).parents[1] / "fixtures"
         subprocess.run(
             [self.programs / "fake-recognizer", "--ring", self.ring, "--pictures", fixtures, "--rate", str(rate), "--count", str(count), "--seed", "7"],
             stdout=subprocess.DEVNULL, check=True)
