@@ -67,9 +67,10 @@ fn a_clock_that_is_not_set_and_jumps_by_decades_evicts_nothing_and_stalls_nothin
     let mut publish = |count| publish_paced(&mut recognizer, &event(&pic, b""), count, Duration::from_millis(1));
     home.configure(&[server.url()], json!({}));
     clock.set("1970-01-01 00:00:05");
-    let daemon = clock.start(&home.config());
     let began = Instant::now();
+    let daemon = clock.start(&home.config());
     daemon.wait_attached();
+    let attached = Instant::now();
     assert!(daemon.log().starts_with("1970-01-01T00:00:05"), "the clock is not faked: {}", daemon.log());
     assert_eq!(daemon.status()["clock_is_set"], false);
     server.latencies(&publish(20));
@@ -83,9 +84,9 @@ fn a_clock_that_is_not_set_and_jumps_by_decades_evicts_nothing_and_stalls_nothin
         assert_eq!(daemon.status()["clock_is_set"], step % 2 == 0);
         // The back-off goes on at its own pace: neither at once for ever, nor never.
         let before = failed_tries(&daemon);
-        let stepped = Instant::now();
+        let stepped = common::Naps::start();
         wait_until("another try", || failed_tries(&daemon) > before);
-        assert!(stepped.elapsed() < SOON, "the next try came after {:?}", stepped.elapsed());
+        assert!(stepped.passed() < SOON, "the next try came after {:?}", stepped.passed());
         let tries = failed_tries(&daemon);
         assert!(tries < 60 * (step + 1), "{tries} tries: the pauses are gone");
         assert_eq!(home.spooled_files().len(), 20, "nothing is given up");
@@ -95,9 +96,10 @@ fn a_clock_that_is_not_set_and_jumps_by_decades_evicts_nothing_and_stalls_nothin
         server.latencies(&publish(20)); // and live events come
         home.wait_done();
     }
-    let status = daemon.status();
-    let (told, true_time) = (status["uptime_seconds"].as_f64().unwrap(), began.elapsed().as_secs_f64());
-    assert!((told - true_time).abs() < 5.0, "{told} s up, but it was {true_time} s");
+    let at_least = attached.elapsed().as_secs_f64();
+    let told = daemon.status()["uptime_seconds"].as_f64().unwrap();
+    let at_most = began.elapsed().as_secs_f64();
+    assert!((at_least..at_most).contains(&told), "{told} s up, but it was {at_least} to {at_most} s");
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.evicted, stopped.dead), (stopped.read, 0, 0));
     assert_eq!(server.arrivals().len() as u64, stopped.read, "each once");

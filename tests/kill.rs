@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::books::Books;
 use common::daemon::Home;
@@ -90,11 +90,11 @@ fn campaign(name: &str, kills: u64, servers: &[Moody], moods: &[Mood]) {
             if is_up {
                 servers[0].set(Mood::Up);
             }
-            let (before, began) = (servers[0].times(), Instant::now());
+            let (before, naps) = (servers[0].times(), common::Naps::start());
             daemon = Daemon::restart(&home);
             if is_up && is_behind {
                 servers[0].wait_more_than(before);
-                slowest = slowest.max(began.elapsed());
+                slowest = slowest.max(naps.passed());
             }
             if kill % 20 == 0 {
                 let events = publishing.state().1.len();

@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Daemon;
 use common::books::Balance;
@@ -67,10 +67,10 @@ fn die_at(servers: &Servers, call: &Call, of_spool: bool, total: &Mutex<Total>) 
 /// Restarts, waits for the end of every event, and says how long the first delivery took.
 fn first_delivery(run: &ShortRun<'_>) -> Duration {
     let times = || run.servers.all().map(common::moody::Moody::times).iter().sum::<u64>();
-    let (before, began) = (times(), Instant::now());
+    let (before, naps) = (times(), common::Naps::start());
     let daemon = Daemon::restart(&run.home);
     common::wait_until("a delivery", || times() > before);
-    let took = began.elapsed();
+    let took = naps.passed();
     run.home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.evicted, stopped.dead, stopped.quarantined, stopped.lost), (0, 0, 0, 0));

@@ -29,7 +29,7 @@ class Box:
     def said(self):
         return (self.folder / "log").read_text()
 
-    def wait(self, condition, what, limit=20):
+    def wait(self, condition, what, limit=60):
         end = time.monotonic() + limit
         while time.monotonic() < end:
             found = condition()

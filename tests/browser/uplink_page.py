@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "api")]
@@ -54,12 +53,15 @@ def events_are_counted_and_the_hour_is_drawn(browser, box, _):
 
 
 def a_server_that_breaks_is_seen_within_ten_seconds(browser, box, server):
+    # By the page's own looks, one every 2 s: this machine may be busy.
+    looks = "return performance.getEntriesByType('resource').filter(each => each.name.endsWith('/api/status')).length"
+    browser.run("performance.setResourceTimingBufferSize(100000)")
     server.stop()
-    began = time.monotonic()
+    before = browser.run(looks)
     box.publish(3)
     browser.wait(f"{STATE} === 'down'")
-    took = time.monotonic() - began
-    assert took < 10, f"it took {took:.1f} s"
+    looked = browser.run(looks) - before
+    assert looked <= 5, f"it took {looked} looks"
     browser.wait("document.getElementById('banner').dataset.tone === 'bad'")
     shown = browser.run("return document.querySelector('.trouble').textContent")
     assert "Nothing listens at this address and port." in shown and "compare the port" in shown, shown

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::spool::Destination;
 
-use super::{Watched, program, shm, wait_until};
+use super::{Naps, Watched, program, shm, wait_until};
 
 /// A box of its own: a folder on tmpfs with a ring's path and a config.
 pub struct Home {
@@ -228,11 +228,11 @@ impl Daemon {
     /// Stops it as an init script does; it must obey within the 2 s that are promised.
     #[track_caller]
     pub fn terminate(mut self) -> Stopped {
-        let began = Instant::now();
+        let naps = Naps::start();
         self.signal(Signal::SIGTERM);
         wait_until("the end after SIGTERM", || self.child.try_wait().unwrap().is_some());
         let (status, log) = self.end();
-        let took = began.elapsed();
+        let took = naps.passed();
         assert!(took < Duration::from_secs(2), "SIGTERM to exit took {took:?}\n{log}");
         assert!(status.success(), "{status}\n{log}");
         Stopped::read(log)

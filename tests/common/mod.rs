@@ -12,6 +12,7 @@ pub mod http;
 pub mod meter;
 pub mod moody;
 pub mod mounted;
+pub mod naps;
 pub mod short_run;
 pub mod sink;
 pub mod tls_server;
@@ -28,6 +29,7 @@ use sophon_uplink::ring::file::RingFile;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 
 pub use daemon::Daemon;
+pub use naps::Naps;
 pub use sink::{Answer, Request, Sink};
 
 /// What only a failure reaches.

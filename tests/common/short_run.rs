@@ -3,7 +3,7 @@
 //! drains; then it is stopped. It goes on with whatever comes when the daemon dies in between.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -128,12 +128,12 @@ pub enum End {
 
 impl End {
     fn of(mut daemon: Daemon) -> End {
-        let began = Instant::now();
+        let naps = super::Naps::start();
         if !daemon.has_ended() {
             daemon.signal(Signal::SIGTERM);
         }
         let (status, log) = daemon.wait();
-        let took = began.elapsed();
+        let took = naps.passed();
         if status.signal() == Some(Signal::SIGKILL as i32) {
             return End::Died;
         }

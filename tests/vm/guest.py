@@ -18,7 +18,7 @@ class GuestError(Exception):
 class Guest:
     """A running guest. `with` it; leaving cuts its power."""
 
-    def __init__(self, kit, initrd, image, words="", block_log=None, transcript=None):
+    def __init__(self, kit, initrd, image, words="", block_log=None, transcript=None, more=()):
         drive = f"driver=file,node-name=f0,filename={image}"
         if block_log is None:
             blocks = ["-blockdev", drive, "-blockdev", "driver=raw,node-name=d0,file=f0"]
@@ -31,7 +31,7 @@ class Guest:
         command += ["-kernel", kit / "vmlinuz", "-initrd", initrd]
         command += ["-append", f"console=ttyAMA0 quiet panic=-1 rdinit=/init {words}", *blocks]
         command += ["-device", "virtio-blk-device,drive=d0"]
-        command += ["-netdev", "user,id=n0,ipv6=off", "-device", "virtio-net-device,netdev=n0"]
+        command += ["-netdev", "user,id=n0,ipv6=off", "-device", "virtio-net-device,netdev=n0", *more]
         self.began = time.monotonic()
         self._lines = queue.Queue()
         self._transcript = transcript
@@ -69,7 +69,7 @@ class Guest:
         """The last of the console, for messages."""
         return "the console's last lines:\n" + "\n".join(self.console[-30:])
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=300):
         """Waits for the shell; returns what was said on the way."""
         return self.wait_for("guest: ready", timeout)
 
@@ -88,24 +88,24 @@ class Guest:
         self._qemu.stdin.flush()
         return self._number
 
-    def result(self, number, timeout=30):
+    def result(self, number, timeout=300):
         """(exit code, output) of the command that `send` numbered."""
         lines = self.wait_for(f"@@{number} ", timeout)
         last, code = re.fullmatch(rf"(.*)@@{number} (\d+)", lines[-1]).groups()
         return int(code), "\n".join(lines[:-1] + ([last] if last else []))
 
-    def try_run(self, command, timeout=30):
+    def try_run(self, command, timeout=300):
         """(exit code, output) of a command."""
         return self.result(self.send(command), timeout)
 
-    def run(self, command, timeout=30):
+    def run(self, command, timeout=300):
         """The output of a command that must succeed."""
         code, output = self.try_run(command, timeout)
         if code != 0:
             raise GuestError(f"exit code {code} of: {command}\n{output}")
         return output
 
-    def wait_until(self, command, timeout=30):
+    def wait_until(self, command, timeout=120):
         """Waits until a command succeeds; it is tried again every 100 ms inside the guest."""
         tries = f"n=0; until {command}; do n=$((n + 1)); [ $n -lt {timeout * 5} ] || exit 1; sleep 0.1; done"
         code, output = self.try_run(f"( {tries} )", timeout * 3)

@@ -41,9 +41,14 @@ class Receiver:
                 while receiver.pause.is_set():
                     receiver.pause.wait(0.05)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/control":
+                    return self.acknowledge()  # no event
                 if len(body) < int(self.headers["Content-Length"]):
                     return  # cut off: never received
                 receiver.take(self.headers["X-Event-Id"], json.loads(body))
+                self.acknowledge()
+
+            def acknowledge(self):
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -69,6 +74,8 @@ class Receiver:
 
     def take(self, event_id, event):
         """Counts an event; what is wrong with it is kept for the test to see."""
+        if event["ext_data"].get("test"):
+            return  # of an installer that looks whether a release delivers
         number = int(event["identity_id"].removeprefix("many-"))
         for name, text, more in [("reg_pic", event["reg_pic"], 0), ("spot_pic", event["ext_data"]["spot_pic"], 1)]:
             content = base64.b64decode(text, validate=True)
@@ -78,7 +85,7 @@ class Receiver:
             self.events.setdefault(event_id, self.stamp())
             self._changed.notify_all()
 
-    def wait(self, event_ids, timeout=60):
+    def wait(self, event_ids, timeout=300):
         """Waits for all of these; returns those that did not come."""
         with self._changed:
             self._changed.wait_for(lambda: event_ids <= self.events.keys(), timeout)

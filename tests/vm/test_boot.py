@@ -1,10 +1,15 @@
 """The promise: a box that is flashed with our image boots, delivers, and its service does what an operator asks of it."""
 
+import re
 import unittest
 
+from guest import HOST
 from world import GATE, RING, S95, UPLINK, BoxTest, memory, of_process, pid, ring
 
 USER = "65528"  # S95sophon-uplink's default
+ROUNDS = 3  # the best of them counts: this machine may be busy
+MOST = 5  # times what four posts of the same size take wget
+SMALL = 200  # events
 BANNED = {"execve": 221, "setuid": 146}  # system calls of arm64 that the uplink does not make
 IDLE_BUDGET, GROWTH_BUDGET = 1536, 1024  # KiB of RssAnon, docs/design.md
 
@@ -41,7 +46,10 @@ class Boot(BoxTest):
             self.assertEqual([status[name].split() for name in ["Uid", "Gid", "Groups"]], [[USER] * 4, [USER] * 4, []])
             for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]:
                 self.assertEqual(int(status[name], 16), 0, name)
-            self.assertEqual((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"))
+            # /proc says NoNewPrivs since Linux 4.10, and the box has 4.9.
+            release = tuple(map(int, re.findall(r"\d+", guest.run("uname -r"))[:2]))
+            expected = {"Seccomp": "2"} | ({"NoNewPrivs": "1"} if release >= (4, 10) else {})
+            self.assertEqual({name: status.get(name) for name in expected}, expected)
         for name, number in BANNED.items():
             with self.subTest("a system call that it does not need ends it", name=name):
                 before = pid(guest)
@@ -64,16 +72,43 @@ class Boot(BoxTest):
         guest = self.boot(words="uplink=no")
         self.configure(guest)
         guest.run(f"mkdir -p {GATE}/spool /run/sophon-uplink")
-        waiting = self.publish(guest, 1, 100000)
-        said = guest.run(
-            f"read began _ </proc/uptime; {UPLINK} run >/dev/null 2>&1 & "
-            f"read began _ </proc/uptime; until {UPLINK} ring {RING} --json | grep -q '\"consumed\":1,'; do :; done; "
-            "read ended _ </proc/uptime; echo $began $ended"
-        )
-        began, ended = map(float, said.split())
-        print(f"\nexec to the first acknowledged event: {ended - began:.2f} s (emulated Cortex-A53)")
-        self.assert_delivered(waiting, guest)
-        self.assertLess(ended - began, 5)  # this machine may be busy
+        guest.run("head -c 300000 /dev/zero >/tmp/body")
+        control = f"wget -q -O /dev/null --post-file /tmp/body http://{HOST}:{self.receiver.port}/control"
+        ratios = []
+        for consumed in range(1, ROUNDS + 1):
+            waiting = self.publish(guest, 1, 100000)
+            posted = self.took(guest, f"{control} && {control} && {control} && {control}")
+            is_consumed = f"{UPLINK} ring {RING} --json | grep -q '\"consumed\":{consumed},'"
+            first = self.took(guest, f"{UPLINK} run >/dev/null 2>&1 & until {is_consumed}; do :; done")
+            self.assert_delivered(waiting, guest)
+            guest.run("kill -TERM $(pidof sophon-uplink); while pidof sophon-uplink; do sleep 0.1; done")
+            print(f"\nexec to the first acknowledged event: {first:.2f} s, {first / posted:.1f} times what wget takes for four posts (emulated Cortex-A53)")
+            ratios.append(first / posted)
+        self.assertLess(min(ratios), MOST)
+
+    def took(self, guest, command):
+        """How long a command takes, by the guest's clock, in seconds: of use only beside another command's, for this machine is busy."""
+        began, ended = guest.run(f"read began _ </proc/uptime; {command}; read ended _ </proc/uptime; echo $began $ended").split()[-2:]
+        return max(float(ended) - float(began), 0.01)
+
+    def test_small_events_fill_the_space_before_the_inodes(self):
+        guest = self.boot()
+        self.receiver.down()
+        self.configure(guest)
+        guest.run(f"{S95} restart")
+        for size in 500, 10000:
+            before = self.free(guest)
+            ids = self.publish(guest, SMALL, size)
+            last = max(int(each.rsplit("-")[1]) for each in ids)
+            guest.wait_until(f"{UPLINK} ring {RING} --json | grep -q '\"consumed\":{last},'")
+            blocks, inodes = (then - now for then, now in zip(before, self.free(guest)))
+            self.assertGreaterEqual(inodes, SMALL, "each is a file")
+            left = self.free(guest)
+            self.assertGreater(left[1] / inodes, left[0] / blocks, f"events of {2 * size} bytes: {blocks} blocks, {inodes} inodes")
+
+    def free(self, guest):
+        """Free blocks and inodes."""
+        return [int(number) for number in guest.run("sync; stat -f -c '%f %d' /system/data").split()]
 
     def test_memory_idle_and_with_four_large_pictures_on_their_way(self):
         guest = self.boot()
