@@ -39,7 +39,8 @@
  * the calls (from sophon_ring_reserve to its commit or abort, all of it), or gives each thread a ring of its own.
  *
  * Cost of an event: its bytes are copied once (not at all between reserve and commit), a few atomic stores, one fence.
- * No lock, no allocation, and no system call but the one that wakes sophon-uplink when it sleeps. It never waits.
+ * No lock, no allocation, and no system call but the one that wakes sophon-uplink when it sleeps, and at most ten times
+ * a second a look at the ring's name. It never waits.
  *
  * Errors are returned as negative numbers of <errno.h>; `errno` itself means nothing after a call.
  *
@@ -50,11 +51,21 @@
  * Death: a process killed at any moment, also inside any of these functions, leaves a good ring behind. What was
  * published is delivered, what was not is not there; the next sophon_ring_open takes the ring over.
  *
+ * A name that is removed: where something takes the ring's file away under a recognizer that works (a cleaning script,
+ * RemoveIPC at the logout of its user), the next publish or reserve makes a new one of the same capacity. Events that
+ * sophon-uplink has not read go along, or it reads the old ring to its end, where it has that open. Once this costs the
+ * time of sophon_ring_open. Where no new ring can be made, the old one is used on, and it is tried again after 10 s.
+ *
+ * Users: the ring is its user's alone (mode 0600), and in /dev/shm nobody else but root may remove it. So a recognizer that
+ * was tried once as root and is then started as its own user gets -EACCES from sophon_ring_open, until root removes what
+ * it left there: `rm /dev/shm/sophonfog.events*`. Root finds the ring of another user, and sets it aside as PATH.bad.
+ *
  * The layout is in docs/ring-abi.md, byte by byte; it is asserted below.
  */
 #ifndef SOPHON_RING_H
 #define SOPHON_RING_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -116,7 +127,8 @@ typedef struct sophon_event {
  *
  * 0, or -EINVAL (NULL, empty path, capacity above 1 GiB, a path that is a folder, a device or a symbolic link),
  * -EBUSY (another live producer, here or in another process, holds the ring or is making it), -ENOSPC (no room on the
- * tmpfs), or another -errno of a system call (-EACCES, -ENOENT, -ENOMEM...). On an error nothing is left open.
+ * tmpfs), -EACCES (the folder may not be written, or the ring is another user's: see "Users" above), or another -errno
+ * of a system call (-ENOENT, -ENOMEM...). On an error nothing is left open.
  *
  * Makes system calls, and touches the disk if `path` is on one. Never waits for another process.
  */
@@ -294,6 +306,10 @@ SOPHON_RING_AT_(section, length, 4);
 #error "sophon_ring.h: unknown machine: define _GNU_SOURCE before any #include"
 #endif
 #define SOPHON_RING_F_OFD_SETLK_ 37
+#define SOPHON_RING_CLOCK_REALTIME_ 0
+#define SOPHON_RING_CLOCK_PROCESS_ 2
+#define SOPHON_RING_CLOCK_COARSE_ 6
+#define SOPHON_RING_CLOCK_BOOTTIME_ 7
 #define SOPHON_RING_GRND_NONBLOCK_ 1
 #define SOPHON_RING_FUTEX_WAKE_ 1
 #if defined(SYS_getrandom)
@@ -306,6 +322,17 @@ SOPHON_RING_AT_(section, length, 4);
 
 /* The C library's syscall(), under a name of our own: its prototype comes and goes with the feature-test macros. */
 extern long sophon_ring_syscall_(long number, ...) __asm__("syscall");
+
+/* The same for clock_gettime(), which asks the kernel without a system call, and for its struct timespec. */
+struct sophon_ring_time_ {
+    int64_t seconds;
+    int64_t nanoseconds;
+};
+extern int sophon_ring_clock_gettime_(int clock, struct sophon_ring_time_ *now) __asm__("clock_gettime");
+
+/* Between two looks at the ring's name, and after a new ring could not be made, in milliseconds. */
+#define SOPHON_RING_LOOK_ 100
+#define SOPHON_RING_LOOK_LATER_ 10000
 
 /* Returned by the steps of sophon_ring_open where another process was faster: look again. Not an errno. */
 #define SOPHON_RING_AGAIN_ (-100000)
@@ -326,6 +353,10 @@ struct sophon_ring {
     uint32_t spot_pic;
     uint32_t reg_pic_max;
     uint32_t spot_pic_max;
+    char *path;                         /* as it was opened */
+    char *spare;                        /* room for it and a suffix */
+    uint64_t folder[2];                 /* device and number of the folder that it is in */
+    int64_t look_at;                    /* when to look at the name again, in milliseconds of the coarse clock */
 };
 
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_round_up_(uint64_t length)
@@ -391,6 +422,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_refuse_(sophon_ring *ring, uint64_t tail)
     return -ENOSPC;
 }
 
+SOPHON_RING_FUNCTION_ void sophon_ring_look_at_name_(sophon_ring *ring);
+
 /*
  * Checks an event, finds room for it, and writes all of it but its pictures: steps 1 to 4 of "Publishing" in the ABI.
  * The reservation that it leaves is invisible to the consumer.
@@ -402,7 +435,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     size_t length[SOPHON_RING_TEXTS_];
     struct sophon_ring_record_ record;
     unsigned char *at;
-    const uint64_t half = ring->capacity / 2;
+    const uint64_t half = ring->capacity / 2;       /* also that of a ring that takes this one's place */
     uint64_t need = sizeof record;
     uint64_t left, tail, used, padding;
     uint32_t score_bits, i;
@@ -434,6 +467,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     if (need > half)
         return -EMSGSIZE;
 
+    sophon_ring_look_at_name_(ring);
     left = ring->capacity - (ring->head & (ring->capacity - 1));
     padding = need > left ? left : 0;
     tail = __atomic_load_n(&ring->header->tail, __ATOMIC_ACQUIRE);
@@ -599,18 +633,23 @@ SOPHON_RING_FUNCTION_ int sophon_ring_still_names_(const char *path, int fd)
     return named.st_dev == held.st_dev && named.st_ino == held.st_ino ? 0 : SOPHON_RING_AGAIN_;
 }
 
-/* Takes the producer's lock. It lives as long as the open file description: nothing unlocks it but the last close. */
-SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
+SOPHON_RING_FUNCTION_ int sophon_ring_lock_byte_(int fd, short type, off_t byte)
 {
     struct flock lock;
     memset(&lock, 0, sizeof lock);
-    lock.l_type = F_WRLCK;
+    lock.l_type = type;
     lock.l_whence = SEEK_SET;
-    lock.l_start = offsetof(struct sophon_ring_header_, head);
+    lock.l_start = byte;
     lock.l_len = 1;
     if (fcntl(fd, SOPHON_RING_F_OFD_SETLK_, &lock) == 0)
         return 0;
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+/* Takes the producer's lock. It lives as long as the open file description: nothing unlocks it but the last close. */
+SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
+{
+    return sophon_ring_lock_byte_(fd, F_WRLCK, offsetof(struct sophon_ring_header_, head));
 }
 
 /* Opens the regular file at `path` and locks it: who holds the lock of the file that a name names may change it. */
@@ -667,24 +706,143 @@ SOPHON_RING_FUNCTION_ void sophon_ring_unmap_(sophon_ring *ring)
     ring->header = SOPHON_RING_NULL_;
 }
 
-SOPHON_RING_FUNCTION_ int sophon_ring_random_(uint8_t *bytes, size_t length)
+/*
+ * A ring's id must come again neither on this box, after a boot, nor on another one, for receivers drop what they know. A
+ * kernel that has just started may have no random numbers for minutes, and /dev/urandom gives the same ones at every
+ * boot of an image then. So they are mixed with what differs from box to box, from boot to boot, from process to process
+ * and from ring to ring. Nothing here waits, and whatever cannot be had is left out.
+ */
+SOPHON_RING_FUNCTION_ void sophon_ring_mix_(uint64_t *mixed, const void *bytes, size_t length)
 {
+    size_t at = 0;
+    uint64_t word = length;             /* so that no two sequences of texts are the same */
+    for (;;) {
+        word = (word ^ mixed[0]) + UINT64_C(0x9E3779B97F4A7C15);
+        word = (word ^ (word >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+        word = (word ^ (word >> 27)) * UINT64_C(0x94D049BB133111EB);
+        mixed[0] = word ^ (word >> 31);
+        word = (mixed[1] + mixed[0]) * UINT64_C(0xFF51AFD7ED558CCD);
+        mixed[1] = word ^ (word >> 32);
+        if (at == length)
+            return;
+        word = 0;
+        memcpy(&word, SOPHON_RING_CAST_(const unsigned char *, bytes) + at, length - at < 8 ? length - at : 8);
+        at += length - at < 8 ? length - at : 8;
+    }
+}
+
+SOPHON_RING_FUNCTION_ void sophon_ring_mix_file_(uint64_t *mixed, const char *path)
+{
+    unsigned char bytes[4096];
+    ssize_t got;
+    const int fd = sophon_ring_open_file_(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return;
+    got = read(fd, bytes, sizeof bytes);
+    close(fd);
+    if (got > 0)
+        sophon_ring_mix_(mixed, bytes, SOPHON_RING_CAST_(size_t, got));
+}
+
+/* The hardware address of every network card. */
+SOPHON_RING_FUNCTION_ void sophon_ring_mix_cards_(uint64_t *mixed)
+{
+    char path[sizeof "/sys/class/net//address" + 255];
+    DIR *const cards = opendir("/sys/class/net");
+    const struct dirent *card;
+    if (cards == SOPHON_RING_NULL_)
+        return;
+    while ((card = readdir(cards)) != SOPHON_RING_NULL_) {
+        const size_t length = strlen(card->d_name);
+        if (card->d_name[0] == '.' || length > 255)
+            continue;
+        memcpy(path, "/sys/class/net/", 15);
+        memcpy(path + 15, card->d_name, length);
+        memcpy(path + 15 + length, "/address", 9);
+        sophon_ring_mix_file_(mixed, path);
+    }
+    closedir(cards);
+}
+
+/* What differs from box to box, and from boot to boot. */
+SOPHON_RING_FUNCTION_ void sophon_ring_mix_box_(uint64_t *mixed)
+{
+    static const char *const sources[] = {
+        "/proc/sys/kernel/random/boot_id",
+        "/proc/device-tree/serial-number",
+        "/sys/block/mmcblk0/device/cid",            /* the flash chip's own number */
+        "/proc/stat",                               /* counts of interrupts and switches */
+    };
+    size_t i;
+    for (i = 0; i < sizeof sources / sizeof *sources; i++)
+        sophon_ring_mix_file_(mixed, sources[i]);
+    sophon_ring_mix_cards_(mixed);
+}
+
+/* Random numbers, if the kernel has some now. Their worth is not known: see above. */
+SOPHON_RING_FUNCTION_ void sophon_ring_random_(uint64_t *random)
+{
+    const long length = 2 * sizeof *random;
     long got;
     int fd;
     do  /* up to 256 bytes come at once or not at all */
-        got = sophon_ring_syscall_(SOPHON_RING_SYS_GETRANDOM_, bytes, length, SOPHON_RING_GRND_NONBLOCK_);
+        got = sophon_ring_syscall_(SOPHON_RING_SYS_GETRANDOM_, random, length, SOPHON_RING_GRND_NONBLOCK_);
     while (got < 0 && errno == EINTR);
-    if (got == SOPHON_RING_CAST_(long, length))
-        return 0;
-    /* A kernel without getrandom, or one that is still gathering: a recognizer does not wait for that. */
-    fd = sophon_ring_open_file_("/dev/urandom", O_RDONLY);
+    if (got == length)
+        return;
+    fd = sophon_ring_open_file_("/dev/urandom", O_RDONLY | O_NONBLOCK);
     if (fd < 0)
-        return fd;
-    do
-        got = read(fd, bytes, length);
-    while (got < 0 && errno == EINTR);
+        return;
+    while (read(fd, random, SOPHON_RING_CAST_(size_t, length)) < 0 && errno == EINTR)
+        continue;
     close(fd);
-    return got == SOPHON_RING_CAST_(long, length) ? 0 : -EIO;
+}
+
+SOPHON_RING_FUNCTION_ void sophon_ring_make_id_(uint8_t *id, int fd)
+{
+    static uint32_t count;
+    static const int clocks[] = { SOPHON_RING_CLOCK_REALTIME_, SOPHON_RING_CLOCK_BOOTTIME_, SOPHON_RING_CLOCK_PROCESS_ };
+    uint64_t random[2] = { 0, 0 }, mixed[2] = { 0, 0 };
+    struct sophon_ring_time_ now;
+    struct stat file;
+    size_t i;
+    const uint32_t numbers[2] = { __atomic_fetch_add(&count, 1, __ATOMIC_RELAXED),
+                                  SOPHON_RING_CAST_(uint32_t, getpid()) };
+    sophon_ring_mix_(mixed, numbers, sizeof numbers);
+    if (fstat(fd, &file) == 0) {
+        sophon_ring_mix_(mixed, &file.st_dev, sizeof file.st_dev);
+        sophon_ring_mix_(mixed, &file.st_ino, sizeof file.st_ino);
+    }
+    for (i = 0; i < sizeof clocks / sizeof *clocks; i++)
+        if (sophon_ring_clock_gettime_(clocks[i], &now) == 0)
+            sophon_ring_mix_(mixed, &now, sizeof now);
+    sophon_ring_mix_box_(mixed);
+    /* Not mixed in, but over it: where they are good, so is the id, whatever the rest is. */
+    sophon_ring_random_(random);
+    mixed[0] ^= random[0];
+    mixed[1] ^= random[1];
+    memcpy(id, mixed, sizeof mixed);
+}
+
+/* Makes a new ring, empty until now, go on where `old` stops: under its id, with what was not read of it. */
+SOPHON_RING_FUNCTION_ void sophon_ring_inherit_(sophon_ring *ring, const sophon_ring *old)
+{
+    const uint64_t mask = ring->capacity - 1;
+    uint64_t tail = __atomic_load_n(&old->header->tail, __ATOMIC_ACQUIRE);
+    uint64_t from, length, first;
+    if (old->head - tail > old->capacity || tail % 8 != 0)
+        tail = old->head;
+    from = tail & mask;
+    length = old->head - tail;
+    first = length < ring->capacity - from ? length : ring->capacity - from;
+    memcpy(ring->data + from, old->data + from, first);
+    memcpy(ring->data, old->data, length - first);
+    memcpy(ring->header->id, old->header->id, sizeof ring->header->id);
+    ring->header->tail = tail;
+    ring->header->consumed = __atomic_load_n(&old->header->consumed, __ATOMIC_RELAXED);
+    ring->header->head = ring->head = old->head;
+    ring->header->sequence = ring->sequence = old->sequence;
+    ring->header->publications = ring->publications = old->publications;
 }
 
 /* Makes the file behind `fd`, new and empty, an empty ring, and maps it. */
@@ -703,9 +861,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t 
         error = sophon_ring_map_(ring, fd, capacity);
     if (error != 0)
         return error;
-    error = sophon_ring_random_(ring->header->id, sizeof ring->header->id);
-    if (error != 0)
-        return error;
+    sophon_ring_make_id_(ring->header->id, fd);
     ring->header->magic = SOPHON_RING_MAGIC_;
     ring->header->abi_version = SOPHON_RING_ABI_VERSION;
     ring->header->header_size = SOPHON_RING_HEADER_SIZE_;
@@ -716,10 +872,11 @@ SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t 
 
 /*
  * Makes a ring as `fresh` and gives it the name `path`, where there is none, or, to replace a ring whose lock the
- * caller holds, there is that one. Nobody ever sees half a header under `path`.
+ * caller holds, there is that one. Nobody ever sees half a header under `path`. `old` is NULL, or the ring whose events
+ * are to be in it.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path, const char *fresh, uint64_t capacity,
-                                            int replace)
+                                            int replace, const sophon_ring *old)
 {
     int error;
     int fd = sophon_ring_open_file_(fresh, O_RDWR | O_CREAT | O_EXCL);
@@ -743,6 +900,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
         return error == -EBUSY ? SOPHON_RING_AGAIN_ : error;
     }
     error = sophon_ring_fill_(ring, fd, capacity);
+    if (error == 0 && old != SOPHON_RING_NULL_)
+        sophon_ring_inherit_(ring, old);
     if (error == 0 && replace)
         error = rename(fresh, path) == 0 ? 0 : -errno;
     else if (error == 0)
@@ -798,7 +957,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
     int error = sophon_ring_look_(path, &file);
     memcpy(suffix, ".new", 5);
     if (error == -ENOENT)
-        return sophon_ring_make_(ring, path, spare, capacity, 0);
+        return sophon_ring_make_(ring, path, spare, capacity, 0, SOPHON_RING_NULL_);
     if (error != 0)
         return error;
     if (!S_ISREG(file.st_mode))
@@ -821,7 +980,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
         sophon_ring_unmap_(ring);
         ring->head = ring->sequence = ring->dropped = 0;
         ring->publications = 0;
-        error = sophon_ring_make_(ring, path, spare, capacity, 1);
+        error = sophon_ring_make_(ring, path, spare, capacity, 1, SOPHON_RING_NULL_);
     } else if (error == 1) {
         /* It may have come here with holes in it, by a copy, or from where pages could not be allocated. */
         error = sophon_ring_allocate_(fd, SOPHON_RING_HEADER_SIZE_ + ring->capacity);
@@ -835,10 +994,84 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
     return error;
 }
 
+/* Which folder `path` is in: its device and its number. `spare` is room for the path and a suffix. */
+SOPHON_RING_FUNCTION_ int sophon_ring_folder_of_(const char *path, char *spare, uint64_t *folder)
+{
+    struct stat found;
+    const char *const slash = strrchr(path, '/');
+    const size_t length = slash == SOPHON_RING_NULL_ ? 0 : SOPHON_RING_CAST_(size_t, slash - path) + 1;
+    int error;
+    memcpy(spare, path, length);
+    memcpy(spare + length, ".", 2);     /* of a link to a folder, the folder */
+    error = sophon_ring_look_(spare, &found);
+    if (error != 0)
+        return error;
+    folder[0] = SOPHON_RING_CAST_(uint64_t, found.st_dev);
+    folder[1] = SOPHON_RING_CAST_(uint64_t, found.st_ino);
+    return 0;
+}
+
+/* The ring's file has no name any more: makes a new one, and goes on in it. 0, or why the old one is kept. */
+SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
+{
+    const off_t consumer = offsetof(struct sophon_ring_header_, tail);
+    sophon_ring made;
+    struct stat found;
+    uint64_t folder[2];
+    int is_ours;
+    int error = sophon_ring_look_(ring->path, &found);
+    if (error != -ENOENT)
+        return error == 0 ? -EEXIST : error;            /* another's is there now */
+    error = sophon_ring_folder_of_(ring->path, ring->spare, folder);
+    if (error != 0)
+        return error;
+    if (folder[0] != ring->folder[0] || folder[1] != ring->folder[1])
+        return -ENOENT;                 /* this process has another root or another working folder now */
+    /* Who reads the old ring has its lock, and reads it to its end. Else nobody ever will: its events must go along. */
+    is_ours = sophon_ring_lock_byte_(ring->fd, F_WRLCK, consumer) == 0;
+    memset(&made, 0, sizeof made);
+    strcpy(ring->spare, ring->path);
+    strcat(ring->spare, ".new");
+    error = sophon_ring_make_(&made, ring->path, ring->spare, ring->capacity, 0,
+                              is_ours ? ring : SOPHON_RING_NULL_);
+    if (error != 0) {
+        if (is_ours)
+            sophon_ring_lock_byte_(ring->fd, F_UNLCK, consumer);    /* the name may come back */
+        return error;
+    }
+    made.header->dropped = made.dropped = ring->dropped;
+    made.path = ring->path;
+    made.spare = ring->spare;
+    made.folder[0] = ring->folder[0];
+    made.folder[1] = ring->folder[1];
+    made.look_at = ring->look_at;
+    __atomic_store_n(&ring->header->producer_pid, 0u, __ATOMIC_RELAXED);
+    sophon_ring_unmap_(ring);
+    close(ring->fd);
+    *ring = made;
+    return 0;
+}
+
+/* Once in a while, sees whether the ring still has a name, by which it can be found. There is no reservation. */
+SOPHON_RING_FUNCTION_ void sophon_ring_look_at_name_(sophon_ring *ring)
+{
+    struct sophon_ring_time_ now;
+    struct stat held;
+    int64_t milliseconds;
+    if (sophon_ring_clock_gettime_(SOPHON_RING_CLOCK_COARSE_, &now) != 0)
+        return;
+    milliseconds = now.seconds * 1000 + now.nanoseconds / 1000000;
+    if (milliseconds < ring->look_at)
+        return;
+    ring->look_at = milliseconds + SOPHON_RING_LOOK_;
+    if (fstat(ring->fd, &held) == 0 && held.st_nlink == 0 && sophon_ring_renew_(ring) != 0)
+        ring->look_at = milliseconds + SOPHON_RING_LOOK_LATER_;
+}
+
 SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path, uint64_t capacity)
 {
     sophon_ring *made;
-    char *spare;
+    char *kept, *spare;
     uint64_t rounded = SOPHON_RING_MIN_CAPACITY_;
     size_t length;
     int error = SOPHON_RING_AGAIN_;
@@ -853,10 +1086,12 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
 
     length = strlen(path);
     made = SOPHON_RING_CAST_(sophon_ring *, calloc(1, sizeof *made));
+    kept = SOPHON_RING_CAST_(char *, malloc(length + 1));
     spare = SOPHON_RING_CAST_(char *, malloc(length + sizeof ".new"));
-    if (made == SOPHON_RING_NULL_ || spare == SOPHON_RING_NULL_) {
+    if (made == SOPHON_RING_NULL_ || kept == SOPHON_RING_NULL_ || spare == SOPHON_RING_NULL_) {
         error = -ENOMEM;
     } else {
+        memcpy(kept, path, length + 1);
         memcpy(spare, path, length + 1);
         for (tries = 0; tries < SOPHON_RING_TRIES_ && error == SOPHON_RING_AGAIN_; tries++) {
             memset(made, 0, sizeof *made);
@@ -865,11 +1100,16 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
         if (error == SOPHON_RING_AGAIN_)
             error = -EBUSY;             /* that many others were faster: one of them is alive */
     }
-    free(spare);
-    if (error != 0)
-        free(made);
-    else
+    if (error == 0) {
+        made->path = kept;
+        made->spare = spare;
+        sophon_ring_folder_of_(path, spare, made->folder);
         *ring = made;
+    } else {
+        free(spare);
+        free(kept);
+        free(made);
+    }
     return error;
 }
 
@@ -877,8 +1117,13 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring)
 {
     if (ring == SOPHON_RING_NULL_)
         return;
+    /* Closed in order: not by a child of the recognizer, which is alive. */
+    if (__atomic_load_n(&ring->header->producer_pid, __ATOMIC_RELAXED) == SOPHON_RING_CAST_(uint32_t, getpid()))
+        __atomic_store_n(&ring->header->producer_pid, 0u, __ATOMIC_RELAXED);
     sophon_ring_unmap_(ring);
     close(ring->fd);                    /* no F_UNLCK: it would take the lock from a parent, if this is its child */
+    free(ring->spare);
+    free(ring->path);
     free(ring);
 }
 

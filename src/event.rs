@@ -2,7 +2,7 @@
 //!
 //! What `sophon_ring_publish` would have refused makes a record malformed: it cannot come from a correct recognizer. What the
 //! header cannot know is mended instead, because an event is worth more than its decoration: invalid UTF-8 becomes U+FFFD, a text
-//! beyond all measure is cut off, and what of ext_json is not JSON is left out and said.
+//! beyond all measure is cut off between two characters, and what of ext_json cannot go out is left out. Each is said ([`Mended`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +21,8 @@ use crate::ring::layout::{ALIGN, EVENT_HEADER, SECTION_HEADER, aligned, high, lo
 const MAX_EXT_JSON: usize = 256 * 1024;
 /// Another text that is longer is cut off, in bytes: nobody is called that.
 const MAX_TEXT: usize = 4096;
+/// How the log calls it.
+const EXT_JSON: &str = "ext_json";
 
 /// What an event is called everywhere and for ever: `X-Event-Id` (CONTRACT section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,8 +66,36 @@ pub struct Event {
     pub reg_pic: Range<usize>,
     /// Empty where there is none.
     pub spot_pic: Range<usize>,
-    /// Why ext_json was left out, where it was.
-    pub ext_fault: Option<String>,
+    /// What was mended of it, for the log: at most two of each text.
+    pub mended: Vec<Mended>,
+}
+
+/// What an event's receivers do not get as the recognizer wrote it. Its text holds nothing of the event but keys and numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mended {
+    /// Of what: the name of a field.
+    pub field: &'static str,
+    /// In what way.
+    pub how: How,
+    /// The rest of the sentence that begins with `field`.
+    pub what: String,
+}
+
+/// The kinds of mending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// What is not UTF-8 became U+FFFD.
+    Decoded,
+    /// A part was cut off or left out.
+    Shortened,
+    /// Nothing was changed, and yet a receiver may not take it.
+    OutOfRange,
+}
+
+impl fmt::Display for Mended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.what)
+    }
 }
 
 /// A record whose frame is good and whose inside is not.
@@ -96,32 +126,27 @@ impl Event {
         let mut person_type = in_range("person_type", header.person_type, 0, 1..=5)?;
         let mut device_type = in_range("device_type", header.device_type, -1, 0..=4)?;
         let sections = sections(words, frame.offset + EVENT_HEADER..frame.offset + header.length as usize)?;
-        let text = |kind: u32| {
-            let most = if kind == section::EXT_JSON { MAX_EXT_JSON } else { MAX_TEXT };
-            sections[kind as usize].clone().map_or(String::new(), |range| text(words, range, most))
-        };
-        let mut device_ip = Some(text(section::DEVICE_IP)).filter(|ip| !ip.is_empty());
-        let picture = |kind: u32| sections[kind as usize].clone().unwrap_or(0..0);
-        let ext_len = sections[section::EXT_JSON as usize].as_ref().map_or(0, Range::len);
-        let (mut ext, mut ext_fault) = match members(&text(section::EXT_JSON)) {
-            _ if ext_len > MAX_EXT_JSON => (Vec::new(), Some(format!("{ext_len} bytes, more than {MAX_EXT_JSON}"))),
-            Ok(members) => (members, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        };
+        let mut texts = Texts { words, sections: &sections, mended: Vec::new() };
+        let mut device_ip = Some(texts.take(section::DEVICE_IP, "device_ip")).filter(|ip| !ip.is_empty());
+        let mut ext = texts.members();
+        let mut left_out = Vec::new();
         ext.retain(|(key, value)| {
             let kept = keep(key, value.get(), &mut device_ip, &mut person_type, &mut device_type);
             kept.unwrap_or_else(|why| {
-                ext_fault = Some(format!("its member {key:.40}: {why}"));
+                left_out.push((key.clone(), why));
                 false
             })
         });
+        texts.note_left_out(&left_out);
+        texts.note_timestamp(header.timestamp_ms);
+        let picture = |kind: u32| sections[kind as usize].clone().unwrap_or(0..0);
         Ok(Event {
             id: EventId { ring, sequence: header.sequence },
-            identity_id: text(section::IDENTITY_ID),
-            identity_name: text(section::IDENTITY_NAME),
-            group_name: Some(text(section::GROUP_NAME))
+            identity_id: texts.take(section::IDENTITY_ID, "identity_id"),
+            identity_name: texts.take(section::IDENTITY_NAME, "identity_name"),
+            group_name: Some(texts.take(section::GROUP_NAME, "group_name"))
                 .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| text(section::GROUP_ID)),
+                .unwrap_or_else(|| texts.take(section::GROUP_ID, "group_id")),
             device_ip,
             ext,
             timestamp_ms: header.timestamp_ms,
@@ -130,8 +155,78 @@ impl Event {
             device_type,
             reg_pic: picture(section::REG_PIC),
             spot_pic: picture(section::SPOT_PIC),
-            ext_fault,
+            mended: texts.mended,
         })
+    }
+}
+
+/// Takes a record's texts out of it, and notes what had to be mended.
+struct Texts<'a, W> {
+    words: &'a W,
+    sections: &'a Sections,
+    mended: Vec<Mended>,
+}
+
+impl<W: Words> Texts<'_, W> {
+    /// A text of at most [`MAX_TEXT`] bytes, cut off between two characters.
+    fn take(&mut self, kind: u32, field: &'static str) -> String {
+        let Some(range) = self.sections[kind as usize].clone() else { return String::new() };
+        let length = range.len();
+        // The whole of the character that may stand across the limit.
+        let read = range.start..range.end.min(range.start + MAX_TEXT + 3);
+        let mut text = self.decode(read, field);
+        if length > MAX_TEXT || text.len() > MAX_TEXT {
+            let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(end);
+            self.note(field, How::Shortened, format!("was cut off: {end} of its {length} bytes go out"));
+        }
+        text
+    }
+
+    /// The members of ext_json; none where it is too long or no JSON object.
+    fn members(&mut self) -> Vec<(String, Box<RawValue>)> {
+        let Some(range) = self.sections[section::EXT_JSON as usize].clone() else { return Vec::new() };
+        let why = if range.len() > MAX_EXT_JSON {
+            format!("{} bytes, more than {MAX_EXT_JSON}", range.len())
+        } else {
+            match members(&self.decode(range, EXT_JSON)) {
+                Ok(members) => return members,
+                Err(error) if error.is_data() => "it is no JSON object".into(), // the error's text would have its content
+                Err(error) => error.to_string(),
+            }
+        };
+        self.note(EXT_JSON, How::Shortened, format!("left out: {why}"));
+        Vec::new()
+    }
+
+    fn note_left_out(&mut self, members: &[(String, String)]) {
+        let Some((key, why)) = members.first() else { return };
+        let key: String = key.chars().take(40).collect();
+        let more = if members.len() > 1 { format!(" (and {} members more)", members.len() - 1) } else { String::new() };
+        self.note("a member of ext_json", How::Shortened, format!("was left out: {key:?}: {why}{more}"));
+    }
+
+    /// Receivers may keep the seconds in 32 bits, as the documentation says.
+    fn note_timestamp(&mut self, milliseconds: i64) {
+        let seconds = milliseconds.div_euclid(1000);
+        if i32::try_from(seconds).is_err() {
+            let what = format!(
+                "{seconds} s goes out and does not fit into 32 bits: timestamp_ms is {milliseconds}, and counts milliseconds since 1970"
+            );
+            self.note("timestamp", How::OutOfRange, what);
+        }
+    }
+
+    fn decode(&mut self, range: Range<usize>, field: &'static str) -> String {
+        String::from_utf8(bytes(self.words, range)).unwrap_or_else(|error| {
+            let what = "is not UTF-8 (GBK?): what cannot be read became U+FFFD".into();
+            self.note(field, How::Decoded, what);
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        })
+    }
+
+    fn note(&mut self, field: &'static str, how: How, what: String) {
+        self.mended.push(Mended { field, how, what });
     }
 }
 
@@ -147,19 +242,25 @@ fn keep(
     // What no parser would take (a lone surrogate, a number beyond f64, nesting without end) would cost the whole event. It is
     // parsed at the depth at which it will stand in a body.
     let [[value]]: [[Value; 1]; 1] = serde_json::from_str(&format!("[[{json}]]")).map_err(|error| error.to_string())?;
+    let is_table_key = ["device_ip", "person_type", "device_type", "spot_pic"].contains(&key);
+    if !is_table_key || value.is_null() {
+        return Ok(!is_table_key); // null in the table is as good as nothing
+    }
     match key {
-        "device_ip" => *device_ip = device_ip.take().or_else(|| value.as_str().map(String::from)),
+        "device_ip" => {
+            let given = value.as_str().ok_or("it is no string")?;
+            device_ip.get_or_insert_with(|| given.to_owned());
+        }
         "person_type" => {
-            let given = value.as_i64().filter(|kind| (1..=5).contains(kind));
-            *person_type = person_type.or(given.map(|kind| kind as i32));
+            let given = value.as_i64().filter(|kind| (1..=5).contains(kind)).ok_or("it is no number from 1 to 5")?;
+            person_type.get_or_insert(given as i32);
         }
         "device_type" => {
-            let given =
-                value.as_str().and_then(|kind| ["0", "1", "2", "3", "4"].iter().position(|known| *known == kind));
-            *device_type = device_type.or(given.map(|kind| kind as i32));
+            let known = |kind: &str| ["0", "1", "2", "3", "4"].iter().position(|known| *known == kind);
+            let given = value.as_str().and_then(known).ok_or("it is no string from \"0\" to \"4\"")?;
+            device_type.get_or_insert(given as i32);
         }
-        "spot_pic" => {}
-        _ => return Ok(true),
+        _ => return Err("a picture goes out from its own place in the ring only".into()),
     }
     Ok(false)
 }
@@ -203,15 +304,14 @@ fn sections(words: &impl Words, area: Range<usize>) -> Result<Sections, Malforme
     Ok(found)
 }
 
-/// Copies a text out, mending what is not UTF-8 and cutting off what is too long.
-fn text(words: &impl Words, range: Range<usize>, most: usize) -> String {
-    let range = range.start..range.end.min(range.start + most);
+/// Copies bytes out.
+fn bytes(words: &impl Words, range: Range<usize>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(aligned(range.len()));
     for at in (range.start..range.end).step_by(ALIGN) {
         bytes.extend_from_slice(&words.word(at).to_le_bytes());
     }
     bytes.truncate(range.len());
-    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    bytes
 }
 
 /// The members of a JSON object with their values as they were written: numbers keep their digits. The last of several with the

@@ -4,13 +4,12 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::config;
 use crate::deliver::lane::LaneCounters;
-use crate::ring::file::OpenError;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
 
@@ -25,6 +24,8 @@ pub struct Status {
     pub clock_is_set: bool,
     /// False: the kernel has no random numbers yet.
     pub randomness_is_ready: bool,
+    /// `health.max_silence_s` of the config: 0 for none.
+    pub max_silence_seconds: u64,
     /// What was read.
     pub events: Events,
     /// What became of it.
@@ -33,6 +34,8 @@ pub struct Status {
     pub rings: Vec<Ring>,
     /// Times that a ring was found corrupt.
     pub rings_corrupt: u64,
+    /// Events of which something was mended, or that a receiver may not take: the log says what.
+    pub events_mended: u64,
     /// The spool.
     pub spool: Spool,
     /// In the order of the config.
@@ -126,27 +129,26 @@ impl Shares {
     }
 }
 
-/// A ring of the config.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A ring of the config, as it was at the start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ring {
     /// Its file.
     pub path: PathBuf,
     /// None where there is none; `problem` says why.
     pub state: Option<RingState>,
-    /// Why there is no state.
+    /// Why there is no state, or what is wrong with the ring.
     pub problem: Option<String>,
     /// Whether that is that there is no file: the recognizer has not started yet.
     #[serde(skip)]
     pub is_missing: bool,
-}
-
-impl Ring {
-    /// What a look at the ring came to.
-    pub fn of(path: &Path, state: Result<RingState, OpenError>) -> Ring {
-        let problem = state.as_ref().err().map(ToString::to_string);
-        let is_missing = matches!(state, Err(OpenError::Missing(_)));
-        Ring { path: path.to_owned(), state: state.ok(), problem, is_missing }
-    }
+    /// Its file was removed while it is being read: nobody else finds it any more.
+    pub is_removed: bool,
+    /// `alive`, `closed` (it ended in order), `died`, or `absent` (there is no ring that is read).
+    pub recognizer: &'static str,
+    /// For how long.
+    pub recognizer_seconds: f64,
+    /// How long ago the last event came; none since the start.
+    pub last_event_seconds: Option<f64>,
 }
 
 /// The spool.
@@ -181,7 +183,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// What the spool says of itself, and what the uplink has found.
+    /// What the spool says of itself, and what the uplink has found: `trouble` while events wait that could not be stored. A store that
+    /// failed is no trouble any more once nothing waits.
     pub fn of(
         spool: &spool::Status,
         config: &config::Spool,
@@ -189,8 +192,8 @@ impl Spool {
         last_loss_seconds: Option<f64>,
     ) -> Spool {
         let problem = match &spool.state {
-            State::Usable => spool.key_problem.clone().or(trouble),
-            State::Troubled(why) | State::Unavailable(why) => Some(why.clone()),
+            State::Usable | State::Troubled(_) => spool.key_problem.clone().or(trouble),
+            State::Unavailable(why) => Some(why.clone()),
         };
         Spool {
             dir: config.dir.clone(),
@@ -252,6 +255,8 @@ pub struct Destination {
     pub next_try_seconds: Option<f64>,
     /// Uploads on their way.
     pub in_flight: u64,
+    /// For how long there has been at least one of them.
+    pub busy_seconds: Option<f64>,
     /// Events in memory that wait.
     pub queued: u64,
     /// Events in the spool that wait.
@@ -264,6 +269,19 @@ pub struct Destination {
     pub evicted: u64,
     /// Tries that came to nothing since the start.
     pub failed_tries: u64,
+    /// Whether refusals are an exception or the rule.
+    pub last_hour: LastHour,
+}
+
+/// What became of a destination's events in the last hour, to five minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LastHour {
+    /// 2xx.
+    pub acknowledged: u64,
+    /// Made dead letters, because the server refused them.
+    pub dead: u64,
+    /// What the server answered to the last one that it refused, since the start.
+    pub last_refusal: Option<String>,
 }
 
 /// A destination's events in the spool.

@@ -258,3 +258,113 @@ fn a_secret_comes_out_nowhere() {
         }
     }
 }
+
+#[test]
+fn a_recognizer_that_died_is_told_from_one_that_closed_its_ring() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let api = daemon.api();
+    let ring = |name: &str| get(api, "/api/status").json()["rings"][0][name].clone();
+    let sample = |name: &str| metrics(api)[&format!("sophon_uplink_{name}{{ring=\"{}\"}}", home.ring().display())];
+    assert_eq!((ring("recognizer"), ring("last_event_seconds")), (json!("absent"), Value::Null));
+    assert_eq!(sample("ring_recognizer_alive"), 0.0);
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    common::wait_until("the living recognizer", || ring("recognizer") == "alive");
+    assert_eq!(
+        (sample("ring_recognizer_alive"), sample("ring_recognizer_died"), sample("ring_removed")),
+        (1.0, 0.0, 0.0)
+    );
+    assert!(sample("ring_last_event_seconds") >= 0.0);
+    drop(recognizer);
+    common::wait_until("its end in order", || ring("recognizer") == "closed");
+    daemon.wait_log("its recognizer has closed it");
+    let mut killed = Command::new(program("fake-recognizer"))
+        .args(["--rate", "20", "--ring"])
+        .arg(home.ring())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    common::wait_until("another recognizer", || ring("state")["producer"] == killed.id());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    common::wait_until("its death", || ring("recognizer") == "died");
+    daemon.wait_log("its recognizer has died");
+    assert_eq!((sample("ring_recognizer_alive"), sample("ring_recognizer_died")), (0.0, 1.0));
+    daemon.terminate();
+}
+
+#[test]
+fn silence_is_a_problem_where_the_config_says_how_long_it_may_be() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "health": { "max_silence_s": 1 } }));
+    let api = daemon.api();
+    common::wait_until("the silence", || get(api, "/healthz").body.contains("no event came for"));
+    common::wait_until("its end", || {
+        publish(&mut recognizer, &event(b"", b""));
+        get(api, "/healthz").status == 200
+    });
+    home.configure(&[sink.url()], json!({ "health": { "max_silence_s": -1 } }));
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    daemon.wait_log("health.max_silence_s");
+    daemon.terminate();
+}
+
+#[test]
+fn health_says_that_half_of_the_events_become_dead_letters() {
+    let home = Home::new();
+    let sink = Sink::with(|request, _| match request.sequence() {
+        number if number <= 8 && number % 2 == 0 => Answer::Status(413, ""),
+        _ => common::sink::OK,
+    });
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let api = daemon.api();
+    for number in 1..=8 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(number);
+    }
+    common::wait_until("the trouble", || get(api, "/healthz").status == 503);
+    common::wait_until("all of it", || get(api, "/healthz").body.contains("4 of the last hour's 8 events"));
+    let said = get(api, "/healthz").body;
+    assert!(said.contains("413") && said.contains("dead resend") && said.contains(&sink.address.to_string()), "{said}");
+    // They were an exception.
+    for number in 9..=50 {
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(number);
+    }
+    common::wait_until("health", || get(api, "/healthz").status == 200);
+    daemon.terminate();
+}
+
+#[test]
+fn one_event_that_could_not_be_stored_is_no_trouble_once_it_is_delivered() {
+    let tib = 1_u64 << 40;
+    for (max_bytes, min_free_bytes, why) in
+        [(1 << 20, 0, "more than the spool may hold"), (1 << 20, tib, "bytes are free")]
+    {
+        let home = Home::new();
+        let closed = common::closed_port::ClosedPort::new();
+        let mut recognizer = Producer::open(&home.ring(), 8 << 20).unwrap();
+        let spool = json!({ "dir": home.spool(), "max_bytes": max_bytes, "min_free_bytes": min_free_bytes });
+        let daemon = Daemon::start(&home, &[closed.url()], json!({ "spool": spool }));
+        let api = daemon.api();
+        let large = common::picture(1_200_000, 1);
+        publish(&mut recognizer, &event(if min_free_bytes == 0 { &large } else { b"" }, b""));
+        daemon.wait_log(why);
+        if min_free_bytes > 0 {
+            common::wait_until("the trouble", || get(api, "/healthz").body.contains(why));
+        }
+        let sink = Sink::on(closed.open(), |_, _| common::sink::OK);
+        sink.wait(1);
+        home.wait_done();
+        common::wait_until("health", || get(api, "/healthz").status == 200);
+        let status = get(api, "/api/status").json();
+        assert_eq!((&status["spool"]["is_usable"], &status["spool"]["problem"]), (&json!(true), &Value::Null));
+        daemon.terminate();
+    }
+}

@@ -256,3 +256,39 @@ fn many_events_from_c_through_a_small_ring_arrive_each_once() {
         daemon.terminate();
     }
 }
+
+#[test]
+fn a_recognizer_whose_ring_lost_its_name_makes_a_new_one_with_its_next_event() {
+    for language in LANGUAGES {
+        let home = Home::new();
+        let sink = Sink::start();
+        let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+        let mut recognizer = Recognizer::on(language, &home, 1048576);
+        recognizer.ok("publish name=before score=0.5");
+        sink.wait(1);
+        // The uplink has it open: it reads that one to its end, and then the new one.
+        std::fs::remove_file(home.ring()).unwrap();
+        common::wait_until("a new ring", || {
+            recognizer.ok("publish name=while score=0.5");
+            home.ring().exists()
+        });
+        daemon.wait_log("replaced by a new ring");
+        home.wait_done();
+        let read = daemon.terminate().acknowledged;
+        // Nobody has it open: what is in it goes along.
+        recognizer.ok("publish name=waiting score=0.5");
+        std::fs::remove_file(home.ring()).unwrap();
+        let daemon = Daemon::restart(&home);
+        let id = recognizer.ok("id");
+        let mut more = 1;
+        common::wait_until("the ring again", || {
+            recognizer.ok("publish name=after score=0.5");
+            more += 1;
+            home.ring().exists()
+        });
+        sink.wait_for("all of them", |requests| requests.len() as u64 == read + more);
+        assert_eq!(recognizer.ok("id"), id);
+        home.wait_done();
+        assert_eq!(daemon.terminate().acknowledged, more, "{language:?}");
+    }
+}

@@ -11,7 +11,7 @@ use std::process::Command;
 use common::daemon::Home;
 use common::{Daemon, Sink, event, picture, program, publish};
 use serde_json::{Value, json};
-use sophon_uplink::ring::file::{OpenError, RingFile, Side};
+use sophon_uplink::ring::file::{Naming, OpenError, RingFile, Side};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::ring::producer::Producer;
@@ -145,7 +145,7 @@ fn what_is_at_the_path_is_taken_over_replaced_or_set_aside_and_never_destroyed()
     releaser.release(frame.end, 1);
     let bigger = open(2 * RING).unwrap();
     assert_ne!(bigger.id(), id, "empty and of another size: replaced");
-    assert!(file.is_replaced_at(&path));
+    assert_eq!(file.naming(&path), Naming::Another);
     drop((bigger, file));
 
     for damage in [

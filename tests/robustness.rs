@@ -305,3 +305,115 @@ fn a_ring_with_holes_that_is_taken_over_gets_its_pages() {
     drop(Producer::open(&path, RING).unwrap());
     assert!(std::fs::metadata(&path).unwrap().blocks() * 512 >= RING);
 }
+
+#[test]
+fn each_thing_that_is_mended_has_its_line_in_the_log() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let gbk: &[u8] = &[0xD5, 0xC5, 0xCE, 0xB0]; // a name in GBK
+    let long = "张".repeat(2000);
+    let cases: [(NewEvent<'_>, &[&str]); 8] = [
+        (
+            NewEvent { identity_name: gbk, group_name: gbk, ..event(b"", b"") },
+            &["identity_name is not UTF-8", "group_name is not UTF-8"],
+        ),
+        (
+            NewEvent { identity_name: long.as_bytes(), ..event(b"", b"") },
+            &["identity_name was cut off: 4095 of its 6000 bytes"],
+        ),
+        (NewEvent { ext_json: b"{\"dept\": \"\xD1\xD0\"}", ..event(b"", b"") }, &["ext_json is not UTF-8"]),
+        (
+            NewEvent { ext_json: br#"{"a": 1, "device_type": 0, "person_type": "2"}"#, ..event(b"", b"") },
+            &[
+                r#"a member of ext_json was left out: "device_type": it is no string from "0" to "4" (and 1 members more)"#,
+            ],
+        ),
+        (NewEvent { ext_json: br#"{"a": 1,}"#, ..event(b"", b"") }, &["ext_json left out: trailing comma"]),
+        (NewEvent { timestamp_ms: 1_700_000_000_000_000, ..event(b"", b"") }, &["timestamp 1700000000000 s goes out"]),
+        (NewEvent { identity_id: b"\xFF", ..event(b"", b"") }, &["identity_id is not UTF-8"]),
+        (
+            NewEvent { device_ip: b"\xFF", group_name: b"", group_id: b"\xFF", ..event(b"", b"") },
+            &["device_ip is", "group_id is"],
+        ),
+    ];
+    for (number, (mended, said)) in cases.iter().enumerate() {
+        let before = daemon.log();
+        publish(&mut recognizer, mended);
+        sink.wait(number + 1);
+        for said in *said {
+            assert!(!before.contains(said), "{said}");
+            daemon.wait_log(said);
+        }
+    }
+    let received = sink.received();
+    let name = received[1].json()["identity_name"].as_str().unwrap().to_owned();
+    assert!(name.len() == 4095 && name.chars().all(|letter| letter == '张'), "cut between two characters");
+    assert_eq!(received[3].json()["ext_data"], json!({ "a": 1 }));
+    // The same again and again: a line now and then, with the count.
+    assert_eq!(daemon.status()["events_mended"], 8);
+    for _ in 0..500 {
+        publish(&mut recognizer, &NewEvent { identity_name: gbk, ..event(b"", b"") });
+    }
+    home.wait_done();
+    let stopped = daemon.terminate();
+    let lines = stopped.log.lines().filter(|line| line.contains("identity_name is not UTF-8")).count();
+    assert!(lines <= 4, "{lines} lines");
+    assert!(!stopped.log.contains('张'), "no name is in the log");
+}
+
+#[test]
+fn a_spool_that_is_full_does_not_flood_the_log() {
+    let home = Home::new();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let spool = json!({ "dir": home.spool(), "min_free_bytes": 0, "max_bytes": 1 << 20 });
+    let daemon = Daemon::start(&home, &[dead_url()], json!({ "spool": spool }));
+    let pic = picture(20_000, 1);
+    for _ in 0..300 {
+        publish(&mut recognizer, &event(&pic, b""));
+    }
+    home.wait_released();
+    let evicted = daemon.status()["shares"]["evicted"].as_u64().unwrap();
+    assert!(evicted > 200, "{evicted}");
+    let stopped = daemon.terminate();
+    let lines = stopped.log.lines().filter(|line| line.contains("the oldest were given up")).count();
+    assert!((1..=4).contains(&lines), "{lines} lines\n{}", stopped.log);
+}
+
+#[test]
+fn two_entries_that_lead_to_one_ring_are_named_and_it_is_read_once() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let folder = home.folder.path();
+    std::fs::create_dir(folder.join("inner")).unwrap();
+    std::os::unix::fs::symlink(folder, folder.join("link")).unwrap();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    std::fs::hard_link(home.ring(), folder.join("second")).unwrap();
+    let others = [folder.join("inner/../events"), folder.join("link/events"), folder.join("second")];
+    let rings: Vec<_> = std::iter::once(home.ring()).chain(others.iter().cloned()).collect();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "rings": rings }));
+    for other in &others {
+        daemon.wait_log(&format!("{} is the same ring as {}", other.display(), home.ring().display()));
+    }
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    home.wait_done();
+    let checked =
+        Command::new(common::program("sophon-uplink")).arg("check-config").arg(home.config()).output().unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap() + &String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.success() && said.contains("rings[3]: the same ring as rings[0]"), "{said}");
+    assert_eq!(daemon.status()["rings"].as_array().unwrap().len(), 4);
+    assert_eq!(daemon.terminate().acknowledged, 1);
+    // It is not there yet, and comes: the same.
+    drop(recognizer);
+    std::fs::remove_file(home.ring()).unwrap();
+    std::fs::remove_file(folder.join("second")).unwrap();
+    let daemon = Daemon::restart(&home);
+    daemon.wait_log("waiting: there is no ring");
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(2);
+    home.wait_done();
+    assert_eq!(daemon.terminate().read, 1);
+}

@@ -198,7 +198,7 @@ fn upload(number: u64, picture: usize) -> Upload {
         device_type: None,
         reg_pic: 0..picture,
         spot_pic: 0..0,
-        ext_fault: None,
+        mended: Vec::new(),
     };
     Upload { event, source: Arc::new(Picture) }
 }

@@ -1,6 +1,18 @@
-//! `GET /healthz`: whether events make progress, not whether the process lives.
+//! `GET /healthz`: whether events make progress, not whether the process lives. Each problem says what to do about it.
+//!
+//! | what | is a problem |
+//! | --- | --- |
+//! | events wait, and their destination is down, or waits for the clock or for random numbers | after 30 s |
+//! | events wait, and their destination is set up wrongly, or refuses one after another | at once |
+//! | events wait, and one that is up takes none | 10 minutes after the upload began |
+//! | of a destination's events of the last hour, a tenth and more became dead letters | at once |
+//! | events cannot be stored | while there is something to store |
+//! | a ring is nearly full, cannot be read, or was removed under its recognizer | at once |
+//! | a recognizer died | after 10 s |
+//! | none has a ring open: it ended in order, or never came | after an hour |
+//! | no event comes | after `health.max_silence_s`, where that is set |
 
-use crate::status::{Destination, Status};
+use crate::status::{Destination, Ring, Status};
 
 /// A destination that is down for less may just be restarting, and a clock be set, or random numbers be there, soon after a boot: in seconds.
 const HICCUP: f64 = 30.0;
@@ -8,13 +20,19 @@ const HICCUP: f64 = 30.0;
 const SLOWEST: f64 = 600.0;
 /// A ring that is as full as this will soon cost events.
 const FULL: f64 = 0.9;
+/// One dead letter in so many events is more than an exception.
+const EXCEPTION: u64 = 10;
+/// A recognizer that died may be on its way back, in seconds.
+const RESTART: f64 = 10.0;
+/// One that ended in order, or has not come yet, was perhaps meant to: in seconds.
+const ABSENCE: f64 = 3600.0;
 
 /// Events that were lost are a problem for so long, in seconds: time for an alert.
 const LOSS_IS_NEWS: f64 = 600.0;
 
 /// Why events make no progress; empty while they do, or while there are none. Names no more of a URL than its server.
 pub fn problems(status: &Status) -> Vec<String> {
-    let mut problems: Vec<String> = status.destinations.iter().filter_map(destination).collect();
+    let mut problems: Vec<String> = status.destinations.iter().flat_map(destination).collect();
     if let Some(problem) = &status.spool.problem {
         problems.push(format!("events cannot be kept on the disk: {problem}"));
     }
@@ -24,34 +42,85 @@ pub fn problems(status: &Status) -> Vec<String> {
             status.shares.evicted, status.spool.dead_letters_evicted, status.shares.vanished
         ));
     }
-    for ring in &status.rings {
-        let path = ring.path.display();
-        match (&ring.state, &ring.problem) {
-            (Some(state), _) if state.used as f64 > FULL * state.capacity as f64 => {
-                problems.push(format!("the ring {path} is nearly full: the recognizer's further events will be lost"));
-            }
-            (None, Some(problem)) if !ring.is_missing => {
-                problems.push(format!("the ring {path} cannot be read: {problem}"));
-            }
-            _ => {}
-        }
-    }
+    problems.extend(status.rings.iter().filter_map(ring));
+    problems.extend(silence(status));
     problems
 }
 
-fn destination(destination: &Destination) -> Option<String> {
+fn destination(destination: &Destination) -> impl Iterator<Item = String> {
+    no_progress(destination).into_iter().chain(refusals(destination))
+}
+
+fn no_progress(destination: &Destination) -> Option<String> {
     let waiting = destination.in_flight + destination.queued + destination.backlog.events;
     let server = server(&destination.url);
-    let quiet = destination.last_success_seconds.unwrap_or(destination.since_seconds).min(destination.since_seconds);
     let for_seconds = destination.since_seconds;
-    let why = match destination.state {
+    // Not what went before: a quiet hour is no hour without progress.
+    let last_success = destination.last_success_seconds.unwrap_or(for_seconds).min(for_seconds);
+    let quiet = destination.busy_seconds.map_or(last_success, |busy| busy.min(last_success));
+    let (why, advice) = match destination.state {
         _ if waiting == 0 => return None,
-        "up" if quiet > SLOWEST => format!("no event was delivered for {quiet:.0} s"),
+        "up" if quiet > SLOWEST => {
+            (format!("no event was delivered for {quiet:.0} s"), "look at the server's load and at the link to it")
+        }
         "up" => return None,
         "down" | "clock not set" | "randomness not ready" if for_seconds < HICCUP => return None,
-        state => format!("{state} for {for_seconds:.0} s"),
+        state => (format!("{state} for {for_seconds:.0} s"), advice(state)),
     };
-    Some(format!("{server}: {why}, and {waiting} events wait"))
+    Some(format!("{server}: {why}, and {waiting} events wait: {advice}"))
+}
+
+fn advice(state: &str) -> &'static str {
+    match state {
+        "down" => "see that the server runs and that the box reaches it; `sophon-uplink status` has the last error",
+        "misconfigured" => "correct the URL, or what the server demands; `sophon-uplink status` has its answer",
+        "refusing" => "see in the server's log why it takes none; they go out by themselves when it does",
+        "clock not set" => "set the box's time (NTP, or date -s)",
+        _ => "they go out by themselves; rngd or haveged make it faster",
+    }
+}
+
+/// Refusals are an exception, or something is wrong with the server or with its limits.
+fn refusals(destination: &Destination) -> Option<String> {
+    let lately = &destination.last_hour;
+    let ended = lately.acknowledged + lately.dead;
+    if lately.dead == 0 || lately.dead * EXCEPTION < ended {
+        return None;
+    }
+    let (server, dead) = (server(&destination.url), lately.dead);
+    let answer = lately.last_refusal.as_deref().unwrap_or("the server refused them");
+    Some(format!(
+        "{server}: {dead} of the last hour's {ended} events became dead letters ({answer}): correct the server or its limits, and send them once more with `sophon-uplink dead resend`"
+    ))
+}
+
+fn ring(ring: &Ring) -> Option<String> {
+    let (path, for_seconds) = (ring.path.display(), ring.recognizer_seconds);
+    match (&ring.state, &ring.problem) {
+        (None, Some(problem)) if !ring.is_missing => Some(format!("the ring {path} cannot be read: {problem}")),
+        (Some(state), _) if state.used as f64 > FULL * state.capacity as f64 => {
+            Some(format!("the ring {path} is nearly full: the recognizer's further events will be lost"))
+        }
+        (_, Some(problem)) if ring.is_removed => Some(format!("the ring {problem}")),
+        _ if ring.recognizer == "died" && for_seconds > RESTART => {
+            Some(format!("the recognizer of the ring {path} died {for_seconds:.0} s ago: start it again"))
+        }
+        _ if ring.recognizer != "alive" && for_seconds > ABSENCE => {
+            Some(format!("no recognizer has had the ring {path} open for {for_seconds:.0} s: start it"))
+        }
+        _ => None,
+    }
+}
+
+/// How long no event came, where the config says how long may be.
+fn silence(status: &Status) -> Option<String> {
+    let most = status.max_silence_seconds;
+    let quiet = status.rings.iter().filter_map(|ring| ring.last_event_seconds).fold(status.uptime_seconds, f64::min);
+    (most > 0 && quiet > most as f64).then(|| {
+        format!(
+            "no event came for {quiet:.0} s, and health.max_silence_s is {most}: look at the recognizer and its cameras"
+        )
+    })
 }
 
 /// The part of a URL that names the server: a path may hold a key.
@@ -64,27 +133,34 @@ pub fn server(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Backlog;
+    use crate::ring::inspect::RingState;
+    use crate::status::{Backlog, LastHour};
 
-    fn at(state: &'static str, since_seconds: f64, last_success_seconds: Option<f64>, queued: u64) -> Option<String> {
-        destination(&Destination {
+    fn any(state: &'static str) -> Destination {
+        Destination {
             url: "http://a:1/key".into(),
             state,
-            since_seconds,
+            since_seconds: 1e6,
             last_error: None,
             last_error_code: None,
             last_error_seconds: None,
-            last_success_seconds,
+            last_success_seconds: None,
             last_answer: None,
             next_try_seconds: None,
             in_flight: 0,
-            queued,
+            busy_seconds: None,
+            queued: 0,
             backlog: Backlog::default(),
             acknowledged: 0,
             dead: 0,
             evicted: 0,
             failed_tries: 0,
-        })
+            last_hour: LastHour::default(),
+        }
+    }
+
+    fn at(state: &'static str, since_seconds: f64, last_success_seconds: Option<f64>, queued: u64) -> Option<String> {
+        no_progress(&Destination { since_seconds, last_success_seconds, queued, ..any(state) })
     }
 
     #[test]
@@ -93,7 +169,8 @@ mod tests {
             assert_eq!(at(state, since, success, 0), None, "nothing waits");
         }
         assert_eq!(at("down", HICCUP - 1.0, None, 5), None, "it may just be restarting");
-        assert_eq!(at("down", HICCUP + 1.0, None, 5).unwrap(), "http://a:1: down for 31 s, and 5 events wait");
+        let down = at("down", HICCUP + 1.0, None, 5).unwrap();
+        assert!(down.starts_with("http://a:1: down for 31 s, and 5 events wait: see that the server runs"), "{down}");
         assert_eq!(at("clock not set", HICCUP - 1.0, None, 5), None, "the box may just have started");
         assert!(at("clock not set", HICCUP + 1.0, None, 5).unwrap().contains("clock not set for 31 s"));
         assert_eq!(at("randomness not ready", HICCUP - 1.0, None, 5), None, "the box may just have started");
@@ -102,6 +179,80 @@ mod tests {
         assert_eq!(at("up", 1e6, Some(SLOWEST - 1.0), 1), None, "a slow link is progress");
         assert!(at("up", 1e6, Some(SLOWEST + 1.0), 1).is_some());
         assert_eq!(at("up", 5.0, Some(1e6), 1), None, "its time begins when it is up again");
+    }
+
+    #[test]
+    fn the_first_upload_after_a_quiet_time_has_as_long_as_any_other() {
+        let quiet = |busy_seconds| {
+            let busy = Destination { in_flight: 1, busy_seconds, last_success_seconds: Some(1e5), ..any("up") };
+            no_progress(&busy)
+        };
+        assert_eq!(quiet(Some(8.0)), None, "it began eight seconds ago");
+        assert!(quiet(Some(SLOWEST + 1.0)).unwrap().contains("no event was delivered for 601 s"));
+        assert!(quiet(None).is_some(), "what waits and is not even begun");
+    }
+
+    #[test]
+    fn dead_letters_are_a_problem_where_they_are_no_exception() {
+        let of = |acknowledged, dead| {
+            let last_refusal = Some("the server answered 413 Payload Too Large".into());
+            refusals(&Destination { last_hour: LastHour { acknowledged, dead, last_refusal }, ..any("up") })
+        };
+        let half = of(4, 4).unwrap();
+        assert!(
+            half.starts_with("http://a:1: 4 of the last hour's 8 events became dead letters (the server answered 413")
+        );
+        assert!(half.contains("dead resend"), "{half}");
+        assert_eq!((of(0, 0), of(1000, 1), of(1000, 111)), (None, None, None));
+        assert!(of(0, 1).is_some() && of(9, 1).is_some() && of(1000, 112).is_some());
+    }
+
+    fn ring_of(recognizer: &'static str, recognizer_seconds: f64) -> Ring {
+        let state = RingState {
+            path: "/r".into(),
+            id: String::new(),
+            capacity: 100,
+            used: 0,
+            published: 0,
+            consumed: 0,
+            dropped: 0,
+            resyncs: 0,
+            producer: None,
+            consumer: None,
+            owner: 0,
+        };
+        Ring {
+            path: "/r".into(),
+            state: Some(state),
+            problem: None,
+            is_missing: false,
+            is_removed: false,
+            recognizer,
+            recognizer_seconds,
+            last_event_seconds: None,
+        }
+    }
+
+    #[test]
+    fn a_recognizer_that_died_is_a_problem_and_one_that_ended_in_order_is_one_later() {
+        for (recognizer, seconds, is_problem) in [
+            ("alive", 1e9, false),
+            ("died", RESTART - 1.0, false),
+            ("died", RESTART + 1.0, true),
+            ("closed", ABSENCE - 1.0, false),
+            ("closed", ABSENCE + 1.0, true),
+            ("absent", ABSENCE - 1.0, false),
+            ("absent", ABSENCE + 1.0, true),
+        ] {
+            assert_eq!(ring(&ring_of(recognizer, seconds)).is_some(), is_problem, "{recognizer} for {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_ring_that_was_removed_is_a_problem() {
+        let problem = Some("/r was removed while its recognizer uses it: restart it".into());
+        let said = ring(&Ring { is_removed: true, problem, ..ring_of("alive", 1.0) });
+        assert_eq!(said.unwrap(), "the ring /r was removed while its recognizer uses it: restart it");
     }
 
     #[test]

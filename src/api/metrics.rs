@@ -7,7 +7,7 @@ use std::fmt::{Display, Write as _};
 
 use super::health::{problems, server};
 use crate::deliver::history::{BOUNDS, Histogram};
-use crate::status::{Destination, Status};
+use crate::status::{Destination, Ring, Status};
 
 /// What Prometheus asks for.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,6 +17,7 @@ pub fn text(status: &Status, uploads: &Histogram) -> String {
     let mut text = Text(String::new());
     process(&mut text, status);
     events(&mut text, status);
+    rings(&mut text, status);
     storage(&mut text, status);
     destinations(&mut text, &status.destinations);
     histogram(&mut text, uploads);
@@ -76,6 +77,12 @@ fn events(text: &mut Text, status: &Status) {
     text.one("events_read_total", "counter", "Events taken out of the rings.", events.read);
     text.one("events_filtered_total", "counter", "Of these: below the threshold.", events.filtered);
     text.one("events_malformed_total", "counter", "Of these: unreadable.", events.malformed);
+    text.one(
+        "events_mended_total",
+        "counter",
+        "Events whose receivers do not get all as the recognizer wrote it; the log says what.",
+        status.events_mended,
+    );
     let shares = &status.shares;
     text.family("deliveries_total", "counter", "Deliveries (an event for one destination) that came to an end.");
     for (outcome, count) in [
@@ -95,19 +102,42 @@ fn events(text: &mut Text, status: &Status) {
     text.sample("deliveries_waiting", &[("place", "spool")], shares.spooled);
 }
 
-fn storage(text: &mut Text, status: &Status) {
+fn rings(text: &mut Text, status: &Status) {
     text.one("rings_corrupt_total", "counter", "Times that a ring was found corrupt.", status.rings_corrupt);
-    let rings: Vec<_> = status.rings.iter().filter_map(|ring| ring.state.as_ref()).collect();
-    let paths: Vec<_> = rings.iter().map(|ring| ring.path.display().to_string()).collect();
-    let mut family = |name: &str, kind, help, value: fn(&crate::ring::inspect::RingState) -> u64| {
+    let paths: Vec<_> = status.rings.iter().map(|ring| ring.path.display().to_string()).collect();
+    let mut family = |name: &str, kind, help, value: fn(&Ring) -> Option<f64>| {
         text.family(name, kind, help);
-        for (ring, path) in rings.iter().zip(&paths) {
-            text.sample(name, &[("ring", path)], value(ring));
+        for (ring, path) in status.rings.iter().zip(&paths) {
+            if let Some(value) = value(ring) {
+                text.sample(name, &[("ring", path)], value);
+            }
         }
     };
-    family("ring_capacity_bytes", "gauge", "Room for records.", |ring| ring.capacity);
-    family("ring_used_bytes", "gauge", "Of it, published and not released.", |ring| ring.used);
-    family("ring_dropped_events_total", "counter", "Events refused because the ring was full.", |ring| ring.dropped);
+    family("ring_capacity_bytes", "gauge", "Room for records.", |ring| Some(ring.state.as_ref()?.capacity as f64));
+    family("ring_used_bytes", "gauge", "Of it, published and not released.", |ring| {
+        Some(ring.state.as_ref()?.used as f64)
+    });
+    family("ring_dropped_events_total", "counter", "Events refused because the ring was full.", |ring| {
+        Some(ring.state.as_ref()?.dropped as f64)
+    });
+    family("ring_recognizer_alive", "gauge", "0: no recognizer has it open.", |ring| {
+        Some(f64::from(ring.recognizer == "alive"))
+    });
+    family("ring_recognizer_died", "gauge", "1: its recognizer ended without closing it.", |ring| {
+        Some(f64::from(ring.recognizer == "died"))
+    });
+    family("ring_removed", "gauge", "1: its file was removed while its recognizer uses it.", |ring| {
+        Some(f64::from(ring.is_removed))
+    });
+    family(
+        "ring_last_event_seconds",
+        "gauge",
+        "How long ago an event came; none since the start: no sample.",
+        |ring| ring.last_event_seconds,
+    );
+}
+
+fn storage(text: &mut Text, status: &Status) {
     let spool = &status.spool;
     text.one("spool_usable", "gauge", "0: events cannot be stored.", u8::from(spool.is_usable));
     text.one("spool_bytes", "gauge", "What everything in the spool takes.", spool.bytes);
@@ -172,6 +202,15 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
         destination.evicted as f64
     });
     family("destination_dead_total", "counter", "Events it refused.", |destination| destination.dead as f64);
+    family("destination_dead_last_hour", "gauge", "Events that it refused in the last hour.", |destination| {
+        destination.last_hour.dead as f64
+    });
+    family(
+        "destination_acknowledged_last_hour",
+        "gauge",
+        "Events that it acknowledged in the last hour.",
+        |destination| destination.last_hour.acknowledged as f64,
+    );
 }
 
 fn histogram(text: &mut Text, uploads: &Histogram) {

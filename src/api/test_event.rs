@@ -93,7 +93,7 @@ fn event() -> Event {
         device_type: None,
         reg_pic: 0..PICTURE.len(),
         spot_pic: 0..PICTURE.len(),
-        ext_fault: None,
+        mended: Vec::new(),
     }
 }
 

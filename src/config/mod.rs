@@ -10,6 +10,7 @@
 
 pub mod document;
 mod fields;
+mod rings;
 pub mod save;
 mod url;
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub spool: Spool,
     /// The local HTTP API.
     pub api: Api,
+    /// No event for longer than this is unhealthy; zero: a box may be quiet for as long as it likes.
+    pub max_silence: Duration,
     /// Whether system calls that the uplink does not need end it.
     pub seccomp: bool,
 }
@@ -219,6 +222,7 @@ impl Config {
             timeouts: timeouts(fields.object("timeouts_ms")),
             spool: spool(fields.object("spool")),
             api: api(fields.object("api")),
+            max_silence: health(fields.object("health")),
             seccomp: privileges(fields.object("privileges")),
         };
         fields.end();
@@ -228,7 +232,11 @@ impl Config {
     /// What is allowed and yet may be a mistake, for a person to read.
     pub fn doubts(&self) -> Vec<String> {
         let idle = self.tls_destinations.iter().filter(|(url, _)| !self.event_server_url.contains(url));
-        idle.map(|(url, _)| format!("{}: not in use, for event_server_url has no such URL", tls_key(url))).collect()
+        let idle = idle.map(|(url, _)| format!("{}: not in use, for event_server_url has no such URL", tls_key(url)));
+        let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
+            format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
+        });
+        idle.chain(doubles).collect()
     }
 }
 
@@ -307,6 +315,14 @@ fn spool(mut fields: Fields<'_>) -> Spool {
     };
     fields.end();
     spool
+}
+
+fn health(mut fields: Fields<'_>) -> Duration {
+    const YEAR: u64 = 366 * 86_400;
+    let allowed = "seconds, 0 (off) to 31622400 (a year)";
+    let max_silence = Duration::from_secs(fields.integer("max_silence_s", 0, 0..=YEAR, allowed));
+    fields.end();
+    max_silence
 }
 
 fn privileges(mut fields: Fields<'_>) -> bool {

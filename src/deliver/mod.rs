@@ -15,7 +15,7 @@
 //! | [`spooler`], [`job`], [`record`] | from memory to the spool, also under an upload that is reading |
 //! | [`client`], [`connect`], [`transport`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
-//! | [`outcome`], [`failure`], [`backoff`] | what an answer means, why a try failed, and how long to wait |
+//! | [`outcome`], [`failure`], [`backoff`], [`recent`] | what an answer means, why a try failed, how long to wait, what became of the last hour's events |
 //! | [`ledger`] | what of a ring can be given back |
 
 pub mod answer;
@@ -34,6 +34,7 @@ pub mod ledger;
 pub mod link;
 pub mod outcome;
 pub mod progress;
+pub mod recent;
 pub mod record;
 pub mod spooler;
 pub mod tls;

@@ -28,8 +28,6 @@ const BATCH_BYTES: u32 = 4 << 20;
 const LINGER: Duration = Duration::from_millis(10);
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// What repeats by itself is said so often.
-const MINUTE: Duration = Duration::from_secs(60);
 /// Between two looks for a key that sealed events wait for.
 const KEY_PAUSE: Duration = Duration::from_secs(2);
 
@@ -80,9 +78,9 @@ impl Spooler {
             looks_for_key: Cell::new(false),
             settle_at: Cell::new(None),
             found_more: Notify::new(),
-            complaints: RateLimited::new(3, MINUTE),
+            complaints: RateLimited::new(3),
             given_up: Cell::default(),
-            evictions: RateLimited::new(1, MINUTE),
+            evictions: RateLimited::new(1),
             moved: Cell::new(0),
         })
     }
@@ -212,6 +210,7 @@ impl Spooler {
     async fn write(&self) -> bool {
         let (deliveries, jobs) = self.batch();
         if jobs.is_empty() {
+            self.forget_trouble();
             return false;
         }
         let done = self.worker.call(move |spool| job::do_all(spool, &jobs)).await;
@@ -312,6 +311,15 @@ impl Spooler {
         if let Some(trouble) = self.trouble.take() {
             info!("the spool works again (was: {})", trouble.why);
             self.found_more.notify_one(); // what could not be read either, for want of the key
+        }
+    }
+
+    /// Nothing waits to be written any more: what failed last is no trouble now, and the next event will show whether it still would be.
+    /// A spool that cannot be used at all says so itself.
+    fn forget_trouble(&self) {
+        if self.waiting.borrow().is_empty() && self.trouble.borrow().as_ref().is_some_and(|trouble| !trouble.lacks_key)
+        {
+            self.trouble.take();
         }
     }
 

@@ -43,6 +43,16 @@ pub enum OpenError {
         side: &'static str,
         /// As the other wrote it into the header.
         pid: u32,
+        /// Of the file: device and number.
+        inode: (u64, u64),
+    },
+    /// This process holds it itself.
+    #[error("{path} is {what}")]
+    Ours {
+        /// The file.
+        path: PathBuf,
+        /// Why that is, and what to do.
+        what: String,
     },
     /// What the system said.
     #[error("{path}: {source}")]
@@ -54,7 +64,7 @@ pub enum OpenError {
     },
 }
 
-/// Random bytes that make a ring's events unlike every other ring's.
+/// What makes a ring's events unlike every other ring's ([`super::identity`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RingId(pub [u8; 16]);
 
@@ -92,13 +102,13 @@ impl Side {
         }
     }
 
-    fn lock_range(self) -> libc::flock {
+    fn lock_range(self, kind: libc::c_int) -> libc::flock {
         let byte = match self {
             Side::Producer => PRODUCER_LOCK,
             Side::Consumer => CONSUMER_LOCK,
         };
         libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
+            l_type: kind as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
             l_start: byte as libc::off_t,
             l_len: 1,
@@ -112,6 +122,17 @@ impl Side {
             Side::Consumer => Word::ConsumerPid,
         }
     }
+}
+
+/// What the path of a ring that is open names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// The ring itself.
+    This,
+    /// Another file: the ring was replaced.
+    Another,
+    /// Nothing: the ring's name was removed.
+    Nothing,
 }
 
 /// The file is its memory: whoever holds it (and so the lock) may use the ring.
@@ -147,23 +168,44 @@ impl RingFile {
         names(path, self.inode)
     }
 
-    /// Whether `path` names another file now (nothing at all does not count).
-    pub fn is_replaced_at(&self, path: &Path) -> bool {
-        match fs::symlink_metadata(path) {
-            Ok(found) => (found.dev(), found.ino()) != self.inode,
+    /// What `path` names now.
+    pub fn naming(&self, path: &Path) -> Naming {
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => Ok((found.dev(), found.ino())),
             // In a folder that is for others.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match opener::open(path) {
-                Some(Ok(file)) => inode(&file).is_ok_and(|found| found != self.inode),
-                Some(Err(error)) => error.raw_os_error() == Some(opener::NO_RING),
-                None => false,
+                Some(opened) => opened.and_then(|file| inode(&file)),
+                None => Err(error),
             },
-            Err(_) => false,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) if found == self.inode => Naming::This,
+            Ok(_) => Naming::Another,
+            Err(error) if error.raw_os_error() == Some(opener::NO_RING) => Naming::Another,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Naming::Nothing,
+            Err(_) => Naming::This, // nobody knows: nothing is done about it
         }
+    }
+
+    /// Of the file: device and number.
+    pub fn inode(&self) -> (u64, u64) {
+        self.inode
+    }
+
+    /// The number of the user whose file it is; root's, where that cannot be found out.
+    pub fn owner(&self) -> u32 {
+        self.file.metadata().map_or(0, |found| found.uid())
+    }
+
+    /// Whether its last producer closed it in order, as far as it says: one that died did not.
+    pub fn was_closed(&self) -> bool {
+        self.mapping.load(Word::ProducerPid, Ordering::Relaxed) == 0
     }
 
     /// The pid of who holds `side`, as it wrote it into the header; none when nobody does.
     pub fn holder(&self, side: Side) -> Option<u32> {
-        let mut range = side.lock_range();
+        let mut range = side.lock_range(libc::F_WRLCK);
         let asked = fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut range));
         (asked.is_ok() && i32::from(range.l_type) != libc::F_UNLCK)
             .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
@@ -254,7 +296,7 @@ pub(super) fn lock_error(path: &Path, file: &File, side: Side, error: io::Error)
     let mut pid = [0; 4];
     let read = file.read_exact_at(&mut pid, side.pid_word().offset() as u64);
     let pid = read.map_or(0, |()| u32::from_le_bytes(pid));
-    OpenError::Busy { path: path.to_owned(), side: side.name(), pid }
+    OpenError::Busy { path: path.to_owned(), side: side.name(), pid, inode: inode(file).unwrap_or_default() }
 }
 
 pub(super) fn inode(file: &File) -> io::Result<(u64, u64)> {
@@ -267,15 +309,41 @@ pub(super) fn names(path: &Path, inode: (u64, u64)) -> bool {
 }
 
 pub(super) fn lock(file: &File, side: Side) -> io::Result<()> {
-    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range())).map(drop)?)
+    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range(libc::F_WRLCK))).map(drop)?)
+}
+
+pub(super) fn unlock(file: &File, side: Side) -> io::Result<()> {
+    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range(libc::F_UNLCK))).map(drop)?)
 }
 
 pub(super) fn not_a_ring(path: &Path, reason: String) -> OpenError {
     OpenError::NotARing { path: path.to_owned(), reason }
 }
 
+/// What the system said, and whose file it is where it denies it: /dev/shm lets nobody but the owner and root remove it.
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
+    let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
+    let source = match fs::symlink_metadata(path).map(|found| found.uid()) {
+        Ok(owner) if is_denied && owner != geteuid().as_raw() => {
+            let me = geteuid();
+            let hint = format!(
+                "{source}: it is user {owner}'s, and this is user {me}: run as user {owner}, or let user {owner} or root remove it"
+            );
+            io::Error::new(source.kind(), hint)
+        }
+        _ => source,
+    };
     OpenError::Io { path: path.to_owned(), source }
+}
+
+impl Drop for RingFile {
+    /// A producer that ends in order takes its pid out of the header; one that dies cannot.
+    fn drop(&mut self) {
+        let pid = u64::from(std::process::id());
+        if self.mapping.is_producers() && self.mapping.load(Word::ProducerPid, Ordering::Relaxed) == pid {
+            self.mapping.store(Word::ProducerPid, 0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl PictureSource for RingFile {

@@ -32,6 +32,8 @@ pub struct RingState {
     pub producer: Option<u32>,
     /// The pid of a living consumer.
     pub consumer: Option<u32>,
+    /// The number of the user whose file it is.
+    pub owner: u32,
 }
 
 impl RingState {
@@ -40,20 +42,27 @@ impl RingState {
     /// # Errors
     /// Every [`OpenError`] but `Busy`.
     pub fn of(path: &Path) -> Result<RingState, OpenError> {
-        let ring = RingFile::open_inspect(path)?;
-        let word = |word| ring.load(word, Ordering::Acquire);
-        Ok(RingState {
+        Ok(RingFile::open_inspect(path)?.state(path))
+    }
+}
+
+impl RingFile {
+    /// What it looks like now, as the ring at `path`.
+    pub fn state(&self, path: &Path) -> RingState {
+        let word = |word| self.load(word, Ordering::Acquire);
+        RingState {
             path: path.to_owned(),
-            id: ring.id.to_string(),
-            capacity: ring.capacity(),
+            id: self.id.to_string(),
+            capacity: self.capacity(),
             used: word(Word::Head).wrapping_sub(word(Word::Tail)),
             published: word(Word::Sequence),
             consumed: word(Word::Consumed),
             dropped: word(Word::Dropped),
             resyncs: word(Word::Resyncs),
-            producer: ring.holder(Side::Producer),
-            consumer: ring.holder(Side::Consumer),
-        })
+            producer: self.holder(Side::Producer),
+            consumer: self.holder(Side::Consumer),
+            owner: self.owner(),
+        }
     }
 }
 
@@ -70,6 +79,12 @@ impl fmt::Display for RingState {
         writeln!(f, "dropped    {}", self.dropped)?;
         writeln!(f, "resyncs    {}", self.resyncs)?;
         writeln!(f, "producer   {}", holder(self.producer))?;
-        write!(f, "consumer   {}", holder(self.consumer))
+        writeln!(f, "consumer   {}", holder(self.consumer))?;
+        write!(f, "owner      user {}", self.owner)?;
+        if self.producer.is_none() {
+            let owner = self.owner;
+            write!(f, ": a recognizer of another user gets EACCES until user {owner} or root removes the file")?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Making a ring: what a recognizer does with what it finds at the path, by the table in docs/ring-abi.md. A ring is made complete under
-//! another name and then given its own, so that nobody ever sees half of one.
+//! Making a ring: what a recognizer does with what it finds at the path, by the table in docs/ring-abi.md, and when its ring's name is
+//! removed. A ring is made complete under another name and then given its own, so that nobody ever sees half of one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,12 +11,14 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::Memory;
 use super::file::{
-    OpenError, RingFile, RingId, Side, inode, io_error, lock, lock_error, names, not_a_ring, open_regular,
+    Naming, OpenError, RingFile, RingId, Side, inode, io_error, lock, lock_error, names, not_a_ring, open_regular,
+    unlock,
 };
+use super::identity;
 use super::layout::{self, ABI_VERSION, FileHeader, HEADER_SIZE, MAGIC, Word};
 use super::mapping::{Access, Mapping};
+use super::{Memory, Words as _};
 
 /// How often a producer looks again because another one was faster.
 const TRIES: usize = 100;
@@ -36,7 +38,7 @@ impl RingFile {
                 return Ok(ring);
             }
         }
-        Err(OpenError::Busy { path: path.to_owned(), side: Side::Producer.name(), pid: 0 })
+        Err(OpenError::Busy { path: path.to_owned(), side: Side::Producer.name(), pid: 0, inode: (0, 0) })
     }
 
     /// One try at the table of "Making, taking over, replacing"; none where another process was faster.
@@ -44,11 +46,7 @@ impl RingFile {
         let file = match open_regular(path, true) {
             Ok(file) => file,
             Err(OpenError::Missing(_)) => {
-                return RingFile::make(path, capacity, |fresh| {
-                    let linked = fs::hard_link(fresh, path);
-                    fs::remove_file(fresh)?;
-                    linked
-                });
+                return RingFile::make(path, capacity, None, |fresh| link(fresh, path));
             }
             Err(error) => return Err(error),
         };
@@ -68,7 +66,7 @@ impl RingFile {
                 ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
                 Ok(Some(ring))
             }
-            Ok(_old_and_locked) => RingFile::make(path, capacity, |fresh| fs::rename(fresh, path)),
+            Ok(_old_and_locked) => RingFile::make(path, capacity, None, |fresh| fs::rename(fresh, path)),
             Err(OpenError::NotARing { .. }) => {
                 fs::rename(path, suffixed(path, ".bad")).map_err(|error| io_error(path, error))?;
                 drop(kept);
@@ -78,10 +76,55 @@ impl RingFile {
         }
     }
 
+    /// The ring to go on with where the name of this one was removed: a new one, or none while the name is there, or no new one can
+    /// be made. Who reads the old one has its lock, and reads it to its end. Else nobody ever will: what was not read goes along, under
+    /// the same ids.
+    pub(super) fn renewed(&self, path: &Path, folder: (u64, u64)) -> Result<Option<RingFile>, OpenError> {
+        let is_removed = self.file.metadata().is_ok_and(|found| found.nlink() == 0);
+        if !is_removed || self.naming(path) != Naming::Nothing || folder_of(path) != Some(folder) {
+            return Ok(None); // or in another folder than it was opened in: this process has another root, or working folder
+        }
+        let heir_of = lock(&self.file, Side::Consumer).is_ok().then_some(self);
+        let made = RingFile::make(path, self.mapping.capacity(), heir_of, |fresh| link(fresh, path));
+        match &made {
+            Ok(Some(made)) => made.store(Word::Dropped, self.load(Word::Dropped, Ordering::Relaxed), Ordering::Relaxed),
+            _ if heir_of.is_some() => drop(unlock(&self.file, Side::Consumer)), // the name may come back
+            _ => {}
+        }
+        made
+    }
+
+    /// Goes on where `old` stops: under its id, with what was not read of it.
+    fn inherit(&mut self, old: &RingFile) {
+        let [head, tail] = [Word::Head, Word::Tail].map(|word| old.load(word, Ordering::Acquire));
+        let capacity = self.capacity();
+        let tail = if layout::positions_are_plausible(head, tail, capacity) { tail } else { head };
+        for position in (0..head.wrapping_sub(tail)).step_by(layout::ALIGN) {
+            let offset = (tail.wrapping_add(position) & (capacity - 1)) as usize;
+            self.set_word(offset, old.word(offset));
+        }
+        self.set_id(old.id);
+        self.store(Word::Tail, tail, Ordering::Relaxed);
+        self.store(Word::Head, head, Ordering::Relaxed);
+        for word in [Word::Sequence, Word::Publications, Word::Consumed] {
+            self.store(word, old.load(word, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn set_id(&mut self, id: RingId) {
+        let (low, high) = id.0.split_at(8);
+        for (at, half) in [low, high].into_iter().enumerate() {
+            let word = u64::from_le_bytes(half.try_into().expect("8 bytes"));
+            self.mapping.set_header_word(offset_of!(FileHeader, id) + 8 * at, word);
+        }
+        self.id = id;
+    }
+
     /// Makes a ring as `PATH.new`, locked and complete, and lets `name_it` give it its name. None where another was faster.
     fn make(
         path: &Path,
         capacity: u64,
+        heir_of: Option<&RingFile>,
         name_it: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<Option<RingFile>, OpenError> {
         let fresh = suffixed(path, ".new");
@@ -106,7 +149,10 @@ impl RingFile {
             return Ok(None);
         }
         let ring = match RingFile::fill(file, capacity) {
-            Ok(ring) if ring.is_at(&fresh) => ring,
+            Ok(mut ring) if ring.is_at(&fresh) => {
+                heir_of.into_iter().for_each(|old| ring.inherit(old));
+                ring
+            }
             Ok(_taken_for_dead) => return Ok(None),
             Err(error) => {
                 let _ = fs::remove_file(&fresh);
@@ -127,19 +173,29 @@ impl RingFile {
     fn fill(file: File, capacity: u64) -> io::Result<RingFile> {
         allocate(&file, HEADER_SIZE as u64 + capacity)?;
         let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)?;
-        let (id_low, id_high) = id.split_at(8);
+        let found = file.metadata()?;
+        let inode = (found.dev(), found.ino());
         mapping.set_header_word(offset_of!(FileHeader, magic), MAGIC);
         mapping.set_header_word(offset_of!(FileHeader, abi_version), layout::pack(ABI_VERSION, HEADER_SIZE as u32));
         mapping.set_header_word(offset_of!(FileHeader, capacity), capacity);
-        mapping.set_header_word(offset_of!(FileHeader, id), u64::from_le_bytes(id_low.try_into().expect("8 bytes")));
-        mapping
-            .set_header_word(offset_of!(FileHeader, id) + 8, u64::from_le_bytes(id_high.try_into().expect("8 bytes")));
         mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
-        let found = file.metadata()?;
-        Ok(RingFile { file, mapping, id: RingId(id), inode: (found.dev(), found.ino()) })
+        let mut ring = RingFile { file, mapping, id: RingId([0; 16]), inode };
+        ring.set_id(identity::new_id(inode));
+        Ok(ring)
     }
+}
+
+/// Gives `fresh` the name `path`, if that is free.
+fn link(fresh: &Path, path: &Path) -> io::Result<()> {
+    let linked = fs::hard_link(fresh, path);
+    fs::remove_file(fresh)?;
+    linked
+}
+
+/// Which folder `path` is in: its device and number.
+pub(super) fn folder_of(path: &Path) -> Option<(u64, u64)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::metadata(folder).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Gives the file its size with pages behind it: a full tmpfs must be an error here, not a SIGBUS later.

@@ -141,6 +141,11 @@ impl Mapping {
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(word.offset()).cast()) }
     }
 
+    /// Whether it is a producer's.
+    pub(super) fn is_producers(&self) -> bool {
+        matches!(self.backing, Backing::File { access: Access::Producer, .. })
+    }
+
     fn writable(&self) -> bool {
         !matches!(self.backing, Backing::File { access: Access::Inspect, .. })
     }

@@ -4,6 +4,7 @@
 //!  layout.rs    the numbers of docs/ring-abi.md
 //!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the SIGBUS guard, the futex calls
 //!  file.rs      the file around it, the two locks
+//!  identity.rs  what makes a ring unlike every other one
 //!  making.rs    making, taking over, replacing that file
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
 //!  consumer.rs  takes records out, trusting nothing; gives their room back
@@ -17,6 +18,7 @@
 
 pub mod consumer;
 pub mod file;
+pub mod identity;
 pub mod inspect;
 pub mod layout;
 pub mod making;

@@ -1,17 +1,23 @@
 //! Publishes events: the Rust twin of `include/sophon_ring.h`, for fake-recognizer and the tests.
 //!
+//! Where the ring's name is removed under it, it goes on in a new one: [`RingFile::renewed`].
+//!
 //! It keeps its position, sequence number and counters privately; the words in the header are copies, read back only when a ring
 //! is taken over. A record is complete before the one store of `head` that publishes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::file::{OpenError, RingFile, RingId};
 use super::layout::{
     ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, positions_are_plausible,
     section,
 };
-use super::{Memory, wake};
+use super::{Memory, making, wake};
+
+/// Between two looks at the ring's name, and after a new ring could not be made.
+const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// What the recognizer knows of an event: `sophon_event` of the C header. Texts are bytes, as nobody has checked them yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +88,19 @@ pub struct Producer<M> {
     sequence: u64,
     dropped: u64,
     publications: u32,
+    /// Of a ring that has a name.
+    name: Option<Name<M>>,
+}
+
+/// A ring's name, and what is done when it was removed.
+#[derive(Debug)]
+struct Name<M> {
+    path: PathBuf,
+    /// The folder that it is in, as device and number.
+    folder: (u64, u64),
+    look_at: Instant,
+    /// The ring to go on with: none for the old one.
+    renew: fn(&M, &Path, (u64, u64)) -> Result<Option<M>, OpenError>,
 }
 
 impl Producer<RingFile> {
@@ -90,7 +109,14 @@ impl Producer<RingFile> {
     /// # Errors
     /// Every [`OpenError`] but `Missing`.
     pub fn open(path: &Path, capacity: u64) -> Result<Self, OpenError> {
-        Ok(Producer::attach(RingFile::open_producer(path, capacity)?))
+        let mut producer = Producer::attach(RingFile::open_producer(path, capacity)?);
+        producer.name = making::folder_of(path).map(|folder| Name {
+            path: path.to_owned(),
+            folder,
+            look_at: Instant::now() + LOOK.0,
+            renew: RingFile::renewed,
+        });
+        Ok(producer)
     }
 
     /// The ring's id.
@@ -105,7 +131,19 @@ impl<M: Memory> Producer<M> {
         let word = |word| memory.load(word, Ordering::Relaxed);
         let (head, sequence, dropped) = (word(Word::Head), word(Word::Sequence), word(Word::Dropped));
         let publications = word(Word::Publications) as u32;
-        Producer { memory, head, sequence, dropped, publications }
+        Producer { memory, head, sequence, dropped, publications, name: None }
+    }
+
+    /// Once in a while, sees whether the ring can still be found, and goes on in a new one where it cannot.
+    fn look_at_name(&mut self) {
+        let now = Instant::now();
+        let Some(name) = self.name.as_mut().filter(|name| name.look_at <= now) else { return };
+        name.look_at = now + LOOK.0;
+        match (name.renew)(&self.memory, &name.path, name.folder) {
+            Ok(None) => {}
+            Ok(Some(made)) => *self = Producer { name: self.name.take(), ..Producer::attach(made) },
+            Err(_) => name.look_at = now + LOOK.1,
+        }
     }
 
     /// The ring's memory, for tests that break it and benchmarks that watch it.
@@ -118,6 +156,7 @@ impl<M: Memory> Producer<M> {
     /// # Errors
     /// [`PublishError`]; the ring is as it was but for the count of dropped events.
     pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
+        self.look_at_name();
         let length = event.record_len();
         let Some((padding, offset)) = self.place(length)? else {
             self.refuse();
@@ -138,7 +177,8 @@ impl<M: Memory> Producer<M> {
     }
 
     /// Whether `event` would be published now; one that can never fit has room too, and is refused by `publish`.
-    pub fn has_room(&self, event: &NewEvent<'_>) -> bool {
+    pub fn has_room(&mut self, event: &NewEvent<'_>) -> bool {
+        self.look_at_name();
         !matches!(self.place(event.record_len()), Ok(None))
     }
 

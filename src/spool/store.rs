@@ -101,9 +101,14 @@ impl<D: Disk> Spool<D> {
                 Ok(Stored { counter, evicted })
             }
             Err(reason) => {
+                // An event that is too large says nothing of the next one.
                 if !matches!(
                     reason,
-                    Reason::Unavailable(_) | Reason::NoSuchDestination | Reason::NoKey(_) | Reason::Lost
+                    Reason::Unavailable(_)
+                        | Reason::NoSuchDestination
+                        | Reason::NoKey(_)
+                        | Reason::Lost
+                        | Reason::TooLarge(_)
                 ) {
                     self.state = match &reason {
                         // Somebody removed the folders under us: they are to be made and listed again.

@@ -11,6 +11,7 @@
 //! Everything runs on one thread but the rings' watchers, which only sleep and wake us, and the spool.
 
 mod reading;
+mod ring_watch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -30,13 +31,12 @@ use crate::deliver::history::History;
 use crate::deliver::lane::{Lane, LaneCounters};
 use crate::deliver::spooler::Spooler;
 use crate::deliver::tls::ClientConfigs;
-use crate::rate_limited::RateLimited;
 use crate::readiness;
-use crate::ring::inspect::RingState;
 use crate::spool::dead::{self, DeadLetter};
 use crate::spool::worker::Worker;
 use crate::spool::{self, Address, Bounds, Destination, Resent};
 use crate::status::{self, Status};
+use ring_watch::RingWatch;
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
 const DISK_PATIENCE: Duration = Duration::from_millis(300);
@@ -54,6 +54,8 @@ pub struct Counters {
     pub malformed: Cell<u64>,
     /// Times that a ring was found corrupt.
     pub corrupt: Cell<u64>,
+    /// Events of which something was mended, or that a receiver may not take.
+    pub mended: Cell<u64>,
 }
 
 /// Whether rings are read.
@@ -83,7 +85,8 @@ pub struct Uplink {
     spool_status: RefCell<spool::Status>,
     /// Events that the spool had lost by its last word, and when that number grew.
     spool_losses: Cell<(u64, Option<Instant>)>,
-    complaints: RateLimited,
+    /// In the order in which they were given.
+    rings: RefCell<Vec<Rc<RingWatch>>>,
 }
 
 /// Why the uplink cannot run.
@@ -119,7 +122,7 @@ impl Uplink {
             stop: Notify::new(),
             spool_status: RefCell::new(spool::Status::of_nothing("it is being opened")),
             spool_losses: Cell::default(),
-            complaints: RateLimited::new(10, Duration::from_secs(10)),
+            rings: RefCell::default(),
         });
         uplink.apply(config).map_err(StartError::Config)?;
         tokio::task::spawn_local(async move {
@@ -287,11 +290,13 @@ impl Uplink {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             clock_is_set: clock::is_set(),
             randomness_is_ready: readiness::randomness(),
+            max_silence_seconds: config.max_silence.as_secs(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
             shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
-            rings: config.rings.iter().map(|path| status::Ring::of(path, RingState::of(path))).collect(),
+            rings: self.rings.borrow().iter().map(|watch| watch.status()).collect(),
             rings_corrupt: counters.corrupt.get(),
             spool: status::Spool::of(&spool, &config.spool, self.spooler.trouble(), last_loss),
+            events_mended: counters.mended.get(),
             destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
         }
     }

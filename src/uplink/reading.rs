@@ -1,6 +1,6 @@
 //! Reading the rings: attaching, reading, leaving a ring that was replaced or lost, and pressing when one fills.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::ring_watch::RingWatch;
 use super::{Phase, Uplink, add};
 use crate::deliver::ledger::Ledger;
 use crate::event::Event;
 use crate::ring::consumer::{self, Frame, Reader};
-use crate::ring::file::{OpenError, RingFile, Side};
+use crate::ring::file::{Naming, OpenError, RingFile};
 use crate::ring::wake::Watcher;
 use crate::ring::{Memory, Word};
 
@@ -59,7 +60,9 @@ impl Uplink {
     /// # Errors
     /// [`OpenError::Busy`], when another uplink has the ring at the start.
     pub fn read_ring(self: &Rc<Self>, path: PathBuf) -> Result<tokio::task::JoinHandle<()>, OpenError> {
-        let first = match self.attach(&path) {
+        let watch = Rc::new(RingWatch::new(path));
+        self.rings.borrow_mut().push(Rc::clone(&watch));
+        let first = match self.attach(&watch) {
             Ok(attached) => Some(attached),
             Err(error @ OpenError::Busy { .. }) => return Err(error),
             Err(error) => {
@@ -70,41 +73,59 @@ impl Uplink {
         let uplink = Rc::clone(self);
         self.reading.set(self.reading.get() + 1);
         Ok(tokio::task::spawn_local(async move {
-            uplink.ring_task(&path, first).await;
+            uplink.ring_task(&watch, first).await;
             uplink.reading.set(uplink.reading.get() - 1);
         }))
     }
 
-    fn attach(&self, path: &Path) -> Result<Attached, OpenError> {
-        let file = Arc::new(RingFile::open_consumer(path)?);
+    fn attach(&self, watch: &RingWatch) -> Result<Attached, OpenError> {
+        let path = &watch.path;
+        let file = Arc::new(RingFile::open_consumer(path).map_err(|error| self.held_by_us(error))?);
         let (reader, releaser, corrupt) = consumer::attach(Arc::clone(&file));
         let ledger = Ledger::new(releaser);
         let published = Arc::new(Notify::new());
         let watcher = Watcher::start(Arc::clone(&file), Arc::clone(&published))
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let capacity = file.capacity();
-        self.complaints.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
+        watch.reads(Some(&file));
+        watch.complaints.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
         if let Some(corrupt) = corrupt {
-            self.note_corrupt(path, &corrupt);
+            self.note_corrupt(watch, &corrupt);
             ledger.skip(corrupt.resume, 0);
         }
         Ok(Attached { file, reader, ledger, published, read_to: None, _watcher: watcher })
     }
 
-    async fn ring_task(&self, path: &Path, first: Option<Attached>) {
+    /// A ring that is in use is perhaps in use by us: two entries of the config that lead to one file, or one that came back under its
+    /// name before what was read from it has come to its end.
+    fn held_by_us(&self, error: OpenError) -> OpenError {
+        let OpenError::Busy { path, pid, inode, .. } = &error else { return error };
+        let rings = self.rings.borrow();
+        let what = match rings.iter().find(|other| other.is_reading(*inode)) {
+            Some(other) => {
+                let other = other.path.display();
+                format!("the same ring as {other}, and read as that one: remove one of the two from `rings`")
+            }
+            None if *pid == std::process::id() => "being read to its end by this very process".into(),
+            None => return error,
+        };
+        OpenError::Ours { path: path.clone(), what }
+    }
+
+    async fn ring_task(&self, watch: &RingWatch, first: Option<Attached>) {
         let mut attached = first;
         while self.phase.get() != Phase::Over {
             match &mut attached {
                 Some(ring) => {
-                    if let Some(next) = self.read_until_replaced(path, ring).await {
-                        attached = next;
-                    } else {
-                        return;
+                    let Some(next) = self.read_until_replaced(watch, ring).await else { return };
+                    if next.is_none() {
+                        watch.reads(None);
                     }
+                    attached = next;
                 }
                 None if self.phase.get() != Phase::Running => return,
                 None => {
-                    attached = self.attach(path).inspect_err(|error| self.complain_about(path, error)).ok();
+                    attached = self.attach(watch).inspect_err(|error| watch.complain(error)).ok();
                     if attached.is_none() {
                         self.sleep(LOOK_AGAIN).await;
                     }
@@ -113,23 +134,23 @@ impl Uplink {
         }
     }
 
-    /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory went away; nothing at
-    /// all when the uplink stops and what was published by then is read.
-    async fn read_until_replaced(&self, path: &Path, ring: &mut Attached) -> Option<Option<Attached>> {
+    /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory or its name went away;
+    /// nothing at all when the uplink stops and what was published by then is read.
+    async fn read_until_replaced(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
         let mut look = tokio::time::interval(LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.phase.get() != Phase::Over {
             if self.phase.get() == Phase::Ending && ring.read_to.is_none() {
                 ring.read_to = Some(ring.file.load(Word::Head, Ordering::Acquire));
             }
-            let read = self.read_batch(path, ring);
+            let read = self.read_batch(watch, ring);
             self.relieve(ring);
             if ring.is_read() {
                 return None;
             }
             if ring.file.lost() {
-                self.complaints.say(|more| {
-                    warn!(ring = %path.display(), "its file was truncated under us: left, waiting for a new one{more}");
+                watch.complaints.say(|more| {
+                    warn!(ring = %watch.path.display(), "its file was truncated under us: left, waiting for a new one{more}");
                 });
                 return Some(None);
             }
@@ -143,10 +164,8 @@ impl Uplink {
                 () = self.stop.notified() => {}
                 _ = look.tick() => {
                     ring.ledger.refresh();
-                    if ring.file.is_replaced_at(path) && self.read_batch(path, ring) == Batch::End
-                        && let Some(next) = self.successor(path, ring)
-                    {
-                        return Some(Some(next));
+                    if let Some(next) = self.leave(watch, ring) {
+                        return Some(next);
                     }
                 }
             }
@@ -154,32 +173,46 @@ impl Uplink {
         None
     }
 
-    /// The new ring at `path`, if it is one and the old one's recognizer is gone: one that lives still publishes into the old one,
-    /// whatever somebody put in its place.
-    fn successor(&self, path: &Path, ring: &Attached) -> Option<Attached> {
-        let id = ring.file.id;
-        if let Some(pid) = ring.file.holder(Side::Producer) {
-            self.complaints.say(|more| {
-                warn!(ring = %path.display(), %id, pid, "another file is there now, but its recognizer lives: staying{more}");
-            });
+    /// Whether to leave the ring, and for which one: its name names another file, or nothing any more, its recognizer is gone, and it is
+    /// read to its end. In this order: who publishes does so before its lock is free, so what is read after that is all there will be.
+    /// A recognizer that lives still publishes into the old ring, whatever somebody put in its place.
+    fn leave(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
+        let (naming, id) = (watch.look(&ring.file), ring.file.id);
+        let path = watch.path.display();
+        if naming == Naming::This {
             return None;
         }
-        let next = self.attach(path).inspect_err(|error| self.complain_about(path, error)).ok()?;
-        self.complaints.say(|more| info!(ring = %path.display(), %id, "replaced by a new ring{more}"));
-        Some(next)
+        if watch.has_recognizer() {
+            if naming == Naming::Another {
+                watch.complaints.say(|more| {
+                    warn!(ring = %path, %id, "another file is there now, but its recognizer lives: staying{more}");
+                });
+            }
+            return None;
+        }
+        if self.read_batch(watch, ring) != Batch::End {
+            return None;
+        }
+        if naming == Naming::Nothing {
+            watch.complaints.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
+            return Some(None);
+        }
+        let next = self.attach(watch).inspect_err(|error| watch.complain(error)).ok()?;
+        watch.complaints.say(|more| info!(ring = %path, %id, "replaced by a new ring{more}"));
+        Some(Some(next))
     }
 
     /// Reads some events.
-    fn read_batch(&self, path: &Path, ring: &mut Attached) -> Batch {
+    fn read_batch(&self, watch: &RingWatch, ring: &mut Attached) -> Batch {
         for _ in 0..BATCH {
             if !ring.ledger.has_room() || ring.is_read() {
                 return Batch::NoRoom;
             }
             match ring.reader.read() {
-                Ok(Some(frame)) => self.take(path, ring, &frame),
+                Ok(Some(frame)) => self.take(watch, ring, &frame),
                 Ok(None) => return Batch::End,
                 Err(corrupt) => {
-                    self.note_corrupt(path, &corrupt);
+                    self.note_corrupt(watch, &corrupt);
                     ring.ledger.skip(corrupt.resume, 0);
                 }
             }
@@ -188,25 +221,29 @@ impl Uplink {
     }
 
     /// Sends one event on its way, or counts why not.
-    fn take(&self, path: &Path, ring: &Attached, frame: &Frame) {
+    fn take(&self, watch: &RingWatch, ring: &Attached, frame: &Frame) {
         let event = Event::from_record(&ring.file, frame, ring.file.id);
         if ring.file.lost() {
             return; // what was read may be zeros; the caller leaves the ring
         }
         add(&self.counters.read, 1);
-        let event = match event {
+        watch.event_came();
+        let mut event = match event {
             Ok(event) => event,
             Err(malformed) => {
                 add(&self.counters.malformed, 1);
-                let sequence = frame.header.sequence;
-                self.complaints.say(|more| {
-                    warn!(ring = %path.display(), sequence, "malformed event skipped: {malformed}{more}");
+                let (path, sequence) = (watch.path.display(), frame.header.sequence);
+                watch.complaints.say(|more| {
+                    warn!(ring = %path, sequence, "malformed event skipped: {malformed}{more}");
                 });
                 return ring.ledger.skip(frame.end, 1);
             }
         };
-        if let Some(fault) = &event.ext_fault {
-            self.complaints.say(|more| warn!(event = %event.id, "ext_json left out: {fault}{more}"));
+        let mended = std::mem::take(&mut event.mended);
+        add(&self.counters.mended, u64::from(!mended.is_empty()));
+        for mended in mended {
+            let (kind, event) = ((mended.field, mended.how as u32), event.id);
+            watch.complaints.say_of(kind, |more| warn!(%event, "{mended}{more}"));
         }
         let config = self.config.borrow();
         if event.score < config.threshold.0 {
@@ -228,15 +265,9 @@ impl Uplink {
         }
     }
 
-    fn note_corrupt(&self, path: &Path, corrupt: &consumer::Corrupt) {
+    fn note_corrupt(&self, watch: &RingWatch, corrupt: &consumer::Corrupt) {
         add(&self.counters.corrupt, 1);
-        self.complaints.say(|more| warn!(ring = %path.display(), "{corrupt}{more}"));
-    }
-
-    fn complain_about(&self, path: &Path, error: &OpenError) {
-        if !matches!(error, OpenError::Missing(_)) {
-            self.complaints.say(|more| warn!(ring = %path.display(), "waiting: {error}{more}"));
-        }
+        watch.complaints.say(|more| warn!(ring = %watch.path.display(), "{corrupt}{more}"));
     }
 
     async fn sleep(&self, time: Duration) {

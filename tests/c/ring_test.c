@@ -34,6 +34,9 @@
 /* The header's system calls go through here, so that a test can act, or let one fail, between two of its steps. */
 static void (*before_lock)(void);
 static int interrupts, mmap_errors, link_errors;
+/* Instead of what the kernel tells of the box and of randomness: the file `faked` as `different`, all others as `alike`. */
+static const char *alike, *faked, *different;
+static long getrandom_call;
 
 static int hooked_fcntl(int fd, int command, struct flock *lock)
 {
@@ -56,6 +59,9 @@ static int hooked_open(const char *path, int flags, ...)
         errno = EINTR;
         return -1;
     }
+    if (alike != NULL && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0
+                          || strcmp(path, "/dev/urandom") == 0))
+        path = faked != NULL && strcmp(path, faked) == 0 ? different : alike;
     return open(path, flags, mode);
 }
 
@@ -81,6 +87,12 @@ static int hooked_link(const char *from, const char *to)
 #define open hooked_open
 #define mmap hooked_mmap
 #define link hooked_link
+static long real_getrandom(void)
+{
+    return SYS_getrandom;
+}
+#undef SYS_getrandom
+#define SYS_getrandom getrandom_call
 #include "../../include/sophon_ring.h"
 #undef fcntl
 #undef open
@@ -1597,6 +1609,234 @@ static void failures(void)
     EQUAL(mappings_of_rings(), 0);
 }
 
+/* ---- A name that is removed ------------------------------------------------------------------------------------- */
+
+static int consumer_lock(int fd, short type)
+{
+    struct flock lock;
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = type;
+    lock.l_start = 0x100;
+    lock.l_len = 1;
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+static int publish_now(sophon_ring *ring, uint64_t size)
+{
+    ring->look_at = 0;                                  /* as if a tenth of a second had gone by */
+    return publish_sized(ring, size);
+}
+
+/* Nobody reads the old ring, or ever will: what is in it goes along, under the same ids. */
+static void removed_unread(void)
+{
+    sophon_ring *ring;
+    struct view old, fresh;
+    struct seen seen;
+    int i;
+    remove_all();
+    for (i = 0; i < 30000; i++)
+        junk[i] = (unsigned char)(i * 7 + i / 256);
+    ring = open_ring(65536);
+    old = view_of(path);
+    for (i = 0; i < 25; i++) {                          /* so far that what is unread goes across the end */
+        EQUAL(publish_sized(ring, 2000), 0);
+        EQUAL(drain(&old), 1);
+    }
+    EQUAL(publish_sized(ring, 30000), 0);
+    EQUAL(publish_sized(ring, 19000), 0);
+    EQUAL(publish_sized(ring, 30000), -ENOSPC);
+    CHECK(unlink(path) == 0);
+    EQUAL(publish_now(ring, 64), 0);
+    fresh = view_of(path);
+    CHECK(memcmp(fresh.bytes + ID, old.bytes + ID, 16) == 0);
+    EQUAL(load32(&fresh, PRODUCER_PID), getpid());
+    EQUAL(load32(&old, PRODUCER_PID), 0);
+    EQUAL(load64(&fresh, DROPPED), 1);
+    EQUAL(sophon_ring_dropped(ring), 1);
+    for (i = 0; i < 3; i++) {
+        CHECK(next_event(&fresh, &seen));
+        EQUAL(seen.sequence, 26 + i);
+        if (i == 0)
+            CHECK(memcmp(seen.section[8], junk, 30000 - 48) == 0);
+    }
+    CHECK(!next_event(&fresh, &seen));
+    release(&fresh);
+    EQUAL(publish_now(ring, 64), 0);                    /* and it goes on there */
+    EQUAL(drain(&fresh), 1);
+    CHECK(!exists(path_new) && !exists(path_bad));
+    close_view(&old);
+    close_view(&fresh);
+    sophon_ring_close(ring);
+}
+
+/* The uplink reads the old ring to its end: the new one is another. */
+static void removed_while_read(void)
+{
+    sophon_ring *ring;
+    struct view old, fresh;
+    void *room;
+    sophon_event event = plain_event();
+    remove_all();
+    ring = open_ring(65536);
+    old = view_of(path);
+    EQUAL(consumer_lock(old.fd, F_WRLCK), 0);
+    EQUAL(publish_sized(ring, 64), 0);
+    CHECK(unlink(path) == 0);
+    ring->look_at = 0;
+    EQUAL(sophon_ring_reserve(ring, &event, 0, 100, NULL, &room), 0);
+    fresh = view_of(path);
+    CHECK(unlink(path) == 0);                           /* again, under a reservation: that one stays where it is */
+    ring->look_at = 0;
+    memset(room, 1, 100);
+    EQUAL(sophon_ring_commit(ring, 0, 100), 0);
+    CHECK(!exists(path));
+    EQUAL(drain(&old), 1);
+    EQUAL(drain(&fresh), 1);
+    CHECK(memcmp(fresh.bytes + ID, old.bytes + ID, 16) != 0);
+    close_view(&old);
+    close_view(&fresh);
+    sophon_ring_close(ring);
+}
+
+/* Where no new ring can be made, or must not, the old one is used on, and nothing is left behind. */
+static void removed_and_not_made(void)
+{
+    char gone[4200];
+    sophon_ring *ring;
+    struct view view;
+    struct timespec now;
+    remove_all();
+    ring = open_ring(65536);
+    view = view_of(path);
+    snprintf(gone, sizeof gone, "%s.gone", path);
+    EQUAL(link(path, gone), 0);
+    CHECK(unlink(path) == 0);
+    EQUAL(publish_now(ring, 64), 0);                    /* it still has a name: perhaps it is where it is to be read */
+    CHECK(!exists(path));
+    EQUAL(drain(&view), 1);
+    CHECK(unlink(gone) == 0);
+    link_errors = 1;
+    EQUAL(publish_now(ring, 64), 0);
+    EQUAL(link_errors, 0);
+    CHECK(!exists(path) && !exists(path_new));
+    EQUAL(consumer_lock(view.fd, F_WRLCK), 0);          /* it keeps no lock of the other side */
+    EQUAL(consumer_lock(view.fd, F_UNLCK), 0);
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);        /* it is not tried again at once */
+    CHECK(ring->look_at - (now.tv_sec * 1000 + now.tv_nsec / 1000000) > 5000);
+    EQUAL(publish_sized(ring, 64), 0);
+    CHECK(!exists(path));
+    EQUAL(drain(&view), 2);
+    /* Another file at the path is another's business. */
+    write_file(path, "another's", 9);
+    EQUAL(publish_now(ring, 64), 0);
+    EQUAL(drain(&view), 1);
+    CHECK(unlink(path) == 0);
+    close_view(&view);
+    sophon_ring_close(ring);
+}
+
+/* A process that has another working folder by now makes nothing there. */
+static void removed_elsewhere(void)
+{
+    sophon_ring *ring;
+    struct view view;
+    remove_all();
+    CHECK(chdir(folder) == 0);
+    EQUAL(sophon_ring_open(&ring, "ring", 0), 0);
+    view = view_of(path);
+    CHECK(unlink("ring") == 0);
+    CHECK(chdir("/") == 0);
+    EQUAL(publish_now(ring, 64), 0);
+    CHECK(access("/ring", F_OK) != 0);
+    EQUAL(drain(&view), 1);
+    CHECK(chdir(folder) == 0);
+    EQUAL(publish_now(ring, 64), 0);
+    CHECK(exists(path));
+    CHECK(chdir("/") == 0);
+    close_view(&view);
+    sophon_ring_close(ring);
+}
+
+/* Who closes in order takes its pid out of the header; who dies, and a child of who lives, does not. */
+static void die_with_it(void)
+{
+    open_ring(0);
+    _exit(0);
+}
+
+static void closed_or_died(void)
+{
+    struct view view;
+    remove_all();
+    sophon_ring_close(open_ring(0));
+    view = view_of(path);
+    EQUAL(load32(&view, PRODUCER_PID), 0);
+    in_child(die_with_it);
+    CHECK(load32(&view, PRODUCER_PID) != 0);
+    parents_ring = open_ring(0);
+    in_child(close_the_parents);
+    EQUAL(load32(&view, PRODUCER_PID), getpid());
+    sophon_ring_close(parents_ring);
+    EQUAL(load32(&view, PRODUCER_PID), 0);
+    close_view(&view);
+}
+
+/* ---- Ids where the kernel has no random numbers ----------------------------------------------------------------- */
+
+static int by_bytes(const void *one, const void *other)
+{
+    return memcmp(one, other, 16);
+}
+
+static void ids(void)
+{
+    enum { COUNT = 20000 };
+    static const char *const sources[] = {"/proc/sys/kernel/random/boot_id", "/proc/device-tree/serial-number",
+                                          "/sys/block/mmcblk0/device/cid", "/proc/stat", "/sys/class/net/lo/address"};
+    static unsigned char made[COUNT][16];
+    char one[4200], other[4200];
+    uint64_t same[2] = {0, 0}, mixed[2];
+    sophon_ring *ring;
+    struct stat found;
+    size_t i;
+    remove_all();
+    snprintf(one, sizeof one, "%s/one", folder);
+    snprintf(other, sizeof other, "%s/other", folder);
+    write_file(one, "0123456789abcdef", 16);
+    write_file(other, "0123456789abcdeg", 16);
+    getrandom_call = -1;
+    alike = one;
+    for (i = 0; i < COUNT; i++)
+        sophon_ring_make_id_(made[i], 0);
+    qsort(made, COUNT, 16, by_bytes);
+    for (i = 1; i < COUNT; i++)
+        CHECK(memcmp(made[i - 1], made[i], 16) != 0);
+    /* The same box in the same boot is the same; another box or another boot is not. */
+    sophon_ring_mix_box_(same);
+    for (i = 0; i < sizeof sources / sizeof *sources; i++) {
+        if (i == 4 && stat(sources[i], &found) != 0)
+            continue;                                   /* no network card at all, not even that one */
+        mixed[0] = mixed[1] = 0;
+        sophon_ring_mix_box_(mixed);
+        CHECK(memcmp(mixed, same, sizeof same) == 0);
+        faked = sources[i];
+        different = other;
+        mixed[0] = mixed[1] = 0;
+        sophon_ring_mix_box_(mixed);
+        CHECK(mixed[0] != same[0] && mixed[1] != same[1]);
+        faked = NULL;
+    }
+    /* Nothing of all that can be had: a ring is made all the same. */
+    alike = "/nowhere";
+    ring = open_ring(0);
+    sophon_ring_close(ring);
+    alike = NULL;
+    getrandom_call = real_getrandom();
+    unlink(one);
+    unlink(other);
+}
+
 /* On filesystems of their own: a full tmpfs, and one that cannot allocate in advance. */
 static void other_filesystems(void)
 {
@@ -2158,7 +2398,9 @@ static const struct {
     {"head_garbage", head_garbage, 0}, {"reservations", reservations, 0},
     {"locks", locks, 0}, {"death", death, 0}, {"capacity_change", capacity_change, 0}, {"foreign", foreign, 0},
     {"not_files", not_files, 0}, {"leftovers", leftovers, 0}, {"replaced_meanwhile", replaced_meanwhile, 0},
-    {"failures", failures, 0}, {"other_filesystems", other_filesystems, 1}, {"random_operations", random_operations, 0},
+    {"failures", failures, 0}, {"removed_unread", removed_unread, 0}, {"removed_while_read", removed_while_read, 0},
+    {"removed_and_not_made", removed_and_not_made, 0}, {"removed_elsewhere", removed_elsewhere, 0},
+    {"closed_or_died", closed_or_died, 0}, {"ids", ids, 0}, {"other_filesystems", other_filesystems, 1}, {"random_operations", random_operations, 0},
     {"contention", contention, 0}, {"every_instruction", every_instruction, 0}, {"wake_up", wake_up, 0},
     {"wake_up_in_lockstep", wake_up_in_lockstep, 0}, {"threads", threads, 0}};
 
@@ -2169,6 +2411,7 @@ int main(int count, char **arguments_given)
     size_t i, passed = 0;
     int a, descriptors;
     struct timespec now;
+    getrandom_call = real_getrandom();
     clock_gettime(CLOCK_REALTIME, &now);
     seed = (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32;
     for (a = 1; a + 1 < count; a += 2) {

@@ -24,6 +24,7 @@ impl Lane {
         let is_current = generation == self.health.borrow().generation;
         match outcome {
             Outcome::Acknowledged => {
+                self.recent.acknowledged();
                 self.succeeded();
                 Verdict::Over(End::Acknowledged)
             }
@@ -98,6 +99,7 @@ impl Lane {
             self.failed(Condition::Refusing, failure, pause);
             return Verdict::Again(self.held(hold, 2 * pause));
         }
+        self.recent.refused(&failure.why);
         let (event, url) = (event.id, self.url());
         self.complaints.say(|more| warn!(%event, %url, "{failure}: a dead letter now{more}"));
         Verdict::Over(End::Refused)

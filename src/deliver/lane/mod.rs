@@ -28,7 +28,6 @@ mod telling;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -39,6 +38,7 @@ use super::client::{Client, IDLE_LIMIT, Settings};
 use super::delivery::{Delivery, End};
 use super::health::Health;
 use super::job::Target;
+use super::recent::Recent;
 use super::spooler::Spooler;
 use crate::config::Url;
 use crate::rate_limited::RateLimited;
@@ -102,6 +102,8 @@ pub struct Lane {
     changed: Rc<Notify>,
     phase: RefCell<Phase>,
     random: RefCell<fastrand::Rng>,
+    /// What became of its events in the last hour.
+    recent: Recent,
     /// Messages about single events.
     complaints: RateLimited,
     /// What became of its events.
@@ -158,7 +160,8 @@ impl Lane {
             changed,
             phase: RefCell::new(Phase::Open),
             random: RefCell::new(fastrand::Rng::new()),
-            complaints: RateLimited::new(5, Duration::from_secs(10)),
+            recent: Recent::default(),
+            complaints: RateLimited::new(3),
             counters: LaneCounters::default(),
             totals,
         })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Bodies at once on their way to a destination that is up, and uploads in all unless it is far away: enough to fill a connection,
 /// few enough for the memory budget.
@@ -28,6 +29,8 @@ const SLOW: u32 = 8;
 pub struct Places {
     limit: Cell<usize>,
     in_flight: Cell<usize>,
+    /// Since when there is always at least one of them.
+    busy_since: Cell<Option<Instant>>,
     /// One for each body that may be on its way.
     bodies: Arc<Semaphore>,
     /// Tries that failed.
@@ -58,6 +61,7 @@ impl Places {
         Rc::new(Places {
             limit: Cell::new(IN_FLIGHT),
             in_flight: Cell::new(0),
+            busy_since: Cell::new(None),
             bodies: Arc::new(Semaphore::new(IN_FLIGHT)),
             failures: Cell::new(0),
             is_cramped: Cell::new(false),
@@ -68,6 +72,11 @@ impl Places {
     /// Uploads that are on their way, or wait for an answer.
     pub fn in_flight(&self) -> usize {
         self.in_flight.get()
+    }
+
+    /// Since when there is always an upload on its way; none where there is none.
+    pub fn busy_since(&self) -> Option<Instant> {
+        self.busy_since.get()
     }
 
     /// Most uploads at once, as things are.
@@ -98,6 +107,7 @@ impl Places {
     /// # Panics
     /// When none may, see [`Places::is_free`].
     pub fn take(self: &Rc<Self>) -> Sending {
+        self.busy_since.set(self.busy_since.get().or_else(|| Some(Instant::now())));
         self.in_flight.set(self.in_flight.get() + 1);
         let body = Arc::clone(&self.bodies).try_acquire_owned().expect("whoever takes it has asked");
         Sending { places: Rc::clone(self), _body: body }
@@ -114,6 +124,9 @@ impl Places {
     /// An upload came to its end.
     pub fn give_back(&self) {
         self.in_flight.set(self.in_flight.get() - 1);
+        if self.in_flight.get() == 0 {
+            self.busy_since.set(None);
+        }
     }
 
     /// An event was acknowledged after `took`; an answer may take `patience`.

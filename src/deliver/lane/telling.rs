@@ -30,6 +30,7 @@ impl Lane {
             last_answer: self.client.last_answer(),
             next_try_seconds: pause,
             in_flight: self.in_flight() as u64,
+            busy_seconds: self.places.busy_since().map(ago),
             queued: self.queue.borrow().len() as u64,
             backlog: here.map_or(status::Backlog::default(), |here| status::Backlog {
                 events: here.waiting,
@@ -40,6 +41,7 @@ impl Lane {
             dead: tally.dead,
             evicted: self.counters.evicted.get() + tally.evicted,
             failed_tries: self.counters.failures.get(),
+            last_hour: self.recent.last_hour(),
         }
     }
 
