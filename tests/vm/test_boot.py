@@ -1,5 +1,6 @@
 """The promise: a box that is flashed with our image boots, delivers, and its service does what an operator asks of it."""
 
+import json
 import re
 import unittest
 
@@ -128,6 +129,22 @@ class Boot(BoxTest):
         print(f"\nRssAnon: idle {idle} KiB, at most {max(loaded)} KiB with four events of 4 MiB on their way")
         self.assertLessEqual(idle, IDLE_BUDGET)
         self.assertLessEqual(max(loaded) - idle, GROWTH_BUDGET)
+
+    def test_two_guests_of_one_image_with_one_clock_make_different_ring_ids(self):
+        ids = []
+        for number in range(2):
+            # The same time, nothing of this machine's randomness, and a source of random numbers that gives the same to both.
+            clock = ["-rtc", "base=2026-01-01T00:00:00,clock=vm", "-machine", "dtb-randomness=off", "-seed", "1"]
+            guest = self.boot(self.copy_of(self.image, f"clone{number}.ext4"), words="uplink=no nokaslr random.trust_cpu=off random.trust_bootloader=off", more=clock)
+            guest.run("head -c 65536 /dev/zero >/tmp/same && mount --bind /tmp/same /dev/urandom && mount --bind /tmp/same /dev/random")
+            for path in [RING, "/dev/shm/another.events"]:
+                said = guest.run(f"printf 'open {path} 65536\\nid\\nclose\\n' | recognizer")
+                ids.append(said.splitlines()[1].removeprefix("ok "))
+            # The Rust side's.
+            said = guest.run("fake-recognizer --ring /dev/shm/rust.events --count 1")
+            ids.append(json.loads(said.splitlines()[0])["id"].split("-")[0])
+            guest.cut()
+        self.assertEqual(len(set(ids)), 6, ids)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class BoxTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.initrd = self.folder / "initrd"
-        make_initrd(WORK / "kit", self.initrd, [WORK / "recognizer", WORK / "make_call"])
+        make_initrd(WORK / "kit", self.initrd, [WORK / "recognizer", WORK / "fake-recognizer", WORK / "make_call"])
         (self.image,) = [self.copy_of(path) for path in (WORK / "dist").glob("*.ext4")]
         self.receiver = self.enterContext(Receiver())
         self.random = random.Random(SEED)
