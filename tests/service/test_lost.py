@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The promise: nothing of the owner's is replaced, nothing of others' is changed, and what the uplink can live without stops no start."""
 
-import json
 import os
+import shutil
 import subprocess
 import unittest
 from pathlib import Path
@@ -85,7 +85,8 @@ class NothingIsReplaced(Service):
     def test_where_anybody_may_make_folders_anothers_is_not_used(self):
         self.run_folder.mkdir()
         os.chown(self.run_folder, 65528, 65528)
-        victim = subprocess.Popen(["sleep", "600"])
+        # Whose words are the uplink's: anybody can choose his own.
+        victim = subprocess.Popen(["sophon-uplink run ", "600"], executable=shutil.which("sleep"))
         self.addCleanup(victim.wait)
         self.addCleanup(victim.kill)
         start = Path(f"/proc/{victim.pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
