@@ -3,9 +3,11 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import unittest
+import urllib.request
 from pathlib import Path
 
 from releases import SCRIPTS, write_archive
@@ -64,9 +66,17 @@ class Delivers(Service):
         with socket.create_server(("127.0.0.1", 0)) as closed:
             return BROKEN.format(real=PROGRAMS / "sophon-uplink", folder=self.root / "other", port=port, closed=closed.getsockname()[1])
 
+    def metrics(self):
+        listen = json.loads((self.config / "sophon-uplink.json").read_text())["api"]["listen"]
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return direct.open(f"http://{listen}/metrics", timeout=60).read().decode()
+
+    def recognize(self, number):
+        subprocess.run([PROGRAMS / "fake-recognizer", "--ring", self.root / "events", "--count", str(number)], check=True, stdout=subprocess.DEVNULL, cwd=PROGRAMS)
+
     def publish(self, number=1):
         before = [each.count for each in self.receivers]
-        subprocess.run([PROGRAMS / "fake-recognizer", "--ring", self.root / "events", "--count", str(number)], check=True, stdout=subprocess.DEVNULL, cwd=PROGRAMS)
+        self.recognize(number)
         wait_for("the events", lambda: all(now.count - then >= number for now, then in zip(self.receivers, before)))
 
     def in_force(self):
@@ -84,8 +94,11 @@ class Delivers(Service):
 
     def test_servers_that_were_away_before_are_not_asked_of_the_new_release(self):
         self.install("1.0.0")
+        self.publish()
         self.receivers[1].shutdown()
         self.receivers[1].server_close()
+        self.recognize(1)
+        wait_for("the second server to be down", lambda: re.search(r'_up\{destination="2".*\} 0\n', self.metrics()))
         self.install("2.0.0")
         self.assertEqual(self.in_force(), "2.0.0")
 

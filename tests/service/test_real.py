@@ -14,12 +14,12 @@ from service import PROGRAMS, Service, is_running, under_both_shells, wait_for
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Acknowledges everything; `count` is how much that was."""
+    """Acknowledges everything; `count` is how much that was. No connection outlives its answer, nor the server its end."""
 
     def __init__(self):
         self.count = 0
         super().__init__(("127.0.0.1", 0), type("Handler", (http.server.BaseHTTPRequestHandler,), {
-            "do_POST": Receiver.take, "log_message": lambda *_: None, "protocol_version": "HTTP/1.1"}))  # fmt: skip
+            "do_POST": Receiver.take, "log_message": lambda *_: None, "protocol_version": "HTTP/1.0"}))  # fmt: skip
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @staticmethod
