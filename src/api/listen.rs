@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::guard::Access;
 use super::refusal::Refusal;
 use super::{App, token};
+use crate::rate_limited::RateLimited;
 use crate::serve::patience::Patient;
 
 /// How often a port that is in use is tried again.
@@ -101,6 +102,7 @@ async fn access(app: &App) -> Result<Access, String> {
 
 /// Serves until another address or another token is in force; then its connections end.
 async fn until_changed(app: &Rc<App>, open: &Open) {
+    let complaints = RateLimited::new(1);
     let mut served = JoinSet::new();
     let mut refused = JoinSet::new();
     loop {
@@ -112,7 +114,7 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
                 Ok((socket, _)) => drop(refused.spawn_local(refuse(socket))),
                 Err(error) => {
                     // Out of descriptors, for one: accepting again at once would only burn CPU.
-                    warn!("the API cannot accept a connection: {error}");
+                    complaints.say(|more| warn!("the API cannot accept a connection: {error}{more}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             },

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sophon_uplink::rate_limited::RateLimited;
 use sophon_uplink::serve::patience::Patient;
 use tokio::net::TcpListener;
 use tracing::warn;
@@ -61,13 +62,14 @@ pub fn adopt(listener: StdListener) -> io::Result<TcpListener> {
 
 /// Serves every connection, each as a task of its own, until the caller stops it.
 pub async fn serve(listener: TcpListener, app: Arc<App>) {
+    let complaints = RateLimited::new(1);
     loop {
         let room = app.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 // Out of descriptors, for one: accepting again at once would only burn CPU.
-                warn!("cannot accept a connection: {error}");
+                complaints.say(|more| warn!("cannot accept a connection: {error}{more}"));
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
