@@ -4,6 +4,9 @@
 
 mod common;
 
+#[path = "clock/randomness.rs"]
+mod randomness;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

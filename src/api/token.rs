@@ -8,6 +8,7 @@ use std::path::Path;
 use tracing::{info, warn};
 
 use crate::config::save::beside;
+use crate::readiness;
 
 /// A token that somebody chose has at least as many characters, and at most 256.
 const SHORTEST: usize = 16;
@@ -38,6 +39,9 @@ pub fn read_or_make(path: &Path) -> Result<String, String> {
 
 /// Whole or not at all.
 fn make(path: &Path) -> io::Result<String> {
+    if !readiness::randomness() {
+        return Err(io::Error::other("the kernel has no random numbers yet; a token is made as soon as it has"));
+    }
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
     let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,14 +2,19 @@
 //! or for one. There is no way to turn verification off. The files are read whenever a config comes into force, so that SIGHUP is
 //! enough for a certificate that was renewed.
 
+use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use tracing::warn;
 
 use crate::config::{self, Config, Fault, TlsFiles, Url};
+use crate::readiness;
 
 /// What connections to each destination use.
 pub struct ClientConfigs {
@@ -64,12 +69,51 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, Fault> {
             let bad_key =
                 |why: &dyn std::fmt::Display| fault(&format!("{key}.client_key_file"), None, &why.to_string());
             let secret = PrivateKeyDer::from_pem_file(secret).map_err(|error| bad_key(&error))?;
-            builder.with_client_auth_cert(chain, secret).map_err(|error| bad_key(&error))?
+            match readiness::randomness() {
+                true => builder.with_client_auth_cert(chain, secret).map_err(|error| bad_key(&error))?,
+                false => builder.with_client_cert_resolver(Arc::new(LaterKey::new(chain, secret))),
+            }
         }
         _ => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A client certificate whose key is looked at with the first handshake: making an ECDSA key ready draws random numbers, for which
+/// neither a start nor a check of the config may wait.
+struct LaterKey {
+    chain: Vec<CertificateDer<'static>>,
+    secret: PrivateKeyDer<'static>,
+    made: OnceLock<Option<Arc<CertifiedKey>>>,
+}
+
+impl LaterKey {
+    fn new(chain: Vec<CertificateDer<'static>>, secret: PrivateKeyDer<'static>) -> LaterKey {
+        LaterKey { chain, secret, made: OnceLock::new() }
+    }
+
+    fn make(&self) -> Option<Arc<CertifiedKey>> {
+        let provider = rustls::crypto::ring::default_provider();
+        let made = CertifiedKey::from_der(self.chain.clone(), self.secret.clone_key(), &provider);
+        made.map(Arc::new).map_err(|error| warn!("tls.client_key_file is not shown to servers: {error}")).ok()
+    }
+}
+
+impl fmt::Debug for LaterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LaterKey")
+    }
+}
+
+impl ResolvesClientCert for LaterKey {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.made.get_or_init(|| self.make()).clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

@@ -62,7 +62,7 @@ pub enum Reason {
     /// The file system would be too full even without the spool.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
-    /// Events are to be sealed, and there is no key: none is written in clear instead.
+    /// Events are to be sealed, and there is no key, or no randomness yet: none is written in clear instead.
     #[error("{0}: without it nothing is kept on flash")]
     NoKey(String),
     /// The ring's file went away while the event was read from it.

@@ -12,12 +12,15 @@ use super::store::Reason;
 use super::volume::Fault;
 use super::{Hidden, Spool};
 use crate::event::EventId;
+use crate::readiness;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
 use crate::ring::layout::ALIGN;
 use crate::ring::mapping::PictureSource;
 
+/// Why nothing can be sealed though there is a key.
+const NO_RANDOMNESS: &str = "the kernel has not gathered its randomness yet, which every sealed file takes some of";
 /// Chunks written at once.
 const TOGETHER: usize = 4;
 
@@ -50,7 +53,7 @@ impl<D: Disk> Spool<D> {
         self.key.as_ref().ok()?.as_ref()
     }
 
-    /// Whether events can be sealed, where they are to be.
+    /// Whether events can be sealed, where they are to be: there is a key, and the kernel has random numbers for the salts.
     ///
     /// # Errors
     /// [`Reason::NoKey`].
@@ -58,7 +61,10 @@ impl<D: Disk> Spool<D> {
         if self.key.is_err() {
             self.read_key();
         }
-        self.key.as_ref().map(drop).map_err(|why| Reason::NoKey(why.clone()))
+        match &self.key {
+            Ok(Some(_)) if !readiness::randomness() => Err(Reason::NoKey(NO_RANDOMNESS.into())),
+            key => key.as_ref().map(drop).map_err(|why| Reason::NoKey(why.clone())),
+        }
     }
 
     /// Blocks of the file of the record at `frame`, written now.
@@ -117,7 +123,7 @@ struct Sealing {
 }
 
 impl Sealing {
-    /// The salt is drawn here and nowhere else: the random source of a box that has just booted may wait, and a file in clear must not.
+    /// The salt is drawn here and nowhere else: a file in clear needs none. It cannot wait for the kernel: see [`Spool::check_key`].
     fn new(key: &Key, head: [u8; HEADER]) -> io::Result<Sealing> {
         let mut salt = [0; SALT];
         getrandom::fill(&mut salt)?;

@@ -9,6 +9,7 @@ pub mod confined;
 pub mod daemon;
 pub mod hanging;
 pub mod http;
+pub mod kernel;
 pub mod meter;
 pub mod moody;
 pub mod mounted;
