@@ -1,5 +1,7 @@
 //! A kernel without random numbers: nothing waits in `getrandom`, what needs no secret goes on, and the rest goes on by itself.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
@@ -8,7 +10,7 @@ use sophon_uplink::ring::producer::Producer;
 use crate::common::daemon::Home;
 use crate::common::kernel::Unseeded;
 use crate::common::tls_server::TlsServer;
-use crate::common::{Daemon, Sink, http, program, publish_many, wait_until};
+use crate::common::{BOUND, Daemon, Sink, http, program, publish_many, wait_until};
 use rustls::sign::CertifiedKey;
 
 /// What the kernel tells of a thread that waits for it.
@@ -49,7 +51,9 @@ fn uploads_over_tls_wait_for_random_numbers_and_go_on_by_themselves_while_others
     }
     let tls = json!({ "ca_file": "ca.pem", "client_cert_file": "ca.pem", "client_key_file": "own.key" });
     home.configure(&[url.clone(), plain.url()], json!({ "tls": tls }));
-    let checked = kernel.run(&program("sophon-uplink")).arg("check-config").arg(home.config()).output().unwrap();
+    let mut check = kernel.run(Path::new("timeout"));
+    check.arg(BOUND.as_secs().to_string()).arg(program("sophon-uplink")).arg("check-config").arg(home.config());
+    let checked = check.output().unwrap();
     assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
 
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();

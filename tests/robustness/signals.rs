@@ -118,6 +118,19 @@ fn a_sighup_that_comes_before_anything_else_does_not_end_the_uplink_and_a_sigter
 }
 
 #[test]
+fn a_sighup_is_obeyed_though_who_started_the_uplink_ignores_it() {
+    let (home, sink) = (Home::new(), Sink::start());
+    home.configure(&[sink.url()], json!({}));
+    let mut shell = Command::new("sh"); // as the init script's supervisor
+    shell.args(["-c", "trap '' HUP; exec \"$0\" run --config \"$1\""]).arg(program("sophon-uplink")).arg(home.config());
+    let daemon = Daemon::spawn(&mut shell);
+    daemon.wait_log(" started ");
+    send(daemon.pid(), libc::SIGHUP);
+    daemon.wait_log("config read again");
+    daemon.terminate();
+}
+
+#[test]
 fn a_command_ends_at_the_signals_that_end_any_command() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         let (home, silent) = (Home::new(), TcpListener::bind("127.0.0.1:0").unwrap());
