@@ -41,14 +41,9 @@ class Receiver:
                 while receiver.pause.is_set():
                     receiver.pause.wait(0.05)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.path == "/control":
-                    return self.acknowledge()  # no event
                 if len(body) < int(self.headers["Content-Length"]):
                     return  # cut off: never received
                 receiver.take(self.headers["X-Event-Id"], json.loads(body))
-                self.acknowledge()
-
-            def acknowledge(self):
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
