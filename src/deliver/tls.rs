@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
@@ -68,7 +68,9 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, Fault> {
             // Where the key lies is nobody's business but the config's: a folder's name may be a secret, too.
             let bad_key =
                 |why: &dyn std::fmt::Display| fault(&format!("{key}.client_key_file"), None, &why.to_string());
-            let secret = PrivateKeyDer::from_pem_file(secret).map_err(|error| bad_key(&error))?;
+            let text = pem_text(secret).map_err(|why| bad_key(&why))?;
+            let secret =
+                PrivateKeyDer::from_pem_slice(&text).map_err(|error| bad_key(&without(&error, "private key")))?;
             match readiness::randomness() {
                 true => builder.with_client_auth_cert(chain, secret).map_err(|error| bad_key(&error))?,
                 false => builder.with_client_cert_resolver(Arc::new(LaterKey::new(chain, secret))),
@@ -117,15 +119,96 @@ impl ResolvesClientCert for LaterKey {
 }
 
 fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| fault(key, Some(path), &error.to_string()))?;
+    let bad = |why: &str| fault(key, Some(path), why);
+    let text = pem_text(path).map_err(|why| bad(&why))?;
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| bad(&without(&error, "certificate")))?;
     if found.is_empty() {
-        return Err(fault(key, Some(path), "there is no certificate in it"));
+        return Err(bad(&without(&pem::Error::NoItemsFound, "certificate")));
     }
     Ok(found)
+}
+
+/// The text of a PEM file. What is none, but can be made one, is told with how.
+fn pem_text(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = config::read_file(path).map_err(|error| error.to_string())?;
+    if bytes.starts_with(b"\xEF\xBB\xBF") {
+        bytes.drain(..3);
+    }
+    let has = |words: &str| bytes.windows(words.len()).any(|part| part == words.as_bytes());
+    let is_der = bytes.first() == Some(&0x30) && !bytes.is_ascii();
+    let how = match () {
+        () if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") => {
+            "it is UTF-16: save it as ASCII or UTF-8"
+        }
+        () if is_der && bytes.get(4..7) == Some(&[2, 1, 3]) => {
+            "it is PKCS #12: openssl pkcs12 -in FILE -clcerts -nokeys -out CERT.pem, and -nocerts -nodes -out KEY.pem"
+        }
+        () if is_der => "it is DER: openssl x509 -inform DER -in FILE -out FILE.pem (a key: openssl pkey -inform DER)",
+        () if has("-----BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
+            "the key is encrypted, and nobody is there to type its passphrase: openssl pkey -in FILE -out KEY.pem"
+        }
+        () if has("-----BEGIN TRUSTED CERTIFICATE") => {
+            "it is a TRUSTED CERTIFICATE, which only OpenSSL knows: openssl x509 -in FILE -out FILE.pem"
+        }
+        () if has("-----BEGIN PKCS7") => "it is PKCS #7: openssl pkcs7 -in FILE -print_certs -out FILE.pem",
+        () => return Ok(bytes),
+    };
+    Err(how.into())
+}
+
+/// What is wrong with a PEM text in which a `wanted` is looked for.
+fn without(error: &pem::Error, wanted: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => format!("there is no {wanted} in it (-----BEGIN ...)"),
+        error => error.to_string(),
+    }
 }
 
 fn fault(key: &str, path: Option<&Path>, why: &str) -> Fault {
     let value = path.map(|path| path.display().to_string());
     Fault { key: key.into(), value, allowed: format!("a readable PEM file: {why}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_format_is_named_with_how_to_make_it_pem_and_a_byte_order_mark_is_none() {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (text, key) = (cert.pem(), signing_key.serialize_pem());
+        let utf16 = |text: &str| [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let judge = |bytes: Vec<u8>, is_key: bool| {
+            let (path, cert) = (folder.path().join("judged"), folder.path().join("cert"));
+            std::fs::write(&path, bytes).unwrap();
+            std::fs::write(&cert, &text).unwrap();
+            let files = match is_key {
+                true => TlsFiles { client_cert_file: Some(cert), client_key_file: Some(path), ..TlsFiles::default() },
+                false => TlsFiles { ca_file: Some(path), ..TlsFiles::default() },
+            };
+            client_config(&files).map_or_else(|fault| fault.to_string(), |_| "good".into())
+        };
+        for (words, bytes, is_key) in [
+            ("good", text.clone().into_bytes(), false),
+            ("good", format!("\u{FEFF}{}", text.replace('\n', "\r\n")).into_bytes(), false),
+            ("good", key.clone().into_bytes(), true),
+            ("UTF-16", utf16(&text), false),
+            ("DER: openssl x509 -inform DER", cert.der().to_vec(), false),
+            ("DER: openssl", signing_key.serialize_der(), true),
+            ("PKCS #12", b"\x30\x82\x0a\x3f\x02\x01\x03\x30\x82\xff".to_vec(), true),
+            ("PKCS #7", b"-----BEGIN PKCS7-----\n".to_vec(), false),
+            ("TRUSTED CERTIFICATE", text.replace("BEGIN CERT", "BEGIN TRUSTED CERT").into_bytes(), false),
+            ("encrypted", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n".to_vec(), true),
+            ("encrypted", b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n".to_vec(), true),
+            ("no certificate in it", key.into_bytes(), false),
+            ("no private key in it", text.clone().into_bytes(), true),
+        ] {
+            let said = judge(bytes, is_key);
+            assert!(said.contains(words) && (said == words || words != "good"), "{words}: {said}");
+        }
+    }
 }
