@@ -85,9 +85,9 @@ impl Link {
     }
 
     /// A request begins on a connection that took `rtt` to make.
-    pub fn begins(&self, rtt: Duration) {
+    pub fn begins(&self, rtt: Duration, now: Instant) {
         self.rtt.set(rtt);
-        self.moved();
+        self.moved(now);
     }
 
     /// Where bodies share a narrow link, when it last moved bytes of any of them.
@@ -96,8 +96,8 @@ impl Link {
     }
 
     /// Bytes moved.
-    pub fn moved(&self) {
-        self.moved_at.set(Instant::now());
+    pub fn moved(&self, now: Instant) {
+        self.moved_at.set(now);
     }
 
     /// A try failed.

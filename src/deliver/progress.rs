@@ -16,7 +16,7 @@ use super::failure::{Code, Early, Failure};
 use super::head::{Head, State};
 use super::lane::places::Sending;
 use super::link::{Link, Turn};
-use super::unacknowledged::unacknowledged;
+use super::unacknowledged::{beyond_a_gap, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
 
@@ -40,6 +40,8 @@ pub struct Progress {
     /// Bytes that the kernel took from us, ever, and of these, those that the peer has acknowledged.
     taken: Cell<u64>,
     acknowledged: Cell<u64>,
+    /// The most that the peer was known to have, also behind a gap.
+    reached: Cell<u64>,
     /// When the request began, and what was acknowledged by then.
     began: Cell<(Instant, u64)>,
     /// The last time that bytes of the request moved.
@@ -95,6 +97,7 @@ impl Progress {
             rtt,
             taken: Cell::new(taken),
             acknowledged: Cell::new(0),
+            reached: Cell::new(0),
             began: Cell::new((now, 0)),
             moved_at: Cell::new(now),
             arrived_at: Cell::new(None),
@@ -126,7 +129,7 @@ impl Progress {
         self.arrived_at_read.set(0);
         self.sending.replace(request.sending);
         self.turn.replace(request.turn);
-        link.begins(self.rtt);
+        link.begins(self.rtt, now);
         self.link.replace(Rc::clone(link));
         self.begins.set(request.begins);
     }
@@ -152,9 +155,11 @@ impl Progress {
 
     /// Bytes came in. How far the answer's head is, and whether it is larger than hyper would take.
     pub fn received(&self, bytes: &[u8]) -> (State, bool) {
+        let now = Instant::now();
         self.read.set(self.read.get() + bytes.len() as u64);
-        self.read_at.set(Instant::now());
-        let unacknowledged = self.look();
+        self.read_at.set(now);
+        let unacknowledged = self.socket.get().map_or(0, unacknowledged);
+        self.note(unacknowledged, 0, now);
         self.was_whole_at_read.set(self.is_sent() && unacknowledged == 0);
         self.arrived_at_read.set(self.sent.borrow().load(Ordering::Relaxed).saturating_sub(unacknowledged));
         let mut head = self.head.borrow_mut();
@@ -163,15 +168,23 @@ impl Progress {
     }
 
     /// Asks the kernel what the peer has not acknowledged, and takes note of what has moved.
-    pub fn look(&self) -> u64 {
-        let unacknowledged = self.socket.get().map_or(0, unacknowledged);
+    pub fn look(&self) {
+        if let Some(socket) = self.socket.get() {
+            let unacknowledged = unacknowledged(socket);
+            let beyond = if unacknowledged > 0 { beyond_a_gap(socket) } else { 0 };
+            self.note(unacknowledged, beyond, Instant::now());
+        }
+    }
+
+    fn note(&self, unacknowledged: u64, beyond: u64, now: Instant) {
         let acknowledged = self.taken.get().saturating_sub(unacknowledged);
-        let has_moved = acknowledged > self.acknowledged.get();
+        let reached = acknowledged + beyond.min(unacknowledged);
+        let has_moved = acknowledged > self.acknowledged.get() || reached > self.reached.get();
         self.acknowledged.set(acknowledged.max(self.acknowledged.get()));
-        let now = Instant::now();
+        self.reached.set(reached.max(self.reached.get()));
         if has_moved {
             self.moved_at.set(now);
-            self.link.borrow().moved();
+            self.link.borrow().moved(now);
         }
         let whole = self.is_sent() && unacknowledged == 0;
         if self.arrived_at.get().is_none() && (whole || has_moved) {
@@ -183,7 +196,6 @@ impl Progress {
                 self.turn.take();
             }
         }
-        unacknowledged
     }
 
     /// When nothing is waited for any more, and why.

@@ -13,6 +13,19 @@ pub fn unacknowledged(socket: RawFd) -> u64 {
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// Bytes that the peer has behind a gap of what was lost (SACK), about: they are not acknowledged, and yet have moved. 0 where the
+/// kernel does not say.
+pub fn beyond_a_gap(socket: RawFd) -> u64 {
+    // The beginning of `struct tcp_info`: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, sacked; the same in every kernel.
+    let mut info = [0u32; 8];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which is what `info` has, and the new length; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result == 0 { u64::from(info[4]) * u64::from(info[7]) } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

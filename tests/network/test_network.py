@@ -69,7 +69,7 @@ def test_every_event_arrives_once_over_slow_far_and_lossy_links(conditions, coun
 
 
 def a_slice_of_links(seed):
-    conditions = [(2, 0.1, 0), (5, 0.6, 0.01), (10, 2.0, 0.05), (20, 0.3, 0.02), (50, 0.05, 0), (50, 1.0, 0.05), (2, 2.0, 0.02)]
+    conditions = [(2, 0.1, 0), (5, 0.6, 0.01), (10, 2.0, 0.05), (20, 0.3, 0.02), (50, 0.05, 0), (50, 1.0, 0.05), (2, 2.0, 0.02), (2, 0.02, 0.01)]
     test_every_event_arrives_once_over_slow_far_and_lossy_links(conditions, 5, (3_000, 6_000), seed)
 
 
