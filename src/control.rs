@@ -25,7 +25,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 use tracing::{error, info, warn};
 
 use crate::config::document::Document;
-use crate::config::{Config, ConfigError, Fault, read_file, save};
+use crate::config::{self, Config, ConfigError, Fault, read_file, save};
 use crate::deliver::tls::ClientConfigs;
 use crate::uplink::Uplink;
 
@@ -50,6 +50,9 @@ pub enum ChangeError {
     #[error("the config file cannot be written, and nothing was changed: {0}")]
     NotSaved(io::Error),
 }
+
+/// The spool gives way so often for one change.
+const WAYS_GIVEN: u32 = 8;
 
 /// Holds the config in force and changes it.
 pub struct Control {
@@ -229,8 +232,18 @@ impl Control {
     }
 
     async fn save(&self, new: Bytes, last_good: Bytes, aside: bool) -> io::Result<()> {
-        let path = self.path.clone();
-        spawn_blocking(move || save::replace(&path, &new, &last_good, aside)).await.expect("saving does not panic")
+        for _ in 0..WAYS_GIVEN {
+            let (path, new, last_good) = (self.path.clone(), new.clone(), last_good.clone());
+            let replaced = spawn_blocking(move || save::replace(&path, &new, &last_good, aside));
+            match replaced.await.expect("saving does not panic") {
+                // A server that moved must be told to us even where events have filled the disk.
+                Err(error)
+                    if save::is_full(&error)
+                        && self.uplink.give_way(config::folder_of(&save::followed(&self.path))).await => {}
+                replaced => return replaced,
+            }
+        }
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     /// Keeps `text` as the last good one. That it fails is no reason to refuse a config that is good.

@@ -22,6 +22,7 @@ use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
 use sophon_uplink::signals::{Signals, Told};
 use sophon_uplink::spool::inspect::{self, Contents};
+use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::uplink::{StartError, Uplink};
 use sophon_uplink::{log, output};
@@ -84,6 +85,9 @@ fn check_config(file: &Path, user: Option<User>) -> ExitCode {
             // No fault of the config: the uplink runs without its key, and the init script is to start it.
             if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
                 complain(format_args!("{why}; without it nothing is kept on flash"));
+            }
+            if let Some(why) = judge(&good.config.spool.dir) {
+                complain(why);
             }
             print(&format_args!("{}: good", file.display()))
         }

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -30,7 +30,9 @@ pub struct Status {
     pub events: Events,
     /// What became of it.
     pub shares: Shares,
-    /// The rings of the config.
+    /// Keys of the config whose change comes into force with a restart only.
+    pub pending_restart: Vec<&'static str>,
+    /// The rings that were opened at the start.
     pub rings: Vec<Ring>,
     /// Times that a ring was found corrupt.
     pub rings_corrupt: u64,
@@ -154,8 +156,10 @@ pub struct Ring {
 /// The spool.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spool {
-    /// Its folder.
+    /// Its folder, as it was opened at the start.
     pub dir: PathBuf,
+    /// False: its file system has no hard links, so that an event for several destinations is written once for each.
+    pub has_hard_links: bool,
     /// Whether events can be stored.
     pub is_usable: bool,
     /// Why not.
@@ -187,6 +191,7 @@ impl Spool {
     /// failed is no trouble any more once nothing waits.
     pub fn of(
         spool: &spool::Status,
+        dir: &Path,
         config: &config::Spool,
         trouble: Option<String>,
         last_loss_seconds: Option<f64>,
@@ -196,7 +201,8 @@ impl Spool {
             State::Unavailable(why) => Some(why.clone()),
         };
         Spool {
-            dir: config.dir.clone(),
+            dir: dir.to_owned(),
+            has_hard_links: spool.has_hard_links,
             is_usable: problem.is_none(),
             problem,
             bytes: spool.bytes,

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use common::daemon::Home;
 use common::http::{get, post_json};
-use common::{Daemon, Sink, event, picture};
+use common::{Answer, Daemon, Sink, event, picture, program, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::config::Config;
@@ -192,4 +193,39 @@ fn keep(sink: &Sink, seen: &mut HashMap<u64, u64>, floors: &[u64]) {
         assert!(generation < floors.len() + 1, "to a URL that was refused");
         *seen.entry(sequence).or_default() += 1;
     }
+}
+
+#[test]
+fn what_is_open_and_what_waits_for_a_restart_is_said_everywhere() {
+    let home = Home::new();
+    let sink = Sink::with(|_, _| Answer::Status(422, ""));
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    common::publish(&mut recognizer, &event(b"", b""));
+    wait_until("the dead letter", || daemon.status()["spool"]["dead_letters"] == 1);
+    let elsewhere = home.folder.path().join("elsewhere");
+    let more = json!({ "rings": [home.folder.path().join("other-ring")], "spool": { "dir": elsewhere, "min_free_bytes": 0 },
+        "api": { "listen": daemon.api().to_string() } });
+    home.configure(&[sink.url()], more);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("rings, spool.dir: read at the start only; restart to put the change into force");
+    let status = daemon.status();
+    assert_eq!(status["pending_restart"], json!(["rings", "spool.dir"]));
+    assert_eq!((&status["spool"]["dir"], &status["rings"][0]["path"]), (&json!(home.spool()), &json!(home.ring())));
+    let health = get(daemon.api(), "/healthz").json();
+    assert!(health["status"] == "ok" && health["notes"].to_string().contains("rings, spool.dir"), "{health}");
+    let ask = |words: &[&str]| {
+        let output =
+            Command::new(program("sophon-uplink")).args(words).arg("--config").arg(home.config()).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(ask(&["status"]).contains("in force after a restart: rings, spool.dir"));
+    assert!(ask(&["dead", "list"]).contains("status 422"));
+    assert!(ask(&["spool"]).contains(home.spool().to_str().unwrap()));
+    let requests = sink.received().len();
+    assert!(ask(&["dead", "resend", "--all"]).starts_with("1 dead letters"));
+    sink.wait(requests + 1);
+    assert!(!elsewhere.exists(), "nobody made the spool that is not in force");
+    daemon.terminate();
 }

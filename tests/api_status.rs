@@ -58,7 +58,7 @@ fn status_metrics_and_the_command_say_the_same_and_it_balances() {
         (&json!("up"), &json!(7), &json!(200))
     );
     assert_eq!(status["history"]["delivered"].as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>(), 7);
-    assert_eq!(status["health"], json!({"ok": true, "problems": []}));
+    assert_eq!(status["health"], json!({"ok": true, "problems": [], "notes": []}));
 
     let samples = metrics(api);
     let server = format!("{{destination=\"1\",server=\"http://{}\"}}", sink.address);

@@ -12,7 +12,7 @@ use common::meter::{Meter, Moment};
 use common::mounted::Mounted;
 use common::{Daemon, RingProducer, event, picture, publish};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
@@ -152,4 +152,86 @@ fn while_every_server_is_up_not_one_byte_is_written() {
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.written), (2 * EVENTS, 0));
     assert_eq!(disk_usage(&home.spool()), 0, "no file at all");
+}
+
+/// The spool's status, once `is_so`.
+fn spool_status(daemon: &Daemon, is_so: impl Fn(&Value) -> bool) -> Value {
+    common::wait_until("the spool's status", || is_so(&daemon.status()["spool"]));
+    daemon.status()["spool"].clone()
+}
+
+#[test]
+fn max_bytes_that_is_lowered_by_a_reload_is_honoured_at_once_and_said_once() {
+    let (home, server) = (Home::new(), Meter::start());
+    server.close();
+    let mut recognizer = Producer::open(&home.ring(), MIB).unwrap();
+    let spool =
+        |max_bytes: u64| json!({ "spool": { "dir": home.spool(), "max_bytes": max_bytes, "min_free_bytes": 0 } });
+    let daemon = Daemon::start(&home, &[server.url()], spool(4 * MIB));
+    let spot = picture(20_000, 1);
+    for _ in 0..150 {
+        common::wait_until("room in the ring", || RingState::of(&home.ring()).unwrap().used < MIB / 2);
+        publish(&mut recognizer, &event(b"", &spot));
+    }
+    home.wait_released();
+    home.configure(&[server.url()], spool(MIB));
+    daemon.signal(Signal::SIGHUP);
+    spool_status(&daemon, |spool| spool["bytes"].as_u64().unwrap() <= MIB);
+    assert!(disk_usage(&home.spool()) <= MIB);
+    // From now on each event costs an older one: one line a minute, however many there are.
+    for _ in 0..100 {
+        common::wait_until("room in the ring", || RingState::of(&home.ring()).unwrap().used < MIB / 2);
+        publish(&mut recognizer, &event(b"", &spot));
+    }
+    home.wait_released();
+    assert!(daemon.status()["health"]["problems"].to_string().contains("lost from the spool lately"));
+    let metrics = common::http::get(daemon.api(), "/metrics").body;
+    assert!(metrics.contains("sophon_uplink_spool_dead_letters_evicted_total 0"), "{metrics}");
+    let stopped = daemon.terminate();
+    assert!(stopped.evicted > 150, "{}", stopped.evicted);
+    assert_eq!(stopped.log.matches("the oldest were given up").count(), 2, "{}", stopped.log);
+}
+
+#[test]
+fn inodes_are_a_bound_like_bytes_and_a_config_finds_room_to_be_saved() {
+    let Some(mounted) = Mounted::new("64m,nr_inodes=400") else {
+        return println!("SKIPPED: a file system of its own needs root");
+    };
+    let (home, server, other) = (Home::new(), Meter::start(), Meter::start());
+    server.close();
+    other.close();
+    let mut recognizer = Producer::open(&home.ring(), MIB).unwrap();
+    let dir = mounted.path().join("spool");
+    std::os::unix::fs::symlink(&dir, home.spool()).unwrap(); // for who looks into it
+    let more = json!({ "spool": { "dir": dir, "max_bytes": 64 * MIB, "min_free_bytes": 0 } });
+    home.configure(&[server.url()], more);
+    // The config lies there too, as on the box.
+    let config = mounted.path().join("uplink.json");
+    std::fs::copy(home.config(), &config).unwrap();
+    std::fs::remove_file(home.config()).unwrap();
+    std::os::unix::fs::symlink(&config, home.config()).unwrap();
+    let daemon = Daemon::restart(&home);
+    daemon.wait_attached();
+    for _ in 0..500 {
+        common::wait_until("room in the ring", || RingState::of(&home.ring()).unwrap().used < MIB / 2);
+        publish(&mut recognizer, &event(b"", b"small"));
+    }
+    home.wait_released();
+    let free = || nix::sys::statvfs::statvfs(mounted.path()).unwrap().files_available() as u64;
+    assert!((128..200).contains(&free()), "{} inodes are left to others", free());
+    assert!(spool_status(&daemon, |_| true)["is_usable"] == true, "older events make room");
+    // Somebody else takes all the rest: the spool gives way to a config, and to nothing else.
+    let before = daemon.status()["spool"]["events"].as_u64().unwrap();
+    let mut taken = 0;
+    while std::fs::write(mounted.path().join(format!("other-{taken}")), b"").is_ok() {
+        taken += 1;
+    }
+    let body = json!({ "event_server_url": [other.url()], "content-type": "json" });
+    let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(std::fs::read_to_string(&config).unwrap().contains(&other.url()));
+    let after = daemon.status()["spool"]["events"].as_u64().unwrap();
+    assert!(before - after <= 8, "{before} events, then {after}");
+    daemon.wait_log("the config has no room to be saved");
+    daemon.terminate();
 }

@@ -167,3 +167,31 @@ fn a_write_that_did_not_happen_though_the_disk_said_so_costs_that_event_alone() 
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.quarantined), (4, 1), "{}", stopped.log);
 }
+
+#[test]
+fn without_hard_links_events_are_spooled_all_the_same_and_that_is_said() {
+    if !traced::is_possible("without_hard_links") {
+        return;
+    }
+    let (home, servers) = (Home::new(), [Moody::start(), Moody::start()]);
+    servers.iter().for_each(|server| server.set(Mood::Failing));
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    home.configure(&servers.each_ref().map(Moody::url), json!({}));
+    let links = Call { name: "linkat".into(), number: 1 };
+    let daemon = Trace::of(&home).inject(&links, "error=EPERM", true).start(&home);
+    let spot = picture(20_000, 1);
+    for _ in 0..10 {
+        publish(&mut recognizer, &event(b"", &spot));
+    }
+    home.wait_released();
+    assert_eq!(home.spooled_files().len(), 20, "a file for each destination");
+    let status = daemon.status();
+    assert_eq!((&status["spool"]["has_hard_links"], &status["spool"]["problem"]), (&json!(false), &json!(null)));
+    assert!(status["health"]["notes"].to_string().contains("no hard links"), "{status}");
+    let written = status["spool"]["bytes_written"].as_u64().unwrap();
+    assert!((400_000..440_000).contains(&written), "{written} bytes: each event once for each destination");
+    servers.iter().for_each(|server| server.set(Mood::Up));
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.lost, stopped.spooled), (20, 0, 0), "{}", stopped.log);
+}

@@ -207,7 +207,7 @@ fn a_filter_that_is_switched_off_is_said_in_log_and_status() {
     assert!(String::from_utf8_lossy(&asked.stdout).contains(&format!("privileges    {problem}")), "{asked:?}");
     home.configure(&[sink.url()], json!({ "api": api }));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_log("privileges are read at the start only");
+    daemon.wait_log("privileges.seccomp: read at the start only");
     daemon.terminate();
 }
 

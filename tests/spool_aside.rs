@@ -10,11 +10,13 @@ mod spool_box;
 mod spool_world;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::spool::dead::{Resent, Wanted};
 use sophon_uplink::spool::file::HEADER;
-use sophon_uplink::spool::{Address, DeadLetterReason, Destination, ReadError};
+use sophon_uplink::spool::judge::judge;
+use sophon_uplink::spool::{Address, Bounds, DeadLetterReason, Destination, ReadError, RealDisk, Spool, State};
 use spool_box::{Box, URLS, one, refused, two};
 use spool_world::BLOCK;
 
@@ -295,7 +297,7 @@ fn letters_of_a_destination_that_is_gone_do_not_keep_others_from_being_sent_agai
     let mut here = Box::new();
     here.bound(16 << 20, 10_000);
     let counters: Vec<_> =
-        (0..600).map(|number| here.store(0, &[if number % 3 == 0 { one() } else { two() }])).collect();
+        (0..300).map(|number| here.store(0, &[if number % 3 == 0 { one() } else { two() }])).collect();
     for (number, counter) in counters.iter().enumerate() {
         here.spool.to_dead(if number % 3 == 0 { one() } else { two() }, *counter, &refused()).unwrap();
     }
@@ -310,10 +312,10 @@ fn letters_of_a_destination_that_is_gone_do_not_keep_others_from_being_sent_agai
         }
         wanted.after = done.after;
     }
-    assert_eq!((done.resent, done.skipped), (400, [(URLS[0].to_owned(), 200)].into()));
-    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (400, 200));
+    assert_eq!((done.resent, done.skipped), (200, [(URLS[0].to_owned(), 100)].into()));
+    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (200, 100));
     here.restart_for(&[URLS[1].to_owned()]);
-    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (400, 200), "it is durable");
+    assert_eq!((here.waiting(two()).len(), here.spool.dead_letters().count()), (200, 100), "it is durable");
 }
 
 #[test]
@@ -410,4 +412,152 @@ fn a_backlog_without_a_destination_is_parked_and_goes_on_when_it_or_a_new_one_co
             assert_eq!(here.spool.status().dead, 0, "{told}");
         }
     }
+}
+
+#[test]
+fn another_folder_at_the_spools_path_is_noticed_and_no_event_that_can_be_reached_is_lost() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..40).map(|number| here.store(number % 3, &[one(), two()])).collect();
+    assert!(!here.spool.notice());
+    // Of the first one an upload to the first destination is on its way.
+    here.spool.hand_out(one(), counters[0]);
+    let (away, root) = (here.folder.path().join("away"), here.path(""));
+    fs::rename(&root, &away).unwrap();
+    // The folder that is there now has events of its own, with the same numbers.
+    let config = spool_box::config(&root, None);
+    let mut other = Spool::open(RealDisk::default(), &config, &spool_world::addresses(&spool_box::urls())).0;
+    let records = &here.records;
+    let stored = other.store(spool_box::RING, &*records.memory, &records.frames[2], &[one()]).unwrap();
+    assert_eq!(stored.counter, counters[0]);
+    drop(other);
+    // Whatever is done before anybody has noticed, the other folder's events stay.
+    assert!(matches!(here.spool.read(two(), counters[1]), Err(ReadError::Shortage(_))));
+    assert!(here.spool.delivered(two(), counters[2]).is_err(), "it is not offered again all the same");
+    assert!(here.file("to", one(), counters[0]).exists());
+    assert!(here.spool.notice() && matches!(here.spool.state(), State::Unavailable(_)));
+    assert!(here.try_store(0, &[one()]).is_err(), "nothing is stored before it is opened");
+    let found = here.spool.open_again();
+    assert_eq!((found.events, found.left, found.vanished), (1, 79, 0));
+    assert!(here.waiting(one()).is_empty(), "its number stands for an upload on its way");
+    assert!(here.spool.share(counters[1], &[one()]).is_err(), "a number of the other folder");
+    while here.spool.settle().unwrap().is_some() {}
+    assert_eq!((here.waiting(one()).len(), here.waiting(two()).len()), (39, 39));
+    assert!(here.spool.delivered(one(), counters[0]).unwrap(), "the upload's event, not the one that has its number");
+    let waiting = here.waiting(one());
+    assert_eq!((waiting.len(), waiting[0]), (40, counters[0]));
+    here.assert_read(one(), waiting[0], 2);
+    for (number, counter) in (0..40).filter(|number| *number != 2).zip(here.waiting(two())) {
+        here.assert_read(two(), counter, number % 3); // in order
+    }
+    let status = here.spool.status();
+    assert_eq!((status.tally.vanished, status.tally.remaining()), (0, 79));
+    let left = fs::read_dir(away.join(format!("to/{}", two()))).unwrap().count();
+    assert_eq!(left, 2, "what says which destination it is, and what was delivered before anybody had noticed");
+    here.restart();
+    assert_eq!((here.waiting(one()).len(), here.waiting(two()).len()), (40, 39));
+}
+
+#[test]
+fn a_folder_that_comes_back_is_taken_as_it_is() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..5).map(|_| here.store(0, &[one()])).collect();
+    here.spool.hand_out(one(), counters[0]);
+    let (away, root) = (here.folder.path().join("away"), here.path(""));
+    fs::rename(&root, &away).unwrap();
+    assert!(here.spool.notice() && here.spool.open_again().unavailable.is_none());
+    let sixth = here.store(0, &[one()]);
+    let between = here.folder.path().join("between");
+    fs::rename(&root, &between).unwrap();
+    fs::rename(&away, &root).unwrap();
+    assert!(here.spool.notice());
+    let found = here.spool.open_again();
+    assert_eq!((found.events, found.left, found.vanished), (5, 1, 0), "{found:?}");
+    while here.spool.settle().unwrap().is_some() {}
+    here.spool.put_back(one(), counters[0]);
+    assert_eq!(here.waiting(one()), [counters.clone(), vec![sixth + 1]].concat());
+}
+
+#[test]
+fn events_of_a_spool_that_somebody_removed_are_said_to_be_gone() {
+    let mut here = Box::new();
+    (0..5).for_each(|_| drop(here.store(0, &[one()])));
+    fs::remove_dir_all(here.path("")).unwrap();
+    assert!(here.spool.notice());
+    here.spool.open_again();
+    while here.spool.settle().unwrap().is_some() {}
+    let status = here.spool.status();
+    assert_eq!((status.tally.vanished, status.events, status.tally.remaining()), (5, 0, 0));
+    here.store(0, &[one()]);
+    assert!(!here.spool.notice());
+}
+
+#[test]
+fn a_folder_that_is_no_spool_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |dir: &std::path::Path| {
+        let config = spool_box::config(dir, None);
+        Spool::open(RealDisk::default(), &config, &spool_world::addresses(&spool_box::urls())).1.unavailable
+    };
+    // A Maildir, one of which only `new` is left, and a folder with anything in it.
+    for (name, inside, told) in [
+        ("maildir", &["new/1700000000.M1.host", "cur/x"][..], "cur"),
+        ("new-only", &["new/1700000000.M1.host"], "new"),
+        ("any", &["notes.txt"], "notes.txt"),
+    ] {
+        let dir = folder.path().join(name);
+        for file in inside {
+            fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+            fs::write(dir.join(file), "theirs").unwrap();
+        }
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).unwrap();
+        let why = open(&dir).expect("it is somebody else's").to_string();
+        assert!(why.contains(told) && why.contains("set spool.dir to a folder of its own"), "{why}");
+        assert!(judge(&dir).unwrap().contains(told));
+        assert!(inside.iter().all(|file| fs::read(dir.join(file)).unwrap() == b"theirs"));
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o7777, 0o1777);
+        assert!(!dir.join("to").exists());
+    }
+    // An empty one, one that a killed start left, a whole one with a stranger in it, and the root of a file system.
+    for (name, inside) in [
+        ("empty", &[][..]),
+        ("begun", &["new"]),
+        ("mount", &["lost+found"]),
+        ("spool", &["new", "to", "dead", "bad", "x"]),
+    ] {
+        let dir = folder.path().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        inside.iter().for_each(|name| fs::create_dir(dir.join(name)).unwrap());
+        assert_eq!(judge(&dir), None, "{name}");
+        assert!(open(&dir).is_none(), "{name}");
+        let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(&dir), mode(&dir.join("to"))),
+            (0o755, 0o700),
+            "{name}: what we did not make keeps its rights"
+        );
+    }
+}
+
+#[test]
+fn bounds_that_are_lowered_are_honoured_at_once() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..100).map(|_| here.store(0, &[one()])).collect();
+    let before = here.spool.set_bounds(Bounds { max_bytes: 42 * BLOCK, max_files: 1000, min_free_bytes: 0 });
+    let gone = here.spool.honour_bounds(before);
+    assert_eq!(
+        (gone.len(), here.waiting(one())),
+        (60, counters[60..].to_vec()),
+        "two blocks say which destinations there are"
+    );
+    // So is more room for others; but at a start what others take is no reason to give up what may be delivered.
+    let huge = Bounds { min_free_bytes: u64::MAX / 2, ..before };
+    here.spool.set_bounds(huge);
+    assert!(here.spool.honour_bounds(huge).is_empty());
+    assert!(
+        here.spool.honour_bounds(before).is_empty(),
+        "all of it together would not be enough: nothing goes in vain"
+    );
+    assert_eq!(here.spool.give_way(3).len(), 3);
+    assert_eq!(here.waiting(one()), counters[63..]); // oldest first
 }

@@ -63,6 +63,7 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
     assert!(newest.is_none_or(|newest| newest < stored), "{stored} is not newer than {newest:?}");
     assert_bounded(&after.disk.state());
     after.assert_counted();
+    after.assert_room_for_others();
 }
 
 #[test]

@@ -121,3 +121,41 @@ fn a_second_process_keeps_out_of_the_spool_and_uploads_without_it() {
     home.wait_done();
     assert_eq!((first.terminate().acknowledged, server.times()), (5, 5));
 }
+
+#[test]
+fn a_spool_that_is_moved_away_under_the_uplink_keeps_its_events() {
+    let (home, server) = (Home::new(), Moody::start());
+    server.set(Mood::Failing);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    publish_many(&mut recognizer, 20);
+    home.wait_released();
+    // As a card that is mounted over it: what the uplink has is reached by nobody else any more.
+    fs::rename(home.spool(), home.folder.path().join("away")).unwrap();
+    daemon.wait_log("another folder lies at the spool's path");
+    wait_until("what was moved over", || home.spooled_for(&server.url()).len() == 20);
+    publish_many(&mut recognizer, 5);
+    home.wait_released();
+    server.set(Mood::Up);
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (25, 0, 0), "{}", stopped.log);
+}
+
+#[test]
+fn events_of_a_spool_that_was_removed_are_counted_and_said() {
+    let (home, server) = (Home::new(), Moody::start());
+    server.set(Mood::Failing);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    publish_many(&mut recognizer, 20);
+    home.wait_released();
+    fs::remove_dir_all(home.spool()).unwrap();
+    wait_until("that they are counted", || daemon.status()["shares"]["vanished"] == 20);
+    let health = daemon.status()["health"].to_string();
+    assert!(health.contains("20 removed by somebody else"), "{health}");
+    publish_many(&mut recognizer, 1);
+    home.wait_released();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.spooled, stopped.open), (1, 0), "{}", stopped.log);
+}

@@ -93,6 +93,9 @@ pub fn in_words(status: &Value) -> String {
     for problem in status["health"]["problems"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "  ! {}", word(problem));
     }
+    for note in status["health"]["notes"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "  - {}", word(note));
+    }
     let (events, shares) = (&status["events"], &status["shares"]);
     let _ = writeln!(
         text,
@@ -136,11 +139,6 @@ pub fn in_words(status: &Value) -> String {
         number(&spool["bytes"]),
         number(&spool["max_bytes"])
     );
-    for parked in spool["parked"].as_array().into_iter().flatten() {
-        let (events, url) = (number(&parked["events"]), word(&parked["url"]));
-        let _ =
-            write!(text, "\n              {events} events are parked for {url}, which is not in the config any more");
-    }
     if number(&spool["locked"]) > 0 {
         let _ =
             write!(text, "\nspool         {} events are sealed with another key, and stay", number(&spool["locked"]));

@@ -47,6 +47,30 @@ pub fn problems(status: &Status) -> Vec<String> {
     problems
 }
 
+/// What somebody should know though events make progress.
+pub fn notes(status: &Status) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !status.pending_restart.is_empty() {
+        notes.push(format!(
+            "changed in the config, and in force after a restart: {}",
+            status.pending_restart.join(", ")
+        ));
+    }
+    if !status.spool.has_hard_links {
+        notes.push(format!(
+            "the file system of {} has no hard links (vfat, exFAT and some network file systems): an event for several destinations is written once for each",
+            status.spool.dir.display()
+        ));
+    }
+    for parked in &status.spool.parked {
+        let (events, server) = (parked.events, server(&parked.url));
+        notes.push(format!(
+            "{events} events are parked: {server} is not in the config; they go out when it, or a new one, is"
+        ));
+    }
+    notes
+}
+
 fn destination(destination: &Destination) -> impl Iterator<Item = String> {
     no_progress(destination).into_iter().chain(refusals(destination))
 }

@@ -46,6 +46,7 @@ use crate::confine::Confined;
 use crate::control::{ChangeError, Control};
 use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
+use crate::status::Status;
 use crate::uplink::Uplink;
 use guard::Access;
 use refusal::{Refusal, shortened};
@@ -239,7 +240,7 @@ impl App {
                 typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             Route::DeadLetters => json(&dead_letters::show(&self.uplink, dead_letters::Page::of(query)?).await),
-            Route::Health => health(&health::problems(&self.uplink.status().await)),
+            Route::Health => health(&self.uplink.status().await),
             Route::TestEvent => unreachable!("it takes no GET"),
         })
     }
@@ -289,12 +290,16 @@ impl App {
     }
 }
 
-fn health(problems: &[String]) -> Reply {
-    if problems.is_empty() {
-        return json(&serde_json::json!({"status": "ok"}));
+fn health(status: &Status) -> Reply {
+    let (problems, notes) = (health::problems(status), health::notes(status));
+    let mut answer = serde_json::json!({"status": if problems.is_empty() { "ok" } else { "failing" }});
+    for (key, list) in [("problems", &problems), ("notes", &notes)] {
+        if !list.is_empty() {
+            answer[key] = list.as_slice().into();
+        }
     }
-    let why = serde_json::json!({"status": "failing", "problems": problems});
-    typed(StatusCode::SERVICE_UNAVAILABLE, "application/json", why.to_string())
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    typed(status, "application/json", answer.to_string())
 }
 
 fn json(value: &Value) -> Reply {

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::App;
-use super::health::problems;
+use super::health::{notes, problems};
 use crate::status::Status;
 
 /// The uplink's status with `health`, `history`, `config`, `privileges` and `api` beside it.
 pub fn report(app: &App, status: &Status) -> Value {
     let mut report = serde_json::to_value(status).expect("plain data");
     let problems = problems(status);
-    report["health"] = json!({"ok": problems.is_empty(), "problems": problems});
+    report["health"] = json!({"ok": problems.is_empty(), "problems": problems, "notes": notes(status)});
     report["history"] = serde_json::to_value(app.uplink.history().last_hour()).expect("plain data");
     report["config"] = json!({"file": app.control.path(), "problem": app.control.trouble()});
     report["privileges"] = serde_json::to_value(&app.confined).expect("plain data");

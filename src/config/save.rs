@@ -52,6 +52,11 @@ pub fn keep(path: &Path, last_good: &[u8]) -> io::Result<()> {
     write(path, &bak, last_good)
 }
 
+/// No room, by blocks, inodes or quota.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// `FILE.bak` and the like.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);

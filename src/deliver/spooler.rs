@@ -107,6 +107,14 @@ impl Spooler {
         self.trouble.borrow().as_ref().is_some_and(|trouble| trouble.until > Instant::now())
     }
 
+    /// The spool is unavailable, as it says itself: it is opened again.
+    pub fn reopen(&self) {
+        if self.trouble.borrow().is_none() {
+            self.fails("the spool's folder is not the one that was opened: it is opened anew", false);
+        }
+        self.changed.notify_one();
+    }
+
     /// Tries again at once, whatever failed before.
     pub fn try_now(&self) {
         if let Some(trouble) = &mut *self.trouble.borrow_mut() {
@@ -148,6 +156,15 @@ impl Spooler {
         let Recovered { events, bytes, .. } = found;
         if *events > 0 {
             info!(events, bytes, "the spool has events of an earlier run");
+        }
+        if found.left > 0 {
+            warn!(
+                events = found.left,
+                "another folder lies at the spool's path: what the one before holds is moved into it"
+            );
+        }
+        if found.vanished > 0 {
+            warn!(events = found.vanished, "spooled events are not there any more: somebody removed them");
         }
         for (from, to) in &found.set_aside {
             let to = to.as_ref().map_or("removed, it was too large".into(), |to| format!("now {}", to.display()));

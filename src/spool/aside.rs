@@ -85,6 +85,8 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// When it cannot be moved; it is not offered again before the next start.
     pub fn set_aside(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, Fault> {
+        self.available()?;
+        let counter = self.follow(destination, counter);
         let from = self.volume.file(Home::To(destination), counter);
         let known = self.slot(destination).and_then(|slot| Some((slot, self.events.get(counter)?)));
         // It may not have the size that it was stored with.

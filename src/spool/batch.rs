@@ -56,8 +56,10 @@ impl<D: Disk> Spool<D> {
         let all = masks.iter().fold(0, |all, mask| all | mask);
         self.check_key()?;
         self.sweep()?;
-        let blocks = orders.iter().map(|order| u64::from(self.file_blocks(order.frame))).sum();
-        self.make_room(blocks, orders.len() as u64, evicted)?;
+        let copies: Vec<u64> = masks.iter().map(|mask| self.copies(*mask)).collect();
+        let each = orders.iter().zip(&copies);
+        let blocks = each.map(|(order, copies)| copies * u64::from(self.file_blocks(order.frame))).sum();
+        self.make_room(blocks, copies.iter().sum(), evicted)?;
         self.make_folders(all)?;
         self.make_all_folders();
         let entries = self.write_together(orders, &masks);

@@ -82,6 +82,7 @@ impl<D: Disk> Spool<D> {
         counter: u64,
         reason: &DeadLetterReason,
     ) -> Result<bool, Fault> {
+        let counter = self.follow(destination, counter);
         let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) else {
             return Ok(false);
         };

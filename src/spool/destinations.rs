@@ -140,7 +140,7 @@ impl<D: Disk> Spool<D> {
         }
         let is_deserted = |slot: &usize| {
             let is_removed = self.lodgings[*slot].as_ref().is_some_and(|lodging| !lodging.configured);
-            is_removed && self.events.in_slot(*slot, None).next().is_none()
+            is_removed && self.events.in_slot(*slot, None).next().is_none() && self.kept(*slot) == 0
         };
         let free = self.lodgings.iter().position(Option::is_none).or_else(|| (0..SLOTS).find(is_deserted));
         let slot = free.ok_or_else(|| Fault {
@@ -220,6 +220,9 @@ impl<D: Disk> Spool<D> {
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
     pub fn settle(&mut self) -> Result<Option<u64>, Fault> {
         self.available()?;
+        if let Some(moved) = self.move_some()? {
+            return Ok(Some(moved));
+        }
         self.note_removals()?;
         let is_removed = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.heirs.is_some());
         for slot in (0..self.lodgings.len()).filter(is_removed).collect::<Vec<_>>() {
@@ -232,7 +235,7 @@ impl<D: Disk> Spool<D> {
 
     /// A page of one removed destination; with the last event goes its folder.
     fn settle_page(&mut self, slot: usize) -> Result<Option<u64>, Fault> {
-        if self.events.in_slot(slot, None).next().is_none() {
+        if self.kept(slot) == 0 && self.events.in_slot(slot, None).next().is_none() {
             self.remove_folder(Home::To(self.destination(slot)));
             self.lodgings[slot] = None;
             return Ok(None);

@@ -4,10 +4,11 @@
 //! what was not flushed (`tests/common/model_disk.rs`). Paths are whole paths; errors are the system's own.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 
@@ -37,16 +38,22 @@ pub trait Disk {
     /// A file that is being read.
     type Mapped: Mapped;
 
-    /// Keeps other processes' spools out of the folder at `path` until this disk is dropped.
+    /// Keeps other processes' spools out of the folder at `path` until this disk is dropped, or the next call finds another folder
+    /// there. What was claimed before is then said, and stays claimed until the call after that.
     ///
     /// # Errors
-    /// `WouldBlock` where another process has it.
-    fn claim(&mut self, path: &Path) -> io::Result<()>;
-    /// Makes a folder, 0700, or takes the one there and makes it 0700; true when it is new.
+    /// `WouldBlock` where another process has it; what was claimed stays so.
+    fn claim(&mut self, path: &Path) -> io::Result<Option<Former>>;
+    /// Whether the folder at `path` is the one that was claimed.
+    ///
+    /// # Errors
+    /// What the system says, `NotFound` where there is none.
+    fn is_claimed(&self, path: &Path) -> io::Result<bool>;
+    /// Makes a folder, 0700, or takes the one there; true when it is new. One of `ours` is made 0700, where its file system can say so.
     ///
     /// # Errors
     /// What the system says; `NotADirectory` where something else has the name.
-    fn make_folder(&self, path: &Path) -> io::Result<bool>;
+    fn make_folder(&self, path: &Path, ours: bool) -> io::Result<bool>;
     /// Removes an empty folder.
     ///
     /// # Errors
@@ -113,13 +120,41 @@ pub trait Disk {
     ///
     /// # Errors
     /// What the system says.
-    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    fn free(&self, path: &Path) -> io::Result<Free>;
+}
+
+/// What is free on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files that can still be made (inodes); `u64::MAX` where it does not count them.
+    pub files: u64,
+}
+
+/// The folder that was claimed before, now that another one lies at its path.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// By which it can be reached, as long as it is claimed.
+    pub root: PathBuf,
+    /// Where there is another folder at the path now: whether that is the one that was claimed before the former one.
+    pub is_back: bool,
 }
 
 /// The machine's own disk.
 #[derive(Debug, Default)]
 pub struct RealDisk {
     claim: Option<Flock<File>>,
+    former: Option<Flock<File>>,
+}
+
+/// Which folder it is, whatever its name.
+fn identity(folder: &Metadata) -> (u64, u64) {
+    (folder.dev(), folder.ino())
+}
+
+fn is_same(claim: &Flock<File>, folder: &Metadata) -> bool {
+    claim.metadata().is_ok_and(|claimed| identity(&claimed) == identity(folder))
 }
 
 impl Mapped for MappedFile {
@@ -132,19 +167,37 @@ impl Disk for RealDisk {
     type File = File;
     type Mapped = MappedFile;
 
-    fn claim(&mut self, path: &Path) -> io::Result<()> {
-        self.claim = None; // the folder may be another one now
-        let locked = Flock::lock(File::open(path)?, FlockArg::LockExclusiveNonblock);
-        self.claim = Some(locked.map_err(|(_, error)| match io::Error::from(error) {
-            error if error.kind() == io::ErrorKind::WouldBlock => {
-                io::Error::new(error.kind(), "another process uses it")
-            }
-            error => error,
-        })?);
-        Ok(())
+    fn claim(&mut self, path: &Path) -> io::Result<Option<Former>> {
+        let folder = File::open(path)?;
+        let found = folder.metadata()?;
+        if self.claim.as_ref().is_some_and(|claim| is_same(claim, &found)) {
+            return Ok(None);
+        }
+        let back = self.former.take_if(|former| is_same(former, &found));
+        let is_back = back.is_some();
+        let claim =
+            match back {
+                Some(back) => back,
+                None => Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(
+                    |(_, error)| match io::Error::from(error) {
+                        error if error.kind() == io::ErrorKind::WouldBlock => {
+                            io::Error::new(error.kind(), "another process uses it")
+                        }
+                        error => error,
+                    },
+                )?,
+            };
+        self.former = self.claim.replace(claim);
+        let reached = |former: &Flock<File>| PathBuf::from(format!("/proc/self/fd/{}", former.as_raw_fd()));
+        Ok(self.former.as_ref().map(|former| Former { root: reached(former), is_back }))
     }
 
-    fn make_folder(&self, path: &Path) -> io::Result<bool> {
+    fn is_claimed(&self, path: &Path) -> io::Result<bool> {
+        let found = fs::metadata(path)?;
+        Ok(self.claim.as_ref().is_some_and(|claim| is_same(claim, &found)))
+    }
+
+    fn make_folder(&self, path: &Path, ours: bool) -> io::Result<bool> {
         match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -152,8 +205,12 @@ impl Disk for RealDisk {
                 if !found.is_dir() {
                     return Err(io::ErrorKind::NotADirectory.into());
                 }
-                if found.permissions().mode() & 0o777 != 0o700 {
-                    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+                if ours && found.permissions().mode() & 0o777 != 0o700 {
+                    match fs::set_permissions(path, Permissions::from_mode(0o700)) {
+                        // A file system without rights, or one that is not written to: they are as it was mounted.
+                        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EROFS)) => {}
+                        set => set?,
+                    }
                 }
                 Ok(false)
             }
@@ -217,9 +274,11 @@ impl Disk for RealDisk {
         MappedFile::of(&open_regular(OpenOptions::new().read(true), path)?)
     }
 
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+    fn free(&self, path: &Path) -> io::Result<Free> {
         let found = nix::sys::statvfs::statvfs(path)?;
-        Ok((found.blocks_available() as u64).saturating_mul(found.fragment_size() as u64))
+        let bytes = (found.blocks_available() as u64).saturating_mul(found.fragment_size() as u64);
+        let files = if found.files() == 0 { u64::MAX } else { found.files_available() as u64 };
+        Ok(Free { bytes, files })
     }
 }
 

@@ -38,6 +38,13 @@ pub struct Entry {
     pub mask: Mask,
 }
 
+impl Entry {
+    /// Folders that it is in.
+    pub fn names(&self) -> u64 {
+        self.mask.count_ones().into()
+    }
+}
+
 /// All events.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -46,6 +53,9 @@ pub struct Index {
     /// Places with a mask of 0.
     empty: usize,
     blocks: u64,
+    /// Of all names together, and what they would take if each were a file.
+    names: u64,
+    name_blocks: u64,
 }
 
 impl Index {
@@ -66,7 +76,9 @@ impl Index {
     pub fn of(mut entries: Vec<Entry>) -> Index {
         entries.shrink_to_fit();
         let blocks = entries.iter().map(|entry| u64::from(entry.blocks)).sum();
-        Index { entries: entries.into(), empty: 0, blocks }
+        let names = entries.iter().map(|entry| entry.names()).sum();
+        let name_blocks = entries.iter().map(|entry| entry.names() * u64::from(entry.blocks)).sum();
+        Index { entries: entries.into(), empty: 0, blocks, names, name_blocks }
     }
 
     /// How many there are.
@@ -82,6 +94,16 @@ impl Index {
     /// What they take, each counted once however many folders it is in.
     pub fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// How many names they have in folders.
+    pub fn names(&self) -> u64 {
+        self.names
+    }
+
+    /// What they take where each name is a file of its own.
+    pub fn name_blocks(&self) -> u64 {
+        self.name_blocks
     }
 
     /// The event with this counter.
@@ -121,9 +143,14 @@ impl Index {
                     (known.blocks, self.empty) = (entry.blocks, self.empty - 1);
                     self.blocks += u64::from(entry.blocks);
                 }
+                let new = (entry.mask & !known.mask).count_ones();
                 known.mask |= entry.mask;
+                self.names += u64::from(new);
+                self.name_blocks += u64::from(new) * u64::from(known.blocks);
             }
             Err(place) => {
+                self.names += entry.names();
+                self.name_blocks += entry.names() * u64::from(entry.blocks);
                 self.entries.insert(place, entry);
                 self.blocks += u64::from(entry.blocks);
             }
@@ -140,6 +167,8 @@ impl Index {
             return false;
         }
         entry.mask &= !(1 << slot);
+        self.names -= 1;
+        self.name_blocks -= u64::from(entry.blocks);
         if entry.mask == 0 {
             self.blocks -= u64::from(entry.blocks);
             self.empty += 1;
@@ -197,6 +226,9 @@ mod tests {
             }
             assert_eq!((index.len(), index.is_empty()), (map.len(), map.is_empty()));
             assert_eq!(index.blocks(), map.values().map(|known| u64::from(known.0)).sum::<u64>());
+            let names = |known: &(u32, Mask)| u64::from(known.1.count_ones());
+            assert_eq!(index.names(), map.values().map(names).sum::<u64>());
+            assert_eq!(index.name_blocks(), map.values().map(|known| names(known) * u64::from(known.0)).sum::<u64>());
             assert_eq!(index.oldest().map(|entry| entry.counter), map.keys().next().copied());
             let after = random.bool().then_some(any);
             let next = index.in_slot(slot, after).next().map(|entry| entry.counter);

@@ -45,13 +45,13 @@
 //! | [`dead`], [`reasons`] | dead letters, and why they are |
 //! | [`aside`] | quarantine |
 //! | [`destinations`] | those that come and go, and their folders |
-//! | [`recover`] | the start |
+//! | [`recover`], `swapped.rs` | the start; another folder at the spool's path |
 //! | [`status`] | what is told about it |
 //! | [`index`] | what lies where, in memory |
 //! | [`mod@file`] | format and names |
 //! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
 //! | [`worker`] | its thread in the running uplink |
-//! | [`inspect`] | a look from outside |
+//! | [`inspect`], [`judge`](mod@judge) | looks from outside |
 
 pub mod aside;
 pub mod batch;
@@ -61,6 +61,7 @@ pub mod disk;
 pub mod file;
 pub mod index;
 pub mod inspect;
+pub mod judge;
 pub mod key;
 pub mod opened;
 pub mod read;
@@ -69,6 +70,7 @@ pub mod recover;
 pub mod seal;
 pub mod status;
 pub mod store;
+mod swapped;
 pub mod volume;
 pub mod worker;
 mod write;
@@ -134,6 +136,11 @@ pub struct Spool<D: Disk> {
     dead: Shelf<(u64, Destination)>,
     reasons: Reasons<D::File>,
     bad: Shelf<u64>,
+    /// What lies in a folder that was the spool's, and numbers that events on their way had there, with what they are now.
+    left: Option<swapped::Left>,
+    strays: BTreeMap<(u64, usize), Option<u64>>,
+    /// Lower numbers may stand for events of that folder.
+    no_share_before: u64,
     /// Names in `new/` that could not be taken away.
     litter: Vec<u64>,
     /// The next event's counter, and that of the next file set aside.
@@ -202,6 +209,9 @@ impl<D: Disk> Spool<D> {
             dead: Shelf::default(),
             reasons: Reasons::new(&config.dir),
             bad: Shelf::default(),
+            left: None,
+            strays: BTreeMap::new(),
+            no_share_before: 0,
             litter: Vec::new(),
             next: 1,
             next_bad: 1,
@@ -217,17 +227,19 @@ impl<D: Disk> Spool<D> {
         (spool, recovered)
     }
 
-    /// Other bounds from now on. What is over them goes with the next [`Spool::store`].
-    pub fn set_bounds(&mut self, bounds: Bounds) {
-        self.bounds = bounds;
+    /// Other bounds from now on; those before. What is over them goes with the next event stored, or with [`Spool::honour_bounds`].
+    pub fn set_bounds(&mut self, bounds: Bounds) -> Bounds {
+        std::mem::replace(&mut self.bounds, bounds)
     }
 
     /// What waits for a destination, oldest first, from the first event after `after` on.
     pub fn list(&self, destination: Destination, after: Option<u64>) -> impl Iterator<Item = Waiting> {
         let slot = self.slot(destination);
         let entries = slot.map(|slot| self.events.in_slot(slot, after).map(move |entry| (slot, entry)));
-        let offered =
-            entries.into_iter().flatten().filter(|(slot, entry)| !self.hidden.contains_key(&(entry.counter, *slot)));
+        let offered = entries.into_iter().flatten().filter(|(slot, entry)| {
+            let key = (entry.counter, *slot);
+            !self.hidden.contains_key(&key) && !self.strays.contains_key(&key)
+        });
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
     }
 
@@ -240,6 +252,7 @@ impl<D: Disk> Spool<D> {
 
     /// It was not delivered: it is offered again.
     pub fn put_back(&mut self, destination: Destination, counter: u64) {
+        let counter = self.follow(destination, counter);
         if let Some(slot) = self.slot(destination)
             && self.hidden.get(&(counter, slot)) == Some(&Hidden::Out)
         {
@@ -252,6 +265,7 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// When its name cannot be taken away. It is not offered again; but the next start may find it, and deliver it again.
     pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+        let counter = self.follow(destination, counter);
         match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             None => Ok(false),
             Some(slot) if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) => {
@@ -286,6 +300,7 @@ impl<D: Disk> Spool<D> {
 
     /// Takes an event's name out of a folder; whether it was still waiting there.
     fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, Fault> {
+        self.available()?;
         self.volume.unlink(&self.volume.file(Home::To(self.destination(slot)), counter))?;
         Ok(self.forget(counter, slot) != Some(Hidden::Done))
     }

@@ -60,6 +60,7 @@ impl<D: Disk> Spool<D> {
     /// [`ReadError`]; but for a shortage the event is not offered again, so that the reader always goes on.
     pub fn read(&mut self, destination: Destination, counter: u64) -> Result<SpooledEvent<D::Mapped>, ReadError> {
         let slot = self.slot(destination).filter(|slot| self.is_in(counter, *slot)).ok_or(ReadError::Gone)?;
+        self.available().map_err(ReadError::Shortage)?;
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
             Ok(mapped) => match SpooledEvent::check(mapped, self.usable_key()) {
                 Ok(event) => return Ok(event),
@@ -126,6 +127,7 @@ impl<D: Disk> Spool<D> {
 
     /// The event could not be read to its end (its mapping was lost): it stays, and is not offered again before the next start.
     pub fn skip(&mut self, destination: Destination, counter: u64) {
+        let counter = self.follow(destination, counter);
         if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             self.hidden.insert((counter, slot), Hidden::Stuck);
         }

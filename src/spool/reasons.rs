@@ -154,6 +154,11 @@ impl<F> Reasons<F> {
         }
     }
 
+    /// The file is another one from now on.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Writes down why a letter is one; durable when this returns.
     ///
     /// # Errors

@@ -29,6 +29,10 @@ pub struct Recovered {
     pub added: Vec<Destination>,
     /// Destinations with events that are not configured any more: [`Spool::settle`] sees to them.
     pub removed: Vec<Removed>,
+    /// Events that were there before, and are not any more, once for each destination: somebody removed them.
+    pub vanished: u64,
+    /// Events of a folder that was at the spool's path before, which can be reached, and are to be moved here.
+    pub left: u64,
     /// What was not ours and is in `bad/` now: how much, and the first of it with its new names.
     pub foreign: u64,
     /// From, to; without the latter it was too large to be kept.
@@ -64,12 +68,14 @@ impl<D: Disk> Spool<D> {
     pub fn open_again(&mut self) -> Recovered {
         let mut report = Recovered::default();
         let before: Vec<u64> = (0..SLOTS).map(|slot| self.kept(slot)).collect();
+        let vanished = self.tally.vanished;
         let recovered = self.recover(&mut report);
         for (slot, before) in before.into_iter().enumerate() {
             let now = self.kept(slot);
             self.count_many(slot, now.saturating_sub(before), |tally| &mut tally.recovered);
             self.count_many(slot, before.saturating_sub(now), |tally| &mut tally.vanished);
         }
+        report.vanished = self.tally.vanished - vanished;
         match recovered {
             Ok(()) => self.state = State::Usable,
             Err(fault) => {
@@ -77,6 +83,7 @@ impl<D: Disk> Spool<D> {
                 report.unavailable = Some(fault);
             }
         }
+        report.left = (0..SLOTS).map(|slot| self.left_in(slot)).sum();
         (report.events, report.bytes) = (self.events.len() as u64, self.blocks() * BLOCK);
         report
     }
@@ -85,13 +92,15 @@ impl<D: Disk> Spool<D> {
         let (to, dead) = (self.volume.all_to(), self.volume.all_dead());
         let (new, bad) = (self.volume.folder(Home::New), self.volume.folder(Home::Bad));
         let root = self.volume.root().to_owned();
+        self.volume.check_folder()?;
         self.volume.make_folder(&root)?;
-        self.volume.claim()?;
+        self.claim()?;
         for folder in [&new, &to, &dead, &bad] {
             self.volume.make_folder(folder)?;
         }
         self.survey_bad(&bad, report)?;
         self.wipe(&new, report)?;
+        self.volume.probe_links();
         self.survey_dead(&dead, report)?;
         self.reasons.survey(&self.volume, |letter| self.dead.contains(letter));
         self.survey_to(&to, report)?;

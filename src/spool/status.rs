@@ -81,6 +81,8 @@ pub struct DestinationStatus {
 pub struct Status {
     /// Whether events can be stored.
     pub state: State,
+    /// Whether a file can have several names there.
+    pub has_hard_links: bool,
     /// Why there is no key to seal events with, where they are to be sealed.
     pub key_problem: Option<String>,
     /// Shares that are sealed with another key than the one in use, as far as they were looked at.
@@ -108,6 +110,7 @@ impl Status {
     pub fn of_nothing(why: &str) -> Status {
         Status {
             state: State::Unavailable(why.into()),
+            has_hard_links: true,
             key_problem: None,
             locked: 0,
             bytes: 0,
@@ -128,8 +131,9 @@ impl<D: Disk> Spool<D> {
         &self.state
     }
 
-    /// What is not listed cannot be moved about: another file may have the name.
-    pub(super) fn available(&self) -> Result<(), Fault> {
+    /// What is not listed cannot be moved about, nor read: another file may have the name.
+    pub(super) fn available(&mut self) -> Result<(), Fault> {
+        self.notice();
         let State::Unavailable(why) = &self.state else { return Ok(()) };
         Err(Fault { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
     }
@@ -138,6 +142,7 @@ impl<D: Disk> Spool<D> {
     pub fn status(&self) -> Status {
         Status {
             state: self.state.clone(),
+            has_hard_links: self.volume.has_links,
             key_problem: self.key.as_ref().err().cloned(),
             locked: self.hidden.values().filter(|why| **why == Hidden::Locked).count() as u64,
             bytes: self.blocks() * BLOCK,
@@ -161,7 +166,7 @@ impl<D: Disk> Spool<D> {
         Some(DestinationStatus {
             destination: lodging.destination,
             url: lodging.url.clone(),
-            waiting: files - done - stuck,
+            waiting: files - done - stuck + self.left_in(slot),
             stuck,
             parked: lodging.heirs.as_ref().is_some_and(Vec::is_empty),
             bytes: blocks * BLOCK,
@@ -171,7 +176,12 @@ impl<D: Disk> Spool<D> {
 
     /// Events in a folder that are not over.
     pub(super) fn kept(&self, slot: usize) -> u64 {
-        self.events.in_slot(slot, None).count() as u64 - self.hidden_in(slot).0
+        self.events.in_slot(slot, None).count() as u64 - self.hidden_in(slot).0 + self.left_in(slot)
+    }
+
+    /// Events that are to be moved here from a folder that was the spool's.
+    pub(super) fn left_in(&self, slot: usize) -> u64 {
+        self.left.as_ref().map_or(0, |left| left.in_slot(slot))
     }
 
     /// Events in a folder that are over, and that are stuck.
@@ -187,7 +197,8 @@ impl<D: Disk> Spool<D> {
     /// What everything takes. A dead letter that also waits for another destination counts twice, so that the bound holds
     /// whichever of its names goes first.
     pub(super) fn blocks(&self) -> u64 {
-        self.events.blocks() + self.dead.blocks() + self.bad.blocks()
+        let events = if self.volume.has_links { self.events.blocks() } else { self.events.name_blocks() };
+        events + self.dead.blocks() + self.bad.blocks()
     }
 
     /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
@@ -199,7 +210,8 @@ impl<D: Disk> Spool<D> {
     }
 
     pub(super) fn files(&self) -> u64 {
-        self.events.len() as u64 + self.dead.len() + self.bad.len()
+        let events = if self.volume.has_links { self.events.len() as u64 } else { self.events.names() };
+        events + self.dead.len() + self.bad.len()
     }
 
     /// Names that could not be taken away so far.

@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::file::Destination;
 use super::index::{BLOCK, Entry, Mask, slots};
 use super::volume::{Fault, Home};
-use super::{Hidden, Spool, State};
+use super::{Bounds, Hidden, Spool, State};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
@@ -16,6 +16,8 @@ use crate::ring::mapping::PictureSource;
 const TRIES: u32 = 3;
 /// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
 const MAX_LITTER: usize = 8;
+/// Files that others can still make on the file system: a config that is saved, a package that is unpacked.
+const MIN_FREE_FILES: u64 = 128;
 
 /// An event that is durable, for every destination asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +64,9 @@ pub enum Reason {
     /// The file system would be too full even without the spool.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
+    /// It has no inodes for further files, as many as others are left.
+    #[error("only {0} files can still be made on its file system (df -i shows its inodes)")]
+    NoFiles(u64),
     /// Events are to be sealed, and there is no key, or no randomness yet: none is written in clear instead.
     #[error("{0}: without it nothing is kept on flash")]
     NoKey(String),
@@ -89,7 +94,8 @@ impl<D: Disk> Spool<D> {
         let stored = self.mask(to).and_then(|mask| {
             self.check_key()?;
             self.sweep()?;
-            self.make_room(self.file_blocks(frame).into(), 1, &mut evicted)?;
+            let copies = self.copies(mask);
+            self.make_room(copies * u64::from(self.file_blocks(frame)), copies, &mut evicted)?;
             self.make_folders(mask)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
@@ -130,6 +136,9 @@ impl<D: Disk> Spool<D> {
     /// `NoSuchDestination` also when the event is in no folder any more; it must then be stored anew.
     pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<u64, Reason> {
         let mask = self.mask(to)?;
+        if counter < self.no_share_before {
+            return Err(Reason::NoSuchDestination);
+        }
         slots(mask).try_for_each(|slot| self.unlink_if_done(counter, slot))?;
         let known = self.events.get(counter).ok_or(Reason::NoSuchDestination)?;
         let from = slots(known.mask).next().ok_or(Reason::NoSuchDestination)?;
@@ -141,7 +150,13 @@ impl<D: Disk> Spool<D> {
         Ok(slots(mask).count() as u64)
     }
 
-    pub(super) fn mask(&self, to: &[Destination]) -> Result<Mask, Reason> {
+    /// Files of an event in these folders.
+    pub(super) fn copies(&self, mask: Mask) -> u64 {
+        if self.volume.has_links { 1 } else { mask.count_ones().into() }
+    }
+
+    pub(super) fn mask(&mut self, to: &[Destination]) -> Result<Mask, Reason> {
+        self.notice();
         if let State::Unavailable(why) = &self.state {
             return Err(Reason::Unavailable(why.clone()));
         }
@@ -171,20 +186,46 @@ impl<D: Disk> Spool<D> {
         if wanted > max_bytes || files > self.bounds.max_files {
             return Err(Reason::TooLarge(wanted));
         }
-        let free = self.volume.free_bytes()?;
+        let free = self.volume.free()?;
         // Asked once: file systems are slow to tell of room that was just made.
-        let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free);
+        let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free.bytes);
+        // A file is written beside those that it is a name of, or a copy of.
+        let short_of_files = (MIN_FREE_FILES + files).saturating_sub(free.files);
         if short > self.blocks() * BLOCK {
-            return Err(Reason::NoRoom(free));
+            return Err(Reason::NoRoom(free.bytes));
         }
-        let mut freed = 0;
-        while freed < short
+        if short_of_files > self.files() {
+            return Err(Reason::NoFiles(free.files));
+        }
+        let (blocks_before, files_before) = (self.blocks(), self.files());
+        while (blocks_before - self.blocks()) * BLOCK < short
+            || files_before - self.files() < short_of_files
             || self.blocks() * BLOCK + wanted > max_bytes
             || self.files() + files > self.bounds.max_files
         {
-            freed += self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free))? * BLOCK;
+            self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free.bytes))?;
         }
         Ok(())
+    }
+
+    /// Makes room on the file system for somebody else: gives up the oldest, so many. What that was.
+    pub fn give_way(&mut self, count: usize) -> Vec<Evicted> {
+        let mut evicted = Vec::new();
+        (0..count).for_each(|_| drop(self.give_up_oldest(&mut evicted)));
+        evicted
+    }
+
+    /// Gives up at once what is over the bounds, which were `before`; what that was.
+    pub fn honour_bounds(&mut self, before: Bounds) -> Vec<Evicted> {
+        let (bounds, mut evicted) = (self.bounds, Vec::new());
+        if self.available().is_ok() {
+            // What others take of the disk meanwhile is seen to when there is something to store: it may be less by then.
+            let leaves_more = bounds.min_free_bytes > before.min_free_bytes;
+            self.bounds.min_free_bytes = if leaves_more { bounds.min_free_bytes } else { 0 };
+            let _the_next_store_says_so = self.make_room(0, 0, &mut evicted);
+            self.bounds = bounds;
+        }
+        evicted
     }
 
     /// Gives up the oldest: an event, or a dead letter while those have more than their part. With neither left, what was set aside,
@@ -272,8 +313,11 @@ impl<D: Disk> Spool<D> {
     /// The names alone; all of them or none.
     pub(super) fn link_names(&mut self, from: &Path, entry: Entry) -> Result<(), Fault> {
         let mut made: Mask = 0;
+        let is_fresh = from.starts_with(self.volume.folder(Home::New));
         let linked = slots(entry.mask).try_for_each(|slot| {
-            let linked = self.volume.link(from, &self.name_in(slot, entry.counter));
+            let (to, is_last) = (self.name_in(slot, entry.counter), entry.mask >> slot == 1);
+            let linked =
+                if is_fresh && is_last { self.volume.link_last(from, &to) } else { self.volume.link(from, &to) };
             let taken = linked.as_ref().is_err_and(|fault| fault.source.kind() == std::io::ErrorKind::AlreadyExists);
             made |= Mask::from(!taken) << slot; // a link that failed may be there all the same
             linked

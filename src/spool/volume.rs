@@ -5,8 +5,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, Stat};
+use super::disk::{Disk, Former, Free, Mapped as _, Stat};
 use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, name};
+use super::reasons::REASONS_FILE;
+use crate::config::save::is_full;
+use crate::ring::mapping::PictureSource as _;
 
 /// An operation that the disk refused.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl std::error::Error for Fault {
 impl Fault {
     /// No room, by blocks, inodes or quota: older events may be given up for it.
     pub fn is_full(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        is_full(&self.source)
     }
 
     /// This file came to nothing; another one may succeed: the flash failed a write, or the name was taken.
@@ -65,6 +68,11 @@ const SYNC: &str = "sync";
 /// [`Fault::operation`] of a folder that could not be had for this process alone.
 const CLAIM: &str = "claim";
 
+/// The folders of a spool, in the order in which a start makes them.
+const FOLDERS: [&str; 4] = ["new", "to", "dead", "bad"];
+/// What else may lie beside them; the last in the root of a file system.
+const OTHERS: [&str; 2] = [REASONS_FILE, "lost+found"];
+
 /// A folder of the spool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
@@ -85,12 +93,14 @@ pub struct Volume<D> {
     root: PathBuf,
     /// Handed to the disk since the start.
     pub bytes_written: u64,
+    /// Whether a file can have several names there. Where it cannot (vfat, exFAT, some FUSE), each further name is a copy.
+    pub has_links: bool,
 }
 
 impl<D: Disk> Volume<D> {
     /// The spool at `root`, which need not be there.
     pub fn new(disk: D, root: &Path) -> Volume<D> {
-        Volume { disk, root: root.to_owned(), bytes_written: 0 }
+        Volume { disk, root: root.to_owned(), bytes_written: 0, has_links: true }
     }
 
     /// The spool's folder.
@@ -124,8 +134,8 @@ impl<D: Disk> Volume<D> {
         self.folder(home).join(name(counter, suffix))
     }
 
-    /// Takes the spool's folder for this process alone.
-    pub fn claim(&mut self) -> Result<(), Fault> {
+    /// Takes the spool's folder for this process alone; the one that was it before, if it is another one now.
+    pub fn claim(&mut self) -> Result<Option<Former>, Fault> {
         self.disk.claim(&self.root).map_err(fault(CLAIM, &self.root))
     }
 
@@ -133,7 +143,7 @@ impl<D: Disk> Volume<D> {
     ///
     /// One that was there already may have been made before a crash, and not be durable yet.
     pub fn make_folder(&self, path: &Path) -> Result<bool, Fault> {
-        let made = self.disk.make_folder(path).map_err(fault("make the folder", path))?;
+        let made = self.disk.make_folder(path, path != self.root).map_err(fault("make the folder", path))?;
         match self.sync_folder(path.parent().unwrap_or(path)) {
             // What is above the spool may be nothing that we can open, or a file system that writes nothing: then the spool's
             // folder was not made by us.
@@ -187,9 +197,83 @@ impl<D: Disk> Volume<D> {
         self.disk.sync(file).map_err(fault(SYNC, path))
     }
 
-    /// Gives a file another name.
-    pub fn link(&self, from: &Path, to: &Path) -> Result<(), Fault> {
-        self.disk.link(from, to).map_err(fault("link", to))
+    /// Gives a file another name, which must be free; where that cannot be, a durable copy of it has the name.
+    pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        if self.has_links {
+            match self.disk.link(from, to) {
+                Err(error) if means_no_links(&error) => self.has_links = false,
+                linked => return linked.map_err(fault("link", to)),
+            }
+        }
+        self.copy(from, to)
+    }
+
+    /// As [`Volume::link`], for a file that is not needed under its first name any more.
+    pub fn link_last(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        if self.has_links { self.link(from, to) } else { self.rename_to_free(from, to) }
+    }
+
+    fn rename_to_free(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+        match self.disk.stat(to) {
+            Ok(_) => Err(fault("move to", to)(io::ErrorKind::AlreadyExists.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.rename(from, to).map_err(fault("move to", to))
+            }
+            Err(error) => Err(fault("look at", to)(error)),
+        }
+    }
+
+    /// Writes a file anew. It has the name `to` when it is whole and durable; the name itself is not durable then.
+    pub fn copy(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        let (mapped, fresh) = (self.map(from)?, self.folder(Home::New).join("copy"));
+        self.unlink(&fresh)?;
+        let mut file = self.create(&fresh)?;
+        let mut at = 0;
+        let mut written = Ok(());
+        let lent = mapped.lend(0..mapped.size(), &mut |bytes| {
+            if written.is_ok() {
+                written = self.write(&mut file, &fresh, bytes, at);
+                at += bytes.len() as u64;
+            }
+        });
+        let read = lent.map_err(|_| fault("read", from)(io::Error::from_raw_os_error(libc::EIO)));
+        let copied = written.and(read).and_then(|()| self.sync(&mut file, &fresh));
+        let copied = copied.and_then(|()| self.rename_to_free(&fresh, to));
+        copied.inspect_err(|_| drop(self.unlink(&fresh)))
+    }
+
+    /// Whether the folder at the spool's path may be taken: it is not there yet, empty, or holds what a spool holds. Somebody else's is not
+    /// touched.
+    pub fn check_folder(&self) -> Result<(), Fault> {
+        let mut names = Vec::new();
+        if self.disk.list(&self.root, &mut |name| names.push(name.to_owned())).is_err() {
+            return Ok(()); // not there; or what is wrong with it will be said when it is made or claimed
+        }
+        let has = |name: &str| names.iter().any(|other| other == name);
+        let is_whole = FOLDERS.iter().all(|folder| has(folder));
+        let others: Vec<_> =
+            names.iter().filter(|name| ![&FOLDERS[..], &OTHERS].concat().iter().any(|ours| name == ours)).collect();
+        // A start that was broken off made `new` first, and put nothing into it.
+        let mut is_in_new = false;
+        let _no_such_folder = self.disk.list(&self.root.join(FOLDERS[0]), &mut |_| is_in_new = true);
+        if is_whole || (others.is_empty() && (has(FOLDERS[1]) || !is_in_new)) {
+            return Ok(());
+        }
+        let what = others.first().map_or("a `new` that is no spool's".into(), |name| format!("{name:?}"));
+        Err(fault("use", &self.root)(io::Error::other(format!(
+            "it is not empty and no spool (it holds {what}): set spool.dir to a folder of its own; nothing in it was touched"
+        ))))
+    }
+
+    /// Finds out whether a file can have several names. Writes no byte. What else fails will fail, and be said, where it matters.
+    pub fn probe_links(&mut self) {
+        let new = self.folder(Home::New);
+        self.has_links = has_links(&self.disk, &new.join("probe"), &new.join("probe-2"));
+    }
+
+    /// Whether the folder at the spool's path is the one that was claimed.
+    pub fn is_claimed(&self) -> Result<bool, Fault> {
+        self.disk.is_claimed(&self.root).map_err(fault("look at", &self.root))
     }
 
     /// Takes a name away, if it is there.
@@ -226,11 +310,26 @@ impl<D: Disk> Volume<D> {
     }
 
     /// What is free.
-    pub fn free_bytes(&self) -> Result<u64, Fault> {
-        self.disk.free_bytes(&self.root).map_err(fault("ask for the free space at", &self.root))
+    pub fn free(&self) -> Result<Free, Fault> {
+        self.disk.free(&self.root).map_err(fault("ask for the free space at", &self.root))
     }
 }
 
 fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fault {
     move |source| Fault { operation, path: path.to_owned(), source }
+}
+
+/// Whether a file can have both of these names, which are free afterwards.
+pub fn has_links<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
+    if disk.create(one).is_err() {
+        return true; // nothing is known
+    }
+    let linked = disk.link(one, other);
+    let _wiped_at_the_next_start = (disk.unlink(other), disk.unlink(one));
+    !linked.is_err_and(|error| means_no_links(&error))
+}
+
+/// What file systems without hard links answer; a file of another user is not linked either, but these are ours.
+fn means_no_links(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS))
 }

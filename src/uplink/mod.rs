@@ -14,13 +14,15 @@ mod reading;
 mod ring_watch;
 
 use std::cell::{Cell, RefCell};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::body::base64::Pool;
 use crate::clock;
@@ -40,6 +42,10 @@ use ring_watch::RingWatch;
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
 const DISK_PATIENCE: Duration = Duration::from_millis(300);
+/// Between looks whether the spool's folder is still the one that was opened.
+const WATCH: Duration = Duration::from_secs(5);
+/// Spooled events given up at once where a config has no room to be saved.
+const WAY: usize = 4;
 /// Between looks at whether everything has come to its end.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -67,9 +73,35 @@ enum Phase {
     Over,
 }
 
+/// What a config says of the start only.
+#[derive(Debug, PartialEq, Eq)]
+struct Fixed {
+    rings: Vec<PathBuf>,
+    spool_dir: PathBuf,
+    seccomp: bool,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Fixed {
+        Fixed { rings: config.rings.clone(), spool_dir: config.spool.dir.clone(), seccomp: config.seccomp }
+    }
+
+    /// The keys of what `other` says differently.
+    fn differences(&self, other: &Fixed) -> Vec<&'static str> {
+        let keys = [
+            ("rings", self.rings != other.rings),
+            ("spool.dir", self.spool_dir != other.spool_dir),
+            ("privileges.seccomp", self.seccomp != other.seccomp),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
 /// The running uplink.
 pub struct Uplink {
     config: RefCell<Config>,
+    /// Of it, what is read at the start only: what is open.
+    fixed: Fixed,
     fan_out: FanOut,
     spooler: Rc<Spooler>,
     pool: Arc<Pool>,
@@ -110,6 +142,7 @@ impl Uplink {
         let spooler = Spooler::new(worker);
         let uplink = Rc::new(Uplink {
             config: RefCell::new(config.clone()),
+            fixed: Fixed::of(&config),
             fan_out: FanOut::new(Rc::clone(&spooler)),
             spooler: Rc::clone(&spooler),
             pool: Arc::default(),
@@ -140,6 +173,16 @@ impl Uplink {
                 uplink.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
             }
         });
+        let watching = Rc::downgrade(&uplink);
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(WATCH).await;
+                let Some(uplink) = watching.upgrade() else { return };
+                if uplink.spooler.worker.call(|spool| spool.notice().then(|| spool.state().clone())).await.is_some() {
+                    uplink.spooler.reopen();
+                }
+            }
+        });
         Ok(uplink)
     }
 
@@ -167,11 +210,10 @@ impl Uplink {
         self.tell_spool(&config);
         self.fan_out.replace(lanes);
         let old = self.config.replace(config);
-        let config = self.config.borrow();
-        if config.rings != old.rings || config.spool.dir != old.spool.dir || config.seccomp != old.seccomp {
-            warn!(
-                "the list of rings, the spool's folder and privileges are read at the start only: restart to put the change into force"
-            );
+        let fixed = Fixed::of(&self.config.borrow());
+        let pending = self.fixed.differences(&fixed).join(", ");
+        if !pending.is_empty() && fixed != Fixed::of(&old) {
+            warn!("{pending}: read at the start only; restart to put the change into force");
         }
         Ok(())
     }
@@ -212,11 +254,19 @@ impl Uplink {
         let addresses = addresses(config);
         let key_file = config.spool.key_file.clone();
         drop(self.spooler.worker.call(move |spool| {
-            spool.set_bounds(bounds);
+            let before = spool.set_bounds(bounds);
+            let evicted = spool.honour_bounds(before).len();
+            if evicted > 0 {
+                warn!(evicted, "the spool may take less than it does: the oldest were given up");
+            }
             if let Err(why) = spool.use_key_file(key_file.as_deref()) {
                 warn!("{why}: without it nothing is kept on flash, and what was sealed stays there; uploads go on");
             }
             spool.configure(&addresses).iter().for_each(|fault| warn!("{fault}"));
+            for (destination, url, events) in spool.parked() {
+                let url = url.map_or_else(|| destination.to_string(), str::to_owned);
+                info!(url, events, "parked: not in the config, and its events wait until it, or a new destination, is");
+            }
         }));
         self.spooler.settle();
     }
@@ -271,9 +321,25 @@ impl Uplink {
         resent
     }
 
+    /// A config has no room in `folder`: the spool gives up its oldest events, where it lies on the same file system. Whether it did.
+    pub async fn give_way(&self, folder: &Path) -> bool {
+        let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
+        if device(folder).is_none_or(|folder| device(&self.fixed.spool_dir) != Some(folder)) {
+            return false;
+        }
+        let evicted = self.spooler.worker.call(|spool| spool.give_way(WAY)).await.len();
+        if evicted > 0 {
+            warn!(evicted, "the config has no room to be saved: the oldest spooled events were given up");
+        }
+        evicted > 0
+    }
+
     /// What is going on.
     pub async fn status(&self) -> Status {
-        let asked = self.spooler.worker.call(|spool| spool.status());
+        let asked = self.spooler.worker.call(|spool| {
+            spool.notice();
+            spool.status()
+        });
         if let Ok(answer) = timeout(DISK_PATIENCE, asked).await {
             self.spool_status.replace(answer);
         }
@@ -293,9 +359,10 @@ impl Uplink {
             max_silence_seconds: config.max_silence.as_secs(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
             shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
+            pending_restart: self.fixed.differences(&Fixed::of(&config)),
             rings: self.rings.borrow().iter().map(|watch| watch.status()).collect(),
             rings_corrupt: counters.corrupt.get(),
-            spool: status::Spool::of(&spool, &config.spool, self.spooler.trouble(), last_loss),
+            spool: status::Spool::of(&spool, &self.fixed.spool_dir, &config.spool, self.spooler.trouble(), last_loss),
             events_mended: counters.mended.get(),
             destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
         }

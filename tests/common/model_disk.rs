@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use sophon_uplink::ring::Words;
 use sophon_uplink::ring::mapping::{Lost, PictureSource};
-use sophon_uplink::spool::disk::{Disk, Mapped, Stat};
+use sophon_uplink::spool::disk::{Disk, Former, Free, Mapped, Stat};
 
 #[derive(Clone)]
 enum Node {
@@ -42,6 +42,10 @@ pub struct State {
     nodes: Vec<Rc<Node>>,
     random: fastrand::Rng,
     pub capacity: u64,
+    /// Inodes.
+    pub max_files: u64,
+    /// Whether a file can have several names.
+    pub has_links: bool,
     pub calls: u64,
     pub failure: Option<Failure>,
 }
@@ -164,7 +168,7 @@ impl State {
                 Rc::new(Node::Folder { durable: names.clone(), names, pending: Vec::new() })
             }
         });
-        State { nodes: nodes.collect(), random: random.fork(), capacity: self.capacity, calls: 0, failure: None }
+        State { nodes: nodes.collect(), random: random.fork(), calls: 0, failure: None, ..*self }
     }
 
     /// Every file below `path`, by node, with its size.
@@ -218,6 +222,8 @@ impl ModelDisk {
             nodes: vec![Rc::new(root), Rc::new(data)],
             random: fastrand::Rng::with_seed(seed),
             capacity: 1 << 30,
+            max_files: u64::MAX,
+            has_links: true,
             calls: 0,
             failure: None,
         })
@@ -233,6 +239,12 @@ impl ModelDisk {
 
     pub fn replace(&self, state: State) {
         *self.state.borrow_mut() = state;
+    }
+
+    /// What the file system cannot do: give a file several names, hold more files.
+    pub fn limit(&self, has_links: bool, max_files: u64) {
+        let mut state = self.state.borrow_mut();
+        (state.has_links, state.max_files) = (has_links, max_files);
     }
 
     pub fn fail(&self, failure: Option<Failure>) {
@@ -283,11 +295,15 @@ impl Disk for ModelDisk {
     type File = usize;
     type Mapped = Bytes;
 
-    fn claim(&mut self, path: &Path) -> io::Result<()> {
-        self.change(|state| state.find(path).map(drop)) // one process has this disk
+    fn claim(&mut self, path: &Path) -> io::Result<Option<Former>> {
+        self.change(|state| state.find(path).map(|_| None)) // one process has this disk, and nothing is mounted on it
     }
 
-    fn make_folder(&self, path: &Path) -> io::Result<bool> {
+    fn is_claimed(&self, path: &Path) -> io::Result<bool> {
+        self.look(|state| state.find(path).map(|_| true))
+    }
+
+    fn make_folder(&self, path: &Path, _: bool) -> io::Result<bool> {
         let folder = Node::Folder { names: BTreeMap::new(), durable: BTreeMap::new(), pending: Vec::new() };
         self.change(|state| match state.find(path) {
             Ok(found) => state.names(found).map(|_| false),
@@ -348,6 +364,9 @@ impl Disk for ModelDisk {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(|state| {
             let (node, place) = (state.find(from)?, state.place(to)?);
+            if !state.has_links {
+                return Err(errno(libc::EPERM));
+            }
             if state.names(place.0)?.contains_key(&place.1) {
                 return Err(errno(libc::EEXIST));
             }
@@ -422,10 +441,12 @@ impl Disk for ModelDisk {
         })
     }
 
-    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+    fn free(&self, _: &Path) -> io::Result<Free> {
         self.look(|state| {
-            let used: u64 = state.files_below(Path::new("/")).values().map(|size| size.next_multiple_of(4096)).sum();
-            Ok(state.capacity.saturating_sub(used))
+            let files = state.files_below(Path::new("/"));
+            let used: u64 = files.values().map(|size| size.next_multiple_of(4096)).sum();
+            let files = state.max_files.saturating_sub(files.len() as u64);
+            Ok(Free { bytes: state.capacity.saturating_sub(used), files })
         })
     }
 }

@@ -122,6 +122,8 @@ function troubles() {
     if (server.state !== "up") found.push(text("states")[server.state] + text("colon") + server.url);
   }
   if (status.spool.problem) found.push(text("spool_trouble") + status.spool.problem);
+  for (const parked of status.spool.parked) found.push(text("parked")(number(parked.events)) + parked.url);
+  if (status.pending_restart.length > 0) found.push(text("pending_restart") + status.pending_restart.join(", "));
   for (const ring of status.rings) {
     if (ring.state && ring.state.used > 0.8 * ring.state.capacity) found.push(text("ring_full"));
     if (ring.state && ring.state.dropped > 0) found.push(text("dropped")(number(ring.state.dropped)));
