@@ -1,15 +1,18 @@
 //! What is told about the running uplink: in `GET /api/status`, `sophon-uplink status`, metrics, and one line when it stops.
 //!
-//! A *share* is one event for one destination. Shares balance: what came is what went and what is here, as [`Shares`] says of each count.
+//! A *delivery* is one event for one destination; the JSON calls them `shares`. They balance: what came is what went and what is here, as [`Shares`] says of each count.
 
-use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::config;
-use crate::deliver::lane::LaneCounters;
+use crate::deliver::client::Client;
+use crate::deliver::core::counters::Counters;
+use crate::deliver::core::lane::Lane;
+use crate::deliver::recent::Recent;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
 
@@ -97,18 +100,8 @@ pub struct Shares {
 
 impl Shares {
     /// Puts together what memory and spool know; `open` was counted one by one.
-    pub fn of(lanes: &LaneCounters, spool: &Tally, open: u64) -> Shares {
-        let [entered, acknowledged, spooled, refused, lost, evicted, handed_over, failed_tries] = [
-            &lanes.entered,
-            &lanes.acknowledged,
-            &lanes.spooled,
-            &lanes.refused,
-            &lanes.lost,
-            &lanes.evicted,
-            &lanes.handed_over,
-            &lanes.failures,
-        ]
-        .map(Cell::get);
+    pub fn of(lanes: &Counters, spool: &Tally, open: u64) -> Shares {
+        let Counters { entered, acknowledged, spooled, refused, lost, evicted, handed_over, failures } = *lanes;
         Shares {
             entered,
             recovered: spool.recovered,
@@ -126,7 +119,7 @@ impl Shares {
             // What is stored between the two looks must not count twice.
             open: (open + spooled).saturating_sub(spool.stored),
             in_transit: spooled.abs_diff(spool.stored),
-            failed_tries,
+            failed_tries: failures,
         }
     }
 }
@@ -288,6 +281,41 @@ pub struct LastHour {
     pub dead: u64,
     /// What the server answered to the last one that it refused, since the start.
     pub last_refusal: Option<String>,
+}
+
+impl Destination {
+    /// What lane and client know, and the spool.
+    pub fn of(lane: &Lane, client: &Client, recent: &Recent, spool: &spool::Status) -> Destination {
+        let (health, now) = (&lane.health, Instant::now());
+        let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
+        let tally = here.map_or(Tally::default(), |here| here.tally);
+        let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs_f64();
+        let failure = health.last_failure.as_ref();
+        Destination {
+            url: client.url().to_string(),
+            state: health.condition.name(),
+            since_seconds: ago(health.since),
+            last_error: failure.map(|(failure, _)| failure.why.clone()),
+            last_error_code: failure.map(|(failure, _)| failure.code.name()),
+            last_error_seconds: failure.map(|(_, moment)| ago(*moment)),
+            last_success_seconds: health.last_success.map(ago),
+            last_answer: client.last_answer(),
+            next_try_seconds: health.paused_until(now).map(|until| until.saturating_duration_since(now).as_secs_f64()),
+            in_flight: lane.limit.in_flight() as u64,
+            busy_seconds: lane.limit.busy_since().map(ago),
+            queued: lane.queue.len(),
+            backlog: here.map_or(Backlog::default(), |here| Backlog {
+                events: here.waiting,
+                bytes: here.bytes,
+                unreadable: here.stuck,
+            }),
+            acknowledged: lane.counters.acknowledged + tally.delivered,
+            dead: tally.dead,
+            evicted: lane.counters.evicted + tally.evicted,
+            failed_tries: lane.counters.failures,
+            last_hour: recent.last_hour(),
+        }
+    }
 }
 
 /// A destination's events in the spool.

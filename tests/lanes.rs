@@ -17,7 +17,7 @@ use common::sink::OK;
 use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sophon_uplink::deliver::lane::places::{IN_FLIGHT, MOST};
+use sophon_uplink::deliver::core::limit::{IN_FLIGHT, MOST};
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;

@@ -11,7 +11,7 @@ use common::meter::{Meter, Moment, p99, publish_paced, quartile};
 use common::{Daemon, RingProducer, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sophon_uplink::deliver::lane::places::MOST;
+use sophon_uplink::deliver::core::limit::MOST;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;

@@ -15,7 +15,7 @@ use common::meter::Meter;
 use common::{Answer, Daemon, Request, RingProducer, Sink, Watched, event, picture, publish, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sophon_uplink::deliver::lane::places::MOST;
+use sophon_uplink::deliver::core::limit::MOST;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 

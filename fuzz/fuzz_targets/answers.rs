@@ -200,7 +200,7 @@ fn upload(number: u64, picture: usize) -> Upload {
         spot_pic: 0..0,
         mended: Vec::new(),
     };
-    Upload { event, source: Arc::new(Picture) }
+    Upload { event: Rc::new(event), source: Arc::new(Picture) }
 }
 
 /// Whether what the server said last to this event can have come to `outcome`.
@@ -237,7 +237,7 @@ async fn run(format: Format, script: Vec<Said>) {
     let client = Client::new(Url::parse(&format!("http://{address}/RealTimeEvent")).expect("a URL"), settings(format));
     for number in 1..=events {
         let upload = upload(number, picture);
-        let outcome = client.send(&upload, None).await;
+        let (outcome, _) = client.send(&upload, None).await;
         let id = upload.event.id.to_string();
         check(&outcome, server.borrow().said.iter().rfind(|said| said.id == id));
     }

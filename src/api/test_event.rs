@@ -4,6 +4,7 @@
 //! lanes and counters: a test must work while a lane is paused, and must not show up in the balance.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -57,10 +58,10 @@ pub async fn send(uplink: &Uplink, headers: &[(HeaderName, HeaderValue)]) -> Res
 
 async fn test(client: &Client, secrets: &[String]) -> Value {
     let began = Instant::now();
-    let upload = Upload { event: event(), source: Arc::new(Picture) };
+    let upload = Upload { event: Rc::new(event()), source: Arc::new(Picture) };
     let outcome = tokio::time::timeout(PATIENCE, client.send(&upload, None)).await;
     let failure = match &outcome {
-        Ok(outcome) => outcome.failure().cloned(),
+        Ok((outcome, _)) => outcome.failure().cloned(),
         Err(_) => Some(Failure::new(Code::NoAnswer, format!("no answer within {} s", PATIENCE.as_secs()))),
     };
     let words = String::from_utf8_lossy(&client.last_words()).trim().to_owned();

@@ -30,9 +30,9 @@ use super::connect::Memory;
 use super::failure::{Code, Early, Failure};
 use super::head::{HYPER_TAKES, State};
 use super::history::History;
-use super::lane::places::Sending;
 use super::link::{Link, Turn};
 use super::outcome::Outcome;
+use super::permit::BodyPermit;
 use super::progress::{Begun, Progress};
 use super::transport::{self, describe};
 use crate::body::base64::Pool;
@@ -56,7 +56,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// An event ready to go out, to any destination, any number of times.
 pub struct Upload {
     /// What the recognizer said. Its body is written anew for each try, so that a config read again is in force for what waits.
-    pub event: Event,
+    pub event: Rc<Event>,
     /// Where its pictures lie.
     pub source: Arc<dyn PictureSource>,
 }
@@ -179,56 +179,46 @@ impl Client {
         self.idle.borrow_mut().clear();
     }
 
-    /// How long an answer may take.
-    pub fn response_timeout(&self) -> Duration {
-        self.settings.borrow().timeouts.response
-    }
-
-    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection). `sending` is dropped when
-    /// its body has gone, and its places learn what became of it.
-    pub async fn send(&self, upload: &Upload, sending: Option<Sending>) -> Outcome {
-        let places = sending.as_ref().map(Sending::places);
+    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection); what became of it, and how
+    /// long the try took that counts. `permit` is dropped when its body has gone.
+    pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (Outcome, Duration) {
         let turn = match self.link.turn().await {
             Ok(turn) => turn,
-            Err(failure) => return Outcome::Unreachable { failure },
+            Err(failure) => return (Outcome::NotBegun { failure }, Duration::ZERO),
         };
         let mut began = Instant::now();
-        let outcome = self.try_to_send(upload, sending, turn, &mut began).await;
+        let outcome = self.try_to_send(upload, permit, turn, &mut began).await;
+        let took = began.elapsed();
         if let Outcome::Unreachable { failure } | Outcome::Down { failure, .. } | Outcome::Misconfigured { failure } =
             &outcome
         {
             self.link.failed(failure);
         }
         if outcome == Outcome::Acknowledged {
-            self.settings.borrow().history.delivered(began.elapsed());
+            self.settings.borrow().history.delivered(took);
         }
-        match (&outcome, places) {
-            (Outcome::SourceLost | Outcome::Refused { .. }, _) | (_, None) => {}
-            (Outcome::Acknowledged, Some(places)) => places.acknowledged(began.elapsed(), self.response_timeout()),
-            (_, Some(places)) => places.failed(),
-        }
-        outcome
+        (outcome, took)
     }
 
     /// `began` is when the try began that counts.
     async fn try_to_send(
         &self,
         upload: &Upload,
-        mut sending: Option<Sending>,
+        mut permit: Option<BodyPermit>,
         turn: Turn,
         began: &mut Instant,
     ) -> Outcome {
         let mut turn = Some(turn);
         if let Some(connection) = self.take_idle() {
-            let places = sending.as_ref().map(Sending::places);
-            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, sending.take(), turn.take()).await {
+            let again = permit.as_ref().map(BodyPermit::again);
+            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, permit.take(), turn.take()).await {
                 return outcome;
             }
-            if let Some(places) = places {
+            if let Some(again) = again {
                 // A server that restarts closes many at once.
-                sending = places.take_again().await;
-                if sending.is_none() {
-                    return Outcome::Unreachable { failure: closed() };
+                permit = again.permit().await;
+                if permit.is_none() {
+                    return Outcome::NotBegun { failure: closed() };
                 }
                 *began = Instant::now();
             }
@@ -239,7 +229,7 @@ impl Client {
             return Outcome::Unreachable { failure: removed() };
         }
         match connected {
-            Ok(connection) => match self.exchange(connection, false, upload, sending, turn).await {
+            Ok(connection) => match self.exchange(connection, false, upload, permit, turn).await {
                 Try::Outcome(outcome) => outcome,
                 Try::Stale => Outcome::down(closed()),
             },
@@ -252,8 +242,8 @@ impl Client {
         self.spoke_unasked.get().is_some_and(|at| at.elapsed() < WARY)
     }
 
-    /// Drops connections that have been idle for too long; none left: false.
-    pub fn drop_idle(&self) -> bool {
+    /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
+    pub fn drop_idle(&self) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
         if self.is_wary() {
             idle.clear();
@@ -264,7 +254,7 @@ impl Client {
                 && now.duration_since(connection.idle_since) < IDLE_LIMIT
                 && now < connection.ends_at
         });
-        !idle.is_empty()
+        idle.iter().map(|connection| (connection.idle_since + IDLE_LIMIT).min(connection.ends_at)).min()
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -317,7 +307,7 @@ impl Client {
         mut connection: Connection,
         reused: bool,
         upload: &Upload,
-        sending: Option<Sending>,
+        permit: Option<BodyPermit>,
         turn: Option<Turn>,
     ) -> Try {
         let sent = Sent::default();
@@ -329,7 +319,7 @@ impl Client {
         connection.requests_left -= 1;
         // A new TLS connection may bring session tickets at any time.
         let begins = reused || !connection.is_tls;
-        connection.progress.begin(Begun { sent, length, sending, turn, begins }, &self.link);
+        connection.progress.begin(Begun { sent, length, permit, turn, begins }, &self.link);
         let answer = {
             let answer = pin!(connection.sender.send_request(request));
             answer_in_time(answer, &connection.progress, timeouts).await

@@ -11,6 +11,8 @@ pub struct Failure {
     pub code: Code,
     /// For people: what happened, and what to do where that is known.
     pub why: String,
+    /// What the server answered; none where it did not.
+    pub status: Option<u16>,
     /// The server answered before it had the whole body.
     pub early: Option<Early>,
 }
@@ -32,7 +34,7 @@ impl Failure {
 
     /// Says `why`, where no part of a body matters.
     pub fn new(code: Code, why: impl Into<String>) -> Failure {
-        Failure { code, why: why.into(), early: None }
+        Failure { code, why: why.into(), status: None, early: None }
     }
 }
 

@@ -4,29 +4,31 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::ring::consumer::Releaser;
-use crate::ring::file::RingFile;
+use super::core::EventNo;
+use crate::event::{Event, EventId};
+use crate::ring::Memory as _;
+use crate::ring::consumer::{self, Frame, Releaser};
+use crate::ring::file::{RingFile, RingId};
 
-/// Events read and not released, at most. More would only fill memory with what the ring holds anyway.
-pub const WINDOW: usize = 256;
-
-/// Bytes of texts of such events, about: no more is read once it is reached.
-const WEIGHT: usize = 1 << 20;
+/// Events read and not released, at most, in a ring of tiny ones: 48 bytes each.
+const MOST: usize = 1 << 16;
 
 /// One ring's ledger.
 #[derive(Debug)]
 pub struct Ledger {
+    file: Arc<RingFile>,
     releaser: RefCell<Releaser<Arc<RingFile>>>,
     entries: RefCell<VecDeque<Entry>>,
     /// The number of the first entry.
     first: Cell<u64>,
-    /// Events among the entries that are not done.
-    open: Cell<usize>,
-    /// Their memory, in bytes.
-    weight: Cell<usize>,
+    /// The number of the first entry that was not spilled.
+    spilled: Cell<u64>,
+    /// The first entry at the last look, and since when it is that.
+    seen: Cell<(u64, Instant)>,
     /// An entry was released.
     released: Notify,
 }
@@ -35,8 +37,13 @@ pub struct Ledger {
 struct Entry {
     /// The position after it.
     end: u64,
-    events: u64,
-    weight: usize,
+    /// Of an event: its number among all.
+    event: EventNo,
+    /// Of an event: its sequence number.
+    sequence: u64,
+    /// Of an event: what it takes, in bytes.
+    length: u32,
+    events: u32,
     done: bool,
 }
 
@@ -50,35 +57,38 @@ pub struct Ticket {
 }
 
 impl Ledger {
-    /// A ledger with nothing in it.
-    pub fn new(releaser: Releaser<Arc<RingFile>>) -> Rc<Ledger> {
+    /// A ledger of `file` with nothing in it.
+    pub fn new(file: Arc<RingFile>, releaser: Releaser<Arc<RingFile>>) -> Rc<Ledger> {
         Rc::new(Ledger {
+            file,
             releaser: RefCell::new(releaser),
             entries: RefCell::default(),
             first: Cell::new(0),
-            open: Cell::new(0),
-            weight: Cell::new(0),
+            spilled: Cell::new(0),
+            seen: Cell::new((0, Instant::now())),
             released: Notify::new(),
         })
     }
 
-    /// An event was read; its record ends at `end`, and it takes `weight` bytes of memory.
-    pub fn enter(self: &Rc<Self>, end: u64, weight: usize) -> Ticket {
+    /// An event was read, whose record is at `frame`.
+    pub fn enter(self: &Rc<Self>, frame: &Frame, event: EventNo) -> Ticket {
         let number = self.first.get() + self.entries.borrow().len() as u64;
-        self.entries.borrow_mut().push_back(Entry { end, events: 1, weight, done: false });
-        self.open.set(self.open.get() + 1);
-        self.weight.set(self.weight.get() + weight);
+        let (end, length, sequence) = (frame.end, frame.header.length, frame.header.sequence);
+        self.entries.borrow_mut().push_back(Entry { end, event, sequence, length, events: 1, done: false });
         Ticket { ledger: Rc::clone(self), number }
     }
 
     /// Nobody needs what lies before `end`, in which there were `events` events: it is released with what comes before it.
-    pub fn skip(&self, end: u64, events: u64) {
+    pub fn skip(&self, end: u64, events: u32) {
         {
             let mut entries = self.entries.borrow_mut();
-            match entries.back_mut().filter(|last| last.done) {
+            match entries.back_mut().filter(|last| last.done && last.events < u32::MAX - events) {
                 // One entry for all in a row: a hostile producer can cause as many as it likes.
                 Some(last) => (last.end, last.events) = (end, last.events + events),
-                None => entries.push_back(Entry { end, events, weight: 0, done: true }),
+                None => {
+                    let event = EventNo(0);
+                    entries.push_back(Entry { end, event, sequence: 0, length: 0, events, done: true });
+                }
             }
         }
         self.release();
@@ -86,12 +96,38 @@ impl Ledger {
 
     /// Whether another event may be read.
     pub fn has_room(&self) -> bool {
-        self.open.get() < WINDOW && self.weight.get() < WEIGHT
+        self.entries.borrow().len() < MOST
     }
 
     /// The position up to which everything is released.
     pub fn tail(&self) -> u64 {
         self.releaser.borrow().tail()
+    }
+
+    /// The events that begin less than `bytes` after the tail and are not done, but for those that were asked for before.
+    pub fn to_spill(&self, bytes: u64) -> Vec<EventNo> {
+        let (tail, entries) = (self.tail(), self.entries.borrow());
+        let from = self.spilled.get().saturating_sub(self.first.get()) as usize;
+        let begins = |entry: &&Entry| entry.end.wrapping_sub(tail).saturating_sub(u64::from(entry.length)) < bytes;
+        let new: Vec<&Entry> = entries.iter().skip(from).take_while(begins).collect();
+        self.spilled.set(self.first.get() + (from + new.len()) as u64);
+        new.into_iter().filter(|entry| !entry.done).map(|entry| entry.event).collect()
+    }
+
+    /// The oldest event that is not done.
+    pub fn oldest(&self) -> Option<EventNo> {
+        self.entries.borrow().front().filter(|entry| !entry.done).map(|entry| entry.event)
+    }
+
+    /// Whether the oldest event that is not done is the same as so long ago.
+    pub fn has_older_than(&self, age: Duration) -> bool {
+        let now = Instant::now();
+        let (oldest, since) = self.seen.get();
+        if oldest != self.first.get() {
+            self.seen.set((self.first.get(), now));
+            return false;
+        }
+        !self.entries.borrow().is_empty() && now.saturating_duration_since(since) >= age
     }
 
     /// Writes the ring's words again; to be called once in a while.
@@ -106,13 +142,7 @@ impl Ledger {
 
     fn finish(&self, number: u64) {
         let index = (number - self.first.get()) as usize;
-        let weight = {
-            let entry = &mut self.entries.borrow_mut()[index];
-            entry.done = true;
-            entry.weight
-        };
-        self.open.set(self.open.get() - 1);
-        self.weight.set(self.weight.get() - weight);
+        self.entries.borrow_mut()[index].done = true;
         self.release();
     }
 
@@ -124,8 +154,12 @@ impl Ledger {
         while entries.front().is_some_and(|entry| entry.done)
             && let Some(entry) = entries.pop_front()
         {
-            (last, events) = (Some(entry.end), events + entry.events);
+            (last, events) = (Some(entry.end), events + u64::from(entry.events));
             self.first.set(self.first.get() + 1);
+        }
+        if entries.capacity() > 4 * entries.len() + 1024 {
+            let most = 2 * entries.len();
+            entries.shrink_to(most);
         }
         if let Some(end) = last {
             self.releaser.borrow_mut().release(end, events);
@@ -138,5 +172,41 @@ impl Ticket {
     /// Nobody needs the event any more.
     pub fn release(self) {
         self.ledger.finish(self.number);
+    }
+
+    /// Where the event lies.
+    pub fn file(&self) -> Arc<RingFile> {
+        Arc::clone(&self.ledger.file)
+    }
+
+    /// The ring that it came through.
+    pub fn ring(&self) -> RingId {
+        self.ledger.file.id
+    }
+
+    /// Its id.
+    pub fn id(&self) -> EventId {
+        EventId { ring: self.ring(), sequence: self.entry(|entry| entry.sequence) }
+    }
+
+    /// What it takes in the ring, in bytes.
+    pub fn length(&self) -> u32 {
+        self.entry(|entry| entry.length)
+    }
+
+    /// Its frame, checked once more; none where a broken recognizer has changed it.
+    pub fn frame(&self) -> Option<Frame> {
+        let (end, length, sequence) = self.entry(|entry| (entry.end, entry.length, entry.sequence));
+        consumer::frame_again(&self.ledger.file, end, length).filter(|frame| frame.header.sequence == sequence)
+    }
+
+    /// Its texts, read once more.
+    pub fn event(&self) -> Option<Event> {
+        let event = Event::from_record(&self.ledger.file, &self.frame()?, self.ring()).ok()?;
+        (!self.ledger.file.lost()).then_some(event) // what was read may be zeros
+    }
+
+    fn entry<R>(&self, look: impl FnOnce(&Entry) -> R) -> R {
+        look(&self.ledger.entries.borrow()[(self.number - self.ledger.first.get()) as usize])
     }
 }

@@ -21,8 +21,20 @@ pub enum Outcome {
         /// Why.
         failure: Failure,
     },
+    /// Another try failed while this one waited to begin: it says nothing.
+    NotBegun {
+        /// The other one's.
+        failure: Failure,
+    },
     /// The destination does not work now, or not for this event: try again after a while.
     Down {
+        /// Why.
+        failure: Failure,
+        /// What the server asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The server does not take this event now, or not in this way, which says nothing about others: try again after a while.
+    NotNow {
         /// Why.
         failure: Failure,
         /// What the server asked for.
@@ -57,7 +69,10 @@ impl Outcome {
         if let Some(early) = early {
             why = format!("{why} {early}");
         }
-        let failure = |advice: &str| Failure { code: Code::of_status(number), why: format!("{why}{advice}"), early };
+        let failure = |advice: &str| {
+            let why = format!("{why}{advice}");
+            Failure { code: Code::of_status(number), why, status: Some(number), early }
+        };
         match number {
             200..=299 if early.is_some() => Outcome::down(Failure {
                 code: Code::EarlyAnswer,
@@ -69,6 +84,9 @@ impl Outcome {
             401 | 407 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },
             403 => Outcome::Misconfigured { failure: failure(": check the server's access rules and the headers") },
             404 | 405 => Outcome::Misconfigured { failure: failure(": check the URL's path") },
+            402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => {
+                Outcome::NotNow { failure: failure(""), retry_after: retry_after(headers) }
+            }
             400..=499 => Outcome::Refused { failure: failure("") },
             _ => Outcome::down(failure("")),
         }
@@ -78,7 +96,9 @@ impl Outcome {
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
             Outcome::Unreachable { failure }
+            | Outcome::NotBegun { failure }
             | Outcome::Down { failure, .. }
+            | Outcome::NotNow { failure, .. }
             | Outcome::Misconfigured { failure }
             | Outcome::Refused { failure } => Some(failure),
             Outcome::Acknowledged | Outcome::SourceLost => None,
@@ -116,7 +136,8 @@ mod tests {
             let class = match answer(status, &[]) {
                 Outcome::Acknowledged => "acknowledged",
                 Outcome::Down { .. } => "down",
-                Outcome::Unreachable { .. } => "unreachable",
+                Outcome::NotNow { .. } => "not now",
+                Outcome::Unreachable { .. } | Outcome::NotBegun { .. } => "unreachable",
                 Outcome::Misconfigured { .. } => "misconfigured",
                 Outcome::Refused { .. } => "refused",
                 Outcome::SourceLost => "lost",
@@ -125,6 +146,7 @@ mod tests {
                 200..=299 => "acknowledged",
                 408 | 425 | 429 => "down",
                 300..=399 | 401 | 403 | 404 | 405 | 407 => "misconfigured",
+                402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => "not now",
                 400..=499 => "refused",
                 _ => "down",
             };

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::failure::{Code, Early, Failure};
 use super::head::{Head, State};
-use super::lane::places::Sending;
 use super::link::{Link, Turn};
+use super::permit::BodyPermit;
 use super::unacknowledged::{beyond_a_gap, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
@@ -60,7 +60,7 @@ pub struct Progress {
     /// TLS has bytes that the kernel did not take yet.
     pub is_held: Cell<bool>,
     /// Held until the kernel took the last byte of that body.
-    pub sending: RefCell<Option<Sending>>,
+    pub permit: RefCell<Option<BodyPermit>>,
     /// The way that it goes, held until the peer has that body.
     turn: RefCell<Option<Turn>>,
     link: RefCell<Rc<Link>>,
@@ -81,7 +81,7 @@ pub struct Begun {
     /// The length of that body.
     pub length: u64,
     /// Held until its body has gone.
-    pub sending: Option<Sending>,
+    pub permit: Option<BodyPermit>,
     /// Held until its body has arrived.
     pub turn: Option<Turn>,
     /// Nothing may come in before its first byte goes out.
@@ -107,7 +107,7 @@ impl Progress {
             sent: RefCell::default(),
             length: Cell::new(0),
             is_held: Cell::new(false),
-            sending: RefCell::default(),
+            permit: RefCell::default(),
             turn: RefCell::default(),
             link: RefCell::default(),
             was_whole_at_read: Cell::new(false),
@@ -127,7 +127,7 @@ impl Progress {
         self.length.set(request.length);
         self.was_whole_at_read.set(false);
         self.arrived_at_read.set(0);
-        self.sending.replace(request.sending);
+        self.permit.replace(request.permit);
         self.turn.replace(request.turn);
         link.begins(self.rtt, now);
         self.link.replace(Rc::clone(link));
@@ -136,7 +136,7 @@ impl Progress {
 
     /// The request is over.
     pub fn end(&self) {
-        self.sending.take();
+        self.permit.take();
         self.turn.take();
     }
 

@@ -299,7 +299,7 @@ impl AsyncWrite for Transport {
         let flushed = self.as_mut().stream().poll_flush(cx);
         let flushed = self.written(cx, flushed);
         if self.progress.is_sent() {
-            self.progress.sending.take();
+            self.progress.permit.take();
         }
         flushed
     }

@@ -81,6 +81,16 @@ pub fn attach<M: Memory + Clone>(memory: M) -> (Reader<M>, Releaser<M>, Option<C
     (reader, releaser, corrupt)
 }
 
+/// The frame of a record that was read before and is not released, with its header read and checked once more: `end` is the position
+/// after it, `length` what it takes. None where the header says something else by now.
+pub fn frame_again(memory: &impl Memory, end: u64, length: u32) -> Option<Frame> {
+    let offset = (end.wrapping_sub(u64::from(length)) & (memory.capacity() - 1)) as usize;
+    let words = std::array::from_fn(|index| memory.word(offset + index * ALIGN));
+    let header = RecordHeader::from_words(words);
+    let is_the_same = RecordKind::from_code(high(words[0])) == Some(RecordKind::Event) && header.length == length;
+    is_the_same.then_some(Frame { header, offset, end })
+}
+
 impl<M: Memory> Reader<M> {
     /// The next event's frame; none when everything published has been read.
     ///

@@ -1,10 +1,10 @@
 //! The running uplink: a task for each ring that reads events into the lanes, the lanes, and the spool's thread.
 //!
 //! ```text
-//!  ring file ─▶ attach ─▶ read: threshold, malformed? ─▶ FanOut ─▶ lanes ─▶ servers
-//!                 ▲                 │                      │  ▲      │
-//!                 │                 │ more than half full  │  │      ▼ down, or pressed
-//!                 │                 └──────── press ───────┘  └── Spooler ─▶ the spool's thread ─▶ disk
+//!  ring file ─▶ attach ─▶ read: threshold, malformed? ─▶ Driver ─▶ lanes ─▶ servers
+//!                 ▲                 │                      ▲  │
+//!                 │                 │ the ring fills       │  └─▶ the spool's thread ─▶ disk
+//!                 │                 └──── spill, give up ──┘
 //!                 └── replaced: once the old one is empty
 //! ```
 //!
@@ -27,11 +27,9 @@ use tracing::{info, warn};
 use crate::body::base64::Pool;
 use crate::clock;
 use crate::config::{Config, Fault, Url};
-use crate::deliver::FanOut;
 use crate::deliver::client::{Client, Settings};
+use crate::deliver::driver::Driver;
 use crate::deliver::history::History;
-use crate::deliver::lane::{Lane, LaneCounters};
-use crate::deliver::spooler::Spooler;
 use crate::deliver::tls::ClientConfigs;
 use crate::readiness;
 use crate::spool::dead::{self, DeadLetter};
@@ -41,7 +39,7 @@ use crate::status::{self, Status};
 use ring_watch::RingWatch;
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
-const DISK_PATIENCE: Duration = Duration::from_millis(300);
+const DISK_TIMEOUT: Duration = Duration::from_millis(300);
 /// Between looks whether the spool's folder is still the one that was opened.
 const WATCH: Duration = Duration::from_secs(5);
 /// Spooled events given up at once where a config has no room to be saved.
@@ -102,10 +100,8 @@ pub struct Uplink {
     config: RefCell<Config>,
     /// Of it, what is read at the start only: what is open.
     fixed: Fixed,
-    fan_out: FanOut,
-    spooler: Rc<Spooler>,
+    driver: Rc<Driver>,
     pool: Arc<Pool>,
-    lane_totals: Rc<LaneCounters>,
     history: Rc<History>,
     counters: Counters,
     started: Instant,
@@ -139,14 +135,11 @@ impl Uplink {
     /// [`StartError`].
     pub fn start(config: Config) -> Result<Rc<Uplink>, StartError> {
         let (worker, found) = Worker::start(config.spool.clone(), addresses(&config))?;
-        let spooler = Spooler::new(worker);
         let uplink = Rc::new(Uplink {
             config: RefCell::new(config.clone()),
             fixed: Fixed::of(&config),
-            fan_out: FanOut::new(Rc::clone(&spooler)),
-            spooler: Rc::clone(&spooler),
+            driver: Driver::start(worker, found),
             pool: Arc::default(),
-            lane_totals: Rc::default(),
             history: Rc::default(),
             counters: Counters::default(),
             started: Instant::now(),
@@ -158,28 +151,13 @@ impl Uplink {
             rings: RefCell::default(),
         });
         uplink.apply(config).map_err(StartError::Config)?;
-        tokio::task::spawn_local(async move {
-            if let Ok(found) = found.await {
-                spooler.found(&found);
-            }
-            spooler.run().await;
-        });
-        let watching = Rc::downgrade(&uplink);
-        let spooler = Rc::clone(&uplink.spooler);
-        tokio::task::spawn_local(async move {
-            loop {
-                spooler.found_more.notified().await;
-                let Some(uplink) = watching.upgrade() else { return };
-                uplink.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
-            }
-        });
         let watching = Rc::downgrade(&uplink);
         tokio::task::spawn_local(async move {
             loop {
                 sleep(WATCH).await;
                 let Some(uplink) = watching.upgrade() else { return };
-                if uplink.spooler.worker.call(|spool| spool.notice().then(|| spool.state().clone())).await.is_some() {
-                    uplink.spooler.reopen();
+                if uplink.driver.worker.call(|spool| spool.notice().then(|| spool.state().clone())).await.is_some() {
+                    uplink.driver.reopen();
                 }
             }
         });
@@ -193,22 +171,9 @@ impl Uplink {
     /// A certificate file that does not do; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), Fault> {
         let settings = self.settings(&config, &self.history)?;
-        let old = self.fan_out.lanes();
-        let lane = |url: &crate::config::Url| match old.iter().find(|lane| lane.url() == url) {
-            Some(lane) => {
-                lane.configure(settings(url));
-                Rc::clone(lane)
-            }
-            None => {
-                let spooler = Rc::clone(&self.spooler);
-                let lane = Lane::new(url.clone(), settings(url), spooler, Rc::clone(&self.lane_totals));
-                tokio::task::spawn_local(Rc::clone(&lane).run());
-                lane
-            }
-        };
-        let lanes: Vec<_> = config.event_server_url.iter().map(lane).collect();
+        let destinations = config.event_server_url.iter().map(|url| (url.clone(), settings(url))).collect();
         self.tell_spool(&config);
-        self.fan_out.replace(lanes);
+        self.driver.configure(destinations);
         let old = self.config.replace(config);
         let fixed = Fixed::of(&self.config.borrow());
         let pending = self.fixed.differences(&fixed).join(", ");
@@ -253,7 +218,7 @@ impl Uplink {
         let bounds = Bounds::from(&config.spool);
         let addresses = addresses(config);
         let key_file = config.spool.key_file.clone();
-        drop(self.spooler.worker.call(move |spool| {
+        drop(self.driver.worker.call(move |spool| {
             let before = spool.set_bounds(bounds);
             let evicted = spool.honour_bounds(before).len();
             if evicted > 0 {
@@ -268,7 +233,7 @@ impl Uplink {
                 info!(url, events, "parked: not in the config, and its events wait until it, or a new destination, is");
             }
         }));
-        self.spooler.settle();
+        self.driver.settle();
     }
 
     /// Ends within `patience`: reads what was published by now, gives uploads `grace` to come to their end, and spools what is left
@@ -277,25 +242,22 @@ impl Uplink {
         let deadline = Instant::now() + patience;
         self.phase.set(Phase::Ending);
         self.stop.notify_waiters();
-        let is_over = || self.reading.get() == 0 && self.fan_out.open_shares() == 0;
-        let lanes = self.fan_out.lanes();
-        let has_landed = || lanes.iter().all(|lane| lane.in_flight() == 0);
-        lanes.iter().for_each(|lane| lane.leave_backlog());
-        let _out_of_grace = timeout(grace, until(|| is_over() && has_landed())).await;
-        lanes.iter().for_each(|lane| lane.suspend());
-        self.fan_out.keep_all();
-        self.spooler.try_now();
-        let is_hopeless = || self.spooler.is_in_trouble() && has_landed();
+        let is_over = || self.reading.get() == 0 && self.driver.open_deliveries() == 0;
+        let has_ended = || self.driver.in_flight() == 0;
+        self.driver.leave_backlog();
+        let _out_of_grace = timeout(grace, until(|| is_over() && has_ended())).await;
+        self.driver.suspend();
+        let is_hopeless = || self.driver.is_in_trouble() && has_ended();
         let _out_of_time = timeout_at(deadline, until(|| is_over() || is_hopeless())).await;
         self.phase.set(Phase::Over);
         self.stop.notify_waiters();
-        let flushed = self.spooler.worker.call(|_| ());
+        let flushed = self.driver.worker.call(|_| ());
         if timeout_at(deadline, flushed).await.is_err() {
             warn!("the disk did not take everything in time");
         }
-        let left = self.fan_out.open_shares();
+        let left = self.driver.open_deliveries();
         if left > 0 || self.reading.get() > 0 {
-            warn!(shares = left, "what could be neither delivered nor spooled stays in the ring");
+            warn!(deliveries = left, "what could be neither delivered nor spooled stays in the ring");
         }
     }
 
@@ -308,7 +270,7 @@ impl Uplink {
     /// How many dead letters there are; some of them, from those with a number above `after`; and the last one's number, where there
     /// are further ones.
     pub async fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
-        self.spooler.worker.call(move |spool| spool.letters(after, limit)).await
+        self.driver.worker.call(move |spool| spool.letters(after, limit)).await
     }
 
     /// Sends some dead letters once more, the first of those that are wanted.
@@ -316,8 +278,8 @@ impl Uplink {
     /// # Errors
     /// What failed; what was not sent stays a dead letter.
     pub async fn resend(&self, wanted: dead::Wanted) -> Result<Resent, spool::Fault> {
-        let resent = self.spooler.worker.call(move |spool| spool.resend_some(&wanted)).await;
-        self.fan_out.lanes().iter().for_each(|lane| lane.look_into_spool());
+        let resent = self.driver.worker.call(move |spool| spool.resend_some(&wanted)).await;
+        self.driver.look_into_spool();
         resent
     }
 
@@ -327,7 +289,7 @@ impl Uplink {
         if device(folder).is_none_or(|folder| device(&self.fixed.spool_dir) != Some(folder)) {
             return false;
         }
-        let evicted = self.spooler.worker.call(|spool| spool.give_way(WAY)).await.len();
+        let evicted = self.driver.worker.call(|spool| spool.give_way(WAY)).await.len();
         if evicted > 0 {
             warn!(evicted, "the config has no room to be saved: the oldest spooled events were given up");
         }
@@ -336,11 +298,11 @@ impl Uplink {
 
     /// What is going on.
     pub async fn status(&self) -> Status {
-        let asked = self.spooler.worker.call(|spool| {
+        let asked = self.driver.worker.call(|spool| {
             spool.notice();
             spool.status()
         });
-        if let Ok(answer) = timeout(DISK_PATIENCE, asked).await {
+        if let Ok(answer) = timeout(DISK_TIMEOUT, asked).await {
             self.spool_status.replace(answer);
         }
         let (config, spool) = (self.config.borrow(), self.spool_status.borrow());
@@ -349,7 +311,7 @@ impl Uplink {
             self.spool_losses.set((lost, Some(Instant::now())));
         }
         let last_loss = self.spool_losses.get().1.map(|moment| moment.elapsed().as_secs_f64());
-        let (counters, lanes) = (&self.counters, self.fan_out.lanes());
+        let counters = &self.counters;
         let [read, filtered, malformed] = [&counters.read, &counters.filtered, &counters.malformed].map(Cell::get);
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -358,13 +320,15 @@ impl Uplink {
             randomness_is_ready: readiness::randomness(),
             max_silence_seconds: config.max_silence.as_secs(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
-            shares: status::Shares::of(&self.lane_totals, &spool.tally, self.fan_out.open_shares()),
+            shares: status::Shares::of(&self.driver.totals(), &spool.tally, self.driver.open_deliveries()),
             pending_restart: self.fixed.differences(&Fixed::of(&config)),
             rings: self.rings.borrow().iter().map(|watch| watch.status()).collect(),
             rings_corrupt: counters.corrupt.get(),
-            spool: status::Spool::of(&spool, &self.fixed.spool_dir, &config.spool, self.spooler.trouble(), last_loss),
+            spool: status::Spool::of(&spool, &self.fixed.spool_dir, &config.spool, self.driver.trouble(), last_loss),
             events_mended: counters.mended.get(),
-            destinations: lanes.iter().map(|lane| lane.status(&spool)).collect(),
+            destinations: self
+                .driver
+                .each(|lane, client, recent| status::Destination::of(lane, client, recent, &spool)),
         }
     }
 }

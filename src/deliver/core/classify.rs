@@ -1,0 +1,293 @@
+//! What a try means: for the destination's health, and for the event. `evidence.rs` says how the two are told apart.
+
+use std::time::{Duration, Instant};
+
+use super::counters::End;
+use super::health::Condition;
+use super::lane::{InFlight, Lane};
+use super::retry::RetryState;
+use super::{Notice, Rejection, UploadId, backoff};
+use crate::deliver::failure::Failure;
+use crate::deliver::outcome::Outcome;
+use crate::event::EventId;
+use crate::readiness::NotReady;
+
+/// So many refusals in a row are the server's fault, not the events', at the least.
+const BROKEN_AFTER: u32 = 5;
+/// A refusal before the whole body went out counts after so many of them.
+const EARLY_TRIES: u32 = 3;
+/// An event that fails while others pass is given up after this time, and after twice the tries and this time where there is no answer.
+const GIVE_UP_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+/// A destination that acknowledged something within this time is not taken for one that fails because one event does.
+const RECENT: Duration = Duration::from_secs(30);
+/// A destination that takes nearly everything is one that allows no more failures in a row than this: what it asks for is about itself.
+const RELIABLE: u32 = 3;
+/// The status by which a server says that it gets too many requests: whatever they are.
+const TOO_MANY: u16 = 429;
+
+/// What a try means for its event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its way is over.
+    Over(End),
+    /// It is tried again.
+    Again(Option<RetryState>),
+}
+
+/// A try that failed, and what it may say.
+struct Failing<'a> {
+    upload: &'a InFlight,
+    id: EventId,
+    condition: Condition,
+    failure: Failure,
+    retry_after: Option<Duration>,
+}
+
+/// What a lane needs to judge.
+pub struct Judge<'a> {
+    /// The moment.
+    pub now: Instant,
+    /// For pauses.
+    pub random: &'a mut fastrand::Rng,
+    /// What is to be said.
+    pub notices: Vec<Notice>,
+    /// Uploads that are not to begin once more.
+    pub denied: Vec<UploadId>,
+}
+
+impl Lane {
+    /// Takes note of what became of a try, and says what that means for its event.
+    pub fn classify(&mut self, judge: &mut Judge<'_>, upload: &InFlight, id: EventId, outcome: Outcome) -> Verdict {
+        let failing = |condition, failure, retry_after| Failing { upload, id, condition, failure, retry_after };
+        match outcome {
+            Outcome::Acknowledged => {
+                self.succeeded(judge, upload);
+                Verdict::Over(End::Acknowledged)
+            }
+            Outcome::SourceLost => {
+                judge.notices.push(Notice::Lost { lane: self.id, event: id });
+                Verdict::Over(End::Lost)
+            }
+            _ if upload.generation != self.health.generation => {
+                self.counters.failures += 1;
+                Verdict::Again(None)
+            }
+            Outcome::NotBegun { .. } => Verdict::Again(upload.retry),
+            Outcome::Unreachable { failure } => {
+                self.counters.failures += 1;
+                let pause = self.pause(judge, Condition::Down);
+                self.doubt(judge, Condition::Down, failure);
+                self.health.pause(pause, judge.now);
+                Verdict::Again(upload.retry)
+            }
+            Outcome::Down { failure, retry_after } => {
+                self.failed(judge, failing(Condition::Down, failure, retry_after))
+            }
+            Outcome::NotNow { failure, retry_after } => {
+                let mut verdict = self.failed(judge, failing(Condition::Down, failure, None));
+                if let (Verdict::Again(Some(retry)), Some(asked)) = (&mut verdict, retry_after) {
+                    retry.retry_at = retry.retry_at.max(judge.now + asked);
+                }
+                verdict
+            }
+            Outcome::Misconfigured { failure } => self.failed(judge, failing(Condition::Misconfigured, failure, None)),
+            Outcome::Refused { failure } => self.refused(judge, failing(Condition::Refusing, failure, None)),
+        }
+    }
+
+    fn succeeded(&mut self, judge: &mut Judge<'_>, upload: &InFlight) {
+        self.evidence.succeeded(upload.retry.is_none());
+        if self.health.succeeded(judge.now) {
+            let was = self.health.last_failure.as_ref().map_or(String::new(), |(failure, _)| failure.why.clone());
+            judge.notices.push(Notice::UpAgain { lane: self.id, was });
+        }
+    }
+
+    /// Whether others were acknowledged since the event failed last, or else since this try began: then it is at fault itself.
+    fn is_at_fault(&self, upload: &InFlight) -> bool {
+        self.evidence.acknowledged > upload.retry.map_or(upload.acknowledged, |retry| retry.acknowledged)
+    }
+
+    /// One event is refused, but not one after another: then it must be the server.
+    fn refused(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
+        if failing.is_early() && failing.upload.retry.is_none_or(|retry| retry.early + 1 < EARLY_TRIES) {
+            return self.failed(judge, Failing { condition: Condition::Down, ..failing });
+        }
+        self.health.refusals += 1;
+        let allowed = if self.evidence.is_known() { self.evidence.patience().max(BROKEN_AFTER) } else { BROKEN_AFTER };
+        if self.health.refusals < allowed || self.is_at_fault(failing.upload) {
+            if self.is_at_fault(failing.upload) {
+                self.evidence.failed_alone(failing.upload.retry.is_none());
+            } else if self.is_another(failing.upload) {
+                self.evidence.failed();
+            }
+            self.health.note(failing.failure.clone(), judge.now);
+            return Verdict::Over(self.reject(judge, &failing, failing.failure.why.clone()));
+        }
+        let why = format!(
+            "{} to {} events in a row: check the server, nothing more is given up",
+            failing.failure.why, self.health.refusals
+        );
+        self.failed(judge, Failing { failure: Failure { why, ..failing.failure }, ..failing })
+    }
+
+    fn reject(&self, judge: &mut Judge<'_>, failing: &Failing<'_>, reason: String) -> End {
+        judge.notices.push(Notice::Rejected { lane: self.id, event: failing.id, why: reason.clone() });
+        let tries = failing.upload.retry.map_or(0, |retry| retry.tries) + 1;
+        End::Rejected(Rejection { status: failing.failure.status, reason, tries })
+    }
+
+    /// A try failed, and the server had been reached.
+    fn failed(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
+        self.counters.failures += 1;
+        if self.is_at_fault(failing.upload) {
+            return self.failed_alone(judge, failing);
+        }
+        let Failing { upload, condition, .. } = failing;
+        let is_usual = self.evidence.is_usual();
+        let is_another = self.is_another(upload);
+        if is_another {
+            self.evidence.failed();
+        }
+        let is_conclusive = is_another && self.evidence.is_conclusive();
+        let is_believed = !is_usual || is_conclusive || self.evidence.patience() <= RELIABLE;
+        let is_asked = failing.retry_after.filter(|_| is_believed || failing.failure.status == Some(TOO_MANY));
+        let is_recent = self.health.last_success.is_some_and(|moment| moment + RECENT > judge.now);
+        let own_condition = match () {
+            () if is_conclusive || is_asked.is_some() => {
+                let pause = self.pause(judge, condition);
+                self.doubt(judge, condition, failing.failure.clone());
+                match is_asked {
+                    Some(asked) => {
+                        let pause = backoff::after_failure(self.health.pauses + 1, Some(asked), judge.random);
+                        self.health.pause_as_asked(pause, judge.now);
+                    }
+                    None => self.health.pause(pause, judge.now),
+                }
+                self.evidence.pauses();
+                condition
+            }
+            () if upload.retry.is_some() && !(is_recent && self.health.is_up() && self.evidence.is_usual()) => {
+                let pause = self.pause(judge, condition);
+                self.doubt(judge, condition, failing.failure.clone());
+                self.health.pause_retries(pause, judge.now);
+                condition
+            }
+            () if is_usual && self.health.is_up() => {
+                self.not_taken(judge, &failing);
+                Condition::Down
+            }
+            () => {
+                self.doubt(judge, condition, failing.failure.clone());
+                condition
+            }
+        };
+        Verdict::Again(Some(self.retry(judge, &failing, own_condition)))
+    }
+
+    /// A try failed while others passed.
+    fn failed_alone(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
+        self.evidence.failed_alone(failing.upload.retry.is_none());
+        let Failure { why, status, .. } = &failing.failure;
+        if *status == Some(TOO_MANY) {
+            let asked = failing.retry_after.unwrap_or_else(|| self.pause(judge, Condition::Down));
+            self.doubt(judge, Condition::Down, failing.failure.clone());
+            self.health.pause_as_asked(asked, judge.now);
+            return Verdict::Again(Some(self.retry(judge, &failing, Condition::Down)));
+        }
+        let retry = self.retry(judge, &failing, Condition::Down);
+        let (tries, age) = match status {
+            Some(_) => (self.evidence.tries(), GIVE_UP_AFTER.0),
+            None => (2 * self.evidence.tries(), GIVE_UP_AFTER.1),
+        };
+        if retry.tries >= tries && retry.age(judge.now) >= age {
+            let reason = match status {
+                Some(status) => format!(
+                    "the server answers {status} to this event, {} times by now, and takes others: a firewall or a size limit? \
+                     ({why})",
+                    retry.tries
+                ),
+                None => format!(
+                    "the server does not answer to this event, {} times by now, and takes others: does it break on it? ({why})",
+                    retry.tries
+                ),
+            };
+            return Verdict::Over(self.reject(judge, &failing, reason));
+        }
+        self.not_taken(judge, &failing);
+        Verdict::Again(Some(retry))
+    }
+
+    /// Whether an event was not counted in the present row of failures.
+    fn is_another(&self, upload: &InFlight) -> bool {
+        upload.retry.is_none_or(|retry| retry.run != self.evidence.row())
+    }
+
+    /// What is known of an event after one more failure: it waits for a while of its own.
+    fn retry(&self, judge: &mut Judge<'_>, failing: &Failing<'_>, condition: Condition) -> RetryState {
+        let before = failing.upload.retry;
+        let tries = before.map_or(0, |retry| retry.tries) + 1;
+        let pause = match condition {
+            Condition::Misconfigured | Condition::Refusing => backoff::after_misconfiguration(tries, judge.random),
+            _ => backoff::after_failure(tries, failing.retry_after, judge.random),
+        };
+        RetryState {
+            tries,
+            early: before.map_or(0, |retry| retry.early) + u32::from(failing.is_early()),
+            first_failed: before.map_or(judge.now, |retry| retry.first_failed),
+            retry_at: judge.now + pause,
+            acknowledged: self.evidence.acknowledged,
+            run: self.evidence.row(),
+            generation: self.health.generation,
+        }
+    }
+
+    /// How long a destination that fails is left alone.
+    fn pause(&self, judge: &mut Judge<'_>, condition: Condition) -> Duration {
+        let pauses = self.health.pauses + 1;
+        match condition {
+            Condition::Misconfigured => backoff::after_misconfiguration(pauses, judge.random),
+            Condition::Refusing => backoff::after_misconfiguration(pauses - 1, judge.random),
+            _ => backoff::after_failure(pauses, None, judge.random),
+        }
+    }
+
+    fn doubt(&mut self, judge: &mut Judge<'_>, condition: Condition, failure: Failure) {
+        let why = failure.why.clone();
+        judge.denied.extend(self.limit.failed());
+        if self.health.doubt(condition, failure, judge.now) {
+            judge.notices.push(Notice::NotDelivered { lane: self.id, why });
+        }
+    }
+
+    fn not_taken(&mut self, judge: &mut Judge<'_>, failing: &Failing<'_>) {
+        self.health.note(failing.failure.clone(), judge.now);
+        let why = failing.failure.why.clone();
+        judge.notices.push(Notice::NotTaken { lane: self.id, event: failing.id, why });
+    }
+
+    /// The box lacks something that TLS needs, or nothing; whether that changes anything.
+    pub fn look_at_box(&mut self, lack: Option<NotReady>, judge: &mut Judge<'_>) -> bool {
+        let lack = lack.filter(|_| self.is_tls);
+        let lacked = self.health.waits();
+        if let Some(lack) = lack {
+            let is_news = self.health.wait_for(lack, judge.now);
+            if is_news {
+                judge.notices.push(Notice::Waits { lane: self.id, lack });
+            }
+            return is_news;
+        }
+        if let Some(lacked) = lacked {
+            self.health.begin_anew(judge.now);
+            judge.notices.push(Notice::WaitsNoMore { lane: self.id, lacked });
+        }
+        lacked.is_some()
+    }
+}
+
+impl Failing<'_> {
+    /// Whether it was refused before all of it was there, for a reason that may be another one than its size or its type.
+    fn is_early(&self) -> bool {
+        self.failure.early.is_some() && !matches!(self.failure.status, Some(413 | 415))
+    }
+}

@@ -1,0 +1,86 @@
+//! The events of which some delivery is not over, by number. An event holds its room in the ring as long as a delivery needs it.
+
+use std::collections::BTreeMap;
+
+use super::EventNo;
+
+/// Events by number.
+#[derive(Debug)]
+pub struct Events<T> {
+    open: BTreeMap<EventNo, PendingEvent<T>>,
+    next: EventNo,
+}
+
+/// An event that some destinations do not have yet.
+#[derive(Debug)]
+pub struct PendingEvent<T> {
+    /// What the owner needs of it: among others its room in the ring.
+    pub held: T,
+    /// Deliveries that need it in the ring.
+    holders: u32,
+    /// Its number in the spool, once it was stored for some destination.
+    pub counter: Option<u64>,
+    /// The ring needs its room.
+    pub is_spilled: bool,
+    /// It cannot be stored, whatever becomes of the spool.
+    pub is_unfit: bool,
+}
+
+impl<T> Events<T> {
+    /// None so far.
+    pub fn new() -> Events<T> {
+        Events { open: BTreeMap::new(), next: EventNo(1) }
+    }
+
+    /// The number that the next one gets.
+    pub fn next(&self) -> EventNo {
+        self.next
+    }
+
+    /// Adds an event that so many deliveries need.
+    pub fn add(&mut self, held: T, holders: u32) -> EventNo {
+        let number = self.next;
+        self.next = EventNo(number.0 + 1);
+        let event = PendingEvent { held, holders, counter: None, is_spilled: false, is_unfit: false };
+        self.open.insert(number, event);
+        number
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// An event.
+    pub fn get(&self, event: EventNo) -> Option<&PendingEvent<T>> {
+        self.open.get(&event)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, event: EventNo) -> Option<&mut PendingEvent<T>> {
+        self.open.get_mut(&event)
+    }
+
+    /// Their numbers, in order.
+    pub fn numbers(&self) -> Vec<EventNo> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Another delivery needs the event.
+    pub fn hold(&mut self, event: EventNo) {
+        if let Some(pending) = self.open.get_mut(&event) {
+            pending.holders += 1;
+        }
+    }
+
+    /// A delivery needs the event no more; the event, where it was the last one.
+    #[must_use]
+    pub fn let_go(&mut self, event: EventNo) -> Option<T> {
+        let pending = self.open.get_mut(&event)?;
+        pending.holders = pending.holders.checked_sub(1).expect("a delivery lets go of what it held");
+        if pending.holders > 0 {
+            return None;
+        }
+        self.open.remove(&event).map(|pending| pending.held)
+    }
+}

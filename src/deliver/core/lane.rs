@@ -1,0 +1,243 @@
+//! One destination's lane: what waits for it, its uploads, its state. Nothing here knows of another lane, so a slow, dead or poisoned
+//! destination costs the others nothing.
+//!
+//! ```text
+//!            ┌────────────── acknowledged ──────────────┐
+//!            ▼                                          │
+//!  Up: as many as there are places ──failure──▶ pause ──over──▶ one upload, as a probe
+//!      live first, then the backlog           ▲               │
+//!      live events: queue                     └── failure ────┘
+//!                                         live events: into the spool
+//! ```
+//!
+//! A destination over TLS waits while the clock is not set or the kernel has no random numbers, and begins anew when that is over:
+//! nothing is tried, nothing counts as a failure.
+//!
+//! In memory a delivery is in one of four places: `queue`, `in_flight`, `rejected`, `storing` (an upload may be reading it meanwhile).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::backlog::{Backlog, Pick};
+use super::counters::{Counters, End};
+use super::evidence::Evidence;
+use super::health::Health;
+use super::limit::ConcurrencyLimit;
+use super::queue::{Queue, RunSet};
+use super::retry::RetryState;
+use super::{EventNo, LaneId, Rejection, Target, UploadId};
+use crate::spool::{Address, Destination};
+
+/// A destination and what waits for it.
+#[derive(Debug)]
+pub struct Lane {
+    /// Which it is.
+    pub id: LaneId,
+    /// Its destination, as the spool names it.
+    pub address: Address,
+    /// It speaks TLS, which needs the time and random numbers.
+    pub is_tls: bool,
+    /// How long an answer may take.
+    pub response_timeout: Duration,
+    /// Whether it goes on, and where its events go else.
+    pub phase: Phase,
+    /// In memory, and not on their way.
+    pub queue: Queue,
+    /// Its server refused them: to be kept as dead letters.
+    pub rejected: BTreeMap<EventNo, Rejection>,
+    /// They are being written.
+    pub storing: BTreeMap<EventNo, Meanwhile>,
+    /// In the spool.
+    pub backlog: Backlog,
+    /// On their way.
+    pub in_flight: BTreeMap<UploadId, InFlight>,
+    /// How many of these there may be.
+    pub limit: ConcurrencyLimit,
+    /// How its destination fares.
+    pub health: Health,
+    /// Whose fault failures are.
+    pub evidence: Evidence,
+    /// When the last live event came.
+    pub live_at: Option<Instant>,
+    /// Nothing more is taken out of the spool.
+    pub leaves_backlog: bool,
+    /// The first event that was published when it was there.
+    pub born: EventNo,
+    /// Of those before: taken over from lanes that were removed.
+    pub taken_over: RunSet,
+    /// What became of its events.
+    pub counters: Counters,
+}
+
+/// Whether a lane goes on, and where an event goes that comes to it, new or back from a failed try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Into the queue.
+    Open,
+    /// The destination was removed: to the lanes that inherit; with none it is kept in the spool.
+    Closed(Vec<LaneId>),
+    /// The process ends: into the spool, or it stays in the ring.
+    Suspended,
+}
+
+/// An upload.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// What it sends.
+    pub source: Source,
+    /// When it began.
+    pub began: Instant,
+    /// Events acknowledged until then.
+    pub acknowledged: u64,
+    /// The configuration then.
+    pub generation: u64,
+    /// What is known of its event.
+    pub retry: Option<RetryState>,
+    /// It is being ended, for the ring needs its event's room.
+    pub is_aborted: bool,
+}
+
+/// Where an upload's event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the ring; perhaps it is being stored.
+    Ring(EventNo),
+    /// It came from the ring, and is in the spool by now; `holds_room` while the upload reads on in the ring.
+    Stored {
+        /// Which.
+        event: EventNo,
+        /// Its number in the spool.
+        counter: u64,
+        /// The upload reads in the ring.
+        holds_room: bool,
+    },
+    /// It is being taken out of the spool.
+    Picking(Pick),
+    /// It came from the spool.
+    Spool(u64),
+}
+
+/// What a delivery that is being stored does meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Nothing: it was taken out of the queue, where this was known of it.
+    Waits(Option<RetryState>),
+    /// It was on its way, and failed.
+    Failed(Option<RetryState>),
+    /// It is on its way.
+    InFlight,
+    /// Its way is over.
+    Ended(End),
+}
+
+impl Lane {
+    /// A lane in which nothing waits.
+    pub fn new(id: LaneId, settings: super::LaneSettings, born: EventNo, now: Instant) -> Lane {
+        Lane {
+            id,
+            address: settings.address,
+            is_tls: settings.is_tls,
+            response_timeout: settings.response_timeout,
+            phase: Phase::Open,
+            queue: Queue::default(),
+            rejected: BTreeMap::new(),
+            storing: BTreeMap::new(),
+            backlog: Backlog::default(),
+            in_flight: BTreeMap::new(),
+            limit: ConcurrencyLimit::default(),
+            health: Health::new(now),
+            evidence: Evidence::default(),
+            live_at: None,
+            leaves_backlog: false,
+            born,
+            taken_over: RunSet::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its destination, as the spool names it.
+    pub fn destination(&self) -> Destination {
+        self.address.destination
+    }
+
+    /// Whether it goes on.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether the destination was removed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Whether what is queued is better off in the spool.
+    pub fn wants_spool(&self) -> bool {
+        !self.is_open() || !self.health.is_up()
+    }
+
+    /// The same for an event to be stored; `heirs` are its heirs' destinations.
+    pub fn target(&self, destination: impl Fn(LaneId) -> Option<Destination>) -> Target {
+        let heirs = match &self.phase {
+            Phase::Closed(heirs) => Some(heirs.iter().filter_map(|heir| destination(*heir)).collect()),
+            _ => None,
+        };
+        Target { address: self.address.clone(), heirs }
+    }
+
+    /// Whether it ever was given an event.
+    pub fn has_had(&self, event: EventNo) -> bool {
+        event >= self.born || self.taken_over.contains(event.0)
+    }
+
+    /// Deliveries in memory that are not over.
+    pub fn open_deliveries(&self) -> u64 {
+        let uploads = self.in_flight.values().filter(|upload| upload.ring_event().is_some());
+        let uploads =
+            uploads.filter(|upload| upload.ring_event().is_none_or(|event| !self.storing.contains_key(&event)));
+        self.queue.len() + self.rejected.len() as u64 + self.storing.len() as u64 + uploads.count() as u64
+    }
+
+    /// Whether nothing is left of it.
+    pub fn is_over(&self) -> bool {
+        self.is_closed() && self.in_flight.is_empty() && self.open_deliveries() == 0
+    }
+
+    /// The upload of an event in the ring.
+    pub fn upload_of(&mut self, event: EventNo) -> Option<&mut InFlight> {
+        self.in_flight.values_mut().find(|upload| upload.ring_event() == Some(event))
+    }
+
+    /// What is known of an event that failed, unless that was under another config.
+    pub fn still_known(&self, retry: Option<RetryState>) -> Option<RetryState> {
+        retry.filter(|state| state.generation == self.health.generation)
+    }
+
+    /// Uses another config, and begins anew: somebody may have set right what was wrong.
+    pub fn configure(&mut self, settings: super::LaneSettings, now: Instant) {
+        (self.is_tls, self.response_timeout) = (settings.is_tls, settings.response_timeout);
+        self.begin_anew(now);
+        self.queue.forgive();
+        self.backlog.forgive();
+    }
+
+    /// What was known of the destination says nothing any more.
+    pub fn begin_anew(&mut self, now: Instant) {
+        self.health.begin_anew(now);
+        self.evidence.begin_anew();
+    }
+}
+
+impl InFlight {
+    /// Its event, while that has only the ring.
+    pub fn ring_event(&self) -> Option<EventNo> {
+        match self.source {
+            Source::Ring(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    /// Whether it came, or is to come, out of the spool.
+    pub fn is_backlog(&self) -> bool {
+        matches!(self.source, Source::Picking(_) | Source::Spool(_))
+    }
+}

@@ -1,0 +1,140 @@
+//! Lanes that come and go, and the end of the process.
+
+use std::time::Instant;
+
+use super::classify::Judge;
+use super::lane::{Lane, Phase};
+use super::{Core, Effect, EventNo, Held, LaneId, LaneSettings, Notice, Turn};
+use crate::readiness::NotReady;
+use crate::spool::Destination;
+
+impl<T: Held> Core<T> {
+    /// Another config. What waits for a removed lane goes to each that was added; with none added it is kept in the spool, until its
+    /// destination or another one comes.
+    pub(super) fn configured(&mut self, lanes: Vec<(Option<LaneId>, LaneSettings)>, turn: &mut Turn<'_, T>) {
+        let (mut order, mut added) = (Vec::new(), Vec::new());
+        for (known, settings) in lanes {
+            match known.filter(|id| self.order.contains(id)) {
+                Some(id) => {
+                    self.lane_mut(id).configure(settings, turn.now);
+                    order.push(id);
+                }
+                None => {
+                    let id = self.next_lane;
+                    self.next_lane = LaneId(id.0 + 1);
+                    self.lanes.insert(id, Lane::new(id, settings, self.events.next(), turn.now));
+                    order.push(id);
+                    added.push(id);
+                }
+            }
+        }
+        let old = std::mem::replace(&mut self.order, order);
+        old.iter().filter(|id| !self.order.contains(id)).copied().collect::<Vec<_>>().into_iter().for_each(|removed| {
+            self.close(removed, added.clone(), turn);
+        });
+        self.wake_parked(&added, turn);
+        self.look_at_box(self.lack, turn);
+        self.order.clone().into_iter().for_each(|lane| self.touch(lane, turn.now));
+    }
+
+    /// Ends a lane: no upload starts any more, and what waits goes to `heirs`. An upload on its way comes to its end; if it fails, its
+    /// event goes to the heirs too.
+    fn close(&mut self, id: LaneId, heirs: Vec<LaneId>, turn: &mut Turn<'_, T>) {
+        turn.effects.push(Effect::Say(Notice::Removed { lane: id, heirs: heirs.clone() }));
+        // What has not begun to be sent goes to the heirs; what fails from now on says nothing of them.
+        turn.effects.push(Effect::Retire(id));
+        let lane = self.lane_mut(id);
+        lane.phase = Phase::Closed(heirs);
+        lane.begin_anew(turn.now);
+        self.pass_on(id, turn);
+    }
+
+    /// What a removed lane kept for want of an heir goes to its destination, where that is among the added ones, or to all of these.
+    fn wake_parked(&mut self, added: &[LaneId], turn: &mut Turn<'_, T>) {
+        if added.is_empty() {
+            return;
+        }
+        let is_parked = |lane: &&Lane| matches!(&lane.phase, Phase::Closed(heirs) if heirs.is_empty());
+        for id in self.lanes.values().filter(is_parked).map(|lane| lane.id).collect::<Vec<_>>() {
+            let destination = self.lane_mut(id).destination();
+            let same = self.open_lane_to(destination).filter(|lane| added.contains(lane));
+            self.lane_mut(id).phase = Phase::Closed(same.map_or(added.to_vec(), |lane| vec![lane]));
+            self.pass_on(id, turn);
+        }
+    }
+
+    fn open_lane_to(&self, destination: Destination) -> Option<LaneId> {
+        self.lanes().find(|lane| lane.destination() == destination).map(|lane| lane.id)
+    }
+
+    fn pass_on(&mut self, id: LaneId, turn: &mut Turn<'_, T>) {
+        let queue = std::mem::take(&mut self.lane_mut(id).queue);
+        queue.numbers().into_iter().for_each(|event| self.put(id, EventNo(event), None, turn));
+        self.remove_if_over(id, turn);
+    }
+
+    /// A removed lane's event goes to those of `heirs` that never had it. False: it is to go the way of the spool, because the heirs
+    /// may get the event from there too, after another removed lane, and nobody is to have it twice.
+    pub(super) fn hand_over(&mut self, id: LaneId, event: EventNo, heirs: &[LaneId], turn: &mut Turn<'_, T>) -> bool {
+        let is_stored = self.events.get(event).is_none_or(|pending| pending.counter.is_some());
+        let is_storing = || self.lanes.values().any(|lane| lane.storing.contains_key(&event));
+        let heirs: Vec<LaneId> = heirs.iter().copied().filter(|heir| self.lanes.contains_key(heir)).collect();
+        if heirs.is_empty() || is_stored || is_storing() {
+            return false;
+        }
+        for heir in heirs {
+            let lane = self.lane_mut(heir);
+            if !lane.has_had(event) {
+                lane.taken_over.insert(event.0);
+                self.events.hold(event);
+                self.enter(heir, event, turn);
+            }
+        }
+        self.lane_mut(id).counters.handed_over += 1;
+        self.let_go(event, turn);
+        true
+    }
+
+    /// A closed lane that has nothing left is forgotten.
+    pub(super) fn remove_if_over(&mut self, id: LaneId, turn: &mut Turn<'_, T>) {
+        if self.lanes.get(&id).is_some_and(Lane::is_over)
+            && let Some(lane) = self.lanes.remove(&id)
+        {
+            self.gone = self.gone.plus(&lane.counters);
+            self.due.remove(&id);
+            turn.effects.push(Effect::Removed(id));
+        }
+    }
+
+    /// There may be more in the spool than was known.
+    pub(super) fn look_into_spool_at(&mut self, now: Instant) {
+        self.lanes.values_mut().for_each(|lane| lane.backlog.wake());
+        self.order.clone().into_iter().for_each(|lane| self.touch(lane, now));
+    }
+
+    /// The process ends: whatever is not sent by then goes to the spool.
+    pub(super) fn suspend(&mut self, turn: &mut Turn<'_, T>) {
+        self.is_ending = true;
+        for lane in self.lanes.values_mut().filter(|lane| lane.is_open()) {
+            lane.phase = Phase::Suspended;
+        }
+        self.events.numbers().into_iter().for_each(|event| self.writer.add(event.0, turn.now));
+        self.writer.hurry();
+        self.writer.try_now(turn.now);
+    }
+
+    /// The box was looked at: lanes that need what it lacks wait for it, or go on.
+    pub(super) fn look_at_box(&mut self, lack: Option<NotReady>, turn: &mut Turn<'_, T>) {
+        self.lack = lack;
+        for id in self.order.clone() {
+            let mut judge = Judge::new(turn.now, &mut self.random);
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let changed = lane.look_at_box(lack, &mut judge);
+            turn.effects.extend(judge.notices.into_iter().map(Effect::Say));
+            if changed {
+                self.spool_queue(id, turn);
+                self.touch(id, turn.now);
+            }
+        }
+    }
+}

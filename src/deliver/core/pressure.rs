@@ -1,0 +1,96 @@
+//! A ring that fills: the oldest events go to the spool, and where that cannot take them, they are given up for who holds up the others.
+
+use std::time::Instant;
+
+use super::counters::End;
+use super::lane::{InFlight, Lane, Source};
+use super::{Core, Effect, EventNo, Held, LaneId, Turn};
+
+/// How much the ring needs an event's room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Soon.
+    Soon,
+    /// Now: the next event may be refused for want of it.
+    Now,
+    /// An event was refused for want of it.
+    Refused,
+}
+
+impl<T: Held> Core<T> {
+    /// The ring needs the room of these: they go to the spool, even while their uploads go on.
+    pub(super) fn spill(&mut self, events: &[EventNo], turn: &mut Turn<'_, T>) {
+        for event in events {
+            if let Some(pending) = self.events.get_mut(*event) {
+                pending.is_spilled = true;
+                self.writer.add(event.0, turn.now);
+                self.writer.hurry();
+            }
+        }
+    }
+
+    /// The ring needs the room of an event that the spool cannot take: it is given up for who does not have it. That is done where
+    /// others have it and would lose what is not published for want of room, or where nobody takes events. Whether the room is free.
+    pub fn give_up(&mut self, now: Instant, event: EventNo, need: Need, effects: &mut Vec<Effect<T>>) -> bool {
+        let mut turn = Turn { now, effects };
+        let Some(pending) = self.events.get(event) else { return true };
+        let is_unfit = pending.is_unfit;
+        if need == Need::Refused {
+            self.abort_stored(event, &mut turn);
+        }
+        if self.writer.trouble().is_none() && !is_unfit {
+            return false;
+        }
+        let holders: Vec<LaneId> = self.lanes.values().filter(|lane| lane.holds(event)).map(|lane| lane.id).collect();
+        let is_ahead = |lane: &Lane| lane.is_open() && lane.has_had(event) && !lane.holds(event);
+        let nobody_works = || holders.iter().all(|holder| self.lanes[holder].wants_spool());
+        if !(self.lanes().any(is_ahead) || (need == Need::Refused && nobody_works())) {
+            return false;
+        }
+        for holder in holders {
+            let lane = self.lane_mut(holder);
+            if lane.queue.remove(event.0).is_some() {
+                self.over(holder, event, &End::Evicted, &mut turn);
+            } else if let Some(reason) = lane.rejected.remove(&event) {
+                self.over(holder, event, &End::Rejected(reason), &mut turn);
+            } else if need >= Need::Now
+                && let Some((upload, begun)) =
+                    lane.in_flight.iter_mut().find(|(_, begun)| begun.ring_event() == Some(event))
+                && !begun.is_aborted
+            {
+                begun.is_aborted = true;
+                turn.effects.push(Effect::Abort(*upload));
+            }
+            self.remove_if_over(holder, &mut turn);
+        }
+        self.events.get(event).is_none()
+    }
+}
+
+impl<T: Held> Core<T> {
+    /// Ends uploads that read on in the ring although their event is stored: they begin anew out of the spool.
+    fn abort_stored(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
+        let uploads = self.lanes.values_mut().flat_map(|lane| lane.in_flight.iter_mut());
+        for (upload, begun) in uploads.filter(|(_, begun)| begun.holds_room_of_stored(event) && !begun.is_aborted) {
+            begun.is_aborted = true;
+            turn.effects.push(Effect::Abort(*upload));
+        }
+    }
+}
+
+impl InFlight {
+    fn holds_room_of_stored(&self, event: EventNo) -> bool {
+        matches!(self.source, Source::Stored { event: other, holds_room: true, .. } if other == event)
+    }
+}
+
+impl Lane {
+    /// Whether the lane needs an event's room in the ring.
+    pub fn holds(&self, event: EventNo) -> bool {
+        let reads = |begun: &InFlight| begun.ring_event() == Some(event) || begun.holds_room_of_stored(event);
+        self.queue.contains(event.0)
+            || self.rejected.contains_key(&event)
+            || self.storing.contains_key(&event)
+            || self.in_flight.values().any(reads)
+    }
+}

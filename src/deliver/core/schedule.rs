@@ -1,0 +1,149 @@
+//! What a lane sends next: live events before the backlog, the oldest first, and those that failed only beside those that never did;
+//! while the destination is not up one probe at a time, and each time another event's.
+
+use std::time::{Duration, Instant};
+
+use super::EventNo;
+use super::backlog::Pick;
+use super::lane::{Lane, Source};
+use super::retry::RetryState;
+
+/// While there are live events, the backlog has this part of the places, and after each upload a pause: they are not to wait for each
+/// other's bytes. Else it has all but one, which is always free for a live event.
+const BACKLOG_PART: usize = 4;
+/// The last live event counts for this long.
+const LIVE: Duration = Duration::from_secs(1);
+/// Between looks at whether the box has what it lacked.
+const BOX_LOOK: Duration = Duration::from_secs(1);
+/// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
+/// meet one; and no longer than this.
+const REST: (u32, Duration) = (8, Duration::from_millis(50));
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Send this one out of the ring.
+    Live(EventNo, Option<RetryState>),
+    /// Take one out of the spool, and send it.
+    Backlog(Pick),
+    /// Nothing before this moment, or before something changes.
+    Wait(Option<Instant>),
+}
+
+impl Lane {
+    /// What to send next; what is wanted is taken out of the queue.
+    pub fn next(&mut self, now: Instant) -> Next {
+        if !self.is_open() {
+            return Next::Wait(None);
+        }
+        if self.health.waits().is_some() {
+            return Next::Wait(Some(now + BOX_LOOK));
+        }
+        if let Some(until) = self.health.paused_until(now) {
+            return Next::Wait(Some(until));
+        }
+        let is_up = self.health.is_up();
+        if !self.limit.is_free(is_up, now) {
+            if is_up && self.has_more(now) {
+                self.limit.miss();
+            }
+            return Next::Wait(self.limit.next_exempt(now));
+        }
+        if let Some(event) = self.queue.fresh.pop_first() {
+            return Next::Live(EventNo(event), None);
+        }
+        let backlog = self.next_fresh_of_backlog(now);
+        if let Ok(()) = backlog {
+            // Of a row of events that it cannot bear the end may be far: now and then the newest one finds out.
+            let newest = !is_up && self.evidence.has_failed_for_long();
+            return Next::Backlog(self.backlog.pick_fresh(newest));
+        }
+        let retry = self.next_retry(now);
+        match retry {
+            Ok(retry) => retry,
+            Err(retry) => Next::Wait(backlog.err().flatten().into_iter().chain(retry).min()),
+        }
+    }
+
+    /// Whether an event that never failed is to be taken out of the spool; else when to look again, if ever.
+    fn next_fresh_of_backlog(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        if self.leaves_backlog || self.is_picking() {
+            return Err(None);
+        }
+        self.backlog.has_fresh(now)?;
+        if !self.limit.is_free_for_later() {
+            return Err(None); // told when a body has gone
+        }
+        if self.backlog_in_flight() >= self.backlog_limit(now) {
+            if !self.is_live(now) {
+                self.limit.miss();
+            }
+            return Err(self.live_until(now));
+        }
+        Ok(())
+    }
+
+    /// The event that failed and may be tried again first; else when there is one.
+    fn next_retry(&mut self, now: Instant) -> Result<Next, Option<Instant>> {
+        let live = self.queue.failed.first().map(|(moment, _)| moment);
+        let backlog = self.backlog.first_retry(now).filter(|_| !self.leaves_backlog && !self.is_picking());
+        let Some(first) = live.into_iter().chain(backlog).min() else { return Err(None) };
+        let first = first.max(self.health.retries_at(now).unwrap_or(first));
+        if first > now {
+            return Err(Some(first));
+        }
+        if self.retries_in_flight() >= self.retry_limit(now) || (self.is_live(now) && !self.limit.is_free_for_later()) {
+            return Err(self.live_until(now));
+        }
+        if live.is_some_and(|live| backlog.is_none_or(|backlog| live <= backlog)) {
+            let (_, event) = self.queue.failed.first().expect("it was looked at");
+            return Ok(Next::Live(EventNo(event), self.queue.failed.remove(event)));
+        }
+        Ok(Next::Backlog(self.backlog.pick_retry().expect("it was looked at")))
+    }
+
+    /// Whether another upload would begin if there was a place for it.
+    fn has_more(&self, now: Instant) -> bool {
+        let is_backlog_ready =
+            || self.backlog_in_flight() < self.backlog_limit(now) && self.backlog.has_fresh(now).is_ok();
+        !self.queue.fresh.is_empty() || is_backlog_ready()
+    }
+
+    fn is_picking(&self) -> bool {
+        self.in_flight.values().any(|upload| matches!(upload.source, Source::Picking(_)))
+    }
+
+    fn backlog_in_flight(&self) -> usize {
+        self.in_flight.values().filter(|upload| upload.is_backlog()).count()
+    }
+
+    fn retries_in_flight(&self) -> usize {
+        self.in_flight.values().filter(|upload| upload.retry.is_some()).count()
+    }
+
+    fn backlog_limit(&self, now: Instant) -> usize {
+        let places = self.limit.limit();
+        if self.is_live(now) { places / BACKLOG_PART } else { places - 1 }
+    }
+
+    /// Events that failed have one place while there are others, and never all.
+    fn retry_limit(&self, now: Instant) -> usize {
+        if self.is_live(now) { 1 } else { self.limit.limit() / 2 }
+    }
+
+    fn is_live(&self, now: Instant) -> bool {
+        self.live_until(now).is_some()
+    }
+
+    fn live_until(&self, now: Instant) -> Option<Instant> {
+        self.live_at.map(|moment| moment + LIVE).filter(|moment| *moment > now)
+    }
+
+    /// An upload out of the spool that began at `began` is over.
+    pub fn rest(&mut self, began: Instant, now: Instant) {
+        if self.is_live(now) {
+            let rest = (now.saturating_duration_since(began) * REST.0).min(REST.1);
+            self.backlog.rest_until(now + rest);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From memory to the spool: which events are to be written, oldest first, and when.
+//!
+//! One event is written once for all destinations that lack it; one that comes to need it later shares the file. Where the spool
+//! cannot be used, events stay where they are, in the ring, and uploads go on.
+
+use std::time::{Duration, Instant};
+
+use super::queue::RunSet;
+
+/// Events written together, at most: the disk is busy with them for a while, and whoever wants to read waits.
+pub const BATCH: usize = 32;
+/// An event that is to be stored waits so long for others, and for the uploads that it came with: its write is not to take the
+/// processor from them. It is in the ring meanwhile.
+const LINGER: Duration = Duration::from_millis(10);
+/// Pauses between tries while the spool cannot be used.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Decides what is written when.
+#[derive(Debug, Default)]
+pub struct Writer {
+    /// There may be something to write of these events.
+    waiting: RunSet,
+    /// Since when something waits.
+    write_at: Option<Instant>,
+    /// The ring or the end of the process waits for what is to be written.
+    hurry: bool,
+    /// The spool is at it.
+    pub is_writing: bool,
+    /// The spool is being looked at.
+    pub is_repairing: bool,
+    /// Events of removed destinations are being moved.
+    pub is_settling: bool,
+    /// When what waits for removed destinations is to be moved to their heirs.
+    settle_at: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// Why nothing can be written.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// In words.
+    pub why: String,
+    /// What has to come first.
+    pub needs: Needs,
+    pause: Duration,
+    until: Instant,
+}
+
+/// What has to be done before anything can be written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: another event may be stored.
+    Nothing,
+    /// Its folders have to be listed.
+    Opening,
+    /// There was no key to seal with.
+    Key,
+}
+
+impl Writer {
+    /// There may be something to write of this event.
+    pub fn add(&mut self, event: u64, now: Instant) {
+        self.waiting.insert(event);
+        self.write_at.get_or_insert(now + LINGER);
+    }
+
+    /// There is no time to lose, until everything is written.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+    }
+
+    /// The next event that may have something to write.
+    pub fn take(&mut self) -> Option<u64> {
+        let first = self.waiting.pop_first();
+        if self.waiting.is_empty() {
+            (self.write_at, self.hurry) = (None, self.hurry && first.is_some());
+        }
+        first
+    }
+
+    /// An event that was taken is not to be written now; it goes first the next time.
+    pub fn take_back(&mut self, event: u64, now: Instant) {
+        self.add(event, now);
+    }
+
+    /// Nothing is to be written of this event any more.
+    pub fn forget(&mut self, event: u64) {
+        self.waiting.remove(event);
+        if self.waiting.is_empty() {
+            self.write_at = None;
+        }
+    }
+
+    /// Another round waits for others, too.
+    pub fn linger(&mut self, now: Instant) {
+        self.write_at = (!self.waiting.is_empty()).then_some(now + LINGER);
+        if self.waiting.is_empty() {
+            self.hurry = false;
+        }
+    }
+
+    /// Whether something is to be written now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        !self.is_writing
+            && !self.is_repairing
+            && self.write_moment().is_some_and(|moment| moment <= now)
+            && self.can_write(now)
+    }
+
+    fn write_moment(&self) -> Option<Instant> {
+        let moment = self.write_at?;
+        Some(if self.hurry { moment - LINGER } else { moment })
+    }
+
+    fn can_write(&self, now: Instant) -> bool {
+        self.trouble.as_ref().is_none_or(|trouble| trouble.until <= now && trouble.needs == Needs::Nothing)
+    }
+
+    /// What has to be done first, if its time has come.
+    pub fn repair(&self, now: Instant) -> Option<Needs> {
+        let trouble =
+            self.trouble.as_ref().filter(|trouble| trouble.until <= now && trouble.needs != Needs::Nothing)?;
+        (!self.is_writing && !self.is_repairing).then_some(trouble.needs)
+    }
+
+    /// When there is something to do next; `blocked`: nothing can be settled before something else is written.
+    pub fn next_timer(&self, blocked: bool) -> Option<Instant> {
+        let settle = self.settle_at.filter(|_| !self.is_settling && !blocked);
+        if self.is_writing || self.is_repairing {
+            return settle;
+        }
+        let write = match &self.trouble {
+            Some(trouble) if trouble.needs != Needs::Nothing => Some(trouble.until),
+            Some(trouble) => self.write_moment().map(|moment| moment.max(trouble.until)),
+            None => self.write_moment(),
+        };
+        write.into_iter().chain(settle).min()
+    }
+
+    /// Why nothing can be written just now.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// Whether a try failed that began after the last [`Writer::try_now`].
+    pub fn is_in_trouble(&self, now: Instant) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.until > now)
+    }
+
+    /// Where something failed, the folders have to be listed first; false where nothing did.
+    pub fn needs_opening(&mut self) -> bool {
+        self.trouble.as_mut().map(|trouble| trouble.needs = Needs::Opening).is_some()
+    }
+
+    /// Tries again at once, whatever failed before.
+    pub fn try_now(&mut self, now: Instant) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.until = now;
+        }
+        self.write_at = self.write_at.map(|moment| moment.min(now));
+    }
+
+    /// Something was written; why it could not be before, if it could not.
+    pub fn works(&mut self) -> Option<String> {
+        self.trouble.take().map(|trouble| trouble.why)
+    }
+
+    /// Nothing waits to be written any more: what failed last is no trouble now, and the next event will show whether it still would be.
+    /// A spool that cannot be used at all says so itself.
+    pub fn forget_trouble(&mut self) {
+        if self.is_idle() && self.trouble.as_ref().is_some_and(|trouble| trouble.needs == Needs::Nothing) {
+            self.trouble = None;
+        }
+    }
+
+    /// Nothing could be written; true when that is news.
+    pub fn fails(&mut self, why: &str, needs: Needs, now: Instant) -> bool {
+        // Several events of one batch are one failure.
+        let longer = |trouble: &Trouble| if trouble.until > now { trouble.pause } else { trouble.pause * 2 };
+        let pause = self.trouble.as_ref().map_or(PAUSES.0, |trouble| longer(trouble).min(PAUSES.1));
+        let is_news = self.trouble.as_ref().is_none_or(|trouble| trouble.why != why);
+        self.trouble = Some(Trouble { why: why.to_owned(), needs, pause, until: now + pause });
+        is_news
+    }
+
+    /// There may be something in the spool for a destination that was removed, or was put back.
+    pub fn settle(&mut self, now: Instant) {
+        self.settle_at = Some(now);
+        self.try_now(now);
+    }
+
+    /// It could not be done now.
+    pub fn settle_later(&mut self, now: Instant) {
+        self.settle_at = Some(now + PAUSES.1);
+    }
+
+    /// Whether it is time to do so; then it is being done.
+    pub fn begin_to_settle(&mut self, now: Instant) -> bool {
+        let is_due = !self.is_settling && self.settle_at.is_some_and(|moment| moment <= now);
+        if is_due {
+            (self.settle_at, self.is_settling) = (None, true); // whoever comes meanwhile says so
+        }
+        is_due
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.is_writing
+    }
+}

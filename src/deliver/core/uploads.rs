@@ -1,0 +1,289 @@
+//! The way of an event: into the queues, on its way, and what became of that.
+
+use std::time::{Duration, Instant};
+
+use super::classify::{Judge, Verdict};
+use super::counters::End;
+use super::lane::{InFlight, Lane, Meanwhile, Phase, Source};
+use super::retry::RetryState;
+use super::schedule::Next;
+use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Turn, UploadId};
+use crate::deliver::outcome::Outcome;
+use crate::event::EventId;
+
+/// After the spool could not open an event for want of something.
+const SHORTAGE: Duration = Duration::from_secs(1);
+
+impl<T: Held> Core<T> {
+    /// Puts an event into the queue of each lane; without lanes it is over.
+    pub(super) fn published(&mut self, held: T, turn: &mut Turn<'_, T>) {
+        let order = self.order.clone();
+        if order.is_empty() {
+            return turn.effects.push(Effect::Release(held));
+        }
+        let event = self.events.add(held, order.len() as u32);
+        order.into_iter().for_each(|lane| self.enter(lane, event, turn));
+    }
+
+    /// A lane takes an event.
+    pub(super) fn enter(&mut self, id: LaneId, event: EventNo, turn: &mut Turn<'_, T>) {
+        let lane = self.lane_mut(id);
+        lane.counters.entered += 1;
+        lane.live_at = Some(turn.now);
+        self.put(id, event, None, turn);
+    }
+
+    /// Puts an event into a lane's queue, or passes it on where the lane is closed.
+    pub(super) fn put(&mut self, id: LaneId, event: EventNo, retry: Option<RetryState>, turn: &mut Turn<'_, T>) {
+        if let Phase::Closed(heirs) = &self.lane_mut(id).phase {
+            let heirs = heirs.clone();
+            if self.hand_over(id, event, &heirs, turn) {
+                return;
+            }
+        }
+        let lane = self.lane_mut(id);
+        let retry = lane.still_known(retry);
+        lane.queue.insert(event.0, retry);
+        if lane.wants_spool() || retry.is_some() {
+            self.writer.add(event.0, turn.now);
+        }
+        self.touch(id, turn.now);
+    }
+
+    /// Begins what a lane may begin; when to look again.
+    pub(super) fn run(&mut self, id: LaneId, turn: &mut Turn<'_, T>) -> Option<Instant> {
+        loop {
+            let upload = self.next_upload;
+            let lane = self.lanes.get_mut(&id)?;
+            let (source, retry) = match lane.next(turn.now) {
+                Next::Wait(moment) => return moment,
+                Next::Live(event, retry) => {
+                    turn.effects.push(Effect::Upload(id, upload, event));
+                    (Source::Ring(event), retry)
+                }
+                Next::Backlog(pick) => {
+                    turn.effects.push(Effect::Pick(id, upload, lane.destination(), pick.wanted.clone()));
+                    let retry = pick.wanted.state();
+                    (Source::Picking(pick), retry)
+                }
+            };
+            lane.limit.begin(upload, turn.now);
+            lane.in_flight.insert(upload, lane.upload(source, retry, turn.now));
+            self.next_upload = UploadId(upload.0 + 1);
+        }
+    }
+
+    /// A pick was done.
+    pub(super) fn picked(&mut self, id: LaneId, upload: UploadId, picked: Picked, turn: &mut Turn<'_, T>) {
+        let lane = self.lane_mut(id);
+        let Some(InFlight { source: Source::Picking(pick), retry, began, .. }) = lane.in_flight.remove(&upload) else {
+            return;
+        };
+        let retry = lane.still_known(retry);
+        if let Picked::Event(counter) = picked
+            && lane.may_begin_picked(turn.now)
+        {
+            lane.backlog.found(&pick, counter);
+            let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
+            lane.in_flight.insert(upload, begun);
+            turn.effects.push(Effect::UploadPicked(id, upload));
+            return self.touch(id, turn.now);
+        }
+        match picked {
+            Picked::Event(counter) => {
+                lane.backlog.found(&pick, counter);
+                let destination = lane.destination();
+                turn.effects.push(Effect::Forget(upload));
+                turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
+                self.is_spooled(id, counter, retry, turn);
+            }
+            Picked::Unusable(counter) => lane.backlog.found(&pick, counter),
+            Picked::Nothing => lane.backlog.found_nothing(&pick),
+            Picked::Later => {
+                if let super::backlog::Wanted::This(counter, state) = pick.wanted {
+                    lane.backlog.put_back(counter, Some(state));
+                }
+                lane.backlog.rest_until(turn.now + SHORTAGE);
+            }
+        }
+        self.end_of(id, upload, turn);
+    }
+
+    /// An upload came to its end.
+    pub(super) fn ended(
+        &mut self,
+        id: LaneId,
+        upload: UploadId,
+        event: EventId,
+        outcome: Outcome,
+        took: Duration,
+        turn: &mut Turn<'_, T>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(begun) = lane.in_flight.remove(&upload) else { return };
+        if outcome == Outcome::Acknowledged {
+            lane.limit.acknowledged(upload, took, lane.response_timeout);
+        }
+        let was_up = lane.health.is_up();
+        let mut judge = Judge::new(turn.now, &mut self.random);
+        let is_given_up = begun.is_aborted && outcome != Outcome::Acknowledged;
+        let verdict = match begun.source {
+            Source::Ring(_) if is_given_up => Verdict::Over(End::Evicted),
+            _ if is_given_up => Verdict::Again(begun.retry),
+            _ => lane.classify(&mut judge, &begun, event, outcome),
+        };
+        let Judge { notices, denied, .. } = judge;
+        turn.effects.extend(notices.into_iter().map(Effect::Say));
+        turn.effects.extend(denied.into_iter().map(|upload| Effect::Body(upload, false)));
+        if was_up && !lane.health.is_up() {
+            self.spool_queue(id, turn);
+        }
+        self.follow(id, &begun, verdict, turn);
+        if begun.is_backlog() {
+            self.lane_mut(id).rest(begun.began, turn.now);
+        }
+        self.end_of(id, upload, turn);
+    }
+
+    /// What follows for an upload's event.
+    fn follow(&mut self, id: LaneId, begun: &InFlight, verdict: Verdict, turn: &mut Turn<'_, T>) {
+        match begun.source {
+            Source::Picking(_) => {}
+            Source::Spool(counter) => self.settle_spooled(id, counter, verdict, turn),
+            Source::Stored { event, counter, holds_room } => {
+                if holds_room {
+                    self.let_go(event, turn);
+                }
+                self.settle_spooled(id, counter, verdict, turn);
+            }
+            Source::Ring(event) => {
+                if let Some(meanwhile) = self.lane_mut(id).storing.get_mut(&event) {
+                    *meanwhile = match verdict {
+                        Verdict::Again(retry) => Meanwhile::Failed(retry),
+                        Verdict::Over(end) => Meanwhile::Ended(end),
+                    };
+                    return;
+                }
+                match verdict {
+                    Verdict::Again(retry) => self.put(id, event, retry, turn),
+                    Verdict::Over(End::Rejected(reason)) => {
+                        self.lane_mut(id).rejected.insert(event, reason);
+                        self.writer.add(event.0, turn.now);
+                    }
+                    Verdict::Over(end) => self.over(id, event, &end, turn),
+                }
+            }
+        }
+    }
+
+    /// The way of an event that is in the spool is over, or begins anew: the spool does what follows.
+    pub(super) fn settle_spooled(&mut self, id: LaneId, counter: u64, verdict: Verdict, turn: &mut Turn<'_, T>) {
+        let destination = self.lane_mut(id).destination();
+        let fate = match verdict {
+            Verdict::Again(retry) => {
+                turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
+                return self.is_spooled(id, counter, retry, turn);
+            }
+            Verdict::Over(End::Acknowledged) => Fate::Delivered,
+            Verdict::Over(End::Rejected(reason)) => Fate::Dead(reason),
+            Verdict::Over(End::Lost | End::Evicted) => Fate::Skipped,
+        };
+        turn.effects.push(Effect::Spooled(id, destination, counter, fate));
+    }
+
+    /// An event that is not on its way is in the spool now.
+    pub(super) fn is_spooled(&mut self, id: LaneId, counter: u64, retry: Option<RetryState>, turn: &mut Turn<'_, T>) {
+        let lane = self.lane_mut(id);
+        if lane.is_closed() {
+            // For the heirs, or for a lane to the same destination that was added since.
+            self.writer.settle(turn.now);
+            return self.look_into_spool_at(turn.now);
+        }
+        let retry = lane.still_known(retry);
+        lane.backlog.add(counter, retry);
+        self.touch(id, turn.now);
+    }
+
+    /// A delivery's way in memory is over.
+    pub(super) fn over(&mut self, id: LaneId, event: EventNo, end: &End, turn: &mut Turn<'_, T>) {
+        let lane = self.lane_mut(id);
+        match end {
+            End::Acknowledged => lane.counters.acknowledged += 1,
+            End::Lost => lane.counters.lost += 1,
+            End::Rejected(_) => {
+                lane.counters.refused += 1;
+                turn.effects.push(Effect::Say(Notice::GaveUp { lane: id, is_rejected: true }));
+            }
+            End::Evicted => {
+                lane.counters.evicted += 1;
+                turn.effects.push(Effect::Say(Notice::GaveUp { lane: id, is_rejected: false }));
+            }
+        }
+        self.let_go(event, turn);
+    }
+
+    /// A delivery needs its event's room no more.
+    pub(super) fn let_go(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
+        if let Some(held) = self.events.let_go(event) {
+            self.writer.forget(event.0);
+            for lane in self.lanes.values_mut() {
+                lane.taken_over.remove(event.0);
+            }
+            turn.effects.push(Effect::Release(held));
+        }
+    }
+
+    pub(super) fn body_gone(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if let Some(next) = lane.limit.body_gone(upload) {
+            turn.effects.push(Effect::Body(next, true));
+        }
+        self.touch(id, turn.now);
+    }
+
+    pub(super) fn body_wanted(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if lane.limit.begin_again(upload, turn.now) {
+            turn.effects.push(Effect::Body(upload, true));
+        }
+    }
+
+    /// An upload is over: another one may begin, and a closed lane may have nothing left.
+    fn end_of(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
+        if let Some(next) = self.lane_mut(id).limit.end(upload) {
+            turn.effects.push(Effect::Body(next, true));
+        }
+        self.touch(id, turn.now);
+        self.remove_if_over(id, turn);
+    }
+
+    /// What waits is better off in the spool.
+    pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
+        let numbers = self.lane_mut(id).queue.numbers();
+        numbers.into_iter().for_each(|event| self.writer.add(event, turn.now));
+    }
+
+    pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
+        self.lanes.get_mut(&id).expect("a lane is there as long as it has anything")
+    }
+}
+
+impl Lane {
+    /// An upload that begins now.
+    fn upload(&self, source: Source, retry: Option<RetryState>, now: Instant) -> InFlight {
+        InFlight {
+            source,
+            began: now,
+            acknowledged: self.evidence.acknowledged,
+            generation: self.health.generation,
+            retry,
+            is_aborted: false,
+        }
+    }
+
+    /// Whether what was picked may still be sent: what happened while the disk was read may have changed our mind.
+    fn may_begin_picked(&self, now: Instant) -> bool {
+        let is_paused = self.health.paused_until(now).is_some() || self.health.waits().is_some();
+        self.is_open() && !is_paused && (self.health.is_up() || self.limit.in_flight() == 1)
+    }
+}

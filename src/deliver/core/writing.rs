@@ -1,0 +1,216 @@
+//! To the spool: what is to be written of an event, and what follows when it was, or was not.
+
+use super::classify::Verdict;
+use super::counters::End;
+use super::lane::{Lane, Meanwhile, Source};
+use super::spooling::{BATCH, Needs};
+use super::{Core, Effect, EventNo, Fate, Held, Job, LaneId, NotStored, Notice, Stored, Target, Turn};
+
+/// About how many bytes are written together, at most.
+const BATCH_BYTES: u64 = 4 << 20;
+
+impl<T: Held> Core<T> {
+    /// Has the oldest events written of which something is to be written; sees to the spool itself where that comes first.
+    pub(super) fn write(&mut self, turn: &mut Turn<'_, T>) {
+        if let Some(needs) = self.writer.repair(turn.now) {
+            self.writer.is_repairing = true;
+            turn.effects.push(Effect::Repair(needs));
+        }
+        if self.writer.is_due(turn.now) {
+            let (mut jobs, mut bytes) = (Vec::<Job>::new(), 0);
+            while jobs.len() < BATCH && bytes < BATCH_BYTES && jobs.iter().all(Job::is_plain) {
+                let Some(event) = self.writer.take().map(EventNo) else { break };
+                let Some(job) = self.job(event, turn) else { continue };
+                bytes += self.events.get(event).map_or(0, |pending| u64::from(pending.held.length()));
+                jobs.push(job);
+            }
+            if jobs.is_empty() {
+                self.writer.forget_trouble();
+            } else {
+                self.writer.is_writing = true;
+                turn.effects.push(Effect::Write(jobs));
+            }
+        }
+        // All that waited for removed destinations must be in their folders: else an heir may deliver an event, and get it again.
+        if !self.blocks_settling() && self.writer.begin_to_settle(turn.now) {
+            turn.effects.push(Effect::Settle);
+        }
+    }
+
+    /// Whether a removed destination has something in memory that is to be written.
+    pub(super) fn blocks_settling(&self) -> bool {
+        let has_more = |lane: &Lane| !lane.queue.is_empty() || !lane.storing.is_empty() || !lane.rejected.is_empty();
+        self.lanes.values().any(|lane| lane.is_closed() && has_more(lane))
+    }
+
+    /// What the spool is to do for an event now, if anything; the deliveries concerned wait for [`Core::written`].
+    fn job(&mut self, event: EventNo, turn: &mut Turn<'_, T>) -> Option<Job> {
+        let pending = self.events.get(event)?;
+        let (is_unfit, is_spilled) = (pending.is_unfit, pending.is_spilled);
+        let must = is_spilled || self.is_ending;
+        let mut job = Job { event, counter: pending.counter, to: Vec::new(), dead: Vec::new(), in_flight: Vec::new() };
+        for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+            let lane = self.lane_mut(id);
+            if let Some(reason) = lane.rejected.remove(&event) {
+                lane.storing.insert(event, Meanwhile::Ended(End::Rejected(reason.clone())));
+                job.dead.push((self.target(id), reason));
+            } else if lane.queue.contains(event.0) {
+                let is_wanted = must || lane.wants_spool() || lane.queue.failed.contains(event.0);
+                if is_unfit && is_spilled && !self.is_ending && self.lanes[&id].wants_spool() {
+                    self.lane_mut(id).queue.remove(event.0);
+                    self.over(id, event, &End::Evicted, turn);
+                } else if !is_unfit && is_wanted {
+                    let lane = self.lane_mut(id);
+                    let retry = lane.queue.remove(event.0).flatten();
+                    lane.storing.insert(event, Meanwhile::Waits(retry));
+                    job.to.push(self.target(id));
+                }
+            } else if !is_unfit && must && !lane.storing.contains_key(&event) && lane.upload_of(event).is_some() {
+                lane.storing.insert(event, Meanwhile::InFlight);
+                job.in_flight.push(lane.destination());
+                job.to.push(self.target(id));
+            }
+        }
+        (!job.to.is_empty() || !job.dead.is_empty()).then_some(job)
+    }
+
+    fn target(&self, id: LaneId) -> Target {
+        let destination = |heir: LaneId| self.lanes.get(&heir).map(Lane::destination);
+        self.lanes[&id].target(destination)
+    }
+
+    /// Jobs were done, or not.
+    pub(super) fn written(&mut self, results: Vec<(EventNo, Result<Stored, NotStored>)>, turn: &mut Turn<'_, T>) {
+        self.writer.is_writing = false;
+        for (event, result) in results {
+            match result {
+                Ok(stored) => {
+                    self.works(turn);
+                    self.stored(event, stored, turn);
+                }
+                Err(why) => {
+                    if let NotStored::Later(why, needs) = &why {
+                        self.fails(why, *needs, turn);
+                    }
+                    self.not_stored(event, &why, turn);
+                }
+            }
+            if self.events.get(event).is_some() {
+                self.writer.add(event.0, turn.now); // there may be more to do for it
+            }
+        }
+        self.writer.linger(turn.now);
+        self.lanes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|lane| self.remove_if_over(lane, turn));
+    }
+
+    /// An event is durable.
+    fn stored(&mut self, event: EventNo, Stored { counter, is_relocated }: Stored, turn: &mut Turn<'_, T>) {
+        if let Some(pending) = self.events.get_mut(event) {
+            pending.counter = Some(counter);
+        }
+        for (id, meanwhile) in self.take_storing(event) {
+            let lane = self.lane_mut(id);
+            lane.counters.spooled += 1;
+            match meanwhile {
+                Meanwhile::InFlight => {
+                    if let Some(upload) = lane.upload_of(event) {
+                        upload.source = Source::Stored { event, counter, holds_room: !is_relocated };
+                    }
+                    if !is_relocated {
+                        continue;
+                    }
+                }
+                Meanwhile::Waits(retry) => self.is_spooled(id, counter, retry, turn),
+                Meanwhile::Failed(retry) => {
+                    let destination = lane.destination();
+                    turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
+                    self.is_spooled(id, counter, retry, turn);
+                }
+                Meanwhile::Ended(end) => self.settle_spooled(id, counter, Verdict::Over(end), turn),
+            }
+            self.let_go(event, turn);
+        }
+    }
+
+    /// An event could not be stored: everything is as before. Only what cannot wait is given up: a dead letter whose room the ring needs.
+    fn not_stored(&mut self, event: EventNo, why: &NotStored, turn: &mut Turn<'_, T>) {
+        let Some(pending) = self.events.get_mut(event) else { return };
+        pending.is_unfit |= *why == NotStored::Unfit;
+        let gives_up = pending.is_unfit || (pending.is_spilled && !self.is_ending);
+        let is_lost = *why == NotStored::Lost;
+        for (id, meanwhile) in self.take_storing(event) {
+            match meanwhile {
+                Meanwhile::InFlight => {}
+                Meanwhile::Ended(End::Rejected(reason)) if !gives_up && !is_lost => {
+                    self.lane_mut(id).rejected.insert(event, reason);
+                }
+                Meanwhile::Ended(end) => self.over(id, event, &end, turn),
+                Meanwhile::Waits(_) | Meanwhile::Failed(_) if is_lost => self.over(id, event, &End::Lost, turn),
+                Meanwhile::Waits(retry) | Meanwhile::Failed(retry) => self.put(id, event, retry, turn),
+            }
+        }
+    }
+
+    fn take_storing(&mut self, event: EventNo) -> Vec<(LaneId, Meanwhile)> {
+        let lanes = self.lanes.iter_mut();
+        lanes.filter_map(|(id, lane)| Some((*id, lane.storing.remove(&event)?))).collect()
+    }
+
+    /// The spool was opened, or not.
+    pub(super) fn opened(&mut self, problem: Option<String>, turn: &mut Turn<'_, T>) {
+        self.writer.is_repairing = false;
+        match problem {
+            Some(fault) => self.fails(&format!("the spool is unavailable: {fault}"), Needs::Opening, turn),
+            None => {
+                self.works(turn);
+                self.look_into_spool_at(turn.now);
+                self.writer.settle(turn.now);
+            }
+        }
+    }
+
+    /// The key was looked for.
+    pub(super) fn key_checked(&mut self, is_there: bool, turn: &mut Turn<'_, T>) {
+        self.writer.is_repairing = false;
+        if is_there {
+            return self.works(turn);
+        }
+        if let Some(trouble) = self.writer.trouble() {
+            self.fails(&trouble.why.clone(), Needs::Key, turn);
+        }
+    }
+
+    /// The spool's folder is not the one that was opened.
+    pub(super) fn reopen(&mut self, turn: &mut Turn<'_, T>) {
+        if !self.writer.needs_opening() {
+            let why = "the spool's folder is not the one that was opened: it is opened anew";
+            self.fails(why, Needs::Opening, turn);
+        }
+    }
+
+    fn works(&mut self, turn: &mut Turn<'_, T>) {
+        if let Some(was) = self.writer.works() {
+            turn.effects.push(Effect::Say(Notice::SpoolWorks(was)));
+            self.look_into_spool_at(turn.now); // what could not be read either, for want of the key
+        }
+    }
+
+    fn fails(&mut self, why: &str, needs: Needs, turn: &mut Turn<'_, T>) {
+        if self.writer.fails(why, needs, turn.now) {
+            turn.effects.push(Effect::Say(Notice::SpoolFails(why.to_owned())));
+        }
+    }
+
+    /// Some of what waited for removed destinations was moved.
+    pub(super) fn settled(&mut self, result: Result<bool, ()>, turn: &mut Turn<'_, T>) {
+        self.writer.is_settling = false;
+        match result {
+            Ok(true) => {
+                self.writer.settle(turn.now);
+                self.look_into_spool_at(turn.now);
+            }
+            Ok(false) => {}
+            Err(()) => self.writer.settle_later(turn.now),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The only asynchronous part of delivery: it tells the [`Core`] what happens, and does what that decides.
+//!
+//! ```text
+//!   rings ──publish──▶ ┌────────┐ ──Effect::Upload──▶ a task ─▶ Client ─▶ server
+//!   config ──────────▶ │ Driver │ ◀─Input::Ended─────
+//!   API ─────────────▶ │ (Core) │ ──Effect::Write, Pick …──▶ the spool's thread
+//!                      └────────┘ ◀─Input::Written, Picked …
+//!                          └──────── Effect::Release ──▶ Ledger ──▶ the ring's tail
+//! ```
+//!
+//! Inputs are worked one after the other, each with all its effects, however they come to be.
+
+mod say;
+mod spool;
+mod store;
+mod uploads;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::client::{Client, Settings, Upload};
+use super::core::counters::Counters;
+use super::core::lane::Lane;
+use super::core::pressure::Need;
+use super::core::{Core, Effect, EventNo, Held, Input, LaneId, LaneSettings, UploadId};
+use super::ledger::Ticket;
+use super::recent::Recent;
+use super::record::Relocatable;
+use crate::config::Url;
+use crate::event::Event;
+use crate::rate_limited::RateLimited;
+use crate::readiness;
+use crate::spool::worker::Worker;
+use crate::spool::{Address, Recovered};
+
+/// Events of which the texts are in memory, and about how many bytes of these: those of others are read again from the ring.
+const TEXTS: (usize, usize) = (256, 1 << 20);
+
+/// Everything of an event that is not decided upon.
+pub struct HeldEvent {
+    number: EventNo,
+    ticket: Ticket,
+    /// None: they are read from the ring again.
+    texts: Option<Rc<Event>>,
+    /// Where its pictures lie, once somebody wants to know.
+    source: Option<Arc<Relocatable>>,
+}
+
+impl Held for HeldEvent {
+    fn length(&self) -> u32 {
+        self.ticket.length()
+    }
+}
+
+/// A lane's client, and what is said of it.
+struct Destination {
+    client: Rc<Client>,
+    /// What became of its events in the last hour.
+    recent: Recent,
+    /// Messages about single events.
+    complaints: RateLimited,
+}
+
+/// What is known of an upload that is on its way, or may soon be.
+#[derive(Default)]
+struct Running {
+    /// What was picked for it.
+    picked: Option<Upload>,
+    /// Ends it.
+    abort: Option<oneshot::Sender<()>>,
+    /// It waits for its body.
+    body: Option<oneshot::Sender<bool>>,
+}
+
+/// Events of which the texts are in memory, and what these take.
+#[derive(Default)]
+struct Texts {
+    events: BTreeMap<EventNo, usize>,
+    bytes: usize,
+}
+
+/// Runs deliveries.
+pub struct Driver {
+    core: RefCell<Core<HeldEvent>>,
+    inputs: RefCell<VecDeque<Input<HeldEvent>>>,
+    /// Inputs are being worked.
+    is_working: Cell<bool>,
+    destinations: RefCell<BTreeMap<LaneId, Rc<Destination>>>,
+    uploads: RefCell<BTreeMap<UploadId, Running>>,
+    texts: RefCell<Texts>,
+    /// When the timer rings.
+    armed: Cell<Option<Instant>>,
+    rearm: Notify,
+    looks_for_key: Cell<bool>,
+    complaints: RateLimited,
+    /// What the spool gave up, and was not said yet: events and dead letters.
+    given_up: Cell<(usize, usize)>,
+    evictions: RateLimited,
+    /// Events that heirs have by now, and that was not said yet.
+    moved: Cell<u64>,
+    /// The spool's thread.
+    pub worker: Worker,
+    me: Weak<Driver>,
+}
+
+impl Driver {
+    /// Without destinations; to be called inside a `LocalSet`. What the spool's start found comes through `found`.
+    pub fn start(worker: Worker, found: oneshot::Receiver<Recovered>) -> Rc<Driver> {
+        let driver = Rc::new_cyclic(|me| Driver {
+            core: RefCell::new(Core::new(fastrand::Rng::new())),
+            inputs: RefCell::default(),
+            is_working: Cell::new(false),
+            destinations: RefCell::default(),
+            uploads: RefCell::default(),
+            texts: RefCell::default(),
+            armed: Cell::new(None),
+            rearm: Notify::new(),
+            looks_for_key: Cell::new(false),
+            complaints: RateLimited::new(3),
+            given_up: Cell::default(),
+            evictions: RateLimited::new(1),
+            moved: Cell::new(0),
+            worker,
+            me: me.clone(),
+        });
+        let opening = Rc::clone(&driver);
+        tokio::task::spawn_local(async move {
+            if let Ok(found) = found.await {
+                opening.was_opened(&found);
+            }
+        });
+        tokio::task::spawn_local(Rc::clone(&driver).keep_time());
+        driver
+    }
+
+    // --- what happens ---
+
+    /// Another input, and what follows from it.
+    fn handle(&self, input: Input<HeldEvent>) {
+        self.inputs.borrow_mut().push_back(input);
+        if self.is_working.replace(true) {
+            return;
+        }
+        let mut effects = Vec::new();
+        loop {
+            let Some(input) = self.inputs.borrow_mut().pop_front() else { break };
+            {
+                let (mut core, now) = (self.core.borrow_mut(), Instant::now());
+                if core.is_tls() {
+                    core.handle(now, Input::Box(readiness::of_tls()), &mut effects);
+                }
+                core.handle(now, input, &mut effects);
+            }
+            effects.drain(..).for_each(|effect| self.perform(effect));
+        }
+        self.is_working.set(false);
+        let next = self.core.borrow().next_timer();
+        if next.is_some_and(|next| self.armed.get().is_none_or(|armed| next < armed)) {
+            self.rearm.notify_one();
+        }
+    }
+
+    fn perform(&self, effect: Effect<HeldEvent>) {
+        match effect {
+            Effect::Release(held) => self.release(held),
+            Effect::Upload(lane, upload, event) => self.upload(lane, upload, event),
+            Effect::UploadPicked(lane, upload) => self.upload_picked(lane, upload),
+            Effect::Forget(upload) => drop(self.uploads.borrow_mut().remove(&upload)),
+            Effect::Abort(upload) => {
+                let abort = self.uploads.borrow_mut().get_mut(&upload).and_then(|running| running.abort.take());
+                let _it_may_have_ended = abort.map(|abort| abort.send(()));
+            }
+            Effect::Body(upload, may_go) => {
+                let body = self.uploads.borrow_mut().get_mut(&upload).and_then(|running| running.body.take());
+                let _it_may_have_ended = body.map(|body| body.send(may_go));
+            }
+            Effect::Pick(lane, upload, destination, wanted) => self.pick(lane, upload, destination, wanted),
+            Effect::Spooled(lane, destination, counter, fate) => self.settle_spooled(lane, destination, counter, fate),
+            Effect::Write(jobs) => self.write(jobs),
+            Effect::Repair(needs) => self.repair(needs),
+            Effect::Settle => self.settle_some(),
+            Effect::Retire(lane) => {
+                if let Some(destination) = self.destination(lane) {
+                    destination.client.retire();
+                }
+            }
+            Effect::Removed(lane) => drop(self.destinations.borrow_mut().remove(&lane)),
+            Effect::Say(notice) => self.say(notice),
+        }
+    }
+
+    /// Rings when the core wants it, and drops connections that were idle for long enough.
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let next = self.drop_idle().into_iter().chain(self.core.borrow().next_timer()).min();
+            self.armed.set(next);
+            match next {
+                None => self.rearm.notified().await,
+                Some(moment) => {
+                    let _rearmed = tokio::time::timeout_at(moment.into(), self.rearm.notified()).await;
+                }
+            }
+            self.handle(Input::Tick);
+        }
+    }
+
+    /// Drops connections that have been idle for too long; when the next one is.
+    fn drop_idle(&self) -> Option<Instant> {
+        self.destinations.borrow().values().filter_map(|one| one.client.drop_idle()).min().map(Into::into)
+    }
+
+    fn destination(&self, lane: LaneId) -> Option<Rc<Destination>> {
+        self.destinations.borrow().get(&lane).cloned()
+    }
+
+    fn release(&self, held: HeldEvent) {
+        self.texts.borrow_mut().forget(held.number);
+        held.ticket.release();
+    }
+
+    // --- what the uplink wants ---
+
+    /// Sends an event to every destination: its record is at `frame` of the ring of `ledger`. Its room is released when all have it, or
+    /// the spool for them.
+    pub fn publish(&self, event: Event, ticket: impl FnOnce(EventNo) -> Ticket) {
+        let number = self.core.borrow().next_event();
+        let weight = event.weight();
+        let held = HeldEvent { number, ticket: ticket(number), texts: Some(Rc::new(event)), source: None };
+        self.texts.borrow_mut().add(number, weight);
+        self.handle(Input::Published(held));
+        self.drop_texts();
+    }
+
+    /// Another config: the lanes of destinations that stay are kept.
+    pub fn configure(&self, destinations: Vec<(Url, Settings)>) {
+        let old: Vec<LaneId> = self.core.borrow().lanes().map(|lane| lane.id).collect();
+        let mut lanes = Vec::new();
+        for (url, settings) in &destinations {
+            let known = old.iter().find(|lane| self.destination(**lane).is_some_and(|one| one.client.url() == url));
+            if let Some(one) = known.and_then(|lane| self.destination(*lane)) {
+                one.client.configure(settings.clone());
+            }
+            let lane = LaneSettings {
+                address: Address::from(url),
+                is_tls: url.is_tls(),
+                response_timeout: settings.timeouts.response,
+            };
+            lanes.push((known.copied(), lane));
+        }
+        // Its clients are there before a lane begins anything.
+        let mut next = self.core.borrow().next_lane();
+        for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
+            if known.is_none() {
+                let client = Rc::new(Client::new(url, settings));
+                let complaints = RateLimited::new(3);
+                self.destinations
+                    .borrow_mut()
+                    .insert(next, Rc::new(Destination { client, recent: Recent::default(), complaints }));
+                next = LaneId(next.0 + 1);
+            }
+        }
+        self.handle(Input::Configured(lanes));
+    }
+
+    /// The ring needs the room of these events.
+    pub fn spill(&self, events: Vec<EventNo>) {
+        if !events.is_empty() {
+            self.handle(Input::Spill(events));
+        }
+    }
+
+    /// The ring needs the room of an event that may be one that the spool cannot take; whether the room is free.
+    pub fn give_up(&self, event: EventNo, need: Need) -> bool {
+        let mut effects = Vec::new();
+        let is_free = self.core.borrow_mut().give_up(Instant::now(), event, need, &mut effects);
+        effects.into_iter().for_each(|effect| self.perform(effect));
+        is_free
+    }
+
+    /// For the end of the process: nothing more is taken out of the spool.
+    pub fn leave_backlog(&self) {
+        self.handle(Input::LeaveBacklog);
+    }
+
+    /// The process ends: no upload starts any more, and whatever is not sent by then goes to the spool.
+    pub fn suspend(&self) {
+        self.handle(Input::Suspend);
+    }
+
+    /// There may be more in the spool than was known.
+    pub fn look_into_spool(&self) {
+        self.handle(Input::LookIntoSpool);
+    }
+
+    /// There may be something in the spool for a destination that was removed, or was put back.
+    pub fn settle(&self) {
+        self.handle(Input::Settle);
+    }
+
+    /// The spool's folder is not the one that was opened: it is opened again.
+    pub fn reopen(&self) {
+        self.handle(Input::Reopen);
+    }
+
+    // --- what is told ---
+
+    /// Deliveries that are neither over nor in the spool.
+    pub fn open_deliveries(&self) -> u64 {
+        self.core.borrow().open_deliveries()
+    }
+
+    /// Uploads on their way, of the destinations in force.
+    pub fn in_flight(&self) -> usize {
+        self.core.borrow().in_flight()
+    }
+
+    /// What became of all deliveries.
+    pub fn totals(&self) -> Counters {
+        self.core.borrow().totals()
+    }
+
+    /// Why nothing can be stored just now.
+    pub fn trouble(&self) -> Option<String> {
+        self.core.borrow().trouble().map(str::to_owned)
+    }
+
+    /// Whether a try to store failed that began after the last [`Driver::suspend`].
+    pub fn is_in_trouble(&self) -> bool {
+        self.core.borrow().is_in_trouble(Instant::now())
+    }
+
+    /// What `tell` says of each destination in force, in the order of the config.
+    pub fn each<R>(&self, tell: impl Fn(&Lane, &Client, &Recent) -> R) -> Vec<R> {
+        let (core, destinations) = (self.core.borrow(), self.destinations.borrow());
+        let known = core.lanes().filter_map(|lane| Some((lane, destinations.get(&lane.id)?)));
+        known.map(|(lane, one)| tell(lane, &one.client, &one.recent)).collect()
+    }
+}

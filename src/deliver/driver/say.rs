@@ -1,0 +1,63 @@
+//! What is said of deliveries, in words.
+
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::deliver::core::{LaneId, Notice};
+
+impl Driver {
+    pub(super) fn say(&self, notice: Notice) {
+        match notice {
+            Notice::NotDelivered { lane, why } => {
+                warn!(url = self.url(lane), "not delivered, trying again: {why}");
+            }
+            Notice::NotTaken { lane, event, why } => {
+                self.complain(lane, &format!("{event}: not taken, trying again: {why}"))
+            }
+            Notice::Rejected { lane, event, why } => {
+                if let Some(one) = self.destination(lane) {
+                    one.recent.refused(&why);
+                }
+                self.complain(lane, &format!("{event}: {why}: a dead letter now"));
+            }
+            Notice::Lost { lane, event } => {
+                self.complain(lane, &format!("{event}: lost: the file with its pictures was truncated under it"));
+            }
+            Notice::GaveUp { lane, is_rejected: true } => {
+                self.complain(lane, "an event was given up: it was refused, and cannot be kept as a dead letter");
+            }
+            Notice::GaveUp { lane, is_rejected: false } => {
+                self.complain(lane, "an event was given up: the ring needs its room, and the spool cannot take it");
+            }
+            Notice::UpAgain { lane, was } => info!(url = self.url(lane), "up again (was: {was})"),
+            Notice::Waits { lane, lack } => warn!(url = self.url(lane), "{}", lack.why()),
+            Notice::WaitsNoMore { lane, lacked } => info!(url = self.url(lane), "{}", lacked.over()),
+            Notice::Removed { lane, heirs } if heirs.is_empty() => {
+                warn!(
+                    url = self.url(lane),
+                    "removed, and no destination was added: what waits is parked in the spool until one is"
+                );
+            }
+            Notice::Removed { lane, heirs } => {
+                let heirs: Vec<String> = heirs.into_iter().map(|heir| self.url(heir)).collect();
+                info!(url = self.url(lane), "removed: what waits goes to {}", heirs.join(", "));
+            }
+            Notice::SpoolFails(why) => warn!("{why}: events stay in the ring, uploads go on"),
+            Notice::SpoolWorks(was) => info!("the spool works again (was: {was})"),
+        }
+    }
+
+    /// Says something about a destination that it may cause as often as it likes.
+    #[track_caller]
+    pub(super) fn complain(&self, lane: LaneId, what: &str) {
+        let url = self.url(lane);
+        match self.destination(lane) {
+            Some(one) => one.complaints.say(|more| warn!(%url, "{what}{more}")),
+            None => self.complaints.say(|more| warn!("{what}{more}")),
+        }
+    }
+
+    fn url(&self, lane: LaneId) -> String {
+        self.destination(lane).map_or(String::new(), |one| one.client.url().to_string())
+    }
+}

@@ -1,0 +1,165 @@
+//! Uploads as tasks, and the texts of events.
+
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Driver, HeldEvent, Running, TEXTS, Texts};
+use crate::deliver::client::{IDLE_LIMIT, Upload};
+use crate::deliver::core::{EventNo, Input, LaneId, UploadId};
+use crate::deliver::failure::{Code, Failure};
+use crate::deliver::outcome::Outcome;
+use crate::deliver::permit::{Bodies, BodyPermit};
+use crate::deliver::record::Relocatable;
+use crate::event::{Event, EventId};
+
+/// The account of one upload's bodies.
+struct Port {
+    driver: Weak<Driver>,
+    lane: LaneId,
+    upload: UploadId,
+}
+
+impl Bodies for Port {
+    fn gone(&self) {
+        if let Some(driver) = self.driver.upgrade() {
+            driver.handle(Input::BodyGone(self.lane, self.upload));
+        }
+    }
+
+    fn wanted(&self) -> oneshot::Receiver<bool> {
+        let (tell, told) = oneshot::channel();
+        if let Some(driver) = self.driver.upgrade() {
+            if let Some(running) = driver.uploads.borrow_mut().get_mut(&self.upload) {
+                running.body = Some(tell);
+            }
+            driver.handle(Input::BodyWanted(self.lane, self.upload));
+        }
+        told
+    }
+
+    fn failures(&self) -> u64 {
+        let driver = self.driver.upgrade();
+        driver.map_or(0, |driver| driver.core.borrow().lane(self.lane).map_or(0, |lane| lane.limit.failures()))
+    }
+}
+
+impl Driver {
+    /// Sends an event out of the ring.
+    pub(super) fn upload(&self, lane: LaneId, upload: UploadId, event: EventNo) {
+        let loaded = {
+            let mut core = self.core.borrow_mut();
+            let held = core.held_mut(event).expect("it is held while it is sent");
+            held.load().map(|texts| Upload { event: texts, source: held.source() as _ })
+        };
+        match loaded {
+            Some(loaded) => {
+                self.texts.borrow_mut().add(event, loaded.event.weight());
+                self.send(lane, upload, loaded);
+                self.drop_texts();
+            }
+            None => {
+                // A broken recognizer wrote over it, or its file went away.
+                let id = self.core.borrow().held(event).map(|held| held.id()).expect("it is held");
+                self.ended(lane, upload, id, Outcome::SourceLost, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Sends what was picked.
+    pub(super) fn upload_picked(&self, lane: LaneId, upload: UploadId) {
+        let picked = self.uploads.borrow_mut().remove(&upload).and_then(|running| running.picked);
+        self.send(lane, upload, picked.expect("it was picked"));
+    }
+
+    fn send(&self, lane: LaneId, upload: UploadId, loaded: Upload) {
+        let destination = self.destination(lane).expect("a lane has a client");
+        let (abort, aborted) = oneshot::channel();
+        self.uploads.borrow_mut().insert(upload, Running { abort: Some(abort), ..Running::default() });
+        let permit = BodyPermit::new(Rc::new(Port { driver: Weak::clone(&self.me), lane, upload }));
+        let driver = Weak::clone(&self.me);
+        tokio::task::spawn_local(async move {
+            let id = loaded.event.id;
+            let (outcome, took) = {
+                let sending = destination.client.send(&loaded, Some(permit));
+                tokio::select! {
+                    biased;
+                    sent = sending => sent,
+                    // Its connection goes with it, and reads nothing any more.
+                    Ok(()) = aborted => (Outcome::down(Failure::new(Code::Interrupted, "given up, for the ring needed its room")), Duration::ZERO),
+                }
+            };
+            drop(loaded);
+            if let Some(driver) = driver.upgrade() {
+                driver.ended(lane, upload, id, outcome, took);
+            }
+        });
+    }
+
+    fn ended(&self, lane: LaneId, upload: UploadId, id: EventId, outcome: Outcome, took: Duration) {
+        self.uploads.borrow_mut().remove(&upload);
+        if outcome == Outcome::Acknowledged
+            && let Some(one) = self.destination(lane)
+        {
+            one.recent.acknowledged();
+        }
+        self.handle(Input::Ended { lane, upload, id, outcome, took });
+        // Its connection may be idle now.
+        if self.armed.get().is_none_or(|armed| armed > Instant::now() + IDLE_LIMIT) {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// Drops the texts of the oldest events, where they are too many.
+    pub(super) fn drop_texts(&self) {
+        while let Some(event) = self.texts.borrow_mut().too_many() {
+            if let Some(held) = self.core.borrow_mut().held_mut(event) {
+                held.texts = None;
+            }
+        }
+    }
+}
+
+impl Texts {
+    /// The texts of an event are in memory.
+    pub(super) fn add(&mut self, event: EventNo, bytes: usize) {
+        self.forget(event);
+        self.events.insert(event, bytes);
+        self.bytes += bytes;
+    }
+
+    /// They are not any more.
+    pub(super) fn forget(&mut self, event: EventNo) {
+        self.bytes -= self.events.remove(&event).unwrap_or(0);
+    }
+
+    /// Forgets the oldest one, where there are too many.
+    fn too_many(&mut self) -> Option<EventNo> {
+        let is_too_much = self.events.len() > TEXTS.0 || self.bytes > TEXTS.1;
+        let first = self.events.keys().next().copied().filter(|_| is_too_much)?;
+        self.forget(first);
+        Some(first)
+    }
+}
+
+impl HeldEvent {
+    /// Its texts, read again where they are not in memory.
+    pub(super) fn load(&mut self) -> Option<Rc<Event>> {
+        if self.texts.is_none() {
+            self.texts = self.ticket.event().map(Rc::new);
+        }
+        self.texts.clone()
+    }
+
+    /// Where its pictures lie.
+    pub(super) fn source(&mut self) -> Arc<Relocatable> {
+        let file = || Arc::new(Relocatable::new(self.ticket.file()));
+        Arc::clone(self.source.get_or_insert_with(file))
+    }
+
+    pub(super) fn id(&self) -> EventId {
+        self.ticket.id()
+    }
+}
