@@ -212,8 +212,9 @@ fn of_chain(error: Option<&webpki::Error>, whole: &CertificateError) -> String {
     use webpki::Error as Bad;
     let what = match error {
         Some(Bad::CaUsedAsEndEntity) => {
-            "the server shows an authority's certificate as its own: get one with basicConstraints CA:FALSE (a self-signed one of \
-             openssl req -x509 has CA:TRUE)"
+            "the server shows an authority's certificate as its own: get one with basicConstraints CA:FALSE (openssl req -x509 makes \
+             CA:TRUE: give it -addext basicConstraints=critical,CA:FALSE and -addext subjectAltName=DNS:NAME or IP:ADDRESS, and put the \
+             certificate into tls.ca_file)"
         }
         Some(Bad::EndEntityUsedAsCa) => {
             "the server's certificate was issued with one that is no authority's: get it from an authority"
