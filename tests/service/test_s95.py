@@ -33,6 +33,7 @@ class Promises(Service):
         config.write_text('{"event_server_url": ["http://a/"]}')
         before = token.read_text(), config.read_text()
         token.chmod(0o644)
+        (self.gate / "spool/reasons").write_text("")
         for folder in [self.config, self.gate / "spool"]:
             folder.chmod(0o755)
         self.service("restart")
