@@ -1,14 +1,16 @@
 //! The one way by which a config comes into force: at the start, by SIGHUP and by the API alike.
 //!
 //! ```text
-//!  SIGHUP ──▶ read FILE ───────────────────────▶ check ─────────────────▶ in force ─▶ FILE.bak: the one before
-//!  API ─────▶ read FILE ──▶ change some keys ──▶ check ──▶ save, fsync ──▶ in force ─▶ the answer
+//!  SIGHUP ──▶ read FILE ───────────────────────▶ check ─────────────────▶ in force ─▶ FILE.bak: the same
+//!  API ─────▶ read FILE ──▶ change some keys ──▶ check ──▶ save, fsync ──▶ in force ─▶ FILE.bak: the same ─▶ the answer
 //! ```
 //!
 //! - One change at a time; a client that goes away meanwhile does not stop a change half-way.
 //! - The API changes the file as it is now, so what somebody wrote by hand stays. A file that is not good is no reason to refuse: it
 //!   is kept as `FILE.bad`, and the change is made to the config in force.
-//! - `FILE.bak` is what was in force at the start, and after a change what was in force before it.
+//! - `FILE.bak` is what is in force, whoever put it into force: a typing error and a restart bring back no older one, which may name
+//!   an owner that the box had before. It is written after the file, and never ahead of it.
+//! - A change may name the revision that it is meant for: where that is not in force any more it is refused.
 //! - A start with a file that is not good goes on with `FILE.bak`, and says so in the log and in the status. A file that is not there
 //!   is another matter: somebody took it away, and nothing is uploaded on the word of an old copy.
 //! - Files are read and written on another thread: a flash that takes seconds for an fsync holds up no event.
@@ -47,12 +49,20 @@ pub enum ChangeError {
     #[error("the config cannot be put into force, and nothing was changed: {0}")]
     NotNow(Fault),
     /// The file system does not take it.
-    #[error("the config file cannot be written, and nothing was changed: {0}")]
+    #[error("the config file cannot be written, and nothing was changed: {}", save::explained(.0))]
     NotSaved(io::Error),
+    /// It was meant for another revision than the one in force.
+    #[error(
+        "somebody else has changed the config meanwhile, and nothing was changed now: look at what is in force, then send the change with its revision {0:?}"
+    )]
+    Stale(String),
 }
 
 /// The spool gives way so often for one change.
 const WAYS_GIVEN: u32 = 8;
+
+/// The revisions that a change is meant for, as [`Control::revision`] names them.
+pub type Revisions = Vec<String>;
 
 /// Holds the config in force and changes it.
 pub struct Control {
@@ -93,11 +103,15 @@ impl Good {
     /// # Errors
     /// The file's, when neither can be used.
     pub fn glance(path: &Path) -> Result<Config, ConfigError> {
-        Config::load(path).or_else(|error| Config::load(&Good::last(path)).map_err(|_| error))
+        let path = &save::followed(path);
+        let other = |extension| Config::load(&save::beside(path, extension));
+        Config::load(path).or_else(|error| other("saving").or_else(|_| other("bak")).map_err(|_| error))
     }
 
-    fn last(path: &Path) -> PathBuf {
-        save::beside(&save::followed(path), "bak")
+    /// What was good before: a text whose writing in place was cut off, else the one that was in force last.
+    fn before(path: &Path) -> Result<Good, ConfigError> {
+        let path = save::followed(path);
+        Good::read(&save::beside(&path, "saving")).or_else(|_| Good::read(&save::beside(&path, "bak")))
     }
 
     /// The same as [`Good::read`], or the last good one with what is wrong with the file.
@@ -109,8 +123,8 @@ impl Good {
             Ok(good) => return Ok((good, None)),
             Err(error) => error,
         };
-        let last = path.exists().then(|| Good::read(&Good::last(path)));
-        match last {
+        let before = path.exists().then(|| Good::before(path));
+        match before {
             Some(Ok(good)) => Ok((good, Some(error))),
             _ => Err(error),
         }
@@ -137,12 +151,23 @@ impl Control {
         control
     }
 
-    /// What was changed by hand before a start is the last good one from now on: the next typing error must not bring back what
-    /// was in force before it. Where it is so already nothing is written.
+    /// What was changed by hand before a start is the last good one from now on, and what was cut off while it was written in place
+    /// is finished. Where nothing is to be done nothing is written.
     async fn remember_the_start(self: Rc<Self>) {
         let _turn = self.turn.lock().await;
-        let text = self.good.borrow().text.clone();
-        self.remember(text).await;
+        let (path, text) = (self.path.clone(), self.good.borrow().text.clone());
+        let torn = self.trouble.borrow().is_some().then_some(text);
+        let finished =
+            spawn_blocking(move || save::finish(&path, torn.as_deref())).await.expect("saving does not panic");
+        match finished {
+            Ok(true) => {
+                info!(config = %self.path.display(), "the file's writing was cut off, and is finished");
+                self.trouble.replace(None);
+            }
+            Ok(false) => {}
+            Err(error) => warn!("{} cannot be written: {}", self.path.display(), save::explained(&error)),
+        }
+        self.remember().await;
     }
 
     /// The config file.
@@ -160,6 +185,11 @@ impl Control {
         Document::parse(&self.good.borrow().text).ok()?.get(key)
     }
 
+    /// Which config is in force: a word that is the same while the text is.
+    pub fn revision(&self) -> String {
+        format!("{:08x}", crc32fast::hash(&self.good.borrow().text))
+    }
+
     /// Why the file is not what is in force, where it is not.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
@@ -175,13 +205,10 @@ impl Control {
         let _turn = self.turn.lock().await;
         let path = self.path.clone();
         let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
-        let before = self.good.borrow().text.clone();
         match read.and_then(|good| self.put_into_force(good).map_err(|fault| self.error(fault))) {
             Ok(()) => {
                 info!(config = %self.path.display(), "config read again");
-                if before != self.good.borrow().text {
-                    self.remember(before).await;
-                }
+                self.remember().await;
             }
             Err(error) => {
                 error!("the config stays as it was: {error}");
@@ -190,28 +217,39 @@ impl Control {
         }
     }
 
-    /// Changes some keys, on the disk and in force when this returns.
+    /// Changes some keys, on the disk and in force when this returns. `revision`: of the config that it is meant for, where that
+    /// matters.
     ///
     /// # Errors
     /// [`ChangeError`]; then nothing has changed.
-    pub async fn change(self: &Rc<Self>, changes: Vec<(&'static str, Value)>) -> Result<(), ChangeError> {
+    pub async fn change(
+        self: &Rc<Self>,
+        changes: Vec<(&'static str, Value)>,
+        revision: Option<Revisions>,
+    ) -> Result<(), ChangeError> {
         let control = Rc::clone(self);
-        spawn_local(async move { control.change_in_turn(&changes).await }).await.expect("changing does not panic")
+        let change = async move { control.change_in_turn(&changes, revision.as_ref()).await };
+        spawn_local(change).await.expect("changing does not panic")
     }
 
-    async fn change_in_turn(&self, changes: &[(&'static str, Value)]) -> Result<(), ChangeError> {
+    async fn change_in_turn(
+        &self,
+        changes: &[(&'static str, Value)],
+        revision: Option<&Revisions>,
+    ) -> Result<(), ChangeError> {
         let _turn = self.turn.lock().await;
-        let (path, in_force) = (self.path.clone(), self.good.borrow().text.clone());
+        let current = self.revision();
+        if revision.is_some_and(|meant| !meant.contains(&current)) {
+            return Err(ChangeError::Stale(current));
+        }
+        let path = self.path.clone();
         let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
-        let (base, aside) = match read {
-            Ok(good) => (good.text, false),
-            Err(error) => {
-                warn!("kept as {}.bad, for it is not what is in force: {error}", self.path.display());
-                (in_force.clone(), true)
-            }
+        let (base, fault) = match read {
+            Ok(good) => (good.text, None),
+            Err(error) => (self.good.borrow().text.clone(), Some(error)),
         };
         let document = Document::parse(&base).expect("it was good");
-        let is_new = aside || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
+        let is_new = fault.is_some() || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
         let text = if is_new { document.with(changes).text() } else { base.clone() };
         let good = match Config::of_text(&text, &self.path) {
             Ok(config) => Good { text, config },
@@ -220,21 +258,33 @@ impl Control {
         // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
         ClientConfigs::read(&good.config).map_err(ChangeError::NotNow)?;
         if is_new {
-            self.save(good.text.clone(), in_force.clone(), aside).await.map_err(ChangeError::NotSaved)?;
+            let old = fault.is_none().then(|| base.clone());
+            let was_kept = self.save(good.text.clone(), old).await.map_err(ChangeError::NotSaved)?;
+            if let Some(fault) = fault.filter(|_| was_kept) {
+                warn!(
+                    "the file that was there is not what is in force, and is kept as {}.bad: {fault}",
+                    self.path.display()
+                );
+            }
         }
+        let now = good.text.clone();
         if let Err(fault) = self.put_into_force(good) {
-            let back = self.save(base, in_force, false).await;
-            back.unwrap_or_else(|error| error!("the config file has a change that is not in force: {error}"));
+            let back = self.save(base, Some(now)).await;
+            if let Err(error) = back {
+                error!("the config file has a change that is not in force: {error}");
+            }
             return Err(ChangeError::NotNow(fault));
         }
         info!(config = %self.path.display(), "config changed through the API");
+        self.remember().await;
         Ok(())
     }
 
-    async fn save(&self, new: Bytes, last_good: Bytes, aside: bool) -> io::Result<()> {
+    /// `old`: what the file holds, where that is good.
+    async fn save(&self, new: Bytes, old: Option<Bytes>) -> io::Result<bool> {
         for _ in 0..WAYS_GIVEN {
-            let (path, new, last_good) = (self.path.clone(), new.clone(), last_good.clone());
-            let replaced = spawn_blocking(move || save::replace(&path, &new, &last_good, aside));
+            let (path, new, old) = (self.path.clone(), new.clone(), old.clone());
+            let replaced = spawn_blocking(move || save::replace(&path, &new, old.as_deref()));
             match replaced.await.expect("saving does not panic") {
                 // A server that moved must be told to us even where events have filled the disk.
                 Err(error)
@@ -246,12 +296,13 @@ impl Control {
         Err(io::ErrorKind::StorageFull.into())
     }
 
-    /// Keeps `text` as the last good one. That it fails is no reason to refuse a config that is good.
-    async fn remember(&self, text: Bytes) {
-        let path = self.path.clone();
+    /// Keeps what is in force as the last good one. That it fails is no reason to refuse a config that is good.
+    async fn remember(&self) {
+        let (path, text) = (self.path.clone(), self.good.borrow().text.clone());
         let kept = spawn_blocking(move || save::keep(&path, &text)).await.expect("saving does not panic");
         if let Err(error) = kept {
-            warn!("{}.bak, the last good config, cannot be written: {error}", self.path.display());
+            let why = save::explained(&error);
+            warn!("{}.bak, the last good config, cannot be written: {why}", self.path.display());
         }
     }
 

@@ -24,7 +24,7 @@ const MAX_TEXT: usize = 4096;
 /// How the log calls it.
 const EXT_JSON: &str = "ext_json";
 
-/// What an event is called everywhere and for ever: `X-Event-Id` (CONTRACT section 1).
+/// What an event is called everywhere and for ever: `X-Event-Id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct EventId {
     /// Of the ring that it came through.
@@ -317,6 +317,15 @@ fn bytes(words: &impl Words, range: Range<usize>) -> Vec<u8> {
 /// The members of a JSON object with their values as they were written: numbers keep their digits. The last of several with the
 /// same key wins, as in most parsers.
 pub(crate) fn members(json: &str) -> serde_json::Result<Vec<(String, Box<RawValue>)>> {
+    let mut members = all_members(json)?;
+    let last: HashMap<_, _> = members.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+    let mut index = 0..;
+    members.retain(|(key, _)| index.next() == last.get(key).copied());
+    Ok(members)
+}
+
+/// The same with every one of those that have the same key.
+pub(crate) fn all_members(json: &str) -> serde_json::Result<Vec<(String, Box<RawValue>)>> {
     struct Members;
 
     impl<'de> Visitor<'de> for Members {
@@ -328,13 +337,9 @@ pub(crate) fn members(json: &str) -> serde_json::Result<Vec<(String, Box<RawValu
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            let mut last = HashMap::new();
-            while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                last.insert(key.clone(), members.len());
-                members.push((key, value));
+            while let Some(member) = map.next_entry::<String, Box<RawValue>>()? {
+                members.push(member);
             }
-            let mut index = 0..;
-            members.retain(|(key, _)| index.next() == last.get(key).copied());
             Ok(members)
         }
     }

@@ -62,7 +62,7 @@ fn a_new_url_gets_what_waits_at_once_and_is_on_disk_before_the_answer() {
     }
     assert_eq!(found, wanted);
     let kept: Value = serde_json::from_slice(&fs::read(bak(&home)).unwrap()).unwrap();
-    assert_eq!(kept["event_server_url"], json!([format!("http://{nobody}/")]), "the last good one");
+    assert_eq!(kept, on_disk(&home), "the last good one is what is in force");
 
     let request = &sink.wait(1)[0];
     assert!(request.headers["content-type"].starts_with("multipart/form-data"));
@@ -171,13 +171,115 @@ fn a_bad_file_is_set_aside_by_a_change_and_the_last_good_one_serves_a_start() {
         fs::write(home.config(), torn).unwrap();
         let daemon = Daemon::restart(&home);
         daemon.wait_log("in force is the last good one");
-        assert_eq!(get(daemon.api(), URL).json()["data"]["event_server_url"], json!(["http://192.0.2.1/"]));
+        assert_eq!(get(daemon.api(), URL).json()["data"]["event_server_url"], json!(["http://192.0.2.2/"]));
         assert_eq!(fs::read_to_string(home.config()).unwrap(), torn, "it is left for whoever wrote it");
         daemon.terminate();
     }
     fs::remove_file(home.config()).unwrap();
     let (status, log) = Daemon::restart(&home).wait();
     assert_eq!(status.code(), Some(78), "a file that was taken away is not replaced by an old one: {log}");
+}
+
+/// Else a typing error and a restart would bring back what was in force before, and faces go to a former owner.
+#[test]
+fn the_last_good_one_is_what_is_in_force_whoever_put_it_into_force() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &["http://192.0.2.1/".into()], json!({}));
+    let api = daemon.api();
+    let is_kept = || fs::read(bak(&home)).is_ok_and(|kept| kept == fs::read(home.config()).unwrap());
+    for (number, path) in [(2, URL), (3, "/api/settings")] {
+        let mut call = json!({"event_server_url": [format!("http://192.0.2.{number}/")], "content-type": "json"});
+        if number == 2 {
+            call["real_need_reg_pic"] = json!(false);
+        }
+        assert_eq!(post_json(api, path, &call).status, 200);
+        assert!(is_kept(), "before the answer");
+    }
+    home.configure(&["http://192.0.2.4/".into()], json!({}));
+    daemon.signal(Signal::SIGHUP);
+    common::wait_until("the last good one", is_kept);
+    fs::write(home.config(), "{\"event_server_url\": [}").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("the config stays as it was");
+    daemon.terminate();
+    let daemon = Daemon::restart(&home);
+    assert_eq!(get(daemon.api(), URL).json()["data"]["event_server_url"], json!(["http://192.0.2.4/"]));
+    daemon.terminate();
+}
+
+#[test]
+fn a_bad_file_that_cannot_be_read_or_is_large_is_set_aside_whole() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &["http://192.0.2.1/".into()], json!({}));
+    let api = daemon.api();
+    let aside = home.folder.path().join("uplink.json.bad");
+    for (number, text) in [(2, "{\"by hand\": ".to_owned()), (3, "x".repeat(3 << 20))] {
+        let mine = home.folder.path().join("mine");
+        fs::write(&mine, &text).unwrap();
+        fs::set_permissions(&mine, PermissionsExt::from_mode(0)).unwrap();
+        let inode = fs::metadata(&mine).unwrap().ino();
+        fs::rename(&mine, home.config()).unwrap();
+        let call = json!({"event_server_url": [format!("http://192.0.2.{number}/")], "content-type": "json"});
+        assert_eq!(post_json(api, URL, &call).status, 200);
+        assert_eq!(fs::metadata(&aside).unwrap().ino(), inode, "it is the same file");
+        fs::set_permissions(home.config(), PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(on_disk(&home)["event_server_url"], call["event_server_url"]);
+    }
+    // A folder has nothing that could be kept: it is said, and stays.
+    fs::remove_file(home.config()).unwrap();
+    fs::create_dir(home.config()).unwrap();
+    let answer = post_json(api, URL, &json!({"event_server_url": [], "content-type": "json"}));
+    refused(&answer, 500, "INTERNAL", "something else than a file");
+    assert_eq!(get(daemon.api(), URL).json()["data"]["event_server_url"], json!(["http://192.0.2.3/"]));
+    daemon.terminate();
+}
+
+#[test]
+fn a_change_that_is_meant_for_another_revision_is_refused_and_one_without_a_revision_is_made() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &["http://192.0.2.1/".into()], json!({}));
+    let api = daemon.api();
+    let settings = || get(api, "/api/settings").json();
+    let seen = settings()["revision"].as_str().unwrap().to_owned();
+    let answer = get(api, URL);
+    assert!(answer.head.contains(&format!("etag: \"{seen}\"")), "{}", answer.head);
+    assert_eq!(answer.json().as_object().unwrap().len(), 1, "the documented keys and no others");
+    let vendor = json!({"event_server_url": ["http://192.0.2.2/"], "content-type": "json"});
+    assert_eq!(post_json(api, URL, &vendor).json().as_object().unwrap().len(), 1);
+
+    let with_tag = |path: &str, tag: &str, body: &Value| {
+        let head = format!("Content-Type: application/json\r\nIf-Match: {tag}\r\n");
+        call(api, "POST", path, &head, body.to_string().as_bytes())
+    };
+    let before = fs::read(home.config()).unwrap();
+    let stale = json!({"threshold": 0.5, "revision": seen});
+    refused(&post_json(api, "/api/settings", &stale), 412, "FAILED_PRECONDITION", "somebody else has changed");
+    for tag in [format!("\"{seen}\""), "\"x\", \"y\"".into()] {
+        let change = json!({"threshold": 0.5});
+        refused(&with_tag("/api/settings", &tag, &change), 412, "FAILED_PRECONDITION", "nothing was changed");
+        refused(&with_tag(URL, &tag, &vendor), 412, "FAILED_PRECONDITION", "nothing was changed");
+    }
+    assert_eq!(fs::read(home.config()).unwrap(), before);
+
+    let current = settings()["revision"].as_str().unwrap().to_owned();
+    let answer = post_json(api, "/api/settings", &json!({"threshold": 0.5, "revision": current})).json();
+    assert_eq!(
+        (&answer["data"]["threshold"], &answer["data"]["event_server_url"]),
+        (&json!(0.5), &vendor["event_server_url"])
+    );
+    let next = answer["revision"].as_str().unwrap().to_owned();
+    assert_ne!(next, current);
+    assert_eq!(with_tag("/api/settings", "*", &json!({"threshold": 0.25})).status, 200);
+    let now = settings()["revision"].as_str().unwrap().to_owned();
+    assert_eq!(with_tag(URL, &format!("W/\"{now}\", \"{next}\""), &vendor).status, 200);
+    // By hand is a change as well, and a revision alone is none.
+    assert_eq!(post_json(api, "/api/settings", &json!({"revision": settings()["revision"]})).status, 200);
+    home.configure(&[], json!({}));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("config read again");
+    assert_eq!(post_json(api, "/api/settings", &json!({"revision": now})).status, 412);
+    daemon.terminate();
 }
 
 #[test]
@@ -247,7 +349,7 @@ fn the_page_changes_its_settings_and_no_others() {
     let api = daemon.api();
     let answer = post_json(api, "/api/settings", &json!({"threshold": 0.75, "timestamp_unit": "ms"}));
     let wanted = json!({"event_server_url": [], "real_need_reg_pic": true, "content-type": "json", "threshold": 0.75, "timestamp_unit": "ms"});
-    assert_eq!(answer.json(), json!({ "data": wanted }));
+    assert_eq!(answer.json()["data"], wanted);
     assert_eq!((&on_disk(&home)["threshold"], &on_disk(&home)["headers"]["X-Key"]), (&json!(0.75), &json!("canary")));
     refused(&post_json(api, "/api/settings", &json!({"headers": {}})), 400, "INVALID_ARGUMENT", "headers");
     refused(&post_json(api, "/api/settings", &json!({"threshold": "high"})), 400, "INVALID_ARGUMENT", "threshold");

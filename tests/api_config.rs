@@ -69,6 +69,7 @@ fn kill_9_while_saving_leaves_the_old_config_or_the_new_one() {
         if bak.exists() {
             let kept = generation(&bak, &filler);
             assert!(kept <= found && found <= kept + 1, "the last good one of {found} is {kept}");
+            assert!(kept >= answered, "{answered} was in force and is not the last good one: {kept}");
         }
         assert!(!home.folder.path().join("uplink.json.bad").exists());
         last = found;
@@ -228,4 +229,58 @@ fn what_is_open_and_what_waits_for_a_restart_is_said_everywhere() {
     sink.wait(requests + 1);
     assert!(!elsewhere.exists(), "nobody made the spool that is not in force");
     daemon.terminate();
+}
+
+/// The config as one file that is mounted, as containers do it: no other file can take its place.
+#[test]
+fn a_config_that_is_a_mount_of_its_own_is_written_in_place_and_healed_where_that_was_cut_off() {
+    let home = Home::new();
+    home.configure(&[url(0)], json!({ "threshold": 0.625, "headers": { "X-Filler": "x".repeat(100_000) } }));
+    let outside = home.folder.path().join("outside.json");
+    fs::copy(home.config(), &outside).unwrap();
+    let start = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.arg("--mount");
+        if !nix::unistd::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        let script = format!("mount --bind \"$1\" \"$2\" && {script}");
+        command.args(["sh", "-c", &script]).arg(program("sophon-uplink")).arg(&outside).arg(home.config());
+        command
+    };
+    if !start("true").status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: a_config_that_is_a_mount_of_its_own: mounting is not allowed here");
+        return;
+    }
+    let run = "exec \"$0\" run --config \"$2\"";
+    let here = |name: &str| home.folder.path().join(name);
+    let in_force = |daemon: &Daemon| get(daemon.api(), URL).json()["data"]["event_server_url"].clone();
+    let daemon = Daemon::spawn(&mut start(run));
+    for (number, bad) in [(1, false), (2, false), (3, true)] {
+        if bad {
+            fs::write(&outside, "by hand, and no config").unwrap();
+        }
+        let answer = post_json(daemon.api(), URL, &json!({"event_server_url": [url(number)], "content-type": "json"}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(generation(&outside, &"x".repeat(100_000)), number);
+        assert_eq!(fs::read(here("uplink.json.bak")).unwrap(), fs::read(&outside).unwrap());
+        assert!(!here("uplink.json.saving").exists() && !here("uplink.json.new").exists());
+    }
+    assert_eq!(fs::read_to_string(here("uplink.json.bad")).unwrap(), "by hand, and no config");
+    daemon.terminate();
+
+    // Cut off in the middle: the whole text is beside the file, and what was in force before is the last good one.
+    let whole = fs::read_to_string(&outside).unwrap().replace(&url(3), &url(4));
+    fs::write(here("uplink.json.saving"), &whole).unwrap();
+    for written in [0, 1, 50_000, whole.len() - 2] {
+        fs::write(here("uplink.json.saving"), &whole).unwrap();
+        fs::write(&outside, &whole[..written]).unwrap();
+        let daemon = Daemon::spawn(&mut start(run));
+        assert_eq!(in_force(&daemon), json!([url(4)]));
+        daemon.wait_log("the file's writing was cut off, and is finished");
+        assert_eq!(get(daemon.api(), "/api/status").json()["config"]["problem"], Value::Null);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), whole);
+        assert!(!here("uplink.json.saving").exists());
+        daemon.terminate();
+    }
 }

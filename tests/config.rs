@@ -255,6 +255,28 @@ fn check_config_names_every_fault_and_exits_78() {
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_a_fault_at_any_depth_and_a_byte_order_mark_is_none() {
+    let faults = |text: &[u8]| match Config::of_text(text, Path::new("/etc/box/c.json")) {
+        Ok(_) => vec![],
+        Err(error) => error.faults,
+    };
+    let twice = faults(br#"{"event_server_url": ["http://new/"], "event_server_url": ["http://old/"], "spool": {"dir": "a", "dir": "b"}}"#);
+    assert_eq!(twice.iter().map(|fault| fault.key.as_str()).collect::<Vec<_>>(), ["event_server_url", "spool.dir"]);
+    let secret = faults(br#"{"event_server_url": [], "headers": {"A: hunter2": "", "A: hunter2": ""}}"#);
+    assert!(secret.len() == 2 && !format!("{secret:?}").contains("hunter2"), "{secret:?}");
+    assert_eq!(faults(b"\xEF\xBB\xBF{\"event_server_url\": []}\r\n"), []);
+    assert_eq!(faults(br#"{"event_server_url": [], "api": {"listen": " 127.0.0.1:5555\n"}}"#), []);
+    for (text, said) in [
+        (&b"\xFF\xFE{\0}\0"[..], "UTF-16"),
+        (b"{\0}\0", "UTF-16"),
+        (b"\0\0\0\0", "power cut"),
+        (b"{\"a\": \"\xB1\xB1\"}", "not UTF-8"),
+    ] {
+        assert!(faults(text)[0].allowed.contains(said), "{:?}", faults(text));
+    }
+}
+
+#[test]
 fn wrong_usage_is_said_and_exits_2() {
     for arguments in [&["fly"][..], &[], &["run", "x"], &["ring"], &["check-config"], &["run", "--conf"], &["--json"]] {
         let output = Command::new(program("sophon-uplink")).args(arguments).output().unwrap();

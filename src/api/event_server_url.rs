@@ -1,4 +1,4 @@
-//! `GET` and `POST /SophonFogSys/api/EventServerUrl`, as the box's documentation has it (CONTRACT section 5).
+//! `GET` and `POST /SophonFogSys/api/EventServerUrl`, as the box's documentation has it.
 
 use serde_json::{Value, json};
 

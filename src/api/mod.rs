@@ -1,4 +1,4 @@
-//! The local HTTP API and the box's page (CONTRACT section 5).
+//! The local HTTP API and the box's page (docs/api.md).
 //!
 //! ```text
 //!  listen (bounds) ──▶ guard: Host, Origin ──▶ route ──▶ guard: token ──▶ read (bounds) ──▶ Control ──▶ file, lanes
@@ -38,12 +38,14 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SERVER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use crate::confine::Confined;
-use crate::control::{ChangeError, Control};
+use crate::control::{ChangeError, Control, Revisions};
 use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
 use crate::status::Status;
@@ -232,8 +234,8 @@ impl App {
                 reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
                 reply
             }
-            Route::EventServerUrl => json(&event_server_url::show(&self.control)),
-            Route::Settings => json(&settings::show(&self.control)),
+            Route::EventServerUrl => self.tagged(&event_server_url::show(&self.control)),
+            Route::Settings => self.tagged(&settings::show(&self.control)),
             Route::Status => json(&status::report(self, &self.uplink.status().await)),
             Route::Metrics => {
                 let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
@@ -254,13 +256,14 @@ impl App {
         match route {
             Route::EventServerUrl => {
                 let changes = event_server_url::changes(read::read(&head.headers, body, &self.limits).await?)?;
-                self.change(changes).await?;
-                Ok(json(&event_server_url::show(&self.control)))
+                self.change(changes, if_match(&head.headers)).await?;
+                Ok(self.tagged(&event_server_url::show(&self.control)))
             }
             Route::Settings => {
-                let changes = settings::changes(read::read(&head.headers, body, &self.limits).await?)?;
-                self.change(changes).await?;
-                Ok(json(&settings::show(&self.control)))
+                let (changes, revision) = settings::changes(read::read(&head.headers, body, &self.limits).await?)?;
+                self.change(changes, revision.map(|revision| vec![revision]).or_else(|| if_match(&head.headers)))
+                    .await?;
+                Ok(self.tagged(&settings::show(&self.control)))
             }
             Route::TestEvent => self.send_test_event().await,
             Route::DeadLetters => {
@@ -269,6 +272,14 @@ impl App {
             }
             Route::Asset(..) | Route::Status | Route::Metrics | Route::Health => unreachable!("they take no POST"),
         }
+    }
+
+    /// With the revision of the config in force as its tag.
+    fn tagged(&self, value: &Value) -> Reply {
+        let mut reply = json(value);
+        let tag = HeaderValue::try_from(format!("\"{}\"", self.control.revision())).expect("hexadecimal digits");
+        reply.headers_mut().insert(ETAG, tag);
+        reply
     }
 
     async fn send_test_event(&self) -> Result<Reply, Refusal> {
@@ -280,14 +291,29 @@ impl App {
         Ok(json(&test_event::send(&self.uplink, &headers).await?))
     }
 
-    async fn change(&self, changes: Vec<(&'static str, Value)>) -> Result<(), Refusal> {
-        self.control.change(changes).await.map_err(|error| match &error {
+    async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), Refusal> {
+        self.control.change(changes, revision).await.map_err(|error| match &error {
             ChangeError::Refused(_) => Refusal::invalid(error.to_string()),
+            ChangeError::Stale(_) => {
+                Refusal::new(StatusCode::PRECONDITION_FAILED, "FAILED_PRECONDITION", error.to_string())
+            }
             ChangeError::NotNow(_) | ChangeError::NotSaved(_) => {
                 Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error.to_string())
             }
         })
     }
+}
+
+/// The revisions that a call is meant for, in `If-Match`; none: whatever is in force. A proxy may have made a tag weak.
+fn if_match(headers: &HeaderMap) -> Option<Revisions> {
+    let mut tags = Vec::new();
+    for written in headers.get_all(IF_MATCH) {
+        let written = String::from_utf8_lossy(written.as_bytes()).into_owned();
+        tags.extend(
+            written.split(',').map(str::trim).map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_owned()),
+        );
+    }
+    (!tags.is_empty() && !tags.iter().any(|tag| tag == "*")).then_some(tags)
 }
 
 fn health(status: &Status) -> Reply {

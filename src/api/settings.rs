@@ -10,10 +10,13 @@ use crate::control::Control;
 
 const KEYS: [&str; 5] = ["event_server_url", "real_need_reg_pic", "content-type", "threshold", "timestamp_unit"];
 
-/// What is in force.
+/// The member of a call that names the revision it is meant for.
+const REVISION: &str = "revision";
+
+/// What is in force, and its revision.
 pub fn show(control: &Control) -> Value {
     let config = control.config();
-    json!({"data": {
+    json!({REVISION: control.revision(), "data": {
         "event_server_url": control.written("event_server_url").unwrap_or_else(|| json!([])),
         "real_need_reg_pic": config.body.with_reg_pic,
         "content-type": format_name(config.body.format),
@@ -25,12 +28,13 @@ pub fn show(control: &Control) -> Value {
     }})
 }
 
-/// The keys of the config that a call wants changed; their values are checked where every config is.
+/// The keys of the config that a call wants changed, and the revision that it is meant for; their values are checked where every
+/// config is. A revision alone changes nothing, and has every destination tried at once.
 ///
 /// # Errors
 /// 400: no JSON, no key, or one that is not the page's to change.
-pub fn changes(fields: Fields) -> Result<Vec<(&'static str, Value)>, Refusal> {
-    let Fields::Json(members) = fields else {
+pub fn changes(fields: Fields) -> Result<(Vec<(&'static str, Value)>, Option<String>), Refusal> {
+    let Fields::Json(mut members) = fields else {
         return Err(Refusal::invalid("the settings are sent as application/json"));
     };
     if members.is_empty() {
@@ -40,7 +44,14 @@ pub fn changes(fields: Fields) -> Result<Vec<(&'static str, Value)>, Refusal> {
         let refusal = || Refusal::invalid(format!("{}: not a setting; there are {}", shortened(&key), KEYS.join(", ")));
         KEYS.into_iter().find(|known| *known == key).ok_or_else(refusal)
     };
-    members.into_iter().map(|(key, value)| Ok((known(key)?, value))).collect()
+    let revision = members.iter().position(|(key, _)| key == REVISION).map(|index| members.remove(index).1);
+    let revision = match revision {
+        None => None,
+        Some(Value::String(revision)) => Some(revision),
+        Some(_) => return Err(Refusal::invalid("revision: the text that GET /api/settings gives")),
+    };
+    let changes = members.into_iter().map(|(key, value)| Ok((known(key)?, value))).collect::<Result<_, _>>()?;
+    Ok((changes, revision))
 }
 
 #[cfg(test)]
@@ -52,7 +63,11 @@ mod tests {
         let call = |members: &[(&str, Value)]| {
             changes(Fields::Json(members.iter().map(|(key, value)| ((*key).into(), value.clone())).collect()))
         };
-        assert_eq!(call(&[("threshold", json!(0.5))]), Ok(vec![("threshold", json!(0.5))]));
+        let threshold = vec![("threshold", json!(0.5))];
+        assert_eq!(call(&[("threshold", json!(0.5))]), Ok((threshold.clone(), None)));
+        assert_eq!(call(&[("threshold", json!(0.5)), ("revision", json!("a"))]), Ok((threshold, Some("a".into()))));
+        assert_eq!(call(&[("revision", json!("a"))]), Ok((vec![], Some("a".into()))));
+        assert!(call(&[("revision", json!(1))]).is_err());
         for key in ["headers", "tls", "api", "spool", "rings", "timeouts_ms", "x", ""] {
             assert!(call(&[("threshold", json!(0.5)), (key, json!({}))]).is_err(), "{key}");
         }

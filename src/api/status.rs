@@ -12,7 +12,9 @@ pub fn report(app: &App, status: &Status) -> Value {
     let problems = problems(status);
     report["health"] = json!({"ok": problems.is_empty(), "problems": problems, "notes": notes(status)});
     report["history"] = serde_json::to_value(app.uplink.history().last_hour()).expect("plain data");
-    report["config"] = json!({"file": app.control.path(), "problem": app.control.trouble()});
+    report["config"] = json!({
+        "file": app.control.path(), "problem": app.control.trouble(), "revision": app.control.revision(),
+    });
     report["privileges"] = serde_json::to_value(&app.confined).expect("plain data");
     report["api"] = json!({
         "listen": app.control.config().api.listen,

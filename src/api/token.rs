@@ -8,6 +8,7 @@ use std::path::Path;
 use tracing::{info, warn};
 
 use crate::config::save::beside;
+use crate::config::text;
 use crate::readiness;
 
 /// A token that somebody chose has at least as many characters, and at most 256.
@@ -23,7 +24,7 @@ pub fn read_or_make(path: &Path) -> Result<String, String> {
         Ok(bytes) if bytes.trim_ascii().is_empty() => make(path).map_err(fault),
         Ok(bytes) => {
             keep_private(path);
-            let text = str::from_utf8(bytes.trim_ascii()).unwrap_or_default();
+            let text = text::of(&bytes).map_err(|why| format!("the token file {}: {why}", path.display()))?.trim();
             let is_good = (SHORTEST..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
             is_good.then(|| text.to_owned()).ok_or_else(|| {
                 format!(
@@ -102,6 +103,10 @@ mod tests {
             let fault = read_or_make(&path).unwrap_err();
             assert!(fault.contains("token") && !fault.contains(wrong), "{fault}");
         }
+        fs::write(&path, b"\xFF\xFEa\0b\0").unwrap();
+        assert!(read_or_make(&path).unwrap_err().contains("UTF-16"));
+        fs::write(&path, b"\xEF\xBB\xBFa-token-of-somebody\r\n").unwrap();
+        assert_eq!(read_or_make(&path).unwrap(), "a-token-of-somebody");
         fs::write(&path, " \n").unwrap();
         assert_eq!(read_or_make(&path).unwrap().len(), 32, "an empty file is none");
         assert!(read_or_make(&folder.path().join("no/such/folder")).is_err());

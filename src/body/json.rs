@@ -1,4 +1,4 @@
-//! The event as one JSON object, keys in the order of CONTRACT section 1.
+//! The event as one JSON object, keys in the order that the README gives.
 
 use std::io::Write as _;
 

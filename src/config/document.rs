@@ -4,6 +4,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::text;
 use crate::event::members;
 
 /// The members of the file's object in their order, each with its own text.
@@ -16,7 +17,7 @@ impl Document {
     /// # Errors
     /// What is wrong with it as JSON.
     pub fn parse(bytes: &[u8]) -> Result<Document, String> {
-        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let text = text::of(bytes)?;
         if text.trim().is_empty() {
             return Err("it is empty".into());
         }
@@ -80,9 +81,14 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_no_document() {
-        for text in ["", " \n", "[]", "{", "{}x", "null", "\u{feff}{}"] {
+        for text in ["", " \n", "[]", "{", "{}x", "null", "\u{feff}"] {
             assert!(Document::parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(Document::parse(b"{\"a\":\"\xff\"}").is_err());
+        assert_eq!(
+            Document::parse("\u{feff}{\"a\": 1}".as_bytes()).unwrap().text(),
+            "{\n  \"a\": 1\n}\n",
+            "a mark is not kept"
+        );
     }
 }

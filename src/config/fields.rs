@@ -93,7 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn parsed<T: std::str::FromStr>(&mut self, key: &str, default: T, allowed: &str) -> T {
-        self.take(key, allowed, |value| value.as_str()?.parse().ok()).unwrap_or(default)
+        self.take(key, allowed, |value| value.as_str()?.trim().parse().ok()).unwrap_or(default)
     }
 
     pub fn path(&mut self, key: &str, default: &str) -> PathBuf {
@@ -223,7 +223,7 @@ pub(super) fn path(value: &Value, folder: &Path) -> Result<PathBuf, Refused> {
 
 /// A key that somebody made up, as it goes into a message: one that is no plain word is quoted, and cannot look like a line of the
 /// log or like nothing.
-fn named(key: &str) -> String {
+pub(super) fn named(key: &str) -> String {
     let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain { shorten(key) } else { shown(&Value::from(key)) }
 }

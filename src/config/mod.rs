@@ -1,8 +1,8 @@
-//! The configuration file (CONTRACT section 4): what was written becomes what was checked, or a list of every fault in it.
+//! The configuration file: what was written becomes what was checked, or a list of every fault in it.
 //!
 //! ```text
-//!  bytes ──serde_json──▶ Value ──[`Fields`], one take per key──▶ Config
-//!                                  └── faults: key, value, what is allowed
+//!  bytes ──▶ text ──serde_json──▶ Value ──[`Fields`], one take per key──▶ Config
+//!                                           └── faults: key, value, what is allowed
 //! ```
 //!
 //! Nothing falls back to a default silently: a key that is wrong is a fault even where a default exists, and so is a key that
@@ -10,8 +10,10 @@
 
 pub mod document;
 mod fields;
+mod repeated;
 mod rings;
 pub mod save;
+pub mod text;
 mod url;
 
 use std::fmt;
@@ -172,9 +174,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every fault.
     pub fn of_text(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
-        let value = serde_json::from_slice(text).map_err(|error| whole(path, format!("it is not JSON: {error}")))?;
+        let text = text::of(text).map_err(|why| whole(path, why))?;
+        let value = serde_json::from_str(text).map_err(|error| whole(path, format!("it is not JSON: {error}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Config::check(value, folder).map_err(|faults| ConfigError { path: path.to_owned(), faults })
+        let checked = Config::check(value, folder);
+        let repeated = repeated::keys(text);
+        match checked {
+            Ok(config) if repeated.is_empty() => Ok(config),
+            checked => {
+                let faults = checked.err().into_iter().flatten().chain(repeated).collect();
+                Err(ConfigError { path: path.to_owned(), faults })
+            }
+        }
     }
 
     /// Checks what was written; relative paths are taken from `folder`.

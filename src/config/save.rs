@@ -2,54 +2,105 @@
 //!
 //! ```text
 //!  new text ──▶ FILE.new ──fsync──▶ rename over FILE ──▶ fsync of the folder
-//!  before that, the same way: the last good text ──▶ FILE.bak, and a FILE that is not good ──▶ FILE.bad
+//!                    ├─ FILE is not good: rename over FILE.bad, then FILE and FILE.bad change places in one step
+//!                    └─ FILE is a mount of its own (EBUSY): rename to FILE.saving ──▶ FILE is cut to nothing, then written
+//!                                                            ──fsync──▶ FILE.saving is removed
+//!  and once it is in force, the same way: the same text ──▶ FILE.bak
 //! ```
-//! FILE is never missing in between. A name that leads to the file by a symbolic link is followed first: the link stays.
+//! - FILE is never missing in between. A name that leads to the file by a symbolic link is followed first: the link stays.
+//! - FILE.bak is what is in force, and never ahead of FILE.
+//! - What is put aside as FILE.bad is moved and not copied: it may be large, or another user's and not for us to read.
+//! - A FILE that was written in place and is not whole is no good JSON, for it was empty before; FILE.saving then has the whole text,
+//!   and the next start finishes it ([`finish`]).
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::folder_of;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{folder_of, read_file};
 
 /// A new file's, and never more than its owner may do with what holds secrets.
 const MODE: u32 = 0o600;
+/// Links that are followed one after another, as the kernel bounds them.
+const MOST_LINKS: usize = 40;
 
-/// Replaces the file at `path` by `new`.
-///
-/// - `last_good`: what `FILE.bak` is to hold from now on.
-/// - `aside`: the file that is there is not good, and is kept as `FILE.bad`.
+/// Replaces the file at `path` by `new`. `old`: what it holds, where that is good; else it is kept as `FILE.bad`. Whether it was:
+/// there may be none.
 ///
 /// # Errors
 /// Of the file system; the old file is then still there, or there again.
-pub fn replace(path: &Path, new: &[u8], last_good: &[u8], aside: bool) -> io::Result<()> {
+pub fn replace(path: &Path, new: &[u8], old: Option<&[u8]>) -> io::Result<bool> {
     let path = &followed(path);
-    let old = fs::read(path).ok();
-    keep(path, last_good)?;
-    if let Some(old) = old.as_ref().filter(|_| aside) {
-        write(path, &beside(path, "bad"), old)?;
+    match (old, fs::symlink_metadata(path)) {
+        (Some(old), _) => write(path, path, new).map(|()| false).inspect_err(|_| {
+            // The rename may have been done, and only its durability be in doubt: whoever is told of a failure finds the old file.
+            if fs::read(path).is_ok_and(|now| now == new) {
+                let _ = write(path, path, old);
+            }
+        }),
+        (None, Err(error)) if error.kind() == ErrorKind::NotFound => write(path, path, new).map(|()| false),
+        (None, Err(error)) => Err(error),
+        (None, Ok(found)) if found.is_file() => replace_bad(path, new).map(|()| true),
+        (None, Ok(_)) => Err(io::Error::other("there is something else than a file in its place; take it away")),
     }
-    write(path, path, new).inspect_err(|_| {
-        // The rename may have been done, and only its durability be in doubt: whoever is told of a failure finds the old file.
-        if let Some(old) = old.filter(|old| fs::read(path).is_ok_and(|now| now != *old)) {
-            let _ = write(path, path, &old);
-        }
-    })
 }
 
-/// Makes `FILE.bak` hold `last_good`; writes nothing where it does already.
+/// The file is not good: it becomes `FILE.bad`, whoever may read it and however large it is.
+fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
+    let bad = beside(path, "bad");
+    write(path, &bad, new)?;
+    let exchanged = renameat_with(CWD, path, CWD, &bad, RenameFlags::EXCHANGE);
+    match exchanged.map_err(io::Error::from) {
+        Ok(()) => File::open(folder_of(path))?.sync_all(),
+        Err(error) => {
+            let _ = fs::remove_file(&bad); // the new text: nothing bad was put aside
+            // A mount of its own, or a file system that cannot exchange: what can be read is copied.
+            let copied = read_file(path).and_then(|old| write(path, &bad, &old));
+            copied.map_err(|why| {
+                io::Error::new(why.kind(), format!("the old one cannot be put aside: {error}, {why}"))
+            })?;
+            write(path, path, new)
+        }
+    }
+}
+
+/// Makes `FILE.bak` hold `in_force`; writes nothing where it does already.
 ///
 /// # Errors
 /// Of the file system.
-pub fn keep(path: &Path, last_good: &[u8]) -> io::Result<()> {
+pub fn keep(path: &Path, in_force: &[u8]) -> io::Result<()> {
     let path = &followed(path);
     let bak = beside(path, "bak");
-    if fs::read(&bak).is_ok_and(|there| there == last_good) {
+    if fs::read(&bak).is_ok_and(|there| there == in_force) {
         return Ok(());
     }
-    write(path, &bak, last_good)
+    write(path, &bak, in_force)
+}
+
+/// Where writing `text` in place was cut off, writes it whole: the file is then the beginning of it, perhaps with zeros behind, and
+/// what somebody wrote there since then stays. Where `text` is none, the file itself is good, and what is beside it is of no more use.
+/// Whether there was anything to do.
+///
+/// # Errors
+/// Of the file system.
+pub fn finish(path: &Path, text: Option<&[u8]>) -> io::Result<bool> {
+    let path = &followed(path);
+    let saving = beside(path, "saving");
+    let Ok(whole) = fs::read(&saving) else { return Ok(false) };
+    if let Some(text) = text {
+        let torn = read_file(path)?;
+        let written = torn.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if whole != text || !text.starts_with(&torn[..written]) {
+            return Ok(false);
+        }
+        fill_in_place(path, text)?;
+    }
+    fs::remove_file(saving)?;
+    Ok(true)
 }
 
 /// No room, by blocks, inodes or quota.
@@ -65,21 +116,66 @@ pub fn beside(path: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// Where a file really lies.
+/// Where a file really lies, or would lie: a link may lead to a file that is not there yet.
 pub fn followed(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            Err(_) => break,
+        }
+    }
+    fs::canonicalize(&path).unwrap_or(path)
+}
+
+/// Why a file was not written, with what to do where that can be known.
+pub fn explained(error: &io::Error) -> String {
+    let todo = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on its file system, then save again",
+        ErrorKind::ReadOnlyFilesystem => {
+            "; its file system is mounted read-only: mount it for writing, then save again"
+        }
+        ErrorKind::PermissionDenied => "; the file and its folder must belong to the user that the uplink runs as",
+        _ => "",
+    };
+    format!("{error}{todo}")
 }
 
 /// Writes `target`, whole or not at all, with the owner and the mode of the file at `like`.
 fn write(like: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = beside(like, "new");
     let _ = fs::remove_file(&unfinished); // what a killed process left
-    let written = fill(like, &unfinished, bytes).and_then(|()| fs::rename(&unfinished, target));
+    let written = fill(like, &unfinished, bytes).and_then(|()| match fs::rename(&unfinished, target) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => write_in_place(like, target, &unfinished, bytes),
+        renamed => renamed,
+    });
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
     written?;
     File::open(folder_of(target))?.sync_all()
+}
+
+/// A mount of its own cannot be replaced by another file, only written. `whole` has the text already, and keeps it meanwhile.
+fn write_in_place(like: &Path, target: &Path, whole: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = fs::read(target)?;
+    let saving = beside(like, "saving");
+    fs::rename(whole, &saving)?;
+    File::open(folder_of(&saving))?.sync_all()?;
+    let written = fill_in_place(target, bytes);
+    if written.is_err() {
+        let _ = fill_in_place(target, &old); // where this fails too, a start goes on with FILE.bak
+    }
+    fs::remove_file(&saving)?;
+    written
+}
+
+/// Empty first, and durably: a part of the new text can then never pass for a whole one.
+fn fill_in_place(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(target)?;
+    file.sync_all()?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn fill(like: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -104,34 +200,66 @@ mod tests {
         names
     }
 
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
     #[test]
     fn the_new_one_the_last_good_one_and_a_bad_one_lie_side_by_side() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        replace(&path, b"1", b"0", false).unwrap();
+        assert!(!replace(&path, b"1", None).unwrap(), "there is none to keep");
+        keep(&path, b"1").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         fs::write(beside(&path, "new"), "half of some").unwrap();
-        replace(&path, b"2", b"1", false).unwrap();
+        replace(&path, b"2", Some(b"1")).unwrap();
+        keep(&path, b"2").unwrap();
         assert_eq!(names(folder.path()), ["c.json", "c.json.bak"]);
         fs::write(&path, "torn").unwrap();
-        replace(&path, b"3", b"2", true).unwrap();
+        assert!(replace(&path, b"3", None).unwrap());
         assert_eq!(names(folder.path()), ["c.json", "c.json.bad", "c.json.bak"]);
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
         assert_eq!([read(&path), read(&beside(&path, "bak")), read(&beside(&path, "bad"))], ["3", "2", "torn"]);
         for file in [path.clone(), beside(&path, "bak"), beside(&path, "bad")] {
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640, "{}", file.display());
         }
     }
 
+    /// The same file, with the same inode: no right to read it is needed, and its size does not matter.
+    #[test]
+    fn a_bad_file_is_moved_aside_and_never_copied_in_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        let large = File::create(&path).unwrap();
+        large.set_len(1 << 30).unwrap(); // sparse
+        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        replace(&path, b"1", None).unwrap();
+        let aside = fs::metadata(beside(&path, "bad")).unwrap();
+        assert_eq!((aside.ino(), aside.len()), (inode, 1 << 30));
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read(&path), "1");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_and_that_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::create_dir_all(path.join("something")).unwrap();
+        assert!(replace(&path, b"1", None).unwrap_err().to_string().contains("something else than a file"));
+        assert_eq!(names(folder.path()), ["c.json"]);
+        assert!(path.join("something").exists());
+    }
+
     #[test]
     fn a_link_to_the_file_stays_a_link() {
         let folder = tempfile::tempdir().unwrap();
         let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
-        fs::write(&real, "0").unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        replace(&link, b"1", b"0", false).unwrap();
-        assert_eq!(fs::read_to_string(&real).unwrap(), "1");
+        std::os::unix::fs::symlink("real.json", &link).unwrap();
+        replace(&link, b"0", None).unwrap(); // it leads to nothing yet
+        replace(&link, b"1", Some(b"0")).unwrap();
+        keep(&link, b"1").unwrap();
+        assert_eq!(read(&real), "1");
         assert_eq!(names(folder.path()), ["link.json", "real.json", "real.json.bak"]);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
@@ -142,8 +270,50 @@ mod tests {
         let path = folder.path().join("c.json");
         fs::write(&path, "0").unwrap();
         fs::create_dir_all(beside(&path, "new").join("in the way")).unwrap();
-        assert!(replace(&path, b"1", b"0", false).is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "0");
+        assert!(replace(&path, b"1", Some(b"0")).is_err());
+        assert!(replace(&path, b"1", None).is_err());
+        assert_eq!(read(&path), "0");
         assert_eq!(names(folder.path()), ["c.json", "c.json.new"]);
+    }
+
+    #[test]
+    fn writing_in_place_that_was_cut_off_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, "tor").unwrap();
+        assert!(!finish(&path, Some(b"torn")).unwrap(), "nothing was being written");
+        assert_eq!(read(&path), "tor");
+        fs::write(beside(&path, "saving"), "torn").unwrap();
+        assert!(finish(&path, Some(b"torn")).unwrap());
+        assert_eq!((read(&path), names(folder.path())), ("torn".into(), vec!["c.json".into()]));
+        fs::write(&path, "by hand").unwrap();
+        fs::write(beside(&path, "saving"), "torn").unwrap();
+        assert!(!finish(&path, Some(b"torn")).unwrap(), "what somebody wrote since then stays");
+        fs::write(&path, "to\0\0\0\0").unwrap();
+        assert!(finish(&path, Some(b"torn")).unwrap(), "a power cut leaves zeros");
+        fs::write(beside(&path, "saving"), "not begun").unwrap();
+        assert!(finish(&path, None).unwrap());
+        assert_eq!((read(&path), names(folder.path())), ("torn".into(), vec!["c.json".into()]));
+    }
+
+    #[test]
+    fn in_place_the_text_is_whole_beside_the_file_until_it_is_whole_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(&path, "a longer old text").unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        fs::write(beside(&path, "new"), "new").unwrap();
+        write_in_place(&path, &path, &beside(&path, "new"), b"new").unwrap();
+        assert_eq!((read(&path), fs::metadata(&path).unwrap().ino()), ("new".into(), inode));
+        assert_eq!(names(folder.path()), ["c.json"]);
+    }
+
+    #[test]
+    fn why_a_file_cannot_be_saved_is_said_with_what_to_do() {
+        for (errno, todo) in [(libc::ENOSPC, "make room"), (libc::EROFS, "read-only"), (libc::EACCES, "must belong to")]
+        {
+            let said = explained(&io::Error::from_raw_os_error(errno));
+            assert!(said.contains(todo), "{said}");
+        }
     }
 }

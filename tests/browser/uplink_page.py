@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "api")]
@@ -119,6 +120,65 @@ def a_wrong_address_is_named_in_both_languages_and_not_saved(browser, box, serve
     assert box.config.read_text() == before
     browser.run("document.getElementById('undo').click()")
     browser.wait(f"document.querySelector('#urls input').value === {json.dumps(server.url + '/RealTimeEvent')}")
+
+
+def a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere(browser, box, server):
+    def elsewhere(**change):
+        call = urllib.request.Request(box.url + "/SophonFogSys/api/EventServerUrl", json.dumps({"content-type": "json", **change}).encode(),
+                                      {"Content-Type": "application/json"})
+        urllib.request.urlopen(call, timeout=60).close()
+
+    def value(selector):
+        return f"document.querySelector({json.dumps(selector)}).value"
+
+    open_question = "!document.getElementById('conflict').hidden"
+    browser.run("document.querySelector('[data-language=en]').click()")
+    # Without changes the form shows what is in force.
+    elsewhere(event_server_url=["http://192.0.2.1/second"])
+    browser.wait(f"{value('#urls input')} === 'http://192.0.2.1/second'")
+    # What was not changed here is not sent: one changes the threshold, the other the address.
+    browser.type("#threshold", "0.5")
+    elsewhere(event_server_url=["http://192.0.2.1/third"])
+    browser.run("document.getElementById('settings').requestSubmit()")
+    browser.wait(open_question)
+    asked = browser.run("return document.getElementById('conflict-text').textContent")
+    assert "Somebody else has changed the settings meanwhile: Server addresses." in asked, asked
+    assert json.loads(box.config.read_text())["event_server_url"] == ["http://192.0.2.1/third"]
+    browser.run("document.getElementById('save-mine').click()")
+    browser.wait("document.getElementById('saved').classList.contains('good') && document.getElementById('conflict').hidden")
+    saved = json.loads(box.config.read_text())
+    assert (saved["event_server_url"], saved["threshold"]) == (["http://192.0.2.1/third"], 0.5), saved
+    browser.wait(f"{value('#urls input')} === 'http://192.0.2.1/third'")
+    # The question comes by itself, in both languages, and the other answer drops what was typed.
+    browser.type("#urls input", "http://192.0.2.1/mine")
+    elsewhere(event_server_url=["http://192.0.2.1/fourth"])
+    browser.wait(open_question)
+    browser.run("document.querySelector('[data-language=zh]').click()")
+    browser.wait("document.getElementById('conflict-text').textContent.includes('设置已被他人修改：服务器地址')")
+    browser.run("document.querySelector('[data-language=en]').click()")
+    browser.run("document.getElementById('take-theirs').click()")
+    browser.wait(f"{value('#urls input')} === 'http://192.0.2.1/fourth' && document.getElementById('conflict').hidden")
+    assert json.loads(box.config.read_text())["event_server_url"] == ["http://192.0.2.1/fourth"]
+    browser.type("#threshold", "0")
+    set_address(browser, server.url + "/RealTimeEvent")
+
+
+def what_is_kept_and_what_waits_for_a_restart_is_shown(browser, box, server):
+    with AnsweringServer(422, "") as refusing:
+        set_address(browser, refusing.url)
+        box.publish(1)
+        browser.wait("[...document.querySelectorAll('#letters .entry')].some((letter) => letter.textContent.includes('422'))")
+        letter = browser.run("return document.querySelector('#letters .entry').textContent")
+        assert refusing.url in letter and "the server answered 422" in letter, letter
+    assert "recognizer" in browser.run("return document.getElementById('rings').textContent")
+    config = json.loads(box.config.read_text())
+    box.config.write_text(json.dumps({**config, "privileges": {"seccomp": False}}))
+    set_address(browser, server.url + "/RealTimeEvent")
+    browser.wait("document.getElementById('banner-list').textContent.includes('privileges.seccomp')")
+    box.config.write_text(json.dumps({**json.loads(box.config.read_text()), "privileges": {"seccomp": True}}))
+    browser.type("#threshold", "0.0")
+    browser.run("document.getElementById('settings').requestSubmit()")
+    browser.wait("!document.getElementById('banner-list').textContent.includes('privileges.seccomp')")
 
 
 def both_languages_are_whole_and_stay(browser, box, _):
@@ -321,6 +381,8 @@ def main():
             everything_can_be_done_with_the_keyboard,
             nothing_is_wider_than_a_narrow_screen_in_light_or_dark,
             what_a_server_says_is_text,
+            a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere,
+            what_is_kept_and_what_waits_for_a_restart_is_shown,
         ]
         checks = [(step.__name__, lambda step=step: step(browser, box, server)) for step in steps]
         for step in [off_loopback_the_page_asks_for_the_token, a_clock_that_is_not_set_is_named, the_browsers_language_is_taken]:

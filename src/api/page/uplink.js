@@ -11,8 +11,11 @@ let language = TEXTS[kept(localStorage, "language")] ? kept(localStorage, "langu
 let token = kept(sessionStorage, "token");
 let live = "connecting";
 let status = null;
-let settings = null;
+let settings = null; // what the form was filled with
+let revision = null; // of the config that it was read from
+let theirs = null; // what somebody else has made of it meanwhile, while there are changes here
 let dirty = false;
+let letters = { count: 0, dead: [] }; // dead letters: how many there were when the first ones were asked for
 let message = null; // of the form: [tone, function that gives its text]
 let results = null; // of the test
 
@@ -56,7 +59,7 @@ async function ask(path, body) {
   const asked = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body ? JSON.stringify(body) : undefined, cache: "no-store" });
   const answer = await asked.json();
   if (asked.status === 401) logIn();
-  if (!asked.ok) throw new Failure(answer.error.message);
+  if (!asked.ok) throw Object.assign(new Failure(answer.error.message), { code: asked.status });
   return answer;
 }
 
@@ -73,7 +76,7 @@ at("login-form").addEventListener("submit", async (event) => {
     status = await ask("/api/status");
     keep(sessionStorage, "token", token);
     at("login").close();
-    if (!settings) settings = (await ask("/api/settings")).data, fillForm();
+    await readSettings();
     show();
   } catch (error) {
     if (!(error instanceof Failure)) set(at("login-wrong"), text("gone"));
@@ -81,11 +84,40 @@ at("login-form").addEventListener("submit", async (event) => {
 });
 at("login").addEventListener("cancel", (event) => event.preventDefault());
 
+/** Where they were changed elsewhere, a form without changes shows the new ones; one with changes keeps them, and asks. */
+async function readSettings() {
+  if (status.config.revision === (theirs || { revision }).revision) return;
+  const fresh = await ask("/api/settings");
+  if (!settings || !dirty) return take(fresh);
+  theirs = differing(fresh.data, settings).length ? fresh : null;
+  revision = theirs ? revision : fresh.revision;
+  showConflict();
+}
+
+function take(fresh) {
+  settings = fresh.data;
+  revision = fresh.revision;
+  theirs = null;
+  fillForm();
+  showConflict();
+}
+
+const differing = (one, other) => Object.keys(one).filter((key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]));
+
+/** Not waited for: a disk that hangs must not hang the page. */
+function readLetters() {
+  const count = status.spool.dead_letters;
+  if (letters.count === count) return;
+  letters.count = count;
+  if (count) ask("/api/dead-letters?limit=20").then(({ dead }) => { letters.dead = dead; show(); }, () => { letters.count = -1; });
+}
+
 async function look() {
   try {
     if (!at("login").open) {
       status = await ask("/api/status");
-      if (!settings) settings = (await ask("/api/settings")).data, fillForm();
+      await readSettings();
+      readLetters();
       live = "live";
     }
   } catch (error) {
@@ -110,7 +142,9 @@ function show() {
   set(at("undelivered"), number(undelivered));
   at("lost-tile").classList.toggle("bad", undelivered > 0);
   showServers();
+  showKept();
   showHour();
+  set(at("rings"), status.rings.map(ringLine).join(" · "));
   showBalance();
   set(at("about"), text("about")(status.version, duration(status.uptime_seconds)));
 }
@@ -127,8 +161,11 @@ function troubles() {
   for (const ring of status.rings) {
     if (ring.state && ring.state.used > 0.8 * ring.state.capacity) found.push(text("ring_full"));
     if (ring.state && ring.state.dropped > 0) found.push(text("dropped")(number(ring.state.dropped)));
-    if (ring.problem && status.health.problems.some((problem) => problem.includes(ring.path))) found.push(text("ring_trouble") + ring.problem);
+    if (ring.is_removed) found.push(text("ring_removed") + ring.path);
+    if (ring.recognizer === "died" && ring.recognizer_seconds > 10) found.push(text("recognizer_died") + ring.path);
+    if (ring.problem && !ring.is_removed && ring.recognizer !== "died" && status.health.problems.some((problem) => problem.includes(ring.path))) found.push(text("ring_trouble") + ring.problem);
   }
+  if (status.pending_restart.length) found.push(text("pending")(status.pending_restart.join(", ")));
   if (status.config.problem) found.push(text("config_trouble") + status.config.problem);
   if (status.privileges.problem) found.push(text("less_protected") + status.privileges.problem);
   if (!status.clock_is_set) found.push(text("clock"));
@@ -179,6 +216,37 @@ function showServer(article, server) {
   set(find(".todo"), todo);
   set(find("summary"), text("details"));
   set(find("details code"), server.last_error);
+}
+
+function ringLine(ring) {
+  const last = ring.last_event_seconds === null ? text("no_event") : text("last_event")(duration(ring.last_event_seconds));
+  return text("recognizer")[ring.recognizer](duration(ring.recognizer_seconds)) + last;
+}
+
+/** What lies on flash for nobody: events of removed destinations, and events that a server refused. */
+function showKept() {
+  const { parked, dead_letters } = status.spool;
+  at("kept").hidden = parked.length === 0 && dead_letters === 0;
+  const lines = parked.map(({ url, events, bytes: size }) => entry("wait", url, text("parked")(number(events), bytes(size)), ""));
+  for (const { url, events } of dead_letters ? letters.dead : []) {
+    for (const letter of events) {
+      const time = letter.time ? new Date(letter.time * 1000).toLocaleString(language) : "";
+      const tries = letter.tries ? text("tries")(number(letter.tries)) : "";
+      lines.push(entry("bad", url, [letter.status || "", time, tries, letter.event].filter(Boolean).join(" · "), letter.reason || ""));
+    }
+  }
+  const known = letters.dead.reduce((sum, { events }) => sum + events.length, 0);
+  if (dead_letters) lines.push(made("p", "quiet", text("letters")(number(dead_letters), number(Math.min(known, dead_letters)))));
+  const list = at("letters");
+  if (list.textContent !== lines.map((line) => line.textContent).join("")) list.replaceChildren(...lines);
+}
+
+function entry(tone, url, facts, reason) {
+  const box = made("div", "entry");
+  box.dataset.tone = tone;
+  box.append(made("code", "url", url), made("p", "quiet", facts));
+  if (reason) box.append(made("p", "", reason));
+  return box;
 }
 
 function showHour() {
@@ -287,6 +355,14 @@ function say(tone, words) {
   set(at("saved"), tone ? words() : "");
 }
 
+const NAMES = { event_server_url: "urls", "content-type": "format", threshold: "threshold", timestamp_unit: "unit", real_need_reg_pic: "reg_pic" };
+
+/** The question whose changes are to stand, while it is open. */
+function showConflict() {
+  at("conflict").hidden = !theirs;
+  if (theirs) set(at("conflict-text"), text("conflict")(differing(theirs.data, settings).map((key) => text(NAMES[key])).join(text("comma"))));
+}
+
 /** What is wrong with an address, by the key of its text; the box checks it once more. */
 function faultOf(url, all) {
   if (url === "") return all.length > 1 ? "empty" : null;
@@ -323,15 +399,25 @@ async function save(event) {
   await busy(at("save"), async () => {
     say("quiet", () => text("saving"));
     try {
-      settings = (await ask("/api/settings", {
+      const form = {
         event_server_url: urls.filter(Boolean), "content-type": at("settings").elements.format.value,
         threshold: Number(threshold), timestamp_unit: at("unit").value, real_need_reg_pic: at("reg-pic").checked,
-      })).data;
-      fillForm();
+      };
+      // Only what was changed here: the rest is whatever it is by now.
+      const changes = Object.fromEntries(differing(form, settings).map((key) => [key, form[key]]));
+      const send = () => ask("/api/settings", { ...changes, revision });
+      take(await send().catch(async (error) => {
+        if (error.code !== 412) throw error;
+        status = await ask("/api/status");
+        await readSettings();
+        if (theirs) throw error;
+        return send(); // what this form shows is as it was
+      }));
       say("good", () => text("saved"));
       status = await ask("/api/status");
       show();
     } catch (error) {
+      if (theirs && error.code === 412) return say(null); // the question is asked
       const said = error instanceof Failure ? error.message : null;
       const row = said && rows[Number((said.match(/^event_server_url\[(\d+)\]/) || [])[1])];
       if (row) mark(row, fault(said));
@@ -397,6 +483,7 @@ function showLanguage() {
   for (const row of at("urls").children) mark(row, null);
   if (message) say(...message);
   showResults();
+  if (theirs) showConflict();
   show();
 }
 
@@ -410,7 +497,12 @@ for (const button of document.querySelectorAll("[data-language]")) {
 at("settings").addEventListener("submit", save);
 at("settings").addEventListener("input", () => changed(true));
 at("add-url").addEventListener("click", () => { addRow("").focus(); changed(true); });
-at("undo").addEventListener("click", () => { fillForm(); say(null); });
+at("undo").addEventListener("click", () => { theirs ? take(theirs) : fillForm(); say(null); });
+at("take-theirs").addEventListener("click", () => { take(theirs); say(null); });
+at("save-mine").addEventListener("click", () => {
+  revision = theirs.revision; // somebody has looked at what they changed
+  at("settings").requestSubmit();
+});
 at("send-test").addEventListener("click", sendTest);
 addEventListener("resize", () => status && showHour());
 showLanguage();

@@ -1,0 +1,64 @@
+//! Keys that stand twice in one object of the file, at any depth: parsers take one of the two, and nobody knows which is meant.
+
+use std::collections::HashSet;
+
+use super::Fault;
+use super::fields::named;
+use crate::event::all_members;
+
+/// More are not listed.
+const MOST: usize = 16;
+
+/// A fault for each, where `text` is JSON.
+pub(super) fn keys(text: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    look(text, "", &mut faults);
+    faults.truncate(MOST);
+    faults
+}
+
+/// Objects in lists are not looked into: no key takes such a list. The depth is what the parser took before.
+fn look(text: &str, prefix: &str, faults: &mut Vec<Fault>) {
+    let Ok(members) = all_members(text) else { return };
+    let mut seen = HashSet::new();
+    for (index, (key, value)) in members.iter().enumerate() {
+        // Of a URL or a header only what cannot be a secret.
+        let place = match prefix {
+            "tls.destinations." => format!("tls.destinations[{index}]"),
+            _ => format!("{prefix}{}", named(key.split([':', ' ', '=']).next().unwrap_or_default())),
+        };
+        if !seen.insert(key) {
+            let allowed = "this key is there twice in one object: keep one of the two".into();
+            faults.push(Fault { key: place.clone(), value: None, allowed });
+        }
+        if value.get().starts_with('{') {
+            look(value.get(), &format!("{place}."), faults);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named_at_any_depth() {
+        for (text, places) in [
+            (r#"{"a": 1, "b": {"a": 1}}"#, &[][..]),
+            (r#"{"a": 1, "\u0061": 2}"#, &["a"]),
+            (r#"{"spool": {"dir": "a", "dir": "b"}, "spool": {}}"#, &["spool.dir", "spool"]),
+            (r#"{"headers": {"X-Key": "1", "X-Key": "2"}}"#, &["headers.X-Key"]),
+            (r#"{"headers": {"A: hunter2": "1", "A: hunter2": "2"}}"#, &["headers.A"]),
+            (
+                r#"{"tls": {"destinations": {"https://a/?k": {}, "https://a/?k": {"x": 1, "x": 1}}}}"#,
+                &["tls.destinations[1]", "tls.destinations[1].x"],
+            ),
+            (r#"{"a": 1, "a": 2"#, &[]),
+        ] {
+            let found: Vec<_> = keys(text).into_iter().map(|fault| fault.key).collect();
+            assert_eq!(found, places, "{text}");
+        }
+        let many = format!("{{{}\"a\": 1}}", "\"a\": 1,".repeat(10_000));
+        assert_eq!(keys(&many).len(), MOST);
+    }
+}
