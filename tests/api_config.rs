@@ -205,8 +205,8 @@ fn what_is_open_and_what_waits_for_a_restart_is_said_everywhere() {
     common::publish(&mut recognizer, &event(b"", b""));
     wait_until("the dead letter", || daemon.status()["spool"]["dead_letters"] == 1);
     let elsewhere = home.folder.path().join("elsewhere");
-    let more = json!({ "rings": [home.folder.path().join("other-ring")], "spool": { "dir": elsewhere, "min_free_bytes": 0 },
-        "api": { "listen": daemon.api().to_string() } });
+    let more =
+        json!({ "rings": [home.folder.path().join("other-ring")], "spool": { "dir": elsewhere, "min_free_bytes": 0 } });
     home.configure(&[sink.url()], more);
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("rings, spool.dir: read at the start only; restart to put the change into force");
@@ -215,9 +215,13 @@ fn what_is_open_and_what_waits_for_a_restart_is_said_everywhere() {
     assert_eq!((&status["spool"]["dir"], &status["rings"][0]["path"]), (&json!(home.spool()), &json!(home.ring())));
     let health = get(daemon.api(), "/healthz").json();
     assert!(health["notes"].to_string().contains("rings, spool.dir"), "{health}");
+    // The daemon listens on a port of the system's choice, so its config is not quite the commands'.
+    let mut config: Value = serde_json::from_slice(&fs::read(home.config()).unwrap()).unwrap();
+    config["api"]["listen"] = daemon.api().to_string().into();
+    let asking = home.folder.path().join("asking.json");
+    fs::write(&asking, config.to_string()).unwrap();
     let ask = |words: &[&str]| {
-        let output =
-            Command::new(program("sophon-uplink")).args(words).arg("--config").arg(home.config()).output().unwrap();
+        let output = Command::new(program("sophon-uplink")).args(words).arg("--config").arg(&asking).output().unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };

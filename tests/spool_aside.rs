@@ -480,7 +480,9 @@ fn a_folder_that_comes_back_is_taken_as_it_is() {
 #[test]
 fn events_of_a_spool_that_somebody_removed_are_said_to_be_gone() {
     let mut here = Box::new();
-    (0..5).for_each(|_| drop(here.store(0, &[one()])));
+    for _ in 0..5 {
+        here.store(0, &[one()]);
+    }
     fs::remove_dir_all(here.path("")).unwrap();
     assert!(here.spool.notice());
     here.spool.open_again();

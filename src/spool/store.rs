@@ -189,8 +189,9 @@ impl<D: Disk> Spool<D> {
         let free = self.volume.free()?;
         // Asked once: file systems are slow to tell of room that was just made.
         let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free.bytes);
-        // A file is written beside those that it is a name of, or a copy of.
-        let short_of_files = (MIN_FREE_FILES + files).saturating_sub(free.files);
+        // Others are left theirs when there is something to store, as with bytes.
+        let left_to_others = if files == 0 { 0 } else { MIN_FREE_FILES };
+        let short_of_files = (left_to_others + files).saturating_sub(free.files);
         if short > self.blocks() * BLOCK {
             return Err(Reason::NoRoom(free.bytes));
         }
