@@ -1,41 +1,60 @@
 //! The event as multipart/form-data (RFC 7578): a part for each top-level key, ext_data as one JSON object.
 //!
-//! No part has a Content-Type or a file name: web frameworks give such parts to the application as plain fields.
-
-use std::sync::LazyLock;
+//! No part has a Content-Type or a file name: web frameworks give such parts to the application as plain fields. The boundary
+//! comes from the event's id, so that the same event is the same bytes over retries and restarts.
 
 use super::json::{ext_data, score, timestamp};
 use super::{BodyOptions, Template, Writer};
 use crate::event::Event;
 
-/// 128 random bits a process: no text of an event contains it but by guessing it.
-static BOUNDARY: LazyLock<String> = LazyLock::new(|| {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the kernel has random numbers");
-    format!("sophon-{:032x}", u128::from_ne_bytes(random))
-});
-
 pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
-    let mut writer = Writer::new(1024);
-    part(&mut writer, "identity_id", &event.identity_id);
-    part(&mut writer, "identity_name", &event.identity_name);
-    part(&mut writer, "group_name", &event.group_name);
-    part(&mut writer, "reg_pic", "");
+    let mut form = Form { writer: Writer::new(1024), boundary: boundary(event) };
+    form.part("identity_id", &event.identity_id);
+    form.part("identity_name", &event.identity_name);
+    form.part("group_name", &event.group_name);
+    form.part("reg_pic", "");
     if options.with_reg_pic {
-        writer.picture(&event.reg_pic);
+        form.writer.picture(&event.reg_pic);
     }
-    part(&mut writer, "timestamp", &timestamp(event, options));
-    part(&mut writer, "score", &score(event));
-    part(&mut writer, "ext_data", "");
-    ext_data(&mut writer, event);
-    writer.text.extend_from_slice(format!("\r\n--{}--\r\n", *BOUNDARY).as_bytes());
-    writer.finish(format!("multipart/form-data; boundary={}", *BOUNDARY))
+    form.part("timestamp", &timestamp(event, options));
+    form.part("score", &score(event));
+    form.part("ext_data", "");
+    ext_data(&mut form.writer, event);
+    form.finish()
 }
 
-/// Ends the part before and begins this one with `value`; what is written next belongs to it.
-fn part(writer: &mut Writer, name: &str, value: &str) {
-    let line = if writer.text.is_empty() && writer.cuts.is_empty() { "" } else { "\r\n" };
-    let head = format!("{line}--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n", *BOUNDARY);
-    writer.text.extend_from_slice(head.as_bytes());
-    writer.text.extend_from_slice(value.as_bytes());
+struct Form {
+    writer: Writer,
+    boundary: String,
+}
+
+impl Form {
+    /// Ends the part before and begins this one with `value`; what is written next belongs to it.
+    fn part(&mut self, name: &str, value: &str) {
+        let text = &mut self.writer.text;
+        let line = if text.is_empty() { "" } else { "\r\n" };
+        let head = format!("{line}--{}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n", self.boundary);
+        text.extend_from_slice(head.as_bytes());
+        text.extend_from_slice(value.as_bytes());
+    }
+
+    fn finish(mut self) -> Template {
+        self.writer.text.extend_from_slice(format!("\r\n--{}--\r\n", self.boundary).as_bytes());
+        self.writer.finish(format!("multipart/form-data; boundary={}", self.boundary))
+    }
+}
+
+/// `sophon-` and the event's id (at most 60 characters of the 70 that RFC 2046 allows), with a number where a text of the event has
+/// that in it. Pictures cannot: base64 has no `-`.
+fn boundary(event: &Event) -> String {
+    let texts = [&event.identity_id, &event.identity_name, &event.group_name].into_iter().chain(&event.device_ip);
+    let ext = event.ext.iter().flat_map(|(key, value)| [key.as_str(), value.get()]);
+    let texts: Vec<&str> = texts.map(String::as_str).chain(ext).collect();
+    let id = format!("sophon-{}", event.id);
+    let candidates = std::iter::once(id.clone()).chain((1u32..).map(|number| format!("{id}-{number}")));
+    // A text has room for finitely many candidates.
+    candidates
+        .into_iter()
+        .find(|candidate| !texts.iter().any(|text| text.contains(candidate.as_str())))
+        .expect("the candidates do not end")
 }

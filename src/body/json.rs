@@ -1,7 +1,12 @@
 //! The event as one JSON object, keys in the order that the README gives.
+//!
+//! The text is pure ASCII, as the box's own reporter sends it: every other character is a `\uXXXX` escape, of ext_json too. A server
+//! that takes the body for ISO-8859-1 would spoil UTF-8, and answer 200.
 
-use std::io::Write as _;
+use std::io::{self, Write};
 
+use serde::Serialize as _;
+use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
 use super::{BodyOptions, Template, TimestampUnit, Writer};
@@ -86,9 +91,65 @@ fn open_member(writer: &mut Writer, separator: u8, key: &str) {
 }
 
 fn string(writer: &mut Writer, text: &str) {
-    serde_json::to_writer(&mut writer.text, text).expect("a Vec takes everything");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut writer.text, AsciiFormatter);
+    text.serialize(&mut serializer).expect("a Vec takes everything");
 }
 
+/// A value as the recognizer wrote it. Outside of its strings JSON has no character that is not ASCII.
 fn raw(writer: &mut Writer, value: &RawValue) {
-    writer.text.extend_from_slice(value.get().as_bytes());
+    ascii(&mut writer.text, value.get()).expect("a Vec takes everything");
+}
+
+struct AsciiFormatter;
+
+impl Formatter for AsciiFormatter {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        ascii(writer, fragment)
+    }
+}
+
+/// Writes a part of JSON; characters beyond ASCII as escapes, those beyond U+FFFF as a surrogate pair (RFC 8259 section 7).
+fn ascii<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        let (before, after) = rest.split_at(at);
+        writer.write_all(before.as_bytes())?;
+        let mut characters = after.chars();
+        for unit in characters.next().into_iter().flat_map(|character| character.encode_utf16(&mut [0; 2]).to_vec()) {
+            write!(writer, "\\u{unit:04x}")?;
+        }
+        rest = characters.as_str();
+    }
+    writer.write_all(rest.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut writer = Writer::new(0);
+        string(&mut writer, text);
+        String::from_utf8(writer.text).unwrap()
+    }
+
+    #[test]
+    fn every_character_is_ascii_and_reads_back_as_it_was() {
+        for character in (0..=0x10FFFF).filter_map(char::from_u32) {
+            let text = String::from_iter(['a', character, 'z']);
+            let json = written(&text);
+            assert!(json.is_ascii(), "{json}");
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+        assert_eq!(written("李雷 😀\n"), r#""\u674e\u96f7 \ud83d\ude00\n""#, "as Python's json.dumps writes it");
+    }
+
+    #[test]
+    fn ext_json_keeps_its_numbers_and_its_spaces_and_becomes_ascii() {
+        let value: Box<RawValue> = serde_json::from_str(r#"{"质量": [1.2300, 1e-7, "é\u00e9"] }"#).unwrap();
+        let mut writer = Writer::new(0);
+        raw(&mut writer, &value);
+        let text = String::from_utf8(writer.text).unwrap();
+        assert_eq!(text, r#"{"\u8d28\u91cf": [1.2300, 1e-7, "\u00e9\u00e9"] }"#);
+    }
 }
