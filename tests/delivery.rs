@@ -59,7 +59,7 @@ fn an_event_arrives_with_every_field_as_it_was_published() {
     let text = String::from_utf8(request.body.clone()).unwrap();
     let expected = format!(
         concat!(
-            r#"{{"identity_id":"007","identity_name":"张伟 \"<b>\"\\\u0001","group_name":"g-9","reg_pic":"{}","#,
+            r#"{{"identity_id":"007","identity_name":"\u5f20\u4f1f \"<b>\"\\\u0001","group_name":"g-9","reg_pic":"{}","#,
             r#""timestamp":1700000000,"score":0.87,"ext_data":{{"device_ip":"10.0.0.7","person_type":5,"device_type":"4","#,
             r#""door":3,"big":12345678901234567890.10,"nested":{{"a": [null]}},"spot_pic":"{}"}}}}"#
         ),
@@ -84,6 +84,7 @@ fn form_data_milliseconds_and_no_registered_picture_are_config() {
     publish(&mut recognizer, &event(&pic, &pic));
     let request = &sink.wait(1)[0];
     let boundary = request.headers["content-type"].strip_prefix("multipart/form-data; boundary=").unwrap().to_owned();
+    assert_eq!(boundary, format!("sophon-{}", request.id()));
     let part = |name: &str, value: &str| {
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -202,6 +203,26 @@ fn a_failed_try_is_repeated_with_the_same_id_and_the_same_bytes() {
         let stopped = daemon.terminate();
         assert_eq!((stopped.acknowledged, stopped.dead, stopped.failed_tries), (1, 0, 1), "{failure:?}");
     }
+}
+
+/// By one process, and after its death by the next one.
+#[test]
+fn a_form_is_the_same_bytes_over_a_restart() {
+    let home = Home::new();
+    let sink = Sink::with(|_, before| if before == 0 { Answer::Hang } else { OK });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let form = json!({ "content-type": "form-data" });
+    let daemon = Daemon::start(&home, &[sink.url()], form.clone());
+    let name = format!("--sophon-{}-1", recognizer.id());
+    publish(&mut recognizer, &NewEvent { identity_name: name.as_bytes(), ..event(&picture(70_000, 1), b"") });
+    sink.wait(1);
+    daemon.kill();
+    let _daemon = Daemon::start(&home, &[sink.url()], form);
+    let requests = sink.wait(2);
+    assert_eq!((requests[0].id(), &requests[0].body), (requests[1].id(), &requests[1].body));
+    let boundary = |request: &common::Request| request.headers["content-type"].clone();
+    assert_eq!(boundary(&requests[0]), boundary(&requests[1]));
+    assert!(boundary(&requests[0]).ends_with("-1-1"), "the name has the first choice in it");
 }
 
 #[test]

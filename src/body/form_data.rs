@@ -58,3 +58,52 @@ fn boundary(event: &Event) -> String {
         .find(|candidate| !texts.iter().any(|text| text.contains(candidate.as_str())))
         .expect("the candidates do not end")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::event::EventId;
+    use crate::ring::file::RingId;
+
+    const ID: &str = "sophon-07070707070707070707070707070707-18446744073709551615";
+
+    fn event(name: &str, ext: &str) -> Event {
+        Event {
+            id: EventId { ring: RingId([7; 16]), sequence: u64::MAX },
+            identity_id: "7".into(),
+            identity_name: name.into(),
+            group_name: String::new(),
+            device_ip: None,
+            ext: vec![("key".into(), RawValue::from_string(ext.into()).unwrap())],
+            timestamp_ms: 0,
+            score: 0.5,
+            person_type: None,
+            device_type: None,
+            reg_pic: 0..0,
+            spot_pic: 0..0,
+            ext_fault: None,
+        }
+    }
+
+    #[test]
+    fn the_boundary_is_the_events_id_and_another_one_where_a_text_has_that_in_it() {
+        assert_eq!(boundary(&event("x", "1")), ID);
+        assert!(ID.len() <= 60, "RFC 2046 allows 70 with the number behind it");
+        assert_eq!(boundary(&event(&format!("\r\n--{ID}--"), "1")), format!("{ID}-1"));
+        assert_eq!(boundary(&event("x", &format!("[\"{ID}\"]"))), format!("{ID}-1"));
+        assert_eq!(boundary(&event(&format!("{ID}-1"), &format!("\"{ID}-2\""))), format!("{ID}-3"));
+        let of_a_key = Event { ext: vec![(ID.into(), RawValue::NULL.to_owned())], ..event("x", "1") };
+        assert_eq!(boundary(&of_a_key), format!("{ID}-1"));
+        for text in ["identity_id", "group_name", "device_ip"] {
+            let mut hostile = event("x", "1");
+            match text {
+                "identity_id" => hostile.identity_id = ID.into(),
+                "group_name" => hostile.group_name = ID.into(),
+                _ => hostile.device_ip = Some(ID.into()),
+            }
+            assert_eq!(boundary(&hostile), format!("{ID}-1"), "{text}");
+        }
+    }
+}
