@@ -1,5 +1,6 @@
 //! The command line, and the commands that look at a spool or sort out its dead letters.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
                                               upload; SIGHUP reads the config again, SIGTERM stops
        sophon-uplink check-config FILE [--user USER[:GROUP]]
                                               name every fault of a config file, as that user finds it
-       sophon-uplink status [--config FILE] [--json]
+       sophon-uplink status [--config FILE] [--api ADDRESS:PORT] [--json]
                                               show how the running uplink fares
        sophon-uplink ring PATH [--json]       show a ring's state
        sophon-uplink spool [--config FILE] [--json]
@@ -60,6 +61,7 @@ pub enum Command {
     },
     Status {
         config: PathBuf,
+        api: Option<SocketAddr>,
         json: bool,
     },
     Ring {
@@ -96,6 +98,7 @@ struct Given {
     config: Option<PathBuf>,
     user: Option<User>,
     json: bool,
+    api: Option<SocketAddr>,
     all: bool,
     to: Option<String>,
 }
@@ -117,6 +120,7 @@ pub fn read() -> Result<Command, lexopt::Error> {
             Long("config") if given.config.is_none() => given.config = Some(parser.value()?.into()),
             Long("user") if given.user.is_none() => given.user = Some(parser.value()?.string()?.parse()?),
             Long("json") => given.json = true,
+            Long("api") if given.api.is_none() => given.api = Some(parser.value()?.parse()?),
             Long("all") => given.all = true,
             Long("to") if given.to.is_none() => given.to = Some(parser.value()?.string()?),
             Value(value) => given.words.push(value.string()?),
@@ -128,10 +132,11 @@ pub fn read() -> Result<Command, lexopt::Error> {
 
 impl Given {
     fn command(self) -> Result<Command, lexopt::Error> {
-        let Given { words, config, user, json, all, to } = self;
+        let Given { words, config, user, json, api, all, to } = self;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let has_config = config.is_some();
         let file = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
+        let is_status = words == ["status"];
         // The options that each command takes: --config, --json, those of `dead resend`, and --user.
         let (command, takes) = match words[..] {
             ["run"] => (Command::Run { config: file, user }, [true, false, false, true]),
@@ -140,7 +145,7 @@ impl Given {
                 (Command::OpenRings { rings, seccomp: filtered == opener::FILTERED }, [false; 4])
             }
             ["check-config", path] => (Command::CheckConfig { file: path.into(), user }, [false, false, false, true]),
-            ["status"] => (Command::Status { config: file, json }, [true, true, false, false]),
+            ["status"] => (Command::Status { config: file, api, json }, [true, true, false, false]),
             ["ring", path] => (Command::Ring { path: path.into(), json }, [false, true, false, false]),
             ["spool"] => (Command::Spool { config: file, json }, [true, true, false, false]),
             ["dead", "list"] => (Command::DeadList { config: file, json }, [true, true, false, false]),
@@ -161,6 +166,7 @@ impl Given {
         ];
         match given.iter().zip(takes).find(|((_, given), takes)| *given && !takes) {
             Some(((option, _), _)) => Err(format!("{} takes no {option}", words[0]).into()),
+            None if api.is_some() && !is_status => Err(format!("{} takes no --api", words[0]).into()),
             None => Ok(command),
         }
     }
@@ -182,7 +188,7 @@ fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error>
 /// Why it cannot be seen.
 pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<T, String> {
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
-    let open = ask::status(file).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
+    let open = ask::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
     let dir = match open {
         Some(open) if open != good.config.spool.dir => {
             complain(format_args!("{} is open until a restart puts the config's spool.dir into force", open.display()));
@@ -219,7 +225,7 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     }
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
     // Asked first: the uplink may have another spool open than the config names by now.
-    let Err(no_answer) = ask::status(file) else {
+    let Err(no_answer) = ask::status(file, None) else {
         return in_batches(|after| ask_to_resend(file, letters, after));
     };
     let urls = &good.config.event_server_url;

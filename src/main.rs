@@ -57,7 +57,7 @@ fn perform(command: Command) -> ExitCode {
         Command::Run { .. } => unreachable!("main sees to it"),
         Command::OpenRings { rings, seccomp } => open_rings(&rings, seccomp),
         Command::CheckConfig { file, user } => check_config(&file, user),
-        Command::Status { config, json } => show_status(&config, json),
+        Command::Status { config, api, json } => show_status(&config, api, json),
         Command::Ring { path, json } => show_ring(&path, json),
         Command::Spool { config, json } => say(command::look_into(&config, Contents::of).map(|contents| {
             if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
@@ -106,8 +106,8 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
         .map(|state| if json { serde_json::to_string(&state).expect("plain data") } else { state.to_string() }))
 }
 
-fn show_status(config: &Path, json: bool) -> ExitCode {
-    say(ask::status(config).map(|status| if json { status.to_string() } else { ask::in_words(&status) }))
+fn show_status(config: &Path, api: Option<std::net::SocketAddr>, json: bool) -> ExitCode {
+    say(ask::status(config, api).map(|status| if json { status.to_string() } else { ask::in_words(&status) }))
 }
 
 /// Prints what a command came to.

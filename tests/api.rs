@@ -1,5 +1,7 @@
 //! The promise: what the API says is in force is in force and on disk, and whoever may not use it changes nothing.
 
+#[path = "api/clients.rs"]
+mod clients;
 mod common;
 
 use std::fs;
@@ -528,5 +530,62 @@ fn what_no_route_takes_is_said() {
         let request = format!("GET / HTTP/1.1\r\nHost: {api}\r\nX: {}\r\n\r\n", "x".repeat(head));
         assert_eq!(raw(api, request.as_bytes()).unwrap().status, status, "{head} bytes");
     }
+    daemon.terminate();
+}
+
+#[test]
+fn health_and_metrics_answer_any_host_and_http_1_0_without_one() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &[], json!({"api": {"listen": "127.0.0.1:0", "hosts": ["Fleet.example"]}}));
+    let api = daemon.api();
+    for path in ["/healthz", "/metrics"] {
+        for request in [
+            format!("GET {path} HTTP/1.0\r\n\r\n"),
+            format!("GET {path} HTTP/1.1\r\nHost: box17.lan:5555\r\nConnection: close\r\n\r\n"),
+            format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        ] {
+            assert_eq!(raw(api, request.as_bytes()).unwrap().status, 200, "{request}");
+        }
+    }
+    let asked = |path: &str, host: &str| {
+        raw(api, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap()
+    };
+    for path in ["/", URL, "/api/settings", "/api/status", "/api/dead-letters"] {
+        assert_eq!(asked(path, "fleet.example").status, 200, "{path}");
+        refused(&asked(path, "box17.lan"), 403, "PERMISSION_DENIED", "api.hosts");
+        assert_eq!(raw(api, format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap().status, 400, "{path}");
+    }
+    // Through a proxy that sends a Host of its own, from the page as the proxy shows it.
+    let post = |origin: &str| {
+        let headers = format!("Content-Type: application/json\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-origin\r\n");
+        call(api, "POST", "/api/settings", &headers, b"{\"threshold\":0.5}")
+    };
+    assert_eq!(post("https://fleet.example").status, 200);
+    refused(&post("https://evil.example"), 403, "PERMISSION_DENIED", "Origin");
+    // Below a path of the proxy's, every file of the page and every call is found.
+    for file in ["/", "/uplink.js", "/uplink.css", "/texts.js"] {
+        let text = get(api, file).body;
+        for absolute in ["=\"/", "(\"/", "='/", "('/", "url(/"] {
+            assert!(!text.contains(absolute), "{file}: {absolute}");
+        }
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn two_notations_of_one_url_are_one_destination() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let api = daemon.api();
+    let set = |urls: Value| post_json(api, URL, &json!({"event_server_url": urls, "content-type": "json"}));
+    for second in ["http://box.example:80/x", "HTTP://BOX.example:0080/x", " http://box.example/x\n"] {
+        refused(&set(json!(["http://box.example/x", second])), 400, "INVALID_ARGUMENT", "it is there twice");
+    }
+    let odd = format!(" http://{}/事件/{{a}}?b c \n", sink.address);
+    assert_eq!(set(json!([odd])).json()["data"]["event_server_url"], json!([odd.trim()]));
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"\xFF\xD8\xFF", b""));
+    assert_eq!(sink.wait(1)[0].line, "POST /%E4%BA%8B%E4%BB%B6/%7Ba%7D?b%20c HTTP/1.1");
     daemon.terminate();
 }

@@ -340,3 +340,28 @@ fn dead_resend_by_root_acts_in_no_folder_that_the_uplinks_user_names() {
     let said = the_box.command("dead resend").arg("--all").output().unwrap();
     assert!(String::from_utf8_lossy(&said.stderr).contains("cannot be read"), "{said:?}");
 }
+
+#[test]
+fn an_ordinary_account_that_may_not_read_the_config_sees_the_status() {
+    if !is_root("an_ordinary_account_that_may_not_read_the_config") {
+        return;
+    }
+    let the_box = Box::new();
+    the_box.configure(&[], json!({}));
+    let daemon = the_box.start();
+    // Where everybody may run it.
+    let copy = the_box.home.folder.path().join("sophon-uplink");
+    fs::copy(program("sophon-uplink"), &copy).unwrap();
+    let status = |more: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.args(["status", "--config"]).arg(the_box.config()).args(more).uid(65534).gid(65534).output().unwrap()
+    };
+    let there = status(&["--api", &daemon.api().to_string()]);
+    assert!(there.status.success(), "{}", String::from_utf8_lossy(&there.stderr));
+    assert!(String::from_utf8_lossy(&there.stdout).contains("running for"));
+    // Without it the default address is asked, where another uplink may be.
+    let by_default = status(&[]);
+    let said = String::from_utf8_lossy(&by_default.stderr).into_owned();
+    assert!(by_default.status.success() || said.contains("127.0.0.1:5555") && said.contains("--api"), "{said}");
+    daemon.terminate();
+}

@@ -12,6 +12,7 @@ mod spool_world;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use sophon_uplink::config::Url;
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::spool::dead::{Resent, Wanted};
 use sophon_uplink::spool::file::HEADER;
@@ -562,4 +563,30 @@ fn bounds_that_are_lowered_are_honoured_at_once() {
     );
     assert_eq!(here.spool.give_way(3).len(), 3);
     assert_eq!(here.waiting(one()), counters[63..]); // oldest first
+
+/// A release that told `http://box:80/` from `http://box/` named its folders so.
+#[test]
+fn what_waits_under_the_notation_of_an_earlier_release_goes_to_the_destination_it_is_now() {
+    let written = ["http://box:80/a", "http://Box:80/b", "http://box/c"].map(|url| Url::parse(url).unwrap());
+    let before = |url: &Url| url.former_identity().map_or(url.identity(), str::to_owned);
+    let mut here = Box::new();
+    here.restart_for(&written.each_ref().map(before));
+    let [a, b, c] = written.each_ref().map(|url| Destination::of(&before(url)));
+    let (of_a, of_b) = (here.store(0, &[a]), here.store(1, &[b]));
+    let (of_all, letter) = (here.store(2, &[a, b, c]), here.store(3, &[a]));
+    assert!(here.spool.to_dead(a, letter, &refused()).unwrap());
+
+    let addresses = written.each_ref().map(Address::from);
+    let [a, b, c] = addresses.each_ref().map(|address| address.destination);
+    for _ in 0..2 {
+        here.spool = Spool::open(RealDisk::default(), &spool_box::config(&here.path("nowhere/at/all"), None), &[]).0;
+        let config = spool_box::config(&here.path(""), None);
+        (here.spool, here.found) = Spool::open(RealDisk::default(), &config, &addresses);
+        here.settle();
+        assert_eq!([a, b, c].map(|one| here.waiting(one)), [vec![of_a, of_all], vec![of_b, of_all], vec![of_all]]);
+        assert_eq!(here.parked(), []);
+    }
+    let wanted = Wanted { numbers: None, to: None, after: None };
+    assert_eq!(here.spool.resend_some(&wanted).unwrap().resent, 1);
+    assert_eq!(here.waiting(a), [of_a, of_all, letter]);
 }

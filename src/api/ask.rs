@@ -1,13 +1,14 @@
 //! Asks the running uplink's own API, for `sophon-uplink status` and `dead resend`, and says a status for people.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::DEFAULT_LISTEN;
 use crate::control::Good;
 
 /// For each step of asking.
@@ -15,12 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer is shorter, in bytes.
 const LONGEST: u64 = 4 << 20;
 
-/// What `GET /api/status` says where the config at `file` listens.
+/// What `GET /api/status` says at `address`; without one, where the config at `file` listens, or by default does where this account
+/// may not read that.
 ///
 /// # Errors
 /// Why there is no answer, and what to do.
-pub fn status(file: &Path) -> Result<Value, String> {
-    ask(file, "GET /api/status", "")
+pub fn status(file: &Path, address: Option<SocketAddr>) -> Result<Value, String> {
+    ask(file, address, "GET /api/status", "")
 }
 
 /// What a `POST` of `body` to `path` is answered.
@@ -28,21 +30,34 @@ pub fn status(file: &Path) -> Result<Value, String> {
 /// # Errors
 /// Why there is no answer, and what to do; or what the answer says is wrong.
 pub fn post(file: &Path, path: &str, body: &Value) -> Result<Value, String> {
-    ask(file, &format!("POST {path}"), &body.to_string())
+    ask(file, None, &format!("POST {path}"), &body.to_string())
 }
 
-fn ask(file: &Path, what: &str, body: &str) -> Result<Value, String> {
-    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
-    let api = good.config.api;
-    let address = reachable(api.listen);
-    let token = if address.ip().is_loopback() && api.listen.ip().to_canonical().is_loopback() {
-        String::new()
-    } else {
-        let read = std::fs::read_to_string(&api.token_file);
-        read.map_err(|error| format!("the token file {} cannot be read: {error}", api.token_file.display()))?
+fn ask(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Result<Value, String> {
+    let is_denied = std::fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let api = match Good::read_or_last(file) {
+        Ok((good, _)) => Some(good.config.api),
+        Err(_) if is_denied || address.is_some() => None,
+        Err(error) => return Err(error.to_string()),
+    };
+    let listen = address.or(api.as_ref().map(|api| api.listen)).unwrap_or(DEFAULT_LISTEN);
+    let address = reachable(listen);
+    let token = match api {
+        Some(api) if !listen.ip().to_canonical().is_loopback() => {
+            let read = std::fs::read_to_string(&api.token_file);
+            read.map_err(|error| format!("the token file {} cannot be read: {error}", api.token_file.display()))?
+        }
+        _ => String::new(),
     };
     let (head, body) = exchange(address, token.trim(), what, body).map_err(|error| {
-        format!("no answer at {address}: {error}; is the uplink running? its log says whether the API could listen")
+        let hint = if is_denied {
+            format!("; this account may not read {}: give the API's address by --api", file.display())
+        } else {
+            String::new()
+        };
+        format!(
+            "no answer at {address}: {error}; is the uplink running? its log says whether the API could listen{hint}"
+        )
     })?;
     let is_ours = head.to_ascii_lowercase().contains("\r\nserver: sophon-uplink/");
     let answer: Option<Value> = serde_json::from_str(&body).ok().filter(|_| is_ours);

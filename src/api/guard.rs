@@ -1,8 +1,9 @@
 //! Who may ask, before anything of a request's body is looked at.
 //!
 //! - *Host*: a page of another site can make its own name lead to this machine (DNS rebinding), but it cannot make the browser say
-//!   another Host. So a Host is ours if it is an address or a name that no stranger gives out.
-//! - *Origin*: a page of another site can send forms here, but the browser says whose page it is.
+//!   another Host. So a Host is ours if it is an address, a name that no stranger gives out, or one of `api.hosts`.
+//! - *Origin*: a page of another site can send forms here, but the browser says whose page it is. Behind a proxy it may be one of
+//!   `api.hosts`, whatever Host the proxy sends.
 //! - *Token*: asked for on every address but loopback, for everything that changes something or shows more than counters.
 
 use std::net::IpAddr;
@@ -22,22 +23,30 @@ pub enum Access {
     Token(String),
 }
 
-/// Checks whose page asks, and under which name.
+/// Checks whose page asks, and under which name; `hosts` are the config's.
 ///
 /// # Errors
 /// 400 or 403.
-pub fn check_source(method: &Method, uri: &Uri, headers: &HeaderMap, access: &Access) -> Result<(), Refusal> {
+pub fn check_source(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    access: &Access,
+    hosts: &[String],
+) -> Result<(), Refusal> {
     let host = host(uri, headers)?;
-    if !is_ours(host.host(), access) {
+    if !is_ours(host.host(), access) && !is_named(host.host(), hosts) {
         return Err(forbidden(format!(
-            "Host {}: this is the API of another machine's name; use the box's IP address, or localhost on the box itself",
+            "Host {}: this is the API of another machine's name; use the box's IP address, or localhost on the box itself, or put the name into api.hosts",
             shortened(host.as_str())
         )));
     }
     for origin in headers.get_all(ORIGIN) {
         let origin = String::from_utf8_lossy(origin.as_bytes());
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str())) {
+        let is_named =
+            |authority: &str| authority.parse().is_ok_and(|authority: Authority| is_named(authority.host(), hosts));
+        if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str()) || is_named(authority)) {
             return Err(forbidden(format!("Origin {}: pages of other sites may not use this API", shortened(&origin))));
         }
     }
@@ -92,6 +101,11 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     }
 }
 
+fn is_named(host: &str, hosts: &[String]) -> bool {
+    let host = host.trim_end_matches('.');
+    hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
 fn is_ours(host: &str, access: &Access) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if host == "localhost" {
@@ -129,7 +143,31 @@ mod tests {
             headers.append(*name, HeaderValue::try_from(*value).unwrap());
         }
         let uri = Uri::from_static("/x");
-        check_source(&Method::POST, &uri, &headers, access).err().map_or(200, |refusal| refusal.status.as_u16())
+        let hosts = ["fleet.example".to_owned(), "192.0.2.7".to_owned()];
+        check_source(&Method::POST, &uri, &headers, access, &hosts).err().map_or(200, |refusal| refusal.status.as_u16())
+    }
+
+    #[test]
+    fn names_of_the_config_are_ours_as_host_and_as_origin() {
+        for access in [Access::Loopback, elsewhere()] {
+            for host in ["fleet.example", "FLEET.example.:8443", "192.0.2.7"] {
+                assert_eq!(asked(&access, &[("host", host)]), 200, "{host}");
+            }
+            for host in ["x.fleet.example", "fleet.example.evil.example", "fleet"] {
+                assert_eq!(asked(&access, &[("host", host)]), 403, "{host}");
+            }
+            let host = ("host", "127.0.0.1:5555");
+            for (origin, status) in [
+                ("https://fleet.example", 200),
+                ("http://Fleet.example:8443", 200),
+                ("https://fleet.example.evil.example", 403),
+                ("https://evil.example/fleet.example", 403),
+                ("https://fleet.example@evil.example", 403),
+                ("file://fleet.example", 403),
+            ] {
+                assert_eq!(asked(&access, &[host, ("origin", origin)]), status, "{origin}");
+            }
+        }
     }
 
     #[test]
@@ -177,7 +215,7 @@ mod tests {
         }
         let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
         let uri = Uri::from_static("http://evil.example/x");
-        assert!(check_source(&Method::GET, &uri, &headers, &Access::Loopback).is_err());
+        assert!(check_source(&Method::GET, &uri, &headers, &Access::Loopback, &[]).is_err());
     }
 
     #[test]

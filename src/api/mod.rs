@@ -1,7 +1,7 @@
 //! The local HTTP API and the box's page (docs/api.md).
 //!
 //! ```text
-//!  listen (bounds) ──▶ guard: Host, Origin ──▶ route ──▶ guard: token ──▶ read (bounds) ──▶ Control ──▶ file, lanes
+//!  listen (bounds) ──▶ route ──▶ guard: Host, Origin, token ──▶ read (bounds) ──▶ Control ──▶ file, lanes
 //! ```
 //!
 //! | method | path | answer | token off loopback |
@@ -11,8 +11,8 @@
 //! | GET | /api/status | [`status`] | yes |
 //! | POST | /api/test-event | [`test_event`] | yes |
 //! | GET, POST | /api/dead-letters | [`dead_letters`] | yes |
-//! | GET | /metrics | [`metrics`] | no: counters |
-//! | GET | /healthz | [`health`]: 200, or 503 and why | no |
+//! | GET | /metrics | [`metrics`] | no: counters; any Host |
+//! | GET | /healthz | [`health`]: 200, or 503 and why | no; any Host |
 //! | GET | / and its files | the page | no: it holds nothing |
 //!
 //! HEAD is answered where GET is. What the API shows never holds a header's value, a token or what is in a file. It runs on the
@@ -209,9 +209,14 @@ impl App {
         body: &mut Incoming,
         access: &Access,
     ) -> Result<Reply, Refusal> {
-        guard::check_source(&head.method, &head.uri, &head.headers, access)?;
         let path = head.uri.path();
-        let route = Route::of(path).ok_or_else(|| {
+        let route = Route::of(path);
+        // A monitor or a balancer asks by any name, or by none; counters and health are no secret.
+        if !matches!(route, Some(Route::Metrics | Route::Health)) {
+            let hosts = &self.control.config().api.hosts;
+            guard::check_source(&head.method, &head.uri, &head.headers, access, hosts)?;
+        }
+        let route = route.ok_or_else(|| {
             let message = format!("{}: there is no such path; the page is at /", shortened(path));
             Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
         })?;

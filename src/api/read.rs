@@ -1,4 +1,7 @@
 //! A request's body, within its bounds, as named values: JSON, multipart/form-data or urlencoded.
+//!
+//! Taken as real clients send it: whatever charset is named, the bytes must be UTF-8 (a byte order mark is skipped), and a JSON object
+//! is taken for one where the client's library called it a form, or nothing.
 
 use std::fmt;
 
@@ -35,9 +38,27 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> 
     let bytes = whole(body, limits).await?;
     match format {
         Format::Json => members(&bytes).map(Fields::Json),
+        // `curl -d '{…}'`, Python's urllib and Qt call it a form, Python's requests nothing.
+        Format::Urlencoded | Format::Unnamed if is_object(&bytes) => members(&bytes).map(Fields::Json),
+        Format::Unnamed => Err(unsupported(format!("Content-Type: it is missing; {ALLOWED}"))),
         Format::Multipart(boundary) => parts(bytes.into(), &boundary).await.map(Fields::Form),
         Format::Urlencoded => pairs(&bytes).map(Fields::Form),
     }
+}
+
+const ALLOWED: &str = "allowed: application/json, multipart/form-data, application/x-www-form-urlencoded";
+
+fn unsupported(what: String) -> Refusal {
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what)
+}
+
+/// Whether it can only be meant for JSON.
+fn is_object(bytes: &[u8]) -> bool {
+    without_mark(bytes).trim_ascii_start().starts_with(b"{")
+}
+
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
 #[derive(Debug, PartialEq)]
@@ -45,28 +66,22 @@ enum Format {
     Json,
     Multipart(String),
     Urlencoded,
+    /// No Content-Type.
+    Unnamed,
 }
 
 impl Format {
     fn of(headers: &HeaderMap) -> Result<Format, Refusal> {
-        const ALLOWED: &str = "allowed: application/json, multipart/form-data, application/x-www-form-urlencoded";
-        let unsupported =
-            |what: String| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what);
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return Err(unsupported("Content-Encoding: a compressed body is not taken".into()));
         }
         let mut types = headers.get_all(CONTENT_TYPE).iter();
-        let (Some(written), None) = (types.next(), types.next()) else {
-            return Err(unsupported(format!("Content-Type: exactly one is needed; {ALLOWED}")));
+        let written = match (types.next(), types.next()) {
+            (None, _) => return Ok(Format::Unnamed),
+            (Some(only), None) => String::from_utf8_lossy(only.as_bytes()),
+            _ => return Err(unsupported(format!("Content-Type: it is there twice; {ALLOWED}"))),
         };
-        let written = String::from_utf8_lossy(written.as_bytes());
-        let mut pieces = written.split(';').map(str::trim);
-        let kind = pieces.next().unwrap_or_default().to_ascii_lowercase();
-        let charset =
-            pieces.filter_map(|piece| piece.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
-        if charset.is_some_and(|(_, value)| !value.trim_matches('"').eq_ignore_ascii_case("utf-8")) {
-            return Err(unsupported("Content-Type: the charset must be UTF-8".into()));
-        }
+        let kind = written.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match kind.as_str() {
             "application/json" => Ok(Format::Json),
             "application/x-www-form-urlencoded" => Ok(Format::Urlencoded),
@@ -110,8 +125,14 @@ async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, Refusal>
     }
 }
 
+/// Without a byte order mark.
 fn text(bytes: &[u8]) -> Result<&str, Refusal> {
-    std::str::from_utf8(bytes).map_err(|_| Refusal::invalid("the body is not UTF-8"))
+    // Without a mark too: JSON and forms begin with two ASCII characters.
+    if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..]) {
+        return Err(Refusal::invalid("the body is UTF-16; send UTF-8"));
+    }
+    std::str::from_utf8(without_mark(bytes))
+        .map_err(|_| Refusal::invalid("the body is not UTF-8; send UTF-8, whatever the charset in the Content-Type"))
 }
 
 /// One JSON object. Nesting is bounded by the parser.
@@ -146,16 +167,18 @@ fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, Refusal> {
 }
 
 fn pairs(bytes: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    if text(bytes)?.trim_start().starts_with(['{', '[']) {
-        // `curl -d '{…}'` says that it sends a form.
+    let text = text(bytes)?;
+    if text.trim_start().starts_with('[') {
         return Err(Refusal::invalid(
-            "the body looks like JSON, but the Content-Type says that it is a form; send application/json",
+            "the body looks like JSON, but the Content-Type says that it is a form; send an object as application/json",
         ));
     }
     let mut pairs = Vec::new();
-    for (name, value) in form_urlencoded::parse(bytes) {
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         if [&name, &value].iter().any(|text| text.contains('\u{fffd}')) {
-            return Err(Refusal::invalid("the form has values that are not UTF-8"));
+            return Err(Refusal::invalid(
+                "the form has values that are not UTF-8; send UTF-8, whatever the charset in the Content-Type",
+            ));
         }
         push(&mut pairs, name.into_owned(), value.into_owned())?;
     }
@@ -169,12 +192,27 @@ async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, String)>, Re
     let mut fields = Vec::new();
     while let Some(part) = multipart.next_field().await.map_err(broken)? {
         let name = part.name().ok_or_else(|| Refusal::invalid("a part of the form has no name"))?.to_owned();
+        check_encoding(&name, part.headers())?;
         let bytes = part.bytes().await.map_err(broken)?;
-        let value = std::str::from_utf8(&bytes)
+        let value = std::str::from_utf8(without_mark(&bytes))
             .map_err(|_| Refusal::invalid(format!("the form's field {} is not UTF-8", shortened(&name))))?;
         push(&mut fields, name, value.to_owned())?;
     }
     Ok(fields)
+}
+
+/// A mail's encodings are none of a form's (RFC 7578, section 4.7), and a value must not be taken for what it is not.
+fn check_encoding(name: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    let encoding = headers.get("content-transfer-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    match encoding {
+        Some(encoding) if !["7bit", "8bit", "binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain)) => {
+            let (name, encoding) = (shortened(name), shortened(&encoding));
+            let message =
+                format!("the form's field {name} has the Content-Transfer-Encoding {encoding}; send it as it is");
+            Err(Refusal::invalid(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn push(fields: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), Refusal> {
@@ -202,10 +240,17 @@ mod tests {
         assert_eq!(format("application/x-www-form-urlencoded"), Ok(Format::Urlencoded));
         assert_eq!(format("multipart/form-data; boundary=xyz"), Ok(Format::Multipart("xyz".into())));
         assert_eq!(format("multipart/form-data"), Err(400));
-        for refused in ["text/plain", "", "application/json; charset=gbk", "application/jsonp"] {
+        for charset in ["ISO-8859-1", "US-ASCII", "gbk", "utf-16", "\"latin1\"", "x"] {
+            assert_eq!(format(&format!("application/json; charset={charset}")), Ok(Format::Json));
+            let form = format(&format!("application/x-www-form-urlencoded;charset={charset}"));
+            assert_eq!(form, Ok(Format::Urlencoded));
+            let parts = format(&format!("multipart/form-data; charset={charset}; boundary=xyz"));
+            assert_eq!(parts, Ok(Format::Multipart("xyz".into())), "{charset}");
+        }
+        for refused in ["text/plain", "", "application/jsonp"] {
             assert_eq!(format(refused), Err(415), "{refused}");
         }
-        assert_eq!(Format::of(&HeaderMap::new()).unwrap_err().status, 415);
+        assert_eq!(Format::of(&HeaderMap::new()), Ok(Format::Unnamed));
     }
 
     #[test]
@@ -223,8 +268,27 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_is_json_is_told_so() {
-        assert!(pairs(b" {\"a\":1}").unwrap_err().message.contains("application/json"));
+    fn a_byte_order_mark_is_skipped_and_utf_16_is_named() {
+        let marked = |text: &str| [b"\xEF\xBB\xBF", text.as_bytes()].concat();
+        assert_eq!(members(&marked("{\"a\":1}")), Ok(vec![("a".into(), 1.into())]));
+        assert_eq!(pairs(&marked("a=1")), Ok(vec![("a".into(), "1".into())]));
+        assert!(is_object(&marked(" {")) && !is_object(b"a={") && !is_object(b"[{"));
+        for text in ["{\"a\":1}", "a=1"] {
+            for big in [false, true] {
+                let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+                let utf16: Vec<u8> = text.encode_utf16().flat_map(bytes).collect();
+                let with_mark = [&bytes(0xFEFF)[..], &utf16].concat();
+                for body in [utf16, with_mark] {
+                    assert!(members(&body).unwrap_err().message.contains("UTF-16"), "{body:?}");
+                    assert!(pairs(&body).unwrap_err().message.contains("UTF-16"), "{body:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_a_json_list_is_told_so() {
+        assert!(pairs(b" [1]").unwrap_err().message.contains("application/json"));
         assert_eq!(pairs(b"a=1&a=%E7%8E%8B+x").unwrap(), [("a".into(), "1".into()), ("a".into(), "王 x".into())]);
         assert!(pairs(b"a=%ff").is_err());
         assert!(pairs(&b"a&".repeat(MAX_FIELDS + 1)).is_err());

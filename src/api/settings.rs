@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::event_server_url::format_name;
+use super::event_server_url::{format_name, url_list};
 use super::read::Fields;
 use super::refusal::{Refusal, shortened};
 use crate::body::TimestampUnit;
@@ -50,7 +50,11 @@ pub fn changes(fields: Fields) -> Result<(Vec<(&'static str, Value)>, Option<Str
         Some(Value::String(revision)) => Some(revision),
         Some(_) => return Err(Refusal::invalid("revision: the text that GET /api/settings gives")),
     };
-    let changes = members.into_iter().map(|(key, value)| Ok((known(key)?, value))).collect::<Result<_, _>>()?;
+    let read = |(key, value)| match known(key)? {
+        key if key == KEYS[0] => Ok((key, url_list(value)?)),
+        key => Ok((key, value)),
+    };
+    let changes = members.into_iter().map(read).collect::<Result<_, _>>()?;
     Ok((changes, revision))
 }
 
@@ -71,6 +75,8 @@ mod tests {
         for key in ["headers", "tls", "api", "spool", "rings", "timeouts_ms", "x", ""] {
             assert!(call(&[("threshold", json!(0.5)), (key, json!({}))]).is_err(), "{key}");
         }
+        let one = call(&[("event_server_url", json!([" http://a/\n"]))]);
+        assert_eq!(one, Ok((vec![("event_server_url", json!(["http://a/"]))], None)));
         assert!(call(&[]).is_err());
         assert!(changes(Fields::Form(vec![("threshold".into(), "1".into())])).is_err());
     }

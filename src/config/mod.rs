@@ -10,6 +10,7 @@
 
 pub mod document;
 mod fields;
+mod idn;
 mod repeated;
 mod rings;
 pub mod save;
@@ -31,6 +32,9 @@ pub use url::{Url, is_forbidden_address};
 
 /// Where the file lies on a box.
 pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
+
+/// Where the API listens by default.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5555);
 
 /// The folder of the file at `path`.
 pub fn folder_of(path: &Path) -> &Path {
@@ -117,6 +121,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// The token asked for on addresses other than loopback.
     pub token_file: PathBuf,
+    /// Further names that it is asked by, in small letters.
+    pub hosts: Vec<String>,
 }
 
 /// One thing wrong with a configuration.
@@ -344,12 +350,11 @@ fn privileges(mut fields: Fields<'_>) -> bool {
 
 fn api(mut fields: Fields<'_>) -> Api {
     let api = Api {
-        listen: fields.parsed(
-            "listen",
-            SocketAddr::from(([127, 0, 0, 1], 5555)),
-            "an address with a port, as 127.0.0.1:5555",
-        ),
+        listen: fields.parsed("listen", DEFAULT_LISTEN, "an address with a port, as 127.0.0.1:5555"),
         token_file: fields.path("token_file", "/system/data/sophon_gate/config/api.token"),
+        hosts: fields
+            .list("hosts", "a list of at most 16 different host names", 0..=16, url::host_from_value)
+            .unwrap_or_default(),
     };
     fields.end();
     api

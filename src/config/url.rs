@@ -1,4 +1,8 @@
 //! A destination: http or https, no credentials, and no address at which only the machine itself or its cloud answers.
+//!
+//! One destination has one form, however it is written: blanks around it are cut off, scheme and host are in small letters, a default
+//! port is left out, a host in another script is in its `xn--` form, and what RFC 3986 does not allow in a path or a query is
+//! percent-encoded, as it goes out then. What is encoded already stays as it is.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,14 +12,27 @@ use hyper::Uri;
 use serde_json::Value;
 
 use super::fields::Refused;
+use super::idn;
 
 /// A checked URL. Shown without its query, which may hold a token.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Url {
     uri: Uri,
     /// Path and query: what goes into the request line.
     target: Uri,
+    /// [`Url::former_identity`], where it is another one.
+    former: Option<Box<str>>,
 }
+
+impl PartialEq for Url {
+    fn eq(&self, other: &Url) -> bool {
+        self.uri == other.uri
+    }
+}
+
+impl Eq for Url {}
+
+const SCHEMES: &str = "a URL that begins with http:// or https:// and names a host";
 
 impl Url {
     /// Checks `text`.
@@ -23,33 +40,51 @@ impl Url {
     /// # Errors
     /// What is allowed.
     pub fn parse(text: &str) -> Result<Url, String> {
-        const SCHEMES: &str = "a URL that begins with http:// or https:// and names a host";
+        let text = text.trim();
+        if is_several(text) {
+            return Err(
+                "one URL; several are a list with an item for each (in one URL, write a comma before http:// as %2C)"
+                    .into(),
+            );
+        }
+        if text.contains(char::is_control) {
+            return Err("a URL without control characters".into());
+        }
         if text.contains('#') {
             return Err("a URL without a fragment (#…)".into());
         }
-        let uri: Uri = text.parse().map_err(|_| SCHEMES.to_owned())?;
-        let authority =
-            uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))).ok_or(SCHEMES)?;
-        if authority.as_str().contains('@') {
+        let (scheme, rest) = text.split_once("://").ok_or(SCHEMES)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let default_port = match scheme.as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => return Err(SCHEMES.into()),
+        };
+        let (authority, written) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.contains('@') {
             return Err("a URL without user name and password; put them into headers.Authorization".into());
         }
-        let port = &authority.as_str()[authority.host().len()..];
-        if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
-            return Err("a URL with a port from 1 to 65535, or without one".into());
-        }
-        check_host(authority.host())?;
-        let target = match uri.path_and_query().map_or("/", |target| target.as_str()) {
-            query if query.starts_with('?') => format!("/{query}"),
-            target => target.to_owned(),
-        };
-        let target = target.parse().map_err(|_| SCHEMES.to_owned())?;
-        Ok(Url { uri, target })
+        let end = authority.find(']').map_or_else(|| authority.find(':').unwrap_or(authority.len()), |end| end + 1);
+        let (host, port) = authority.split_at(end);
+        let (host, port) = (checked_host(host)?, checked_port(port)?.filter(|port| *port != default_port));
+        let port = port.map_or(String::new(), |port| format!(":{port}"));
+        let slash = if written.starts_with('/') { "" } else { "/" };
+        let target = encoded(&format!("{slash}{written}"));
+        let too_long = |_| "a URL of at most 65,000 characters".to_owned();
+        let whole = format!("{scheme}://{host}{port}{target}");
+        let former = format!("{scheme}://{}{slash}{written}", authority.to_ascii_lowercase());
+        let former = (former != whole).then(|| former.into());
+        Ok(Url { uri: whole.parse().map_err(too_long)?, target: target.parse().map_err(too_long)?, former })
     }
 
     /// The URL in full, the same for URLs that are equal: what a destination is known by, on the disk too. Not to be shown.
     pub fn identity(&self) -> String {
-        let (scheme, authority) = (self.uri.scheme_str().unwrap_or_default(), self.authority());
-        format!("{}://{}{}", scheme.to_ascii_lowercase(), authority.to_ascii_lowercase(), self.target)
+        self.uri.to_string()
+    }
+
+    /// What a release that told `http://a:80/` from `http://a/` knew it by, where that was something else: its spool has such folders.
+    pub fn former_identity(&self) -> Option<&str> {
+        self.former.as_deref()
     }
 
     /// The URL as hyper takes it.
@@ -92,37 +127,90 @@ pub(super) fn from_value(value: &Value, _: &Path) -> Result<Url, Refused> {
     Url::parse(text).map_err(|allowed| Refused { shown: !text.contains(['@', '?']), allowed })
 }
 
-fn check_host(host: &str) -> Result<(), String> {
+/// Whether another URL comes after a comma or a blank: what clients make of a list, and people of a text area.
+fn is_several(text: &str) -> bool {
+    let lowered = text.to_ascii_lowercase();
+    let begins = ["http://", "https://"].into_iter().flat_map(|scheme| lowered.match_indices(scheme));
+    let is_separator = |letter: char| letter.is_whitespace() || matches!(letter, ',' | ';' | '|' | '，' | '；' | '、');
+    begins.filter(|(at, _)| *at > 0).any(|(at, _)| lowered[..at].ends_with(is_separator))
+}
+
+/// Percent-encoded where RFC 3986 does not allow a character in a path or a query.
+fn encoded(target: &str) -> String {
+    let bytes = target.as_bytes();
+    let mut text = String::with_capacity(bytes.len());
+    for (index, &byte) in bytes.iter().enumerate() {
+        let is_escape = || bytes.get(index + 1..index + 3).is_some_and(|code| code.iter().all(u8::is_ascii_hexdigit));
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&byte) || byte == b'%' && is_escape() {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// The number behind the colon, if there is one.
+fn checked_port(port: &str) -> Result<Option<u16>, &'static str> {
+    let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        _ if port.is_empty() => Ok(None),
+        Some(port) if port > 0 => Ok(Some(port)),
+        _ => Err("a URL with a port from 1 to 65535, or without one"),
+    }
+}
+
+/// The host in the one form that it has.
+fn checked_host(host: &str) -> Result<String, String> {
+    const NAME: &str =
+        "a host name of letters, digits, '-' and '.' (where letters of another script are not taken: their xn-- form)";
+    if host.is_empty() {
+        return Err(SCHEMES.into());
+    }
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let name = if literal.is_some() { String::new() } else { idn::to_ascii(host).ok_or(NAME)? };
     let address: Option<IpAddr> = match literal {
         Some(v6) => Some(IpAddr::V6(v6.parse::<Ipv6Addr>().map_err(|_| "a valid IPv6 address in brackets")?)),
-        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        None => name.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     };
     if let Some(address) = address {
-        return if is_forbidden_address(address) {
-            Err("an address that is not link-local, unspecified, multicast or a metadata service".into())
-        } else {
-            Ok(())
+        return match address {
+            _ if is_forbidden_address(address) => {
+                Err("an address that is not link-local, unspecified, multicast or a metadata service".into())
+            }
+            IpAddr::V4(address) => Ok(address.to_string()),
+            IpAddr::V6(address) => Ok(format!("[{address}]")),
         };
     }
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = name.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();
     // 0xA9FEA9FE, 2852039166, 169.254.43518 and the like: resolvers take them for IPv4 addresses.
     if last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err("an IPv4 address as four decimal numbers, or a name".into());
     }
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if host.len() > 253 || !host.split('.').all(label) {
-        return Err("a host name of letters, digits, '-' and '.' (other scripts in their xn-- form)".into());
+    if host.len() > 253 || !host.split('.').all(is_label) {
+        return Err(NAME.into());
     }
-    if matches!(host.as_str(), "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal")
-    {
+    if matches!(host, "metadata" | "metadata.google.internal" | "instance-data" | "instance-data.ec2.internal") {
         return Err("a host that is not a cloud's metadata service".into());
     }
-    Ok(())
+    Ok(name)
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// A name or an address that the API may be asked by, in small letters: without scheme, port and path.
+pub(super) fn host_from_value(value: &Value, _: &Path) -> Result<String, Refused> {
+    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let name = value.as_str().and_then(|text| idn::to_ascii(text.trim().trim_end_matches('.')));
+    let name = name.filter(|name| is_address(name) || name.len() <= 253 && name.split('.').all(is_label));
+    name.ok_or_else(|| Refused {
+        shown: true,
+        allowed: "a host name without scheme, port and path, as box17.example".into(),
+    })
 }
 
 /// Where clouds tell a machine its secrets, beside the link-local 169.254.169.254.
@@ -159,6 +247,100 @@ pub fn is_forbidden_address(address: IpAddr) -> bool {
                 || v6.is_multicast()
                 || METADATA_V6.contains(&v6)
                 || embedded_v4(v6).is_some_and(|v4| is_forbidden_address(IpAddr::V4(v4)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(text: &str) -> Result<String, String> {
+        Url::parse(text).map(|url| url.identity())
+    }
+
+    #[test]
+    fn one_destination_has_one_form_however_it_is_written() {
+        for (written, form) in [
+            ("http://box/x", "http://box/x"),
+            ("HTTP://BOX:80/x", "http://box/x"),
+            ("http://box:00080/x", "http://box/x"),
+            (" \t\u{3000}http://box/x\r\n", "http://box/x"),
+            ("https://Box.Example:443", "https://box.example/"),
+            ("https://box:80", "https://box:80/"),
+            ("http://box:443", "http://box:443/"),
+            ("http://[0:0::1]:80?a", "http://[::1]/?a"),
+            ("http://[FD00::A]:8080/", "http://[fd00::a]:8080/"),
+            ("http://Bücher.example/", "http://xn--bcher-kva.example/"),
+            ("http://例え。example/", "http://xn--r8jz45g.example/"),
+            ("http://box/A/b?C=d", "http://box/A/b?C=d"),
+        ] {
+            assert_eq!(identity(written).as_deref(), Ok(form), "{written:?}");
+            assert_eq!(Url::parse(written), Url::parse(form));
+        }
+        assert_ne!(identity("http://box/x"), identity("https://box/x"));
+    }
+
+    #[test]
+    fn what_goes_out_has_only_characters_of_rfc_3986() {
+        for (written, target) in [
+            ("/事件", "/%E4%BA%8B%E4%BB%B6"),
+            ("/e?site=北京", "/e?site=%E5%8C%97%E4%BA%AC"),
+            ("?a b", "/?a%20b"),
+            ("/{site}/e", "/%7Bsite%7D/e"),
+            ("/a|b^c`d\"e<f>g\\h[i]", "/a%7Cb%5Ec%60d%22e%3Cf%3Eg%5Ch%5Bi%5D"),
+            ("/ok%E4%ba%8B", "/ok%E4%ba%8B"),
+            ("/100%/%4/%zz%", "/100%25/%254/%25zz%25"),
+            ("/-._~!$&'()*+,;=:@?/?", "/-._~!$&'()*+,;=:@?/?"),
+        ] {
+            let url = Url::parse(&format!("http://box{written}")).unwrap();
+            assert_eq!(url.target().to_string(), target, "{written}");
+        }
+        for odd in (0..=0x2FF).chain([0x4E00, 0xFFFF, 0x10FFFF]).filter_map(char::from_u32) {
+            if let Ok(url) = Url::parse(&format!("http://box/{odd}x?{odd}x")) {
+                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
+                assert!(url.target().to_string().bytes().all(allowed), "{odd:?}");
+                assert_eq!(Url::parse(&url.identity()).unwrap(), url, "encoded once");
+            } else {
+                assert!(odd.is_control() || odd == '#', "{odd:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_urls_in_one_are_refused_whatever_joins_them() {
+        for between in [",", ", ", ";", " ", "\n", "\r\n", "|", "，", "；", "、", "\t"] {
+            for second in ["http://b/", "HTTPS://b/"] {
+                let fault = identity(&format!("http://a/{between}{second}")).unwrap_err();
+                assert!(fault.contains("a list with an item for each"), "{between:?}: {fault}");
+                assert!(identity(&format!("http://a{between}{second}")).is_err());
+            }
+        }
+        for one in ["http://a/http://b/", "http://a/?to=http://b/", "http://a/x,y", "http://a/?u=x%2Chttp://b/"] {
+            assert!(identity(one).is_ok(), "{one}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_release_knew_it_by_is_known() {
+        let former = |text: &str| Url::parse(text).unwrap().former_identity().map(str::to_owned);
+        assert_eq!(former("http://Box/x"), None);
+        assert_eq!(former("http://box"), None);
+        assert_eq!(former("http://box?a"), None);
+        assert_eq!(former("http://Box:80/x").as_deref(), Some("http://box:80/x"));
+        assert_eq!(former("http://box/{x}").as_deref(), Some("http://box/{x}"));
+    }
+
+    #[test]
+    fn no_notation_leads_to_a_metadata_service() {
+        for host in [
+            "metadata。google．internal",
+            "METADATA.google.internal.",
+            "169.254.169.254",
+            "169。254。169。254",
+            "１69.254.169.254",
+        ] {
+            assert!(identity(&format!("http://{host}/")).is_err(), "{host}");
         }
     }
 }

@@ -241,8 +241,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn configured(&self, destination: Destination) -> Option<usize> {
-        let slot = self.slot(destination)?;
-        self.lodgings[slot].as_ref().filter(|lodging| lodging.configured).map(|_| slot)
+        self.slot(self.configured_as(destination)?)
     }
 
     /// Gives letters a name in the folder of those slots: first they are durable there, then they are no letters any more. How many

@@ -64,6 +64,7 @@ impl<D: Disk> Spool<D> {
         let was_removed = lodging.heirs.take().is_some();
         lodging.peers.clear();
         lodging.configured = true;
+        lodging.former = address.former;
         if was_removed {
             self.volume.unlink(&self.volume.folder(Home::To(address.destination)).join(HEIRS_FILE))?;
         }
@@ -122,7 +123,9 @@ impl<D: Disk> Spool<D> {
                 Some(names) => named_in(names),
                 None => (Vec::new(), configured.iter().copied().filter(|one| !added.contains(one)).collect()),
             };
-            let mut heirs: Vec<_> = heirs.into_iter().filter(|heir| configured.contains(heir)).collect();
+            let itself = self.configured_as(destination).map(|one| vec![one]);
+            let heirs = heirs.into_iter().filter_map(|heir| self.configured_as(heir));
+            let mut heirs: Vec<_> = itself.unwrap_or_else(|| heirs.collect());
             if heirs.is_empty() {
                 heirs.extend(added.iter().filter(|one| !peers.contains(one)));
             }
@@ -131,6 +134,13 @@ impl<D: Disk> Spool<D> {
                 lodging.noted = note == Some(lodging.note());
             }
         }
+    }
+
+    /// The destination in the config that has this name, or had it in an earlier release.
+    pub(super) fn configured_as(&self, name: Destination) -> Option<Destination> {
+        let configured = || self.lodgings.iter().flatten().filter(|one| one.configured);
+        let found = configured().find(|one| one.destination == name);
+        found.or_else(|| configured().find(|one| one.former == Some(name))).map(|one| one.destination)
     }
 
     /// The slot of a destination, a free one for a new destination.

@@ -61,20 +61,23 @@ pub struct Destination(pub [u8; 8]);
 pub struct Address {
     /// Its name in the spool.
     pub destination: Destination,
+    /// The name that an earlier release gave it, where that was another one ([`Url::former_identity`]).
+    pub former: Option<Destination>,
     /// Its URL, without what is secret in it.
     pub shown: String,
 }
 
 impl From<&Url> for Address {
     fn from(url: &Url) -> Address {
-        Address { destination: Destination::of(&url.identity()), shown: url.to_string() }
+        let former = url.former_identity().map(Destination::of);
+        Address { destination: Destination::of(&url.identity()), former, shown: url.to_string() }
     }
 }
 
 impl From<&str> for Address {
     /// A URL without secrets, in its only form.
     fn from(url: &str) -> Address {
-        Address { destination: Destination::of(url), shown: url.to_owned() }
+        Address { destination: Destination::of(url), former: None, shown: url.to_owned() }
     }
 }
 

@@ -155,6 +155,8 @@ pub struct Spool<D: Disk> {
 #[derive(Debug)]
 struct Lodging {
     destination: Destination,
+    /// What an earlier release called it: whatever waits under that name is meant for it.
+    former: Option<Destination>,
     /// None where a folder was found whose `url` cannot be read.
     url: Option<String>,
     /// It is in the config.
@@ -336,6 +338,7 @@ impl Lodging {
     fn new(destination: Destination, url: Option<String>) -> Lodging {
         Lodging {
             destination,
+            former: None,
             url,
             configured: false,
             heirs: None,

@@ -226,7 +226,7 @@ impl<D: Disk> Spool<D> {
         let found: BTreeSet<_> = found.into_iter().collect();
         let mut links = Vec::new();
         self.lodgings.iter_mut().flatten().for_each(|lodging| lodging.made = false);
-        for destination in found {
+        for &destination in &found {
             let counters = match self.survey_folder(Home::To(destination), report) {
                 Err(fault) if is_no_folder(&fault) => {
                     self.set_foreign_aside(&self.volume.folder(Home::To(destination)), report);
@@ -237,7 +237,9 @@ impl<D: Disk> Spool<D> {
             self.admit(destination, &counters, &mut links, report);
         }
         self.count_events(links, report);
-        let has_no_folder = |lodging: &&super::Lodging| lodging.configured && !lodging.made;
+        let is_found = |former: Option<Destination>| former.is_some_and(|former| found.contains(&former));
+        let has_no_folder =
+            |lodging: &&super::Lodging| lodging.configured && !lodging.made && !is_found(lodging.former);
         report.added.extend(self.lodgings.iter().flatten().filter(has_no_folder).map(|lodging| lodging.destination));
         self.find_heirs(&report.added);
         Ok(())

@@ -10,10 +10,10 @@ pub const BAD_URLS: [&str; 84] = [
     "", " ", "x", "/", "//", "a/b", "192.168.1.19", "192.168.1.19:9528", "www.example.com", "http", "http:", "http:/",
     "http://", "http:///", "http:///x", "://a/", "http//a/", "http:a", "ftp://a/", "file:///etc/passwd",
     "gopher://a/", "javascript:alert(1)", "data:text/html,x", "ws://a/", "unix:/run/x.sock", "https:", "HTTPX://a/",
-    "http://a b/", "http://a/ b", " http://a/", "http://a/\n", "http://a/\r\nHost: evil", "http://a/\u{0}",
+    "http://a b/", "http://a/ http://b/", "http://a/,http://b/", "http://a/\nhttps://b/", "http://a/\r\nHost: evil", "http://a/\u{0}",
     "http://a\u{7}/", "http://a/#fragment", "http://a:0/", "http://a:65536/", "http://a:/", "http://a:x/",
     "http://a:-1/", "http://a:80:80/", "http://user@a/", "http://user:canary-4b1d@a/", "http://:@a/", "http://a@b@c/",
-    "http://a..b/", "http://.a/", "http://a\u{ff0e}b/", "http://bücher.example/", "http://例え.example/",
+    "http://a..b/", "http://.a/", "http://e\u{301}.example/", "http://ｅ.example/", "http://😀.example/",
     "http://a_b!c/", "http://*/", "http://a,b/", "http://[/", "http://[]/", "http://[::1/", "http://[::g]/",
     "http://[fe80::1]/", "http://[fe80::1%25eth0]/", "http://[::]/", "http://[ff02::1]/", "http://0.0.0.0/",
     "http://255.255.255.255/", "http://224.0.0.1/", "http://169.254.169.254/", "http://169.254.0.1/",
@@ -84,7 +84,7 @@ pub fn values(cases: &mut Cases) {
         if !is_list || !value.is_array() {
             cases.post(format!("a URL that is {value}"), JSON, with("event_server_url", json!([value])), &[400]);
         }
-        if !value.is_boolean() {
+        if !value.is_boolean() && value != 0 {
             cases.post(format!("real_need_reg_pic {value}"), JSON, with("real_need_reg_pic", value.clone()), &[400]);
             cases.post(
                 format!("form, real_need_reg_pic {value}x"),
@@ -145,7 +145,16 @@ pub fn values(cases: &mut Cases) {
     cases.post("form, not UTF-8", FORM, "event_server_url=%ff&content-type=json", &[400]);
     cases.post("form, raw bytes", FORM, b"event_server_url=\xff\xfe&content-type=json", &[400]);
     cases.post("form, 100 fields", FORM, "event_server_url=http://a/&".repeat(100) + "content-type=json", &[400]);
-    cases.post("JSON called a form", FORM, good().to_string(), &[400]);
+    cases.post("a JSON list called a form", FORM, "[1]", &[400]);
+    for key in ["event_server_url[a]", "event_server_url[", "event_server_url[0][0]", "content-type[]"] {
+        cases.post(format!("form, {key}"), FORM, format!("event_server_url=[]&content-type=json&{key}=json"), &[400]);
+    }
+    cases.post(
+        "form, an index twice",
+        FORM,
+        "event_server_url[0]=http://a/&event_server_url[0]=http://b/&content-type=json",
+        &[400],
+    );
     cases.post("a form called JSON", JSON, "event_server_url=[]&content-type=json", &[400]);
     for (path, body) in [
         ("/api/settings", json!({"headers": {"X": "y"}})),
@@ -170,7 +179,7 @@ pub fn shapes(cases: &mut Cases) {
     }
     for (name, body) in [
         ("two objects", format!("{text}{text}")),
-        ("a byte order mark", format!("\u{feff}{text}")),
+        ("two byte order marks", format!("\u{feff}\u{feff}{text}")),
         ("NaN", with("event_server_url", json!([])).replace("false", "NaN")),
         ("single quotes", text.replace('"', "'")),
         ("a comment", format!("/**/{text}")),
@@ -188,6 +197,14 @@ pub fn shapes(cases: &mut Cases) {
     ] {
         cases.post(name, JSON, body, &[400]);
     }
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    cases.post("UTF-16", JSON, utf16(&text), &[400]);
+    cases.post("UTF-16 with a mark", "application/json; charset=utf-16", utf16(&format!("\u{feff}{text}")), &[400]);
+    cases.post("UTF-16 as a form", FORM, utf16("event_server_url=[]&content-type=json"), &[400]);
+    let gbk = [b"{\"event_server_url\":[\"http://a/\xd5\xc5\"],\"content-type\":\"json\"}".as_slice()].concat();
+    cases.post("GBK, and said so", "application/json; charset=gbk", gbk, &[400]);
+    let latin1 = "event_server_url=http://a/%E9&content-type=json";
+    cases.post("ISO-8859-1, and said so", "application/x-www-form-urlencoded; charset=ISO-8859-1", latin1, &[400]);
     cases.post("not UTF-8", JSON, [b"{\"a\":\"", &[0xff, 0xfe][..], b"\"}"].concat(), &[400]);
     cases.post("64 KiB and one byte", JSON, format!("{text}{}", " ".repeat((64 << 10) + 1 - text.len())), &[413]);
     cases.post("10 MB", JSON, vec![b' '; 10_000_000], &[413]);
@@ -226,6 +243,7 @@ pub fn multiparts(cases: &mut Cases) {
         ("with 100 parts", MULTIPART, part("event_server_url", "http://a/").repeat(100) + &whole),
         ("with a header without end", MULTIPART, format!("--xx\r\nContent-Disposition: {}", "x".repeat(50_000))),
         ("that is JSON", MULTIPART, good().to_string()),
+        ("in base64", MULTIPART, whole.replacen("\r\n\r\n", "\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1)),
         ("that is empty", MULTIPART, String::new()),
         ("that has no parts", MULTIPART, "--xx--\r\n".into()),
     ] {

@@ -61,21 +61,12 @@ pub fn sources(cases: &mut Cases) {
             &[403],
         );
     }
-    for kind in [
-        "text/plain",
-        "text/json",
-        "application/xml",
-        "application/json; charset=gbk",
-        "application/json; charset=utf-16",
-        "json",
-        "*/*",
-        "image/jpeg",
-        "application/jsonp",
-        "x",
-    ] {
+    for kind in ["text/plain", "text/json", "application/xml", "json", "*/*", "image/jpeg", "application/jsonp", "x"] {
         cases.post(format!("Content-Type {kind}"), kind, &text, &[415]);
     }
-    cases.with("POST", URL, "no Content-Type", &[("Host", "HOST")], &text, &[415]);
+    cases.with("POST", URL, "a form without Content-Type", &[("Host", "HOST")], "event_server_url=[]", &[415]);
+    cases.with("POST", URL, "a JSON list without Content-Type", &[("Host", "HOST")], "[]", &[415]);
+    cases.with("POST", URL, "no body and no Content-Type", &[("Host", "HOST")], "", &[415]);
     cases.with("POST", URL, "two Content-Types", &[("Host", "HOST"), json_type, ("Content-Type", FORM)], &text, &[415]);
     cases.with("POST", URL, "compressed", &[("Host", "HOST"), json_type, ("Content-Encoding", "gzip")], &text, &[415]);
     for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "post", "X"] {

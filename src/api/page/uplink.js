@@ -73,7 +73,7 @@ at("login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   try {
-    status = await ask("/api/status");
+    status = await ask("api/status");
     keep(sessionStorage, "token", token);
     at("login").close();
     await readSettings();
@@ -87,7 +87,7 @@ at("login").addEventListener("cancel", (event) => event.preventDefault());
 /** Where they were changed elsewhere, a form without changes shows the new ones; one with changes keeps them, and asks. */
 async function readSettings() {
   if (status.config.revision === (theirs || { revision }).revision) return;
-  const fresh = await ask("/api/settings");
+  const fresh = await ask("api/settings");
   if (!settings || !dirty) return take(fresh);
   theirs = differing(fresh.data, settings).length ? fresh : null;
   revision = theirs ? revision : fresh.revision;
@@ -109,13 +109,13 @@ function readLetters() {
   const count = status.spool.dead_letters;
   if (letters.count === count) return;
   letters.count = count;
-  if (count) ask("/api/dead-letters?limit=20").then(({ dead }) => { letters.dead = dead; show(); }, () => { letters.count = -1; });
+  if (count) ask("api/dead-letters?limit=20").then(({ dead }) => { letters.dead = dead; show(); }, () => { letters.count = -1; });
 }
 
 async function look() {
   try {
     if (!at("login").open) {
-      status = await ask("/api/status");
+      status = await ask("api/status");
       await readSettings();
       readLetters();
       live = "live";
@@ -405,16 +405,16 @@ async function save(event) {
       };
       // Only what was changed here: the rest is whatever it is by now.
       const changes = Object.fromEntries(differing(form, settings).map((key) => [key, form[key]]));
-      const send = () => ask("/api/settings", { ...changes, revision });
+      const send = () => ask("api/settings", { ...changes, revision });
       take(await send().catch(async (error) => {
         if (error.code !== 412) throw error;
-        status = await ask("/api/status");
+        status = await ask("api/status");
         await readSettings();
         if (theirs) throw error;
         return send(); // what this form shows is as it was
       }));
       say("good", () => text("saved"));
-      status = await ask("/api/status");
+      status = await ask("api/status");
       show();
     } catch (error) {
       if (theirs && error.code === 412) return say(null); // the question is asked
@@ -438,7 +438,7 @@ const sendTest = () => busy(at("send-test"), async () => {
   results = "testing";
   showResults();
   try {
-    results = (await ask("/api/test-event", null)).results;
+    results = (await ask("api/test-event", null)).results;
   } catch (error) {
     results = error instanceof Failure ? error.message : "gone";
   }
