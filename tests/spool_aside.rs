@@ -563,6 +563,7 @@ fn bounds_that_are_lowered_are_honoured_at_once() {
     );
     assert_eq!(here.spool.give_way(3).len(), 3);
     assert_eq!(here.waiting(one()), counters[63..]); // oldest first
+}
 
 /// A release that told `http://box:80/` from `http://box/` named its folders so.
 #[test]

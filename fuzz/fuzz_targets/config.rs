@@ -42,7 +42,12 @@ fn check_bounds(config: &Config) {
         let host = url.uri().host().expect("a destination has a host");
         let address = host.trim_start_matches('[').trim_end_matches(']').parse();
         assert!(!address.is_ok_and(is_forbidden_address), "{host}");
-        assert!(!url.authority().contains('@') && url.target().to_string().starts_with('/'));
+        let target = url.target().to_string();
+        assert!(!url.authority().contains('@') && target.starts_with('/'));
+        assert!(
+            target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)),
+            "{target}"
+        );
     }
 }
 

@@ -83,7 +83,7 @@ mod tests {
             device_type: None,
             reg_pic: 0..0,
             spot_pic: 0..0,
-            ext_fault: None,
+            mended: Vec::new(),
         }
     }
 

@@ -377,7 +377,8 @@ impl World {
         let wanted: Vec<usize> = (0..DESTINATIONS).filter(|server| mask & 1 << server != 0).collect();
         self.call(Call::Configure(wanted.iter().map(|server| destination(*server)).collect()));
         let lanes = wanted.iter().map(|server| {
-            let address = Address { destination: destination(*server), shown: format!("http://{server}/") };
+            let address =
+                Address { destination: destination(*server), former: None, shown: format!("http://{server}/") };
             (self.servers[*server].lane, LaneSettings { address, is_tls: false, response_timeout: TIMEOUT })
         });
         let lanes: Vec<_> = lanes.collect();
