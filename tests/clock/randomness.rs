@@ -17,8 +17,8 @@ use rustls::sign::CertifiedKey;
 const WAITS: &str = "unseeded: ";
 
 #[test]
-fn what_needs_no_secret_goes_on_without_random_numbers() {
-    for format in ["json"] {
+fn what_needs_no_secret_goes_on_without_random_numbers_in_both_formats() {
+    for format in ["json", "form-data"] {
         let (home, sink) = (Home::new(), Sink::start());
         let Some(kernel) = Unseeded::build(&home, "what_needs_no_secret_goes_on") else { return };
         home.configure(&[sink.url()], json!({ "content-type": format }));
