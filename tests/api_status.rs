@@ -278,6 +278,7 @@ fn a_recognizer_that_died_is_told_from_one_that_closed_its_ring() {
         (1.0, 0.0, 0.0)
     );
     assert!(sample("ring_last_event_seconds") >= 0.0);
+    assert_eq!(ring("state")["consumer"], daemon.pid(), "it is itself the consumer");
     drop(recognizer);
     common::wait_until("its end in order", || ring("recognizer") == "closed");
     daemon.wait_log("its recognizer has closed it");

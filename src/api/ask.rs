@@ -139,10 +139,11 @@ pub fn in_words(status: &Value) -> String {
             Some(problem) => writeln!(text, "ring          {problem}"),
             None => writeln!(
                 text,
-                "ring          {path}: {} of {} bytes used, {} events dropped",
+                "ring          {path}: {} of {} bytes used, {} events dropped; recognizer {}",
                 number(&state["used"]),
                 number(&state["capacity"]),
-                number(&state["dropped"])
+                number(&state["dropped"]),
+                word(&ring["recognizer"])
             ),
         };
     }

@@ -8,7 +8,7 @@
 //! | of a destination's events of the last hour, a tenth and more became dead letters | at once |
 //! | events cannot be stored | while there is something to store |
 //! | a ring is nearly full, cannot be read, or was removed under its recognizer | at once |
-//! | a recognizer died | after 10 s |
+//! | a recognizer died | after 2 s |
 //! | none has a ring open: it ended in order, or never came | after an hour |
 //! | no event comes | after `health.max_silence_s`, where that is set |
 
@@ -23,7 +23,7 @@ const FULL: f64 = 0.9;
 /// One dead letter in so many events is more than an exception.
 const EXCEPTION: u64 = 10;
 /// A recognizer that died may be on its way back, in seconds.
-const RESTART: f64 = 10.0;
+const RESTART: f64 = 2.0;
 /// One that ended in order, or has not come yet, was perhaps meant to: in seconds.
 const ABSENCE: f64 = 3600.0;
 

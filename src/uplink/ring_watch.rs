@@ -135,7 +135,7 @@ impl RingWatch {
     /// Everything of it.
     pub fn status(&self) -> status::Ring {
         let file = self.file.borrow().clone();
-        let state = file.as_ref().map_or_else(|| RingState::of(&self.path), |file| Ok(file.state(&self.path)));
+        let state = file.as_ref().map_or_else(|| RingState::of(&self.path), |file| Ok(self.state_of(file)));
         if let (None, Ok(RingState { producer: Some(_), .. })) = (&file, &state) {
             self.set(Recognizer::Alive); // of a ring that is not ours to read
         }
@@ -151,6 +151,11 @@ impl RingWatch {
             recognizer_seconds: self.since.get().elapsed().as_secs_f64(),
             last_event_seconds: self.last_event.get().map(|moment| moment.elapsed().as_secs_f64()),
         }
+    }
+
+    /// A process does not see its own lock, and the consumer is this one.
+    fn state_of(&self, file: &RingFile) -> RingState {
+        RingState { consumer: Some(std::process::id()), ..file.state(&self.path) }
     }
 
     /// What is said where the ring cannot be used; where another entry of the config is this very ring, that.

@@ -486,9 +486,11 @@ impl<T: Held> Core<T> {
         self.lanes.values().fold(self.gone, |sum, lane| sum.plus(&lane.counters))
     }
 
-    /// Why nothing can be written just now.
+    /// Why nothing can be written just now. A write that failed is no trouble any more once nothing waits: the next one will show
+    /// whether it still would be.
     pub fn trouble(&self) -> Option<&str> {
-        self.writer.trouble().map(|trouble| trouble.why.as_str())
+        let trouble = self.writer.trouble()?;
+        (trouble.needs != spooling::Needs::Nothing || !self.writer.is_idle()).then_some(trouble.why.as_str())
     }
 
     /// Whether a try to write failed that began after the last [`Input::Suspend`].

@@ -62,6 +62,8 @@ struct Destination {
     client: Rc<Client>,
     /// What became of its events in the last hour.
     recent: Recent,
+    /// Messages about its ups and downs, each of which a person may want to see.
+    changes: RateLimited,
     /// Messages about single events.
     complaints: RateLimited,
 }
@@ -257,10 +259,10 @@ impl Driver {
         for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
             if known.is_none() {
                 let client = Rc::new(Client::new(url, settings));
-                let complaints = RateLimited::new(3);
+                let (complaints, changes) = (RateLimited::new(3), RateLimited::new(20));
                 self.destinations
                     .borrow_mut()
-                    .insert(next, Rc::new(Destination { client, recent: Recent::default(), complaints }));
+                    .insert(next, Rc::new(Destination { client, recent: Recent::default(), complaints, changes }));
                 next = LaneId(next.0 + 1);
             }
         }

@@ -4,12 +4,14 @@ use tracing::{info, warn};
 
 use super::Driver;
 use crate::deliver::core::{LaneId, Notice};
+use crate::rate_limited::More;
 
 impl Driver {
     pub(super) fn say(&self, notice: Notice) {
         match notice {
             Notice::NotDelivered { lane, why } => {
-                warn!(url = self.url(lane), "not delivered, trying again: {why}");
+                let url = self.url(lane);
+                self.change(lane, |more| warn!(url, "not delivered, trying again: {why}{more}"));
             }
             Notice::NotTaken { lane, event, why } => {
                 self.complain(lane, &format!("{event}: not taken, trying again: {why}"))
@@ -29,7 +31,10 @@ impl Driver {
             Notice::GaveUp { lane, is_rejected: false } => {
                 self.complain(lane, "an event was given up: the ring needs its room, and the spool cannot take it");
             }
-            Notice::UpAgain { lane, was } => info!(url = self.url(lane), "up again (was: {was})"),
+            Notice::UpAgain { lane, was } => {
+                let url = self.url(lane);
+                self.change(lane, |more| info!(url, "up again (was: {was}){more}"));
+            }
             Notice::Waits { lane, lack } => warn!(url = self.url(lane), "{}", lack.why()),
             Notice::WaitsNoMore { lane, lacked } => info!(url = self.url(lane), "{}", lacked.over()),
             Notice::Removed { lane, heirs } if heirs.is_empty() => {
@@ -42,8 +47,18 @@ impl Driver {
                 let heirs: Vec<String> = heirs.into_iter().map(|heir| self.url(heir)).collect();
                 info!(url = self.url(lane), "removed: what waits goes to {}", heirs.join(", "));
             }
-            Notice::SpoolFails(why) => warn!("{why}: events stay in the ring, uploads go on"),
-            Notice::SpoolWorks(was) => info!("the spool works again (was: {was})"),
+            Notice::SpoolFails(why) => {
+                self.complaints.say(|more| warn!("{why}: events stay in the ring, uploads go on{more}"));
+            }
+            Notice::SpoolWorks(was) => self.complaints.say(|more| info!("the spool works again (was: {was}){more}")),
+        }
+    }
+
+    /// Says that a destination fares otherwise than before; one that goes up and down is not to fill the log.
+    #[track_caller]
+    fn change(&self, lane: LaneId, message: impl FnOnce(More)) {
+        if let Some(one) = self.destination(lane) {
+            one.changes.say(message);
         }
     }
 
