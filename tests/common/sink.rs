@@ -47,8 +47,10 @@ pub enum Answer {
     Close,
     /// Says nothing, ever.
     Hang,
-    /// Closes the connection after the head of a request, body unread.
+    /// Exactly these bytes after the head of a request; nothing more is read.
     AtHead(&'static str),
+    /// Exactly these bytes after the head of a request, whose body is then read and thrown away.
+    AtHeadThenBody(&'static str),
 }
 
 pub const OK: Answer = Answer::Status(200, "");
@@ -76,8 +78,8 @@ impl Sink {
         Sink::with(|_, _| OK)
     }
 
-    /// Answers as `policy` says, which is given the request and how many came whole before it. [`Answer::AtHead`] is given to a
-    /// request without its body.
+    /// Answers as `policy` says, which is given the request and how many came whole before it. [`Answer::AtHead`] and
+    /// [`Answer::AtHeadThenBody`] are given to a request without its body.
     pub fn with(policy: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Sink {
         Sink::on(TcpListener::bind("127.0.0.1:0").unwrap(), policy)
     }
@@ -170,9 +172,9 @@ fn exchange(stream: TcpStream, connection: usize, log: &Watched<Log>, policy: &P
             log.heads += 1;
             log.requests.len()
         });
-        let early = matches!(policy(&request, before), Answer::AtHead(_));
+        let early = matches!(policy(&request, before), Answer::AtHead(_) | Answer::AtHeadThenBody(_));
+        let length: usize = request.headers["content-length"].parse().map_err(io::Error::other)?;
         if !early {
-            let length: usize = request.headers["content-length"].parse().map_err(io::Error::other)?;
             request.body = vec![0; length];
             input.read_exact(&mut request.body)?;
         }
@@ -192,6 +194,10 @@ fn exchange(stream: TcpStream, connection: usize, log: &Watched<Log>, policy: &P
             Answer::AtHead(bytes) => {
                 output.write_all(bytes.as_bytes())?;
                 thread::park(); // the connection stays open, nothing more is read
+            }
+            Answer::AtHeadThenBody(bytes) => {
+                output.write_all(bytes.as_bytes())?;
+                io::copy(&mut (&mut input).take(length as u64), &mut io::sink())?;
             }
             Answer::Close => return output.shutdown(Shutdown::Both),
             Answer::Hang => thread::park(),

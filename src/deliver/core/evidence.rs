@@ -15,8 +15,9 @@ const FEWEST: u32 = 2;
 const MOST: u32 = 64;
 /// A row of failures that is less likely than this, if events are at fault, is the destination's.
 const DOUBT: f64 = 0.01;
-/// How many first tries the success rate is about.
-const MEMORY: f64 = 32.0;
+/// How many first tries the success rate is about. Before there were so many, it is their mean, and not believed further than
+/// [`Evidence::patience`] says.
+const MEMORY: u32 = 32;
 /// An event's failures are its own fault for good where chance is less likely than this.
 const CERTAIN: f64 = 1e-4;
 /// Tries before an event is given up, at least and at most.
@@ -29,6 +30,8 @@ pub struct Evidence {
     pub acknowledged: u64,
     /// The part of events that are acknowledged at their first try while the destination works; none before the first one.
     rate: Option<f64>,
+    /// First tries that the rate is about, [`MEMORY`] at most.
+    known: u32,
     /// Different events that failed since the last acknowledgement.
     failures: u32,
     /// Of these, since the last pause.
@@ -59,13 +62,10 @@ impl Evidence {
     pub fn succeeded(&mut self, at_first_try: bool) {
         self.acknowledged += 1;
         if at_first_try {
-            let failures = f64::from(self.failures.min(self.patience()));
-            let rate = self.rate.unwrap_or(1.0);
-            let rate = rate * (1.0 - 1.0 / MEMORY).powf(failures);
-            self.rate = Some(match self.rate {
-                Some(_) => rate + (1.0 - rate) / MEMORY,
-                None => 1.0 / (failures + 1.0),
-            });
+            for _ in 0..self.failures.min(self.patience()) {
+                self.learn(0.0);
+            }
+            self.learn(1.0);
         }
         if self.failures > 0 {
             self.row += 1;
@@ -82,8 +82,15 @@ impl Evidence {
     /// An event failed and is at fault itself; whether that was its first try.
     pub fn failed_alone(&mut self, at_first_try: bool) {
         if at_first_try {
-            self.rate = self.rate.map(|rate| rate * (1.0 - 1.0 / MEMORY));
+            self.learn(0.0);
         }
+    }
+
+    /// One more first try, which was acknowledged or not.
+    fn learn(&mut self, acknowledged: f64) {
+        self.known = (self.known + 1).min(MEMORY);
+        let rate = self.rate.unwrap_or_default();
+        self.rate = Some(rate + (acknowledged - rate) / f64::from(self.known));
     }
 
     /// Whether so many failed that it must be the destination.
@@ -106,9 +113,11 @@ impl Evidence {
         (self.pauses, self.since_pause) = (self.pauses + 1, 0);
     }
 
-    /// Failures of different events in a row before it must be the destination.
+    /// Failures of different events in a row before it must be the destination. A few tries say little: what is lacking of [`UNKNOWN`] is
+    /// allowed whatever they were.
     pub fn patience(&self) -> u32 {
-        self.rate.map_or(UNKNOWN, |rate| row(rate, DOUBT).clamp(FEWEST, MOST))
+        let fewest = UNKNOWN.saturating_sub(self.known).max(FEWEST);
+        self.rate.map_or(UNKNOWN, |rate| row(rate, DOUBT).clamp(fewest, MOST))
     }
 
     /// Tries after which an event that fails while others pass is given up.
@@ -158,6 +167,18 @@ mod tests {
             rounds.push(tries);
         }
         assert_eq!(rounds, [32, 16, 8, 4, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn one_success_proves_nothing_about_the_next_events() {
+        let mut evidence = Evidence::default();
+        for good in 1..=40 {
+            evidence.succeeded(true);
+            for bad in 1..10 {
+                evidence.failed();
+                assert!(!evidence.is_conclusive(), "after {good} good events and {bad} bad ones in a row");
+            }
+        }
     }
 
     #[test]
