@@ -112,7 +112,7 @@ impl Rig {
         let (home, good) = (Home::new(), Meter::start());
         let recognizer = Producer::open(&home.ring(), 16 << 20).unwrap();
         let urls = [&[good.url()], bad].concat();
-        let kept_free = if disk == Disk::Full { 1 << 50 } else { 0u64 };
+        let kept_free = if disk == Disk::Full { 1 << 40 } else { 0u64 };
         let spool = json!({ "dir": home.spool(), "min_free_bytes": kept_free, "max_bytes": 16 << 20 });
         let daemon = Daemon::start(&home, &urls, json!({ "spool": spool }));
         daemon.wait_attached();

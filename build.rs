@@ -1,0 +1,11 @@
+//! Tells the linker of the box's programs to leave the tables for unwinding out: a panic aborts there, and they are a tenth of the file.
+
+fn main() {
+    const SCRIPT: &str = "scripts/lib/no-unwind-tables.ld";
+    println!("cargo::rerun-if-changed={SCRIPT}");
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    if is("CARGO_CFG_TARGET_ENV", "musl") && is("CARGO_CFG_PANIC", "abort") {
+        let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+        println!("cargo::rustc-link-arg-bins=-T{folder}/{SCRIPT}");
+    }
+}
