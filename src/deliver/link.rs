@@ -96,8 +96,8 @@ impl Link {
     }
 
     /// Bytes moved.
-    pub fn moved(&self, now: Instant) {
-        self.moved_at.set(now);
+    pub fn moved(&self, at: Instant) {
+        self.moved_at.set(at.max(self.moved_at.get()));
     }
 
     /// A try failed.

@@ -16,7 +16,7 @@ use super::failure::{Code, Early, Failure};
 use super::head::{Head, State};
 use super::link::{Link, Turn};
 use super::permit::BodyPermit;
-use super::unacknowledged::{beyond_a_gap, unacknowledged};
+use super::unacknowledged::{Signs, signs, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
 
@@ -159,7 +159,7 @@ impl Progress {
         self.read.set(self.read.get() + bytes.len() as u64);
         self.read_at.set(now);
         let unacknowledged = self.socket.get().map_or(0, unacknowledged);
-        self.note(unacknowledged, 0, now);
+        self.note(unacknowledged, Signs::default(), now);
         self.was_whole_at_read.set(self.is_sent() && unacknowledged == 0);
         self.arrived_at_read.set(self.sent.borrow().load(Ordering::Relaxed).saturating_sub(unacknowledged));
         let mut head = self.head.borrow_mut();
@@ -171,20 +171,22 @@ impl Progress {
     pub fn look(&self) {
         if let Some(socket) = self.socket.get() {
             let unacknowledged = unacknowledged(socket);
-            let beyond = if unacknowledged > 0 { beyond_a_gap(socket) } else { 0 };
-            self.note(unacknowledged, beyond, Instant::now());
+            let signs = if unacknowledged > 0 { signs(socket) } else { Signs::default() };
+            self.note(unacknowledged, signs, Instant::now());
         }
     }
 
-    fn note(&self, unacknowledged: u64, beyond: u64, now: Instant) {
+    fn note(&self, unacknowledged: u64, signs: Signs, now: Instant) {
         let acknowledged = self.taken.get().saturating_sub(unacknowledged);
-        let reached = acknowledged + beyond.min(unacknowledged);
+        let reached = acknowledged + signs.beyond_a_gap.min(unacknowledged);
         let has_moved = acknowledged > self.acknowledged.get() || reached > self.reached.get();
         self.acknowledged.set(acknowledged.max(self.acknowledged.get()));
         self.reached.set(reached.max(self.reached.get()));
-        if has_moved {
-            self.moved_at.set(now);
-            self.link.borrow().moved(now);
+        // What is repeated for nothing moves nothing new, and yet fills a slow link: its answers tell that it moves.
+        let heard_at = signs.heard_before.and_then(|before| now.checked_sub(before));
+        if let Some(moved_at) = if has_moved { Some(now) } else { heard_at.filter(|at| *at > self.moved_at.get()) } {
+            self.moved_at.set(moved_at);
+            self.link.borrow().moved(moved_at);
         }
         let whole = self.is_sent() && unacknowledged == 0;
         if self.arrived_at.get().is_none() && (whole || has_moved) {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Bytes written to `socket` that its peer has not acknowledged (`SIOCOUTQ`); 0 where the kernel does not say.
 pub fn unacknowledged(socket: RawFd) -> u64 {
@@ -13,17 +14,33 @@ pub fn unacknowledged(socket: RawFd) -> u64 {
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// Bytes that the peer has behind a gap of what was lost (SACK), about: they are not acknowledged, and yet have moved. 0 where the
-/// kernel does not say.
-pub fn beyond_a_gap(socket: RawFd) -> u64 {
-    // The beginning of `struct tcp_info`: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, sacked; the same in every kernel.
-    let mut info = [0u32; 8];
+/// What else tells that a peer takes bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signs {
+    /// Bytes that it has behind a gap of what was lost (SACK), about.
+    pub beyond_a_gap: u64,
+    /// While something is under way to it: how long ago its TCP was last heard. A peer that reads nothing has nothing under way to it.
+    pub heard_before: Option<Duration>,
+}
+
+/// Asks the kernel for them (`TCP_INFO`); none where it does not say.
+pub fn signs(socket: RawFd) -> Signs {
+    // The beginning of `struct tcp_info`, the same in every kernel: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, sacked, lost,
+    // retrans, fackets, last_data_sent, last_ack_sent, last_data_recv, last_ack_recv (in ms).
+    let mut info = [0u32; 15];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which is what `info` has, and the new length; both outlive the call.
     let result = unsafe {
         libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     };
-    if result == 0 { u64::from(info[4]) * u64::from(info[7]) } else { 0 }
+    if result != 0 {
+        return Signs::default();
+    }
+    let (mss, under_way, sacked, last_ack) = (info[4], info[6], info[7], info[14]);
+    Signs {
+        beyond_a_gap: u64::from(mss) * u64::from(sacked),
+        heard_before: (under_way > 0).then(|| Duration::from_millis(last_ack.into())),
+    }
 }
 
 #[cfg(test)]
