@@ -76,12 +76,12 @@ fn print(text: &dyn std::fmt::Display) -> ExitCode {
 
 fn check_config(file: &Path, user: Option<User>) -> ExitCode {
     match user.map(|user| confine::judge_as(file, user)).transpose() {
-        Ok(left) => left.flatten().iter().for_each(|left| complain(left)),
+        Ok(left) => left.flatten().iter().for_each(complain),
         Err(error) => return not_started(&error),
     }
     match Good::read(file) {
         Ok(good) => {
-            good.config.doubts().iter().for_each(|doubt| complain(doubt));
+            good.config.doubts().iter().for_each(complain);
             // No fault of the config: the uplink runs without its key, and the init script is to start it.
             if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
                 complain(format_args!("{why}; without it nothing is kept on flash"));

@@ -219,7 +219,7 @@ fn a_bad_file_that_cannot_be_read_or_is_large_is_set_aside_whole() {
     for (number, text) in [(2, "{\"by hand\": ".to_owned()), (3, "x".repeat(3 << 20))] {
         let mine = home.folder.path().join("mine");
         fs::write(&mine, &text).unwrap();
-        fs::set_permissions(&mine, PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions(&mine, PermissionsExt::from_mode(0o000)).unwrap();
         let inode = fs::metadata(&mine).unwrap().ino();
         fs::rename(&mine, home.config()).unwrap();
         let call = json!({"event_server_url": [format!("http://192.0.2.{number}/")], "content-type": "json"});

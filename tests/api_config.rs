@@ -70,7 +70,11 @@ fn kill_9_while_saving_leaves_the_old_config_or_the_new_one() {
         if bak.exists() {
             let kept = generation(&bak, &filler);
             assert!(kept <= found && found <= kept + 1, "the last good one of {found} is {kept}");
-            assert!(kept >= answered, "{answered} was in force and is not the last good one: {kept}");
+            // Of an earlier run's config a start makes the last good one; it may have been killed before that.
+            assert!(
+                kept >= answered || answered < first,
+                "{answered} was in force and is not the last good one: {kept}"
+            );
         }
         assert!(!home.folder.path().join("uplink.json.bad").exists());
         most = if found > last { (most / 2).max(8_000) } else { (most + most / 4).min(1_000_000) };

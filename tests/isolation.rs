@@ -211,6 +211,7 @@ fn poisoned_destinations_cost_the_good_one_no_time() {
 }
 
 #[test]
+#[ignore = "a minute alone on the machine: scripts/soak isolation"]
 fn without_a_usable_spool_bad_destinations_cost_the_good_one_no_time() {
     measure("one of each kind", mixed(), Disk::Full, SMALL);
 }

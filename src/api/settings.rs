@@ -28,12 +28,15 @@ pub fn show(control: &Control) -> Value {
     }})
 }
 
+/// Keys of the config, and their new values.
+pub type Changes = Vec<(&'static str, Value)>;
+
 /// The keys of the config that a call wants changed, and the revision that it is meant for; their values are checked where every
 /// config is. A revision alone changes nothing, and has every destination tried at once.
 ///
 /// # Errors
 /// 400: no JSON, no key, or one that is not the page's to change.
-pub fn changes(fields: Fields) -> Result<(Vec<(&'static str, Value)>, Option<String>), Refusal> {
+pub fn changes(fields: Fields) -> Result<(Changes, Option<String>), Refusal> {
     let Fields::Json(mut members) = fields else {
         return Err(Refusal::invalid("the settings are sent as application/json"));
     };

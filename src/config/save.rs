@@ -232,7 +232,7 @@ mod tests {
         let path = folder.path().join("c.json");
         let large = File::create(&path).unwrap();
         large.set_len(1 << 30).unwrap(); // sparse
-        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
         replace(&path, b"1", None).unwrap();
         let aside = fs::metadata(beside(&path, "bad")).unwrap();

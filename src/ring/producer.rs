@@ -100,8 +100,11 @@ struct Name<M> {
     folder: (u64, u64),
     look_at: Instant,
     /// The ring to go on with: none for the old one.
-    renew: fn(&M, &Path, (u64, u64)) -> Result<Option<M>, OpenError>,
+    renew: Renew<M>,
 }
+
+/// Makes a ring in the place of one whose name was removed from a folder, which is named by device and number.
+type Renew<M> = fn(&M, &Path, (u64, u64)) -> Result<Option<M>, OpenError>;
 
 impl Producer<RingFile> {
     /// Makes the ring at `path`, or takes over the one there.

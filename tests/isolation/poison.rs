@@ -130,7 +130,7 @@ fn most_events_of_a_kind_that_the_server_cannot_bear_leave_the_others_their_pace
 }
 
 #[test]
-#[ignore = "four minutes: scripts/soak poison"]
+#[ignore = "four minutes: scripts/soak isolation"]
 fn any_share_of_bad_events_leaves_the_others_their_pace() {
     judge(&KINDS, &[1, 10, 50, 90]);
 }

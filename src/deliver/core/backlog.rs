@@ -63,7 +63,7 @@ impl Backlog {
     pub fn put_back(&mut self, counter: u64, state: Option<RetryState>) {
         self.additions += 1;
         match state {
-            Some(_) if self.failed.len() >= MAX_FAILED => self.overflowed = true,
+            Some(_) if self.failed.count() >= MAX_FAILED => self.overflowed = true,
             Some(state) => self.failed.insert(counter, state),
             None => {
                 self.newest = self.newest.max(counter);
@@ -112,7 +112,7 @@ impl Backlog {
     pub fn pick_retry(&mut self) -> Option<Pick> {
         let (_, counter) = self.failed.first()?;
         let state = self.failed.remove(counter)?;
-        if self.overflowed && self.failed.len() < MAX_FAILED / 2 {
+        if self.overflowed && self.failed.count() < MAX_FAILED / 2 {
             let not_before = self.not_before;
             self.wake();
             self.not_before = not_before;

@@ -26,12 +26,13 @@ pub struct PendingEvent<T> {
     pub is_unfit: bool,
 }
 
-impl<T> Events<T> {
-    /// None so far.
-    pub fn new() -> Events<T> {
+impl<T> Default for Events<T> {
+    fn default() -> Self {
         Events { open: BTreeMap::new(), next: EventNo(1) }
     }
+}
 
+impl<T> Events<T> {
     /// The number that the next one gets.
     pub fn next(&self) -> EventNo {
         self.next
@@ -47,7 +48,7 @@ impl<T> Events<T> {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.open.len()
     }
 

@@ -366,7 +366,7 @@ impl<T: Held> Core<T> {
         Core {
             lanes: BTreeMap::new(),
             order: Vec::new(),
-            events: Events::new(),
+            events: Events::default(),
             writer: Writer::default(),
             next_lane: LaneId(1),
             next_upload: UploadId(1),
@@ -458,7 +458,7 @@ impl<T: Held> Core<T> {
 
     /// Events that are not over.
     pub fn open_events(&self) -> usize {
-        self.events.len()
+        self.events.count()
     }
 
     /// The lanes in force, in the order of the config.

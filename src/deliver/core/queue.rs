@@ -91,7 +91,7 @@ pub struct Failed {
 
 impl Failed {
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.states.len()
     }
 
@@ -148,7 +148,7 @@ pub struct Queue {
 impl Queue {
     /// How many wait.
     pub fn len(&self) -> u64 {
-        self.fresh.len() + self.failed.len() as u64
+        self.fresh.len() + self.failed.count() as u64
     }
 
     /// Whether none does.

@@ -107,7 +107,7 @@ fn a_destination_that_works_gets_every_event_at_once_whatever_the_others_and_the
                 (Mode::All(Answer::Unreachable), 0),
                 (Mode::All(Answer::Status(503, 0)), 5),
                 (Mode::All(Answer::Status(400, 0)), 5),
-                (Mode::All(Answer::NoAnswer), 0),
+                (Mode::All(Answer::Silence), 0),
                 (Mode::Well, 8000),
                 (Mode::Well, 900),
                 (Mode::Some(33, Answer::Status(400, 0)), 1),

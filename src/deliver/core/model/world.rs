@@ -24,7 +24,7 @@ pub enum Answer {
     /// The same, before it has the whole event.
     Early(u16),
     Reset,
-    NoAnswer,
+    Silence,
     Unreachable,
     SourceLost,
 }
@@ -50,7 +50,7 @@ impl Answer {
             6 => Answer::Status([402, 409, 423][random.usize(..3)], 0),
             7 => Answer::Early([200, 400, 403, 413, 500][random.usize(..5)]),
             8 => Answer::Reset,
-            9 => Answer::NoAnswer,
+            9 => Answer::Silence,
             10 => Answer::Unreachable,
             _ => Answer::SourceLost,
         }
@@ -77,7 +77,7 @@ impl Answer {
             Answer::Status(code, asked) => status(code, None, asked),
             Answer::Early(code) => status(code, Some(Early { sent: 1, total: 2 }), 0),
             Answer::Reset => Outcome::down(Failure::new(Code::Interrupted, "reset")),
-            Answer::NoAnswer => Outcome::down(Failure::new(Code::NoAnswer, "no answer")),
+            Answer::Silence => Outcome::down(Failure::new(Code::NoAnswer, "no answer")),
             Answer::Unreachable => Outcome::Unreachable { failure: Failure::new(Code::ConnectRefused, "refused") },
             Answer::SourceLost => Outcome::SourceLost,
         }
@@ -329,7 +329,7 @@ impl World {
                     .is_some_and(|folder| folder.events.values().any(|one| one == event));
                 let lane = &self.core.lanes[&state.lane.unwrap()];
                 let is_here = waits || lane.holds(self.number_of(*event));
-                if is_here && !(is_bad && !state.bad.is_final()) {
+                if is_here && (!is_bad || state.bad.is_final()) {
                     stuck.push((server, *event, is_bad, lane.health.condition));
                 }
             }
@@ -580,7 +580,7 @@ impl World {
             }
         };
         let delay = match answer {
-            Answer::NoAnswer => TIMEOUT,
+            Answer::Silence => TIMEOUT,
             _ => state.delay,
         };
         let is_stale = std::mem::take(&mut state.stale) > 0;
