@@ -170,9 +170,10 @@ fn sealed_events_are_delivered_as_they_were() {
     let stopped = daemon.terminate();
     assert_eq!((sealed as u64, stopped.acknowledged, stopped.quarantined), (2, 2, 0));
     for request in sink.received() {
-        let body = String::from_utf8(request.body).unwrap();
         let pair = &PICTURES[2 * (request.headers["x-event-id"].ends_with("-2") as usize)..][..2];
-        assert!(body.contains(NAME) && body.contains("corridor B"));
+        assert_eq!(request.json()["identity_name"], NAME);
+        let body = String::from_utf8(request.body).unwrap();
+        assert!(body.contains("corridor B"));
         for name in pair {
             use base64::Engine as _;
             assert!(body.contains(&base64::engine::general_purpose::STANDARD.encode(photograph(name))), "{name}");

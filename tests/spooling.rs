@@ -123,5 +123,5 @@ fn an_event_larger_than_the_spool_does_not_cost_the_other_destinations_anything(
         up.wait(published);
     }
     let stopped = daemon.terminate();
-    assert!(stopped.evicted > 0 && stopped.log.contains("does not fit into the spool"), "{}", stopped.log);
+    assert!(stopped.evicted > 0 && stopped.log.contains("more than the spool may hold"), "{}", stopped.log);
 }

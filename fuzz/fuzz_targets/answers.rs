@@ -212,6 +212,8 @@ fn check(outcome: &Outcome, said: Option<&Said>) {
         Outcome::Acknowledged => assert!(is_one_of(200..300) && is_after, "acknowledged by {said:?}"),
         Outcome::Refused { .. } => assert!(is_one_of(400..500), "refused by {said:?}"),
         Outcome::Misconfigured { .. } => assert!(is_one_of(300..500), "misconfigured by {said:?}"),
+        Outcome::NotNow { .. } => assert!(is_one_of(400..500), "put off by {said:?}"),
+        Outcome::NotBegun { .. } => panic!("nothing keeps an upload from beginning here"),
         Outcome::Unreachable { failure } => panic!("the server listens: {failure}"),
         Outcome::SourceLost => panic!("the picture is there"),
         Outcome::Down { failure, .. } => {
