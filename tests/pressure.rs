@@ -139,31 +139,3 @@ fn a_large_picture_whose_room_is_taken_under_its_upload_arrives_byte_for_byte() 
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (7, 0));
 }
-
-#[test]
-fn an_upload_that_hangs_keeps_out_no_other_event_though_half_of_the_ring_is_free() {
-    const KIB: usize = 1024;
-    let home = Home::new();
-    let open = Arc::new(Watched::<bool>::default());
-    let gate = Arc::clone(&open);
-    let server = Sink::with(move |request, _| {
-        if request.sequence() > 1 && !request.body.is_empty() {
-            gate.wait("the end of the hang", |open| open.then_some(()));
-        }
-        OK
-    });
-    let mut recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], patient());
-    daemon.wait_attached();
-    publish(&mut recognizer, &event(&picture(20 * KIB, 1), b""));
-    home.wait_released();
-    // It takes more than a third of the ring, and the next one would not find room behind it.
-    publish(&mut recognizer, &event(&picture(24 * KIB, 1), b""));
-    wait_until("the spooling of the one that hangs", || home.spooled_sequences().contains(&2));
-    publish(&mut recognizer, &event(&picture(24 * KIB, 1), b""));
-    assert_eq!(RingState::of(&home.ring()).unwrap().dropped, 0);
-    open.change(|open| *open = true);
-    home.wait_done();
-    let stopped = daemon.terminate();
-    assert_eq!((stopped.acknowledged, stopped.failed_tries), (3, 0), "{}", stopped.log);
-}
