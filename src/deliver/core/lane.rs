@@ -15,7 +15,7 @@
 //!
 //! In memory a delivery is in one of four places: `queue`, `in_flight`, `rejected`, `storing` (an upload may be reading it meanwhile).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::backlog::{Backlog, Pick};
@@ -26,7 +26,6 @@ use super::limit::ConcurrencyLimit;
 use super::queue::{Queue, RunSet};
 use super::retry::RetryState;
 use super::{EventNo, LaneId, Rejection, Target, UploadId};
-use crate::event::EventId;
 use crate::spool::{Address, Destination};
 
 /// A destination and what waits for it.
@@ -66,32 +65,8 @@ pub struct Lane {
     pub born: EventNo,
     /// Of those before: taken over from lanes that were removed.
     pub taken_over: RunSet,
-    /// Acknowledged while a removed destination still had something: these it may inherit once more.
-    pub delivered: Delivered,
     /// What became of its events.
     pub counters: Counters,
-}
-
-/// Events that an heir has, by ring and sequence.
-#[derive(Debug, Default)]
-pub struct Delivered(BTreeSet<([u8; 16], u64)>);
-
-impl Delivered {
-    /// So many are remembered.
-    const MOST: usize = 4096;
-
-    /// The heir has this one.
-    pub fn add(&mut self, event: EventId) {
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
-        }
-        self.0.insert((event.ring.0, event.sequence));
-    }
-
-    /// Whether it has.
-    pub fn contains(&self, event: EventId) -> bool {
-        self.0.contains(&(event.ring.0, event.sequence))
-    }
 }
 
 /// Whether a lane goes on, and where an event goes that comes to it, new or back from a failed try.
@@ -176,7 +151,6 @@ impl Lane {
             leaves_backlog: false,
             born,
             taken_over: RunSet::default(),
-            delivered: Delivered::default(),
             counters: Counters::default(),
         }
     }

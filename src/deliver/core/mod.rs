@@ -139,7 +139,7 @@ pub enum NotStored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picked {
     /// This one is open, and the spool offers it to nobody else.
-    Event(u64, EventId),
+    Event(u64),
     /// This one cannot be sent; the spool knows.
     Unusable(u64),
     /// There is none.

@@ -80,15 +80,7 @@ impl<T: Held> Core<T> {
             return;
         };
         let retry = lane.still_known(retry);
-        if let Picked::Event(counter, event) = picked
-            && lane.delivered.contains(event)
-        {
-            lane.backlog.found(&pick, counter);
-            turn.effects.push(Effect::Forget(upload));
-            self.settle_spooled(id, counter, Verdict::Over(End::Acknowledged), turn);
-            return self.end_of(id, upload, turn);
-        }
-        if let Picked::Event(counter, _) = picked
+        if let Picked::Event(counter) = picked
             && lane.may_begin_picked(turn.now)
         {
             lane.backlog.found(&pick, counter);
@@ -98,7 +90,7 @@ impl<T: Held> Core<T> {
             return self.touch(id, turn.now);
         }
         match picked {
-            Picked::Event(counter, _) => {
+            Picked::Event(counter) => {
                 lane.backlog.found(&pick, counter);
                 let destination = lane.destination();
                 turn.effects.push(Effect::Forget(upload));
@@ -127,13 +119,9 @@ impl<T: Held> Core<T> {
         took: Duration,
         turn: &mut Turn<'_, T>,
     ) {
-        let may_inherit = self.writer.is_settling() || self.lanes.values().any(Lane::is_closed);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(begun) = lane.in_flight.remove(&upload) else { return };
         if outcome == Outcome::Acknowledged {
-            if may_inherit {
-                lane.delivered.add(event);
-            }
             lane.limit.acknowledged(upload, took, lane.response_timeout);
         }
         let was_up = lane.health.is_up();

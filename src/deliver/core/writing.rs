@@ -203,7 +203,7 @@ impl<T: Held> Core<T> {
 
     /// Some of what waited for removed destinations was moved.
     pub(super) fn settled(&mut self, result: Result<bool, ()>, turn: &mut Turn<'_, T>) {
-        self.writer.settled();
+        self.writer.is_settling = false;
         match result {
             Ok(true) => {
                 self.writer.settle(turn.now);

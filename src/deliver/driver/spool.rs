@@ -104,11 +104,10 @@ impl Driver {
                     format!("the spooled event {} cannot be read any more", record.id)
                 }
                 Ok(event) => {
-                    let id = event.id;
                     let source = Arc::new(Relocatable::new(Arc::new(record)));
                     let picked = Some(Upload { event: Rc::new(event), source });
                     self.uploads.borrow_mut().insert(upload, Running { picked, ..Running::default() });
-                    return Picked::Event(counter, id);
+                    return Picked::Event(counter);
                 }
                 Err(malformed) => {
                     let event = record.id;
