@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::daemon::Home;
-use common::traced::{self, Call, Trace};
+use common::traced::{self, Trace};
 use common::{Daemon, RingProducer, event, make_key, picture, publish, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
@@ -121,7 +121,8 @@ fn assert_is_of_the_first(request: &[u8]) {
     assert!(!part.is_empty() && wanted.starts_with(part), "another picture went out under the event's id");
 }
 
-/// It keeps its room in the ring, or is broken off where the recognizer needs that: the event is in the spool.
+/// It keeps its room in the ring, or is broken off where the recognizer needs that: the event is in the spool, whence it
+/// goes once its file can be opened.
 #[test]
 fn an_upload_whose_spooled_file_cannot_be_opened_sends_nothing_of_what_takes_its_room() {
     if !traced::is_possible("an_upload_whose_spooled_file_cannot_be_opened") {
@@ -133,7 +134,7 @@ fn an_upload_whose_spooled_file_cannot_be_opened_sends_nothing_of_what_takes_its
     let folder = home.spool().join("to").join(Destination::of(&server.url()).to_string());
     let file = folder.join(format!("{:020}.event", 1));
     let trace = Trace::of(&home).path(&file);
-    let daemon = trace.inject(&Call { name: "openat".into(), number: 1 }, "error=EMFILE", true).start(&home);
+    let daemon = trace.inject_first("openat", "error=EMFILE", 3).start(&home);
     publish_large(&mut recognizer, 1);
     let (stream, read) = server.begun();
     let large = picture(PICTURE, 2);

@@ -63,11 +63,20 @@ impl Trace {
 
     /// Only this system call, and at the one with this number, and with `lasting` at all later ones, what strace's `-e inject` calls
     /// `action`.
-    pub fn inject(mut self, call: &Call, action: &str, lasting: bool) -> Trace {
+    pub fn inject(self, call: &Call, action: &str, lasting: bool) -> Trace {
         let Call { name, number } = call;
         let more = if lasting { "+" } else { "" };
+        self.inject_when(name, action, &format!("{number}{more}"))
+    }
+
+    /// Only this system call, and at its first `count` ones of each thread what strace's `-e inject` calls `action`.
+    pub fn inject_first(self, name: &str, action: &str, count: u64) -> Trace {
+        self.inject_when(name, action, &format!("1..{count}"))
+    }
+
+    fn inject_when(mut self, name: &str, action: &str, when: &str) -> Trace {
         self.command.args(["-e", &format!("trace={name}")]);
-        self.command.args(["-e", &format!("inject={name}:{action}:when={number}{more}")]);
+        self.command.args(["-e", &format!("inject={name}:{action}:when={when}")]);
         self
     }
 
