@@ -108,7 +108,7 @@ impl Request {
 
     fn header(&self, name: &str) -> &str {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(key, _)| *key == name).unwrap_or_else(|| panic!("no {name} in {}", self.head)).1
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("no {name} in {}", self.head)).1
     }
 
     async fn read_body(&mut self, socket: &mut TcpStream) -> io::Result<()> {

@@ -61,13 +61,16 @@ fn check_secrets(text: &str, said: &str) {
     }
 }
 
-/// Taking the file apart and writing it again changes nothing that it means; changing a key changes only what that key means.
+/// Taking the file apart and writing it again changes nothing that it means, but that no key stands there twice any more;
+/// changing a key changes only what that key means.
 fn check_edits(text: &[u8], before: &Result<Config, String>) {
     let Ok(document) = Document::parse(text) else { return assert!(before.is_err()) };
     let written = document.text();
     assert_eq!(Document::parse(&written).expect("ours").text(), written);
     let again = checked(&written);
-    assert_eq!(again.as_ref().ok(), before.as_ref().ok());
+    if !before.as_ref().is_err_and(|said| said.contains("this key is there twice in one object")) {
+        assert_eq!(again.as_ref().ok(), before.as_ref().ok());
+    }
     let changed = document.with(&[("content-type", json!("form-data"))]);
     assert_eq!(changed.get("content-type"), Some(json!("form-data")));
     if let Ok(mut expected) = again {
