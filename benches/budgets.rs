@@ -1,10 +1,10 @@
-//! The budgets of docs/benchmarks.md that need an optimised build: `cargo bench --bench budgets`. RssAnon idle, and with four uploads
+//! The budgets of docs/benchmarks.md that need an optimised build: `scripts/test budgets`. RssAnon idle, and with four uploads
 //! of 4 MiB pictures on their way. (CPU time against the limit is `scripts/bench`.)
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,11 +73,17 @@ impl Drop for Uplink {
     }
 }
 
+/// The package's program, or that of another build (`SOPHON_BIN_DIR`).
+fn uplink() -> PathBuf {
+    let folder = std::env::var_os("SOPHON_BIN_DIR").map(PathBuf::from);
+    folder.map_or_else(|| env!("CARGO_BIN_EXE_sophon-uplink").into(), |folder| folder.join("sophon-uplink"))
+}
+
 fn start_uplink(folder: &Path, ring: &Path, address: SocketAddr) -> Uplink {
     let config = folder.join("uplink.json");
     let url = format!("http://{address}/RealTimeEvent");
     std::fs::write(&config, json!({ "rings": [ring], "event_server_url": [url] }).to_string()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sophon-uplink"));
+    let mut command = Command::new(uplink());
     Uplink(command.arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap())
 }
 
