@@ -55,6 +55,13 @@ pub struct Judge<'a> {
     pub denied: Vec<UploadId>,
 }
 
+impl Judge<'_> {
+    /// With nothing to say yet.
+    pub fn new(now: Instant, random: &mut fastrand::Rng) -> Judge<'_> {
+        Judge { now, random, notices: Vec::new(), denied: Vec::new() }
+    }
+}
+
 impl Lane {
     /// Takes note of what became of a try, and says what that means for its event.
     pub fn classify(&mut self, judge: &mut Judge<'_>, upload: &InFlight, id: EventId, outcome: Outcome) -> Verdict {

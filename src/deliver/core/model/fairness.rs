@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, Mode, World};
+use super::world::World;
+use super::{Answer, Mode};
 use crate::deliver::core::health::Condition;
 
 /// Each kind of event that a server cannot bear.

@@ -1,0 +1,106 @@
+//! What happens, as the core is told of it.
+
+use std::time::Duration;
+
+use super::spooling::Needs;
+use super::{EventNo, LaneId, UploadId};
+use crate::deliver::outcome::Outcome;
+use crate::event::EventId;
+use crate::readiness::NotReady;
+use crate::spool::Address;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<T> {
+    /// An event was read.
+    Published(T),
+    /// The kernel took the last byte of an upload's body, or it has none any more.
+    BodyGone(LaneId, UploadId),
+    /// An upload begins once more, and waits for [`Effect::Body`].
+    BodyWanted(LaneId, UploadId),
+    /// An upload came to its end; its connection reads nothing any more.
+    Ended {
+        /// Whose.
+        lane: LaneId,
+        /// Which.
+        upload: UploadId,
+        /// Its event, for what is said of it.
+        id: EventId,
+        /// What became of it.
+        outcome: Outcome,
+        /// How long the try took that counts.
+        took: Duration,
+    },
+    /// [`Effect::Pick`] was done.
+    Picked(LaneId, UploadId, Picked),
+    /// [`Effect::Write`] was done.
+    Written(Vec<(EventNo, Result<Stored, NotStored>)>),
+    /// The spool was opened; why not, if not.
+    Opened(Option<String>),
+    /// The key was looked for; whether it is there.
+    KeyChecked(bool),
+    /// [`Effect::Settle`] was done: whether anything was moved. Else it failed.
+    Settled(Result<bool, ()>),
+    /// There may be something in the spool that was not known.
+    LookIntoSpool,
+    /// The spool has to see to removed destinations, and try again whatever failed.
+    Settle,
+    /// The spool's folder is not the one that was opened.
+    Reopen,
+    /// The lanes, those that are kept by number.
+    Configured(Vec<(Option<LaneId>, LaneSettings)>),
+    /// The ring needs the room of these.
+    Spill(Vec<EventNo>),
+    /// Nothing more is to be taken out of the spool.
+    LeaveBacklog,
+    /// The process ends: no upload starts any more, and what is not sent by then goes to the spool.
+    Suspend,
+    /// The box lacks something that TLS needs, or nothing.
+    Box(Option<NotReady>),
+    /// Time went by.
+    Tick,
+}
+
+/// What a pick came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Picked {
+    /// This one is open, and the spool offers it to nobody else.
+    Event(u64),
+    /// This one cannot be sent; the spool knows.
+    Unusable(u64),
+    /// There is none.
+    Nothing,
+    /// Something is short just now.
+    Later,
+}
+
+/// What a lane is told by the config.
+#[derive(Clone, Debug)]
+pub struct LaneSettings {
+    /// Its destination.
+    pub address: Address,
+    /// It speaks TLS, which needs the time and random numbers.
+    pub is_tls: bool,
+    /// How long an answer may take.
+    pub response_timeout: Duration,
+}
+
+/// An event is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number in the spool.
+    pub counter: u64,
+    /// Uploads on their way read on in the file.
+    pub is_relocated: bool,
+}
+
+/// Why a job was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The spool cannot do it now: why, and what has to be done first.
+    Later(String, Needs),
+    /// This event will never be stored.
+    Unfit,
+    /// The ring's file went away.
+    Lost,
+}

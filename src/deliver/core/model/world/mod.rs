@@ -1,0 +1,308 @@
+//! Everything outside the core, in simulated time: servers, the spool and its thread, a ring. It holds at every step that
+//! - deliveries balance, and a ticket is released once, and not while an upload reads there;
+//! - a destination acknowledges no event twice, and has no two uploads of one at once;
+//! - no more than four bodies are on their way to a destination, one probe, and none in a pause that was asked for;
+//!
+//! and at the end, when everything is well again, that everything has come to its end within a time that is known before.
+
+mod checks;
+mod ring;
+pub mod servers;
+mod spool;
+mod uploads;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::{Duration, Instant};
+
+use super::history::{DESTINATIONS, Step};
+use super::{Answer, Mode, TIMEOUT};
+use crate::deliver::core::lane::Lane;
+use crate::deliver::core::{Core, Held, Input, LaneId, LaneSettings, UploadId};
+use crate::spool::{Address, Destination};
+use servers::Server;
+use spool::{Call, Folder};
+
+/// A room in the ring.
+#[derive(Debug)]
+pub struct Token {
+    number: u64,
+    length: u32,
+}
+
+impl Held for Token {
+    fn length(&self) -> u32 {
+        self.length
+    }
+}
+
+#[derive(Debug)]
+struct Event {
+    length: u32,
+    bad: u8,
+    too_large: bool,
+    is_released: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Upload {
+    generation: u32,
+    lane: LaneId,
+    server: usize,
+    event: u64,
+    /// It reads the ring.
+    in_ring: bool,
+    counter: Option<u64>,
+    has_body: bool,
+    answer: Answer,
+    ends_at: Instant,
+    is_stale: bool,
+}
+
+/// What is done by somebody else, and when it is done.
+#[derive(Debug)]
+enum Later {
+    BodyGone(UploadId),
+    Again(UploadId),
+    End(UploadId),
+    Spool(Call),
+}
+
+pub struct World {
+    core: Core<Token>,
+    random: fastrand::Rng,
+    now: Instant,
+    began: Instant,
+    servers: Vec<Server>,
+    events: Vec<Event>,
+    uploads: BTreeMap<UploadId, Upload>,
+    lanes: BTreeMap<LaneId, usize>,
+    later: BinaryHeap<Reverse<(Instant, u64)>>,
+    what: BTreeMap<u64, Later>,
+    next: u64,
+    // the spool
+    usable: bool,
+    latency: Duration,
+    busy_until: Instant,
+    folders: BTreeMap<[u8; 8], Folder>,
+    files: BTreeMap<u64, u64>,
+    next_counter: u64,
+    delivered: BTreeSet<(usize, u64)>,
+    dead: BTreeSet<(usize, u64)>,
+    // the ring
+    tail: usize,
+    spilled: usize,
+    capacity: u64,
+    dropped: u64,
+    is_stopped: bool,
+    /// A stored event can always be opened.
+    always_relocates: bool,
+}
+
+/// Of the ring, in units of an event's length.
+const CAPACITY: u64 = 400;
+
+fn destination(server: usize) -> Destination {
+    Destination([server as u8; 8])
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let now = Instant::now();
+        let server = |_| Server {
+            mode: Mode::Well,
+            bad: Answer::Status(400, 0),
+            delay: Duration::from_millis(1),
+            stale: 0,
+            acknowledged: BTreeMap::new(),
+            given: BTreeSet::new(),
+            asked_until: None,
+            lane: None,
+            generation: 0,
+        };
+        World {
+            core: Core::new(fastrand::Rng::with_seed(seed)),
+            random: fastrand::Rng::with_seed(seed ^ 1),
+            now,
+            began: now,
+            servers: (0..DESTINATIONS).map(server).collect(),
+            events: Vec::new(),
+            uploads: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            later: BinaryHeap::new(),
+            what: BTreeMap::new(),
+            next: 0,
+            usable: true,
+            latency: Duration::from_millis(1),
+            busy_until: now,
+            folders: BTreeMap::new(),
+            files: BTreeMap::new(),
+            next_counter: 1,
+            delivered: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            tail: 0,
+            spilled: 0,
+            capacity: CAPACITY,
+            dropped: 0,
+            is_stopped: false,
+            always_relocates: false,
+        }
+    }
+
+    /// Runs a history, then makes everything well, and waits.
+    pub fn run(&mut self, steps: &[(u64, Step)]) -> Result<(), String> {
+        for (pause, step) in steps {
+            self.go_to(self.now + Duration::from_millis(*pause));
+            self.step(step);
+        }
+        if self.is_stopped {
+            return self.stop();
+        }
+        self.usable = true;
+        self.latency = Duration::from_millis(1);
+        for server in &mut self.servers {
+            (server.mode, server.delay) = (Mode::Well, Duration::from_millis(1));
+        }
+        // What is known of each event that is not taken, and at most two pauses, of which the longest is five minutes.
+        let bound = Duration::from_secs(2 * 300) + Duration::from_secs(3600 * 4);
+        let end = self.now + bound;
+        while self.now < end && !self.is_over() {
+            for _ in 0..6 {
+                self.go_to(self.now + Duration::from_secs(5));
+            }
+            self.publish(1, 0, false); // which shows that the servers are well
+            self.go_to(self.now + Duration::from_secs(1));
+        }
+        self.go_to(self.now + Duration::from_secs(1200));
+        self.check_end()
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Publish { count, length, bad, too_large } => {
+                for _ in 0..*count {
+                    self.publish(*length, *bad, *too_large);
+                }
+            }
+            Step::Become(server, mode) => self.servers[*server].mode = *mode,
+            Step::Bad(server, answer) => self.servers[*server].bad = *answer,
+            Step::Delay(server, delay) => self.servers[*server].delay = Duration::from_millis(*delay),
+            Step::Spool { usable, latency_ms } => {
+                (self.usable, self.latency) = (*usable, Duration::from_millis(*latency_ms));
+            }
+            Step::Configure(mask) => self.configure(*mask),
+            Step::Reload => {
+                let mask =
+                    self.servers.iter().enumerate().map(|(at, server)| u8::from(server.lane.is_some()) << at).sum();
+                self.configure(mask);
+            }
+            Step::Stale(server, count) => self.servers[*server].stale = *count,
+            Step::Stop => {
+                self.is_stopped = true;
+                self.input(Input::LeaveBacklog);
+                self.input(Input::Suspend);
+            }
+        }
+    }
+
+    pub fn configure(&mut self, mask: u8) {
+        let wanted: Vec<usize> = (0..DESTINATIONS).filter(|server| mask & 1 << server != 0).collect();
+        self.call(Call::Configure(wanted.iter().map(|server| destination(*server)).collect()));
+        let lanes = wanted.iter().map(|server| {
+            let address =
+                Address { destination: destination(*server), former: None, shown: format!("http://{server}/") };
+            (self.servers[*server].lane, LaneSettings { address, is_tls: false, response_timeout: TIMEOUT })
+        });
+        let lanes: Vec<_> = lanes.collect();
+        let mut next = self.core.next_lane();
+        for server in 0..DESTINATIONS {
+            let state = &mut self.servers[server];
+            state.asked_until = None;
+            state.generation += 1;
+            if !wanted.contains(&server) {
+                state.lane = None;
+            }
+        }
+        for server in &wanted {
+            if self.servers[*server].lane.is_none() {
+                self.servers[*server].lane = Some(next);
+                self.lanes.insert(next, *server);
+                next = LaneId(next.0 + 1);
+            }
+        }
+        self.input(Input::Configured(lanes));
+        self.input(Input::Settle);
+    }
+
+    fn input(&mut self, input: Input<Token>) {
+        let mut effects = Vec::new();
+        self.core.handle(self.now, input, &mut effects);
+        self.perform(effects);
+        self.check();
+    }
+
+    fn later(&mut self, after: Duration, what: Later) {
+        self.next += 1;
+        self.later.push(Reverse((self.now + after, self.next)));
+        self.what.insert(self.next, what);
+    }
+
+    /// Lets time go by.
+    pub fn go_to(&mut self, end: Instant) {
+        loop {
+            let timer = self.core.next_timer();
+            let next = self.later.peek().map(|Reverse((moment, _))| *moment);
+            let Some(moment) = timer.into_iter().chain(next).min().filter(|moment| *moment <= end) else { break };
+            self.now = self.now.max(moment);
+            if next.is_some_and(|next| next <= self.now) {
+                let Reverse((_, number)) = self.later.pop().unwrap();
+                if let Some(what) = self.what.remove(&number) {
+                    self.done(what);
+                }
+            } else {
+                self.input(Input::Tick);
+            }
+            if self.tail < self.events.len() {
+                self.relieve(false);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    // --- for tests of fairness ---
+
+    pub fn set(&mut self, server: usize, mode: Mode, bad: Answer, delay: Duration) {
+        let state = &mut self.servers[server];
+        (state.mode, state.bad, state.delay) = (mode, bad, delay);
+    }
+
+    pub fn set_spool(&mut self, usable: bool) {
+        self.always_relocates = true;
+        self.usable = usable;
+    }
+
+    pub fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+    }
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// When a server acknowledged an event, since the beginning.
+    pub fn acknowledged(&self, server: usize, event: u64) -> Option<Duration> {
+        self.servers[server].acknowledged.get(&event).map(|(moment, _)| *moment - self.began)
+    }
+
+    pub fn lane_of(&self, server: usize) -> &Lane {
+        self.core.lane(self.servers[server].lane.unwrap()).unwrap()
+    }
+
+    pub fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}

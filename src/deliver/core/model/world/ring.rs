@@ -1,0 +1,82 @@
+//! The ring: its room, and what becomes of it when it fills.
+
+use super::{Event, Token, World};
+use crate::deliver::core::Input;
+use crate::deliver::core::pressure::Need;
+
+impl World {
+    /// An event comes, unless the ring is full.
+    pub fn publish(&mut self, length: u32, bad: u8, too_large: bool) -> bool {
+        if self.used() + u64::from(length) > self.capacity {
+            self.dropped += 1;
+            self.relieve(true);
+            return false;
+        }
+        let number = self.events.len() as u64;
+        self.events.push(Event { length, bad, too_large, is_released: false });
+        for server in self.servers.iter_mut().filter(|server| server.lane.is_some()) {
+            server.given.insert(number);
+        }
+        self.input(Input::Published(Token { number, length }));
+        self.relieve(false);
+        true
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.events[self.tail..].iter().map(|event| u64::from(event.length)).sum()
+    }
+
+    /// What `Uplink::relieve` does.
+    pub(super) fn relieve(&mut self, dropped: bool) {
+        let excess = self.used().saturating_sub(self.capacity / 2).max(if dropped { self.capacity / 2 } else { 0 });
+        let (mut before, mut spill) = (0, Vec::new());
+        for at in self.tail..self.events.len() {
+            if before >= excess {
+                break;
+            }
+            before += u64::from(self.events[at].length);
+            if at >= self.spilled {
+                self.spilled = at + 1;
+                spill.extend(
+                    self.core.events.numbers().into_iter().find(|no| self.core.held(*no).unwrap().number == at as u64),
+                );
+            }
+        }
+        if !spill.is_empty() {
+            self.input(Input::Spill(spill));
+        }
+        let mut dropped = dropped;
+        loop {
+            let free = self.capacity - self.used();
+            let need = match () {
+                () if dropped => Need::Refused,
+                () if free < self.capacity / 16 => Need::Now,
+                () if free < self.capacity / 8 => Need::Soon,
+                () => return,
+            };
+            if self.tail >= self.events.len() {
+                return;
+            }
+            let oldest = self.number_of(self.tail as u64);
+            let mut effects = Vec::new();
+            let is_free = self.core.give_up(self.now, oldest, need, &mut effects);
+            self.perform(effects);
+            self.check();
+            if !is_free {
+                return;
+            }
+            dropped = false;
+        }
+    }
+
+    pub(super) fn release(&mut self, token: &Token) {
+        let event = &mut self.events[token.number as usize];
+        assert!(!std::mem::replace(&mut event.is_released, true), "a ticket is released twice");
+        let reads = self.uploads.values().any(|upload| upload.in_ring && upload.event == token.number);
+        assert!(!reads, "the room of event {} is released while an upload reads there", token.number);
+        while self.events.get(self.tail).is_some_and(|event| event.is_released) {
+            self.tail += 1;
+        }
+        self.spilled = self.spilled.max(self.tail);
+    }
+}

@@ -1,0 +1,137 @@
+//! What the uplink wants of deliveries, and what it asks about them.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Destination, Driver, HeldEvent};
+use crate::config::Url;
+use crate::deliver::client::{Client, Settings};
+use crate::deliver::core::counters::Counters;
+use crate::deliver::core::lane::Lane;
+use crate::deliver::core::pressure::Need;
+use crate::deliver::core::{EventNo, Input, LaneId, LaneSettings};
+use crate::deliver::ledger::Ticket;
+use crate::deliver::recent::Recent;
+use crate::event::Event;
+use crate::rate_limited::RateLimited;
+use crate::spool::Address;
+
+impl Driver {
+    // --- what the uplink wants ---
+
+    /// Sends an event to every destination: its record is at `frame` of the ring of `ledger`. Its room is released when all have it, or
+    /// the spool for them.
+    pub fn publish(&self, event: Event, ticket: impl FnOnce(EventNo) -> Ticket) {
+        let number = self.core.borrow().next_event();
+        let weight = event.weight();
+        let held = HeldEvent { number, ticket: ticket(number), texts: Some(Rc::new(event)), source: None };
+        self.texts.borrow_mut().add(number, weight);
+        self.handle(Input::Published(held));
+        self.drop_texts();
+    }
+
+    /// Another config: the lanes of destinations that stay are kept.
+    pub fn configure(&self, destinations: Vec<(Url, Settings)>) {
+        let old: Vec<LaneId> = self.core.borrow().lanes().map(|lane| lane.id).collect();
+        let mut lanes = Vec::new();
+        for (url, settings) in &destinations {
+            let known = old.iter().find(|lane| self.destination(**lane).is_some_and(|one| one.client.url() == url));
+            if let Some(one) = known.and_then(|lane| self.destination(*lane)) {
+                one.client.configure(settings.clone());
+            }
+            let lane = LaneSettings {
+                address: Address::from(url),
+                is_tls: url.is_tls(),
+                response_timeout: settings.timeouts.response,
+            };
+            lanes.push((known.copied(), lane));
+        }
+        // Its clients are there before a lane begins anything.
+        let mut next = self.core.borrow().next_lane();
+        for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
+            if known.is_none() {
+                let client = Rc::new(Client::new(url, settings));
+                let (complaints, changes) = (RateLimited::new(3), RateLimited::new(20));
+                self.destinations
+                    .borrow_mut()
+                    .insert(next, Rc::new(Destination { client, recent: Recent::default(), complaints, changes }));
+                next = LaneId(next.0 + 1);
+            }
+        }
+        self.handle(Input::Configured(lanes));
+    }
+
+    /// The ring needs the room of these events.
+    pub fn spill(&self, events: Vec<EventNo>) {
+        if !events.is_empty() {
+            self.handle(Input::Spill(events));
+        }
+    }
+
+    /// The ring needs the room of an event that may be one that the spool cannot take; whether the room is free.
+    pub fn give_up(&self, event: EventNo, need: Need) -> bool {
+        let mut effects = Vec::new();
+        let is_free = self.core.borrow_mut().give_up(Instant::now(), event, need, &mut effects);
+        effects.into_iter().for_each(|effect| self.perform(effect));
+        is_free
+    }
+
+    /// For the end of the process: nothing more is taken out of the spool.
+    pub fn leave_backlog(&self) {
+        self.handle(Input::LeaveBacklog);
+    }
+
+    /// The process ends: no upload starts any more, and whatever is not sent by then goes to the spool.
+    pub fn suspend(&self) {
+        self.handle(Input::Suspend);
+    }
+
+    /// There may be more in the spool than was known.
+    pub fn look_into_spool(&self) {
+        self.handle(Input::LookIntoSpool);
+    }
+
+    /// There may be something in the spool for a destination that was removed, or was put back.
+    pub fn settle(&self) {
+        self.handle(Input::Settle);
+    }
+
+    /// The spool's folder is not the one that was opened: it is opened again.
+    pub fn reopen(&self) {
+        self.handle(Input::Reopen);
+    }
+
+    // --- what is told ---
+
+    /// Deliveries that are neither over nor in the spool.
+    pub fn open_deliveries(&self) -> u64 {
+        self.core.borrow().open_deliveries()
+    }
+
+    /// Uploads on their way, of the destinations in force.
+    pub fn in_flight(&self) -> usize {
+        self.core.borrow().in_flight()
+    }
+
+    /// What became of all deliveries.
+    pub fn totals(&self) -> Counters {
+        self.core.borrow().totals()
+    }
+
+    /// Why nothing can be stored just now.
+    pub fn trouble(&self) -> Option<String> {
+        self.core.borrow().trouble().map(str::to_owned)
+    }
+
+    /// Whether a try to store failed that began after the last [`Driver::suspend`].
+    pub fn is_in_trouble(&self) -> bool {
+        self.core.borrow().is_in_trouble(Instant::now())
+    }
+
+    /// What `tell` says of each destination in force, in the order of the config.
+    pub fn each<R>(&self, tell: impl Fn(&Lane, &Client, &Recent) -> R) -> Vec<R> {
+        let (core, destinations) = (self.core.borrow(), self.destinations.borrow());
+        let known = core.lanes().filter_map(|lane| Some((lane, destinations.get(&lane.id)?)));
+        known.map(|(lane, one)| tell(lane, &one.client, &one.recent)).collect()
+    }
+}
