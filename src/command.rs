@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 use sophon_uplink::api::ask;
+use sophon_uplink::body::Format;
 use sophon_uplink::config::{self, Url};
 use sophon_uplink::confine::User;
 use sophon_uplink::control::Good;
@@ -29,12 +31,17 @@ usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
                                               show what waits on the disk
        sophon-uplink dead list [--config FILE] [--json]
                                               show what servers refused (dead letters)
+       sophon-uplink try URL [--format json|form-data] [--config FILE] [--idle SECONDS] [--json]
+                                              which events a server takes, and what to set
        sophon-uplink dead resend [--config FILE] --all|NUMBER... [--to URL]
                                               send dead letters once more
        sophon-uplink --help | --version
 
 USER, by name or number, is who the uplink becomes that root starts; without it, it stays who it is.
 FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+
+/// How long `try` waits for a server to close an idle connection.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The program's name, as its messages begin with it.
 pub const PROGRAM: &str = "sophon-uplink";
@@ -80,6 +87,15 @@ pub enum Command {
         config: PathBuf,
         letters: Letters,
     },
+    Try {
+        url: Url,
+        /// None: both.
+        format: Option<Format>,
+        /// Whose headers, certificates and timeouts; none: the defaults.
+        config: Option<PathBuf>,
+        idle: Duration,
+        json: bool,
+    },
     Say(String),
 }
 
@@ -101,6 +117,8 @@ struct Given {
     api: Option<SocketAddr>,
     all: bool,
     to: Option<String>,
+    format: Option<Format>,
+    idle: Option<Duration>,
 }
 
 /// Reads the command line.
@@ -123,6 +141,8 @@ pub fn read() -> Result<Command, lexopt::Error> {
             Long("api") if given.api.is_none() => given.api = Some(parser.value()?.parse()?),
             Long("all") => given.all = true,
             Long("to") if given.to.is_none() => given.to = Some(parser.value()?.string()?),
+            Long("format") if given.format.is_none() => given.format = Some(format(&parser.value()?.string()?)?),
+            Long("idle") if given.idle.is_none() => given.idle = Some(seconds(&parser.value()?.string()?)?),
             Value(value) => given.words.push(value.string()?),
             other => return Err(other.unexpected()),
         }
@@ -132,11 +152,12 @@ pub fn read() -> Result<Command, lexopt::Error> {
 
 impl Given {
     fn command(self) -> Result<Command, lexopt::Error> {
-        let Given { words, config, user, json, api, all, to } = self;
+        let Given { words, config, user, json, api, all, to, format, idle } = self;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let has_config = config.is_some();
+        let named = config.clone();
         let file = config.unwrap_or_else(|| config::DEFAULT_PATH.into());
-        let is_status = words == ["status"];
+        let (is_status, is_try) = (words == ["status"], words.first() == Some(&"try"));
         // The options that each command takes: --config, --json, those of `dead resend`, and --user.
         let (command, takes) = match words[..] {
             ["run"] => (Command::Run { config: file, user }, [true, false, false, true]),
@@ -153,6 +174,12 @@ impl Given {
                 let letters = Letters { numbers: which(numbers, all)?, to: to.clone() };
                 (Command::DeadResend { config: file, letters }, [true, false, true, false])
             }
+            ["try", url] => {
+                let url = Url::parse(url).map_err(|fault| format!("{url:?} is no URL of a server: {fault}"))?;
+                let idle = idle.unwrap_or(IDLE);
+                (Command::Try { url, format, config: named, idle, json }, [true, true, false, false])
+            }
+            ["try"] => return Err("try what? the URL of a server is missing".into()),
             ["check-config" | "ring"] => return Err("a path is missing".into()),
             ["dead"] => return Err("dead what? list or resend".into()),
             [] => return Err("a command is missing".into()),
@@ -167,9 +194,24 @@ impl Given {
         match given.iter().zip(takes).find(|((_, given), takes)| *given && !takes) {
             Some(((option, _), _)) => Err(format!("{} takes no {option}", words[0]).into()),
             None if api.is_some() && !is_status => Err(format!("{} takes no --api", words[0]).into()),
+            None if (format.is_some() || idle.is_some()) && !is_try => {
+                Err(format!("{} takes no --format and no --idle", words[0]).into())
+            }
             None => Ok(command),
         }
     }
+}
+
+fn format(name: &str) -> Result<Format, String> {
+    [Format::Json, Format::FormData]
+        .into_iter()
+        .find(|format| format.name() == name)
+        .ok_or_else(|| format!("--format: {name:?} is neither json nor form-data"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= 600);
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("--idle: {text:?} is no number of seconds from 0 to 600"))
 }
 
 fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error> {

@@ -24,6 +24,7 @@
 //! | [`uplink`] | the tasks that tie these together |
 //! | [`control`] | the one way by which a config comes into force |
 //! | [`api`] | the local HTTP API and the box's page |
+//! | [`trial`] | trying a server: test events of every size, what they show, whose limit it is |
 //! | [`serve`] | what the HTTP servers of the package share |
 //! | [`status`] | what is told about the running uplink |
 //! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
@@ -50,4 +51,5 @@ pub mod serve;
 pub mod signals;
 pub mod spool;
 pub mod status;
+pub mod trial;
 pub mod uplink;

@@ -15,7 +15,8 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use sophon_uplink::api::listen::Early;
 use sophon_uplink::api::{self, App, ask};
-use sophon_uplink::config::ConfigError;
+use sophon_uplink::body::Format;
+use sophon_uplink::config::{Config, ConfigError, Url};
 use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{Control, Good};
 use sophon_uplink::ring::inspect::RingState;
@@ -24,6 +25,8 @@ use sophon_uplink::signals::{Signals, Told};
 use sophon_uplink::spool::inspect::{self, Contents};
 use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;
+use sophon_uplink::trial::verdict::Progress;
+use sophon_uplink::trial::{self, Plan, Tried};
 use sophon_uplink::uplink::{StartError, Uplink};
 use sophon_uplink::{log, output};
 use tracing::{error, info, warn};
@@ -66,6 +69,7 @@ fn perform(command: Command) -> ExitCode {
             if json { serde_json::to_string(&folders).expect("plain data") } else { command::dead_letters(&folders) }
         })),
         Command::DeadResend { config, letters } => say(command::resend(&config, &letters)),
+        Command::Try { url, format, config, idle, json } => try_server(url, format, config.as_deref(), idle, json),
         Command::Say(text) => print(&text),
     }
 }
@@ -98,6 +102,34 @@ fn check_config(file: &Path, user: Option<User>) -> ExitCode {
 fn bad_config(error: &ConfigError) -> ExitCode {
     complain(error);
     ExitCode::from(78)
+}
+
+/// Exit codes of its own: see [`verdict`].
+fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Duration, json: bool) -> ExitCode {
+    let config = match config.map_or_else(
+        || Config::of_text(br#"{"event_server_url": []}"#, Path::new("")),
+        |file| Good::read(file).map(|good| good.config),
+    ) {
+        Ok(config) => config,
+        Err(error) => return bad_config(&error),
+    };
+    let formats = format.map_or(vec![Format::Json, Format::FormData], |format| vec![format]);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return not_started(&error),
+    };
+    let say = |format, tried: &Tried| complain(Progress(format, tried));
+    let trial = trial::run(&config, Plan { url, formats, idle }, &say);
+    let trial = runtime.block_on(tokio::task::LocalSet::new().run_until(trial));
+    runtime.shutdown_background();
+    match trial {
+        Ok(trial) => {
+            let text = if json { trial.to_json().to_string() } else { trial.to_string() };
+            let code = trial.code();
+            if print(&text) == ExitCode::SUCCESS { ExitCode::from(code) } else { ExitCode::FAILURE }
+        }
+        Err(fault) => not_started(&fault),
+    }
 }
 
 fn show_ring(path: &Path, json: bool) -> ExitCode {

@@ -37,7 +37,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER, WWW_AUTHENTICATE,
 };
@@ -49,6 +49,7 @@ use crate::control::{ChangeError, Control, Revisions};
 use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
 use crate::status::Status;
+use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
 use guard::Access;
 use refusal::{Refusal, shortened};
@@ -270,7 +271,15 @@ impl App {
                     .await?;
                 Ok(self.tagged(&settings::show(&self.control)))
             }
-            Route::TestEvent => self.send_test_event().await,
+            Route::TestEvent => {
+                // A body may be left out.
+                let picture = if body.is_end_stream() {
+                    TestPicture::card()
+                } else {
+                    test_event::picture(read::read(&head.headers, body, &self.limits).await?)?
+                };
+                self.send_test_event(picture).await
+            }
             Route::DeadLetters => {
                 let wanted = dead_letters::wanted(read::read(&head.headers, body, &self.limits).await?)?;
                 Ok(json(&dead_letters::resend(&self.uplink, wanted).await?))
@@ -287,13 +296,13 @@ impl App {
         reply
     }
 
-    async fn send_test_event(&self) -> Result<Reply, Refusal> {
+    async fn send_test_event(&self, picture: TestPicture) -> Result<Reply, Refusal> {
         let Ok(_one_at_a_time) = self.testing.try_lock() else {
             let message = "a test event is on its way; wait for its end";
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
         };
         let headers = self.control.config().headers.clone();
-        Ok(json(&test_event::send(&self.uplink, &headers).await?))
+        Ok(json(&test_event::send(&self.uplink, &headers, picture).await?))
     }
 
     async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), Refusal> {

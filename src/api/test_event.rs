@@ -3,99 +3,118 @@
 //! It goes out as every event does, with the config's format and headers, but on connections of its own and past rings, threshold,
 //! lanes and counters: a test must work while a lane is paused, and must not show up in the balance.
 
-use std::ops::Range;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
-use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::read::Fields;
 use super::refusal::Refusal;
-use crate::deliver::client::{Client, Upload};
+use crate::body::BodyOptions;
+use crate::deliver::answer::Heard;
+use crate::deliver::client::Client;
 use crate::deliver::failure::{Code, Failure};
-use crate::event::{Event, EventId};
-use crate::ring::file::RingId;
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::trial::digests::Proof;
+use crate::trial::picture::TestPicture;
+use crate::trial::{self, Fate, Ladder, Tried};
 use crate::uplink::Uplink;
 
-/// A test card, 96 pixels square.
-const PICTURE: &[u8] = include_bytes!("test-event.jpg");
 /// Somebody is looking at a button: no answer comes later than this.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Nor one to a large event.
+const PATIENCE_FOR_LARGE: Duration = Duration::from_secs(60);
+/// The largest picture that may be asked for, in bytes.
+const LARGEST: usize = 4 << 20;
+/// The only key of the body.
+const PICTURE_BYTES: &str = "picture_bytes";
 
-/// A picture that is part of the program.
-struct Picture;
-
-impl PictureSource for Picture {
-    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
-        encode(&PICTURE[range]);
-        Ok(())
+/// How large the pictures are: as the test card, or as the body asks for.
+///
+/// # Errors
+/// 400, where it asks for anything else.
+pub fn picture(fields: Fields) -> Result<TestPicture, Refusal> {
+    let members = match fields {
+        Fields::Json(members) => members,
+        Fields::Form(pairs) => pairs.into_iter().map(|(key, value)| (key, Value::from(value))).collect(),
+    };
+    let mut picture = TestPicture::card();
+    for (key, value) in members {
+        let bytes = value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(usize::try_from);
+        match (key.as_str(), bytes) {
+            (PICTURE_BYTES, Some(Ok(bytes @ 1..=LARGEST))) => picture = TestPicture::of(bytes),
+            (PICTURE_BYTES, _) => {
+                let allowed = format!("{PICTURE_BYTES}: came {value}; allowed: a number of bytes from 1 to {LARGEST}");
+                return Err(Refusal::invalid(allowed));
+            }
+            _ => return Err(Refusal::invalid(format!("{key:?}: this key is not known; there is {PICTURE_BYTES}"))),
+        }
     }
+    Ok(picture)
 }
 
 /// Sends it everywhere at once. `headers` are the config's, whose values must not come back in what is shown.
 ///
 /// # Errors
 /// 500, where there can be no client.
-pub async fn send(uplink: &Uplink, headers: &[(HeaderName, HeaderValue)]) -> Result<Value, Refusal> {
+pub async fn send(
+    uplink: &Uplink,
+    headers: &[(HeaderName, HeaderValue)],
+    picture: TestPicture,
+) -> Result<Value, Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", why);
-    let clients = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
+    let (options, clients) = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
     let secrets: Vec<String> = headers.iter().flat_map(|(_, value)| secrets_of(value)).collect();
     let mut tests = JoinSet::new();
     for (index, client) in clients.into_iter().enumerate() {
         let secrets = secrets.clone();
-        tests.spawn_local(async move { (index, test(&client, &secrets).await) });
+        tests.spawn_local(async move { (index, test(&client, options, picture, &secrets).await) });
     }
     let mut results = tests.join_all().await;
     results.sort_by_key(|(index, _)| *index);
     Ok(json!({"results": results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()}))
 }
 
-async fn test(client: &Client, secrets: &[String]) -> Value {
+async fn test(client: &Client, options: BodyOptions, picture: TestPicture, secrets: &[String]) -> Value {
     let began = Instant::now();
-    let upload = Upload { event: Rc::new(event()), source: Arc::new(Picture) };
-    let outcome = tokio::time::timeout(PATIENCE, client.send(&upload, None)).await;
-    let failure = match &outcome {
-        Ok((outcome, _)) => outcome.failure().cloned(),
-        Err(_) => Some(Failure::new(Code::NoAnswer, format!("no answer within {} s", PATIENCE.as_secs()))),
+    let patience = if picture == TestPicture::card() { PATIENCE } else { PATIENCE_FOR_LARGE };
+    let tried = tokio::time::timeout(patience, trial::send(client, options, picture)).await;
+    let tried = tried.unwrap_or_else(|_| {
+        let failure = Failure::new(Code::NoAnswer, format!("no answer within {} s", patience.as_secs()));
+        Tried { picture, body_bytes: 0, fate: Fate::Failed(failure), heard: Heard::default(), id: None }
+    });
+    let words = String::from_utf8_lossy(&tried.heard.words).trim().to_owned();
+    let (is_taken, status, error_code) = (tried.is_taken(), tried.status(), tried.error_code());
+    let (why, is_proven) = match &tried.fate {
+        Fate::Answered(_, Proof::Short(what)) => (Some(what.clone()), false),
+        Fate::Answered(_, proof) => (None, *proof == Proof::Whole),
+        Fate::Unreachable(failure) | Fate::Failed(failure) => (Some(failure.why.clone()), false),
     };
-    let words = String::from_utf8_lossy(&client.last_words()).trim().to_owned();
     json!({
         "url": client.url().to_string(),
-        "event_id": upload.event.id.to_string(),
-        "delivered": failure.is_none(),
-        "status": client.last_answer(),
+        "event_id": tried.id.map(|id| id.to_string()),
+        "picture_bytes": picture.len(),
+        "delivered": is_taken,
+        "proven": is_proven,
+        "status": status,
         "milliseconds": began.elapsed().as_millis() as u64,
-        "error_code": failure.as_ref().map(|failure| failure.code.name()),
-        "error": failure.map(|failure| failure.why),
+        "error_code": error_code,
+        "error": why,
         "answer": (!words.is_empty()).then(|| without(words, secrets)),
+        "likely": likely(options, tried),
     })
 }
 
-/// A new id each time: a receiver that drops duplicates must not drop the second test.
-fn event() -> Event {
-    let ring = RingId(fastrand::u128(..).to_le_bytes());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Event {
-        id: EventId { ring, sequence: 1 },
-        identity_id: "0".into(),
-        identity_name: "测试事件 Test event".into(),
-        group_name: "sophon-uplink".into(),
-        device_ip: None,
-        ext: vec![("test".into(), to_raw_value(&true).expect("it is JSON"))],
-        timestamp_ms: now.as_millis() as i64,
-        score: 1.0,
-        person_type: Some(1),
-        device_type: None,
-        reg_pic: 0..PICTURE.len(),
-        spot_pic: 0..PICTURE.len(),
-        mended: Vec::new(),
+/// Servers whose limit it may be, and the setting; only those that the server names.
+fn likely(options: BodyOptions, tried: Tried) -> Vec<Value> {
+    if tried.is_taken() {
+        return Vec::new();
     }
+    let ladder = Ladder { format: options.format, taken: None, refused: Some(tried) };
+    let likely = ladder.likely().into_iter().filter(|likely| likely.is_named);
+    likely.map(|likely| json!({"server": likely.row.server, "setting": likely.row.setting})).collect()
 }
 
 /// A header's value and its words: a server may say back any of them.
@@ -125,7 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn each_test_is_another_event() {
-        assert_ne!(event().id, event().id);
+    fn the_size_of_a_pictures_is_within_its_bounds_and_nothing_else_is_asked_for() {
+        let asked = |key: &str, value: Value| picture(Fields::Json(vec![(key.into(), value)]));
+        assert_eq!(asked(PICTURE_BYTES, json!(300_000)).unwrap().len(), 300_000);
+        assert_eq!(asked(PICTURE_BYTES, json!("300000")).unwrap().len(), 300_000);
+        assert_eq!(picture(Fields::Json(Vec::new())).unwrap(), TestPicture::card());
+        for wrong in [json!(0), json!(-1), json!(LARGEST + 1), json!(1.5), json!(null), json!("many"), json!([1])] {
+            assert!(asked(PICTURE_BYTES, wrong.clone()).is_err(), "{wrong}");
+        }
+        assert!(asked("size", json!(1)).is_err());
     }
 }

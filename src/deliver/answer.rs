@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -17,6 +18,24 @@ const DRAIN_LIMIT: usize = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The kernel is asked what has moved after this, and then ever more rarely.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
+
+/// What a server says beside its status, for a person to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What it calls itself: `Server`, `X-Powered-By` and `Via`, a line each.
+    pub names: String,
+    /// The beginning of the body, as it came.
+    pub words: Vec<u8>,
+}
+
+impl Heard {
+    /// Of an answer with these headers, whose body begins so.
+    pub fn new(headers: &HeaderMap, words: Vec<u8>) -> Heard {
+        let names = ["server", "x-powered-by", "via"].iter().flat_map(|name| headers.get_all(*name));
+        let names = names.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+        Heard { names: names.collect::<Vec<_>>().join("\n"), words }
+    }
+}
 
 /// Reads an answer's body to its end, of which it keeps `kept` bytes in `words`; false when it is too long, takes too long or breaks
 /// off: then the connection is of no more use.

@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::answer::{answer_in_time, drain};
+use super::answer::{Heard, answer_in_time, drain};
 use super::connect::Memory;
 use super::failure::{Code, Early, Failure};
 use super::head::{HYPER_TAKES, State};
@@ -45,6 +45,8 @@ use crate::ring::mapping::{Lost, PictureSource};
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// Of an answer, this is kept where somebody wants to see it, in bytes.
 const WORDS: usize = 1024;
+/// Whether an idle connection still stands is looked at so often.
+const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// A connection serves so many requests.
 const MOST_REQUESTS: u32 = 1000;
 /// A server that spoke unasked gets one request a connection for this long.
@@ -52,6 +54,17 @@ const WARY: Duration = Duration::from_secs(3600);
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What becomes of a connection on which nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// There was none: the server closes after each answer.
+    NotKept,
+    /// The server closed it then.
+    ClosedAfter(Duration),
+    /// It was still there.
+    Kept,
+}
 
 /// An event ready to go out, to any destination, any number of times.
 pub struct Upload {
@@ -88,8 +101,8 @@ pub struct Client {
     last_answer: Cell<Option<u16>>,
     /// The destination was removed.
     is_retired: Cell<bool>,
-    /// The beginning of the last answer's body, where somebody wants to see it.
-    last_words: Option<RefCell<Vec<u8>>>,
+    /// The last answer, where somebody wants to see it.
+    heard: Option<RefCell<Heard>>,
     /// When the server was last heard to say what nobody had asked for.
     spoke_unasked: Rc<Cell<Option<Instant>>>,
     /// Of its addresses.
@@ -138,21 +151,36 @@ impl Client {
             generation: Cell::new(0),
             last_answer: Cell::new(None),
             is_retired: Cell::new(false),
-            last_words: None,
+            heard: None,
             spoke_unasked: Rc::default(),
             memory: Arc::default(),
             link: Rc::default(),
         }
     }
 
-    /// A client that keeps the beginning of answers, for a person to read.
+    /// A client that keeps what answers say, for a person to read.
     pub fn listening(url: Url, settings: Settings) -> Client {
-        Client { last_words: Some(RefCell::default()), ..Client::new(url, settings) }
+        Client { heard: Some(RefCell::default()), ..Client::new(url, settings) }
     }
 
-    /// The beginning of the last answer's body, as it came; empty where nobody asked for it.
-    pub fn last_words(&self) -> Vec<u8> {
-        self.last_words.as_ref().map_or(Vec::new(), |words| words.borrow().clone())
+    /// What the last answer said; nothing where there was none, or nobody asked for it.
+    pub fn heard(&self) -> Heard {
+        self.heard.as_ref().map_or(Heard::default(), |heard| heard.borrow().clone())
+    }
+
+    /// Waits until the server closes the connection that is idle, `most` at the longest.
+    pub async fn wait_for_close(&self, most: Duration) -> Idle {
+        let Some(connection) = self.idle.borrow_mut().pop() else { return Idle::NotKept };
+        let began = connection.idle_since;
+        let close = async {
+            while !connection.sender.is_closed() {
+                tokio::time::sleep(IDLE_LOOK).await;
+            }
+        };
+        match tokio::time::timeout(most, close).await {
+            Ok(()) => Idle::ClosedAfter(began.elapsed()),
+            Err(_) => Idle::Kept,
+        }
     }
 
     /// Begins no request any more, not even on a connection that is just being made.
@@ -310,6 +338,9 @@ impl Client {
         permit: Option<BodyPermit>,
         turn: Option<Turn>,
     ) -> Try {
+        if let Some(heard) = &self.heard {
+            heard.take();
+        }
         let sent = Sent::default();
         let template = Template::new(&upload.event, self.settings.borrow().body);
         let length = template.length();
@@ -382,14 +413,17 @@ impl Client {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
         let outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
-        if early.is_some() {
+        if early.is_some() && self.heard.is_none() {
             return outcome;
         }
         let mut words = Vec::new();
-        let kept = if self.last_words.is_some() { WORDS } else { 0 };
+        let kept = if self.heard.is_some() { WORDS } else { 0 };
         let is_read = drain(body, &mut words, kept).await;
-        if let Some(last) = &self.last_words {
-            last.replace(words);
+        if let Some(heard) = &self.heard {
+            heard.replace(Heard::new(&head.headers, words));
+        }
+        if early.is_some() {
+            return outcome;
         }
         let current = connection.generation == self.generation.get();
         if current

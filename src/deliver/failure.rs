@@ -153,6 +153,8 @@ codes! {
     AnsweredUnknown "answered_unknown",
     /// The destination is no more in the config.
     Removed "removed",
+    /// The server says itself that it has not got a test picture whole.
+    PictureLost "picture_lost",
 }
 
 impl Code {

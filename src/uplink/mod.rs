@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
+use crate::body::BodyOptions;
 use crate::body::base64::Pool;
 use crate::clock;
 use crate::config::{Config, Fault, Url};
@@ -36,6 +37,7 @@ use crate::spool::dead::{self, DeadLetter};
 use crate::spool::worker::Worker;
 use crate::spool::{self, Address, Bounds, Destination, Resent};
 use crate::status::{self, Status};
+use crate::trial;
 use ring_watch::RingWatch;
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
@@ -198,14 +200,15 @@ impl Uplink {
         })
     }
 
-    /// A client of its own for each destination in force, whose doings count nowhere: for test events.
+    /// How bodies are written, and a client of its own for each destination in force, whose doings count nowhere: for test events.
     ///
     /// # Errors
     /// A certificate file that does not do.
-    pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
+    pub fn test_clients(&self) -> Result<(BodyOptions, Vec<Client>), Fault> {
         let config = self.config.borrow();
         let settings = self.settings(&config, &Rc::default())?;
-        Ok(config.event_server_url.iter().map(|url| Client::listening(url.clone(), settings(url))).collect())
+        let client = |url: &Url| Client::listening(url.clone(), trial::marked(settings(url)));
+        Ok((config.body, config.event_server_url.iter().map(client).collect()))
     }
 
     /// How delivery fared.

@@ -82,7 +82,7 @@ def the_empty_page_says_how_to_send_an_event(browser, server):
     assert line.startswith(f"curl {server.url}/RealTimeEvent "), line
     assert shutil.which("curl"), "curl is needed, to try the line that the page shows"
     answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
-    assert answer == '{"status":"ok"}', answer
+    assert answer == '{"status":"ok","received":{}}', answer
     browser.wait("document.querySelector('.name')?.textContent === 'Li Lei'")
     browser.wait("document.getElementById('empty').hidden")
     browser.wait("document.getElementById('received').textContent === '1'")

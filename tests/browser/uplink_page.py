@@ -33,12 +33,18 @@ def an_address_is_set_and_the_test_event_arrives(browser, box, server):
     assert json.loads(box.config.read_text())["event_server_url"] == [server.url + "/RealTimeEvent"]
     browser.wait(f"{STATE} === 'untried'")
     browser.run("document.getElementById('send-test').click()")
-    browser.wait("document.querySelector('.result strong')?.textContent === 'The event has arrived.'")
+    browser.wait("document.querySelector('.result strong')?.textContent === 'The event has arrived, both pictures whole.'")
     shown = browser.run("return document.querySelector('.result').textContent")
-    assert "Answered 200 in " in shown and '{"status":"ok"}' in shown, shown
+    assert "Answered 200 in " in shown and '"status":"ok"' in shown, shown
+    assert "both pictures whole" in shown, shown
+    browser.run("document.getElementById('send-large').click()")
+    browser.wait("document.querySelectorAll('.result').length === 4 && !document.getElementById('send-large').hasAttribute('aria-busy')")
+    shown = browser.run("return [...document.querySelectorAll('.result')].map((each) => each.dataset.tone + ' ' + each.textContent)")
+    assert all(each.startswith("good") and "both pictures whole" in each for each in shown), shown
+    assert "4 MB" in shown[-1], shown[-1]
     browser.open(server.url)
     browser.wait("document.querySelector('.name')?.textContent === '测试事件 Test event'")
-    browser.wait("[...document.querySelectorAll('.card img')].length === 2"
+    browser.wait("[...document.querySelectorAll('.card img')].length === 10"
                  " && [...document.querySelectorAll('.card img')].every((image) => image.complete && image.naturalWidth === 96)")
     browser.open(box.url)
     browser.wait(LIVE)

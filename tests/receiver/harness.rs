@@ -137,7 +137,7 @@ impl Answer {
     }
 
     pub fn is_ok(&self) -> bool {
-        self.status == 200 && self.text() == r#"{"status":"ok"}"#
+        self.status == 200 && self.text().starts_with(r#"{"status":"ok","received":{"#)
     }
 }
 

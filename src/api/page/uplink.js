@@ -434,11 +434,19 @@ async function busy(button, work) {
 
 // --- The test event ---
 
-const sendTest = () => busy(at("send-test"), async () => {
+const LARGE = [20000, 300000, 1000000, 4194304]; // the ladder of `sophon-uplink try`
+
+// One event for each size, each result shown as it comes; null is the test card.
+const sendTest = (sizes) => (event) => busy(event.target, async () => {
   results = "testing";
   showResults();
+  const arrived = [];
   try {
-    results = (await ask("api/test-event", null)).results;
+    for (const size of sizes) {
+      arrived.push(...(await ask("api/test-event", size && { picture_bytes: size })).results);
+      results = [...arrived];
+      showResults();
+    }
   } catch (error) {
     results = error instanceof Failure ? error.message : "gone";
   }
@@ -452,15 +460,18 @@ function showResults() {
   }
   const notes = dirty ? [made("p", "message quiet", text("unsaved"))] : [];
   if (results.length === 0) notes.push(made("p", "message bad", text("nobody")));
+  if (results.some(({ delivered, proven }) => delivered && !proven)) notes.push(made("p", "quiet", text("unproven")));
   at("tested").replaceChildren(...notes, ...results.map(result));
 }
 
-function result({ url, delivered, status: code, milliseconds, error, error_code, answer }) {
+function result({ url, picture_bytes, delivered, proven, status: code, milliseconds, error, error_code, answer, likely }) {
   const box = made("div", "result");
   box.dataset.tone = delivered ? "good" : "bad";
-  box.append(made("code", "url", url), made("strong", "", text(delivered ? "arrived" : "not_arrived")));
+  box.append(made("code", "url", url), made("strong", "", text(delivered ? proven ? "proven" : "arrived" : "not_arrived")));
+  box.append(made("p", "quiet", text("pictures")(bytes(picture_bytes))));
   if (code) box.append(made("p", "", text("answered")(code, number(milliseconds))));
   if (error) explained(error_code).forEach((line) => box.append(made("p", "", line)));
+  likely.forEach(({ server, setting }) => box.append(made("p", "", text("likely")(server)), made("pre", "", setting)));
   if (answer) box.append(made("p", "quiet", text("server_said")), made("pre", "", answer));
   if (error) {
     const details = made("details"), code = made("code", "", error);
@@ -503,7 +514,8 @@ at("save-mine").addEventListener("click", () => {
   revision = theirs.revision; // somebody has looked at what they changed
   at("settings").requestSubmit();
 });
-at("send-test").addEventListener("click", sendTest);
+at("send-test").addEventListener("click", sendTest([null]));
+at("send-large").addEventListener("click", sendTest(LARGE));
 addEventListener("resize", () => status && showHour());
 showLanguage();
 look();

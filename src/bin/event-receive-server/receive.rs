@@ -18,10 +18,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Request, StatusCode};
+use serde_json::json as object;
 use sophon_uplink::serve::discard;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::event;
+use crate::event::{self, Event};
 use crate::fields::{Body, Format};
 use crate::json::shortened;
 use crate::picture::sha256_hex;
@@ -55,7 +56,7 @@ impl Refusal {
 /// Answers a POST on one of the event paths.
 pub async fn receive(app: &Arc<App>, request: Request<Incoming>) -> Reply {
     match take(app, request).await {
-        Ok(()) => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
+        Ok(received) => json(StatusCode::OK, received),
         Err(refusal) => {
             if refusal.incomplete {
                 app.journal.cut_short();
@@ -74,7 +75,7 @@ pub async fn receive(app: &Arc<App>, request: Request<Incoming>) -> Reply {
     }
 }
 
-async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<(), Refusal> {
+async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
     let length = match length(&body, &app.limits) {
         Ok(length) => length,
@@ -108,10 +109,23 @@ async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<(), Refusal>
             return Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false });
         };
         let id = id.unwrap_or_else(|| sha256_hex(&bytes));
-        app.journal.take(Arrival { id, received_at, format: format.name(), event }).map(|_| ()).map_err(not_stored)
+        let answer = received(&event);
+        let arrival = Arrival { id, received_at, format: format.name(), event };
+        app.journal.take(arrival).map(|_| answer).map_err(not_stored)
     };
     let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
     tokio::task::spawn_blocking(work).await.map_err(broken)?
+}
+
+/// The answer to an event that is kept: what of its pictures arrived, as docs/receivers.md asks for.
+fn received(event: &Event) -> String {
+    let mut pictures = serde_json::Map::new();
+    for (name, picture) in [("reg_pic", &event.reg_pic), ("spot_pic", &event.spot_pic)] {
+        if let Some(picture) = picture {
+            pictures.insert(name.into(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
+        }
+    }
+    object!({"status": "ok", "received": pictures}).to_string()
 }
 
 /// The body's announced length, if there is one and it is allowed.

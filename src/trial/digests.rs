@@ -1,0 +1,77 @@
+//! Whether a server has the pictures: what its answer says that it received, as docs/receivers.md defines it.
+
+use serde_json::Value;
+
+use super::picture::TestPicture;
+
+/// What a 2xx is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Both pictures are there, byte for byte.
+    Whole,
+    /// The server says nothing of what it has.
+    Unsaid,
+    /// What is not as it was sent, for people.
+    Short(String),
+}
+
+/// Judges the beginning of an answer's body to an event with `picture` twice, or once where `reg_pic` is not sent.
+pub fn judge(answer: &[u8], picture: TestPicture, with_reg_pic: bool) -> Proof {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Proof::Unsaid };
+    let Some(received) = answer["received"].as_object() else { return Proof::Unsaid };
+    let sha256 = picture.sha256();
+    let names = [("reg_pic", with_reg_pic), ("spot_pic", true)];
+    let faults = names.into_iter().filter(|(_, is_sent)| *is_sent).filter_map(|(name, _)| {
+        let Some(found) = received.get(name) else { return Some(format!("it does not have {name}")) };
+        let (bytes, sent) = (found["bytes"].as_u64().unwrap_or(0), picture.len());
+        if bytes != sent as u64 {
+            return Some(format!("it has {bytes} of the {sent} bytes of {name}"));
+        }
+        let is_same = found["sha256"].as_str().is_some_and(|said| said.eq_ignore_ascii_case(&sha256));
+        (!is_same).then(|| format!("it has other bytes than those of {name}"))
+    });
+    let faults: Vec<_> = faults.collect();
+    if faults.is_empty() { Proof::Whole } else { Proof::Short(faults.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_proves_both_pictures_or_says_which_is_short() {
+        let picture = TestPicture::of(20_000);
+        let whole = json!({"bytes": 20_000, "sha256": picture.sha256()});
+        let judge = |received: Value| judge(json!({ "received": received }).to_string().as_bytes(), picture, true);
+        assert_eq!(judge(json!({"reg_pic": whole, "spot_pic": whole})), Proof::Whole);
+        let short = |words: &str| Proof::Short(words.into());
+        assert_eq!(judge(json!({"spot_pic": whole})), short("it does not have reg_pic"));
+        let cut = json!({"bytes": 19_999, "sha256": picture.sha256()});
+        assert_eq!(
+            judge(json!({"reg_pic": whole, "spot_pic": cut})),
+            short("it has 19999 of the 20000 bytes of spot_pic")
+        );
+        let other = json!({"bytes": 20_000, "sha256": TestPicture::of(20_001).sha256()});
+        assert_eq!(
+            judge(json!({"reg_pic": other, "spot_pic": whole})),
+            short("it has other bytes than those of reg_pic")
+        );
+    }
+
+    #[test]
+    fn a_picture_that_is_not_sent_is_not_asked_for() {
+        let picture = TestPicture::card();
+        let whole = json!({"bytes": picture.len(), "sha256": picture.sha256()});
+        let answer = json!({"received": {"spot_pic": whole}}).to_string();
+        assert_eq!(judge(answer.as_bytes(), picture, false), Proof::Whole);
+    }
+
+    #[test]
+    fn any_other_answer_says_nothing() {
+        for answer in ["", "OK", "{}", "[1]", "{\"received\": true}", "<html>", "{\"code\": 0"] {
+            assert_eq!(judge(answer.as_bytes(), TestPicture::card(), true), Proof::Unsaid, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a trial found, in words, as JSON and as an exit code.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::digests::Proof;
+use super::{Fate, Ladder, SIZES, Trial, Tried};
+use crate::body::Format;
+use crate::deliver::client::Idle;
+use crate::deliver::failure::Code;
+
+/// Every format that was tried takes every size.
+pub const ALL: u8 = 0;
+/// Nothing was taken: the server is not there, or is no receiver of events.
+pub const NOTHING: u8 = 1;
+/// A format takes smaller events only, or none.
+pub const SOME: u8 = 3;
+
+impl Trial {
+    /// The program's exit code.
+    pub fn code(&self) -> u8 {
+        match () {
+            () if self.ladders.iter().all(|ladder| ladder.taken.is_none()) => NOTHING,
+            () if self.ladders.iter().all(|ladder| ladder.refused.is_none()) => ALL,
+            () => SOME,
+        }
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let names = self.names();
+        json!({
+            "url": self.url.to_string(),
+            "verdict": match self.code() { ALL => "all", SOME => "some", _ => "nothing" },
+            "server": names,
+            "formats": self.ladders.iter().map(Ladder::to_json).collect::<Vec<_>>(),
+            "closes_idle_after_ms": self.idle.and_then(|(idle, _)| match idle {
+                Idle::NotKept => Some(0),
+                Idle::ClosedAfter(time) => Some(time.as_millis() as u64),
+                Idle::Kept => None,
+            }),
+        })
+    }
+
+    /// What the server calls itself.
+    fn names(&self) -> Vec<&str> {
+        let tries = self.ladders.iter().flat_map(|ladder| ladder.taken.iter().chain(&ladder.refused));
+        let mut names: Vec<_> = tries.flat_map(|tried| tried.heard.names.lines()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn is_unproven(&self) -> bool {
+        let taken = self.ladders.iter().filter_map(|ladder| ladder.taken.as_ref());
+        taken.into_iter().any(|tried| matches!(tried.fate, Fate::Answered(_, Proof::Unsaid)))
+    }
+}
+
+impl Ladder {
+    fn to_json(&self) -> Value {
+        let taken = self.taken.as_ref();
+        let likely = self.likely();
+        json!({
+            "format": self.format.name(),
+            "takes_picture_bytes": taken.map(|tried| tried.picture.len()),
+            "takes_body_bytes": taken.map(|tried| tried.body_bytes),
+            "proven": taken.map(|tried| matches!(tried.fate, Fate::Answered(_, Proof::Whole))),
+            "refuses_picture_bytes": self.refused.as_ref().map(|tried| tried.picture.len()),
+            "refuses_body_bytes": self.refused.as_ref().map(|tried| tried.body_bytes),
+            "status": self.refused.as_ref().and_then(Tried::status),
+            "error_code": self.refused.as_ref().and_then(Tried::error_code),
+            "why": self.refused.as_ref().map(|tried| tried.fate.to_string()),
+            "likely": likely.iter().map(|likely| json!({
+                "server": likely.row.server, "setting": likely.row.setting, "is_named": likely.is_named,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Tried {
+    /// What the server answered; none where it did not.
+    pub fn status(&self) -> Option<u16> {
+        match &self.fate {
+            Fate::Answered(status, _) => Some(*status),
+            Fate::Unreachable(failure) | Fate::Failed(failure) => failure.status,
+        }
+    }
+
+    /// Why it failed, for programs.
+    pub fn error_code(&self) -> Option<&'static str> {
+        match &self.fate {
+            Fate::Answered(_, Proof::Short(_)) => Some(Code::PictureLost.name()),
+            Fate::Answered(..) => None,
+            Fate::Unreachable(failure) | Fate::Failed(failure) => Some(failure.code.name()),
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fate::Answered(status, Proof::Whole) => write!(f, "taken ({status}), the server has both pictures whole"),
+            Fate::Answered(status, Proof::Unsaid) => write!(f, "taken ({status})"),
+            Fate::Answered(status, Proof::Short(what)) => write!(f, "LOST, the server answered {status}, but {what}"),
+            Fate::Unreachable(failure) | Fate::Failed(failure) => write!(f, "not taken, {failure}"),
+        }
+    }
+}
+
+/// A size as people say it: with three digits at most.
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ ..1_000 => write!(f, "{bytes} bytes"),
+            bytes @ 1_000..10_000 => write!(f, "{:.1} kB", bytes as f64 / 1e3),
+            bytes @ 10_000..999_500 => write!(f, "{:.0} kB", bytes as f64 / 1e3),
+            bytes => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+        }
+    }
+}
+
+fn picture(tried: &Tried) -> Size {
+    Size(tried.picture.len() as u64)
+}
+
+/// One test event, for a line of progress.
+pub struct Progress<'a>(pub Format, pub &'a Tried);
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress(format, tried) = self;
+        let (pictures, body) = (picture(tried).to_string(), Size(tried.body_bytes));
+        write!(f, "{:9}  2 x {pictures:>7} ({body})  {}", format.name(), tried.fate)
+    }
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.url)?;
+        if !self.names().is_empty() {
+            writeln!(f, "  the server calls itself {}", self.names().join(", "))?;
+        }
+        self.ladders.iter().try_for_each(|ladder| write!(f, "{ladder}"))?;
+        if let Some((idle, most)) = self.idle {
+            writeln!(f, "  {}", idle_in_words(idle, most))?;
+        }
+        if self.is_unproven() {
+            writeln!(
+                f,
+                "  A 2xx alone does not prove that a picture has arrived whole. docs/receivers.md says what a receiver may answer to\n  \
+                 prove it, and which servers lose pictures behind a 200; of these, nearly all do so with form-data only."
+            )?;
+        }
+        write!(f, "{}", self.advice())
+    }
+}
+
+impl Trial {
+    fn advice(&self) -> String {
+        let largest = Size(*SIZES.last().expect("there are some") as u64);
+        let takes_all = |format| self.ladders.iter().any(|ladder| ladder.format == format && ladder.refused.is_none());
+        match self.code() {
+            ALL => format!("Good: pictures of up to {largest} are taken."),
+            NOTHING => "Nothing was taken: see above what to set right.".into(),
+            _ if takes_all(Format::Json) => {
+                "Send JSON (\"content-type\": \"json\"), or raise the limit and try again.".into()
+            }
+            _ => "Larger pictures will be refused or lost: raise the limit and try again.".into(),
+        }
+    }
+}
+
+impl fmt::Display for Ladder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.format.name();
+        match (&self.taken, &self.refused) {
+            (_, None) => writeln!(f, "  {name}: every size is taken"),
+            (None, Some(refused)) => {
+                writeln!(f, "  {name}: nothing is taken; of {}: {}", picture(refused), refused.fate)
+            }
+            (Some(taken), Some(refused)) => writeln!(
+                f,
+                "  {name}: pictures of up to {} are taken (requests of {}); of {} ({}): {}",
+                picture(taken),
+                Size(taken.body_bytes),
+                picture(refused),
+                Size(refused.body_bytes),
+                refused.fate
+            ),
+        }?;
+        self.likely().iter().try_for_each(|likely| {
+            let sure = if likely.is_named { "set" } else { "if it is this, set" };
+            writeln!(f, "    {}: {sure} {}", likely.row.server, likely.row.setting)
+        })
+    }
+}
+
+fn idle_in_words(idle: Idle, most: Duration) -> String {
+    match idle {
+        Idle::NotKept => "the server closes the connection after each answer: each event costs a new one".into(),
+        Idle::ClosedAfter(time) => format!("the server closes an idle connection after {:.1} s", time.as_secs_f64()),
+        Idle::Kept => format!("the server keeps an idle connection for more than {} s", most.as_secs()),
+    }
+}
