@@ -8,6 +8,7 @@
 mod command;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -114,22 +115,17 @@ fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Dur
         Err(error) => return bad_config(&error),
     };
     let formats = format.map_or(vec![Format::Json, Format::FormData], |format| vec![format]);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return not_started(&error),
-    };
     let say = |format, tried: &Tried| complain(Progress(format, tried));
-    let trial = trial::run(&config, Plan { url, formats, idle }, &say);
-    let trial = runtime.block_on(tokio::task::LocalSet::new().run_until(trial));
-    runtime.shutdown_background();
-    match trial {
-        Ok(trial) => {
-            let text = if json { trial.to_json().to_string() } else { trial.to_string() };
-            let code = trial.code();
-            if print(&text) == ExitCode::SUCCESS { ExitCode::from(code) } else { ExitCode::FAILURE }
+    wait_for(Box::pin(async {
+        match trial::run(&config, Plan { url, formats, idle }, &say).await {
+            Ok(trial) => {
+                let code = trial.code();
+                let printed = if json { print(&trial.to_json()) } else { print(&trial) };
+                if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
+            }
+            Err(fault) => not_started(&fault),
         }
-        Err(fault) => not_started(&fault),
-    }
+    }))
 }
 
 fn show_ring(path: &Path, json: bool) -> ExitCode {
@@ -161,11 +157,16 @@ fn open_rings(rings: &[PathBuf], seccomp: bool) -> ExitCode {
 }
 
 fn run(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
+    wait_for(Box::pin(upload(file, user, signals)))
+}
+
+/// Runs everything on this thread. Boxed, so that the runtime is in the program once.
+fn wait_for(work: Pin<Box<dyn Future<Output = ExitCode> + '_>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return not_started(&error),
     };
-    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(upload(file, user, signals)));
+    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(work));
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     code

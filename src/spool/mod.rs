@@ -267,6 +267,23 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// When its name cannot be taken away. It is not offered again; but the next start may find it, and deliver it again.
     pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+        self.done_with(destination, counter, |tally| &mut tally.delivered)
+    }
+
+    /// The same, where the destination had it before: it inherited the event twice, and is sent it once.
+    ///
+    /// # Errors
+    /// As [`Spool::delivered`].
+    pub fn had(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+        self.done_with(destination, counter, |tally| &mut tally.handed_over)
+    }
+
+    fn done_with(
+        &mut self,
+        destination: Destination,
+        counter: u64,
+        part: fn(&mut Tally) -> &mut u64,
+    ) -> Result<bool, Fault> {
         let counter = self.follow(destination, counter);
         match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             None => Ok(false),
@@ -275,7 +292,7 @@ impl<D: Disk> Spool<D> {
                 Ok(false)
             }
             Some(slot) => {
-                self.count(slot, |tally| &mut tally.delivered);
+                self.count(slot, part);
                 let removed = self.unlink(counter, slot);
                 if removed.is_err() {
                     self.hidden.insert((counter, slot), Hidden::Done);

@@ -94,6 +94,11 @@ impl Backlog {
         }
     }
 
+    /// Whether there is nothing, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.dry && !self.overflowed && self.failed.count() == 0
+    }
+
     /// When the first one that failed may be tried again.
     pub fn first_retry(&self, now: Instant) -> Option<Instant> {
         let (moment, _) = self.failed.first()?;

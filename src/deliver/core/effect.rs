@@ -43,6 +43,8 @@ pub enum Effect<T> {
 pub enum Fate {
     /// 2xx.
     Delivered,
+    /// The destination had it before, from another removed one.
+    Had,
     /// It is to be kept as a dead letter.
     Dead(Rejection),
     /// It cannot be read now.

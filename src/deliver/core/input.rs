@@ -65,7 +65,7 @@ pub enum Input<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picked {
     /// This one is open, and the spool offers it to nobody else.
-    Event(u64),
+    Event(u64, EventId),
     /// This one cannot be sent; the spool knows.
     Unusable(u64),
     /// There is none.

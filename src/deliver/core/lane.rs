@@ -26,6 +26,7 @@ use super::limit::ConcurrencyLimit;
 use super::queue::{Queue, RunSet};
 use super::retry::RetryState;
 use super::{EventNo, LaneId, Rejection, Target, UploadId};
+use crate::event::EventId;
 use crate::spool::{Address, Destination};
 
 /// A destination and what waits for it.
@@ -65,8 +66,27 @@ pub struct Lane {
     pub born: EventNo,
     /// Of those before: taken over from lanes that were removed.
     pub taken_over: RunSet,
+    /// What was acknowledged, while it may inherit the same from a removed destination: that is not sent again. None once there is
+    /// nothing left to inherit.
+    pub delivered: Option<Delivered>,
     /// What became of its events.
     pub counters: Counters,
+}
+
+/// Events by ring and sequence.
+#[derive(Debug, Default)]
+pub struct Delivered(BTreeMap<[u8; 16], RunSet>);
+
+impl Delivered {
+    /// Adds one.
+    pub fn add(&mut self, event: EventId) {
+        self.0.entry(event.ring.0).or_default().insert(event.sequence);
+    }
+
+    /// Whether it is there.
+    pub fn contains(&self, event: EventId) -> bool {
+        self.0.get(&event.ring.0).is_some_and(|sequences| sequences.contains(event.sequence))
+    }
 }
 
 /// Whether a lane goes on, and where an event goes that comes to it, new or back from a failed try.
@@ -151,6 +171,7 @@ impl Lane {
             leaves_backlog: false,
             born,
             taken_over: RunSet::default(),
+            delivered: Some(Delivered::default()),
             counters: Counters::default(),
         }
     }

@@ -79,7 +79,8 @@ impl<T: Held> Core<T> {
         let is_stored = self.events.get(event).is_none_or(|pending| pending.counter.is_some());
         let is_storing = || self.lanes.values().any(|lane| lane.storing.contains_key(&event));
         let heirs: Vec<LaneId> = heirs.iter().copied().filter(|heir| self.lanes.contains_key(heir)).collect();
-        if heirs.is_empty() || is_stored || is_storing() {
+        let have_all_had_it = || heirs.iter().all(|heir| self.lanes[heir].has_had(event));
+        if heirs.is_empty() || (is_stored || is_storing()) && !have_all_had_it() {
             return false;
         }
         for heir in heirs {
@@ -92,7 +93,32 @@ impl<T: Held> Core<T> {
         }
         self.lane_mut(id).counters.handed_over += 1;
         self.let_go(event, turn);
+        self.hand_over_the_same(event, turn);
         true
+    }
+
+    /// Other removed lanes that wait to store an event have heirs to whom it was handed over just now: it is over for them, too.
+    fn hand_over_the_same(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
+        let has_had = |heir: &LaneId| self.lanes.get(heir).is_some_and(|lane| lane.has_had(event));
+        let waits_in_vain = |lane: &&Lane| match &lane.phase {
+            Phase::Closed(heirs) => lane.queue.contains(event.0) && !heirs.is_empty() && heirs.iter().all(has_had),
+            _ => false,
+        };
+        for other in self.lanes.values().filter(waits_in_vain).map(|lane| lane.id).collect::<Vec<_>>() {
+            let lane = self.lane_mut(other);
+            lane.queue.remove(event.0);
+            lane.counters.handed_over += 1;
+            self.let_go(event, turn);
+            self.remove_if_over(other, turn);
+        }
+    }
+
+    /// Nobody needs to know any more what an heir had, where no removed destination may pass anything on, and nothing of that is left.
+    pub(super) fn forget_delivered(&mut self) {
+        if !self.writer.may_move() && !self.lanes.values().any(Lane::is_closed) {
+            let done = self.lanes.values_mut().filter(|lane| lane.backlog.is_empty() && lane.open_deliveries() == 0);
+            done.for_each(|lane| lane.delivered = None);
+        }
     }
 
     /// A closed lane that has nothing left is forgotten.
@@ -103,6 +129,7 @@ impl<T: Held> Core<T> {
             self.gone = self.gone.plus(&lane.counters);
             self.due.remove(&id);
             turn.effects.push(Effect::Removed(id));
+            self.forget_delivered();
         }
     }
 

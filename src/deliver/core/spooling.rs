@@ -29,7 +29,7 @@ pub struct Writer {
     /// The spool is being looked at.
     pub is_repairing: bool,
     /// Events of removed destinations are being moved.
-    pub is_settling: bool,
+    is_settling: bool,
     /// When what waits for removed destinations is to be moved to their heirs.
     settle_at: Option<Instant>,
     trouble: Option<Trouble>,
@@ -187,6 +187,16 @@ impl Writer {
     pub fn settle(&mut self, now: Instant) {
         self.settle_at = Some(now);
         self.try_now(now);
+    }
+
+    /// Whether something may still be moved.
+    pub fn may_move(&self) -> bool {
+        self.is_settling || self.settle_at.is_some()
+    }
+
+    /// What was to be moved was, or could not be.
+    pub fn settled(&mut self) {
+        self.is_settling = false;
     }
 
     /// It could not be done now.

@@ -80,7 +80,16 @@ impl<T: Held> Core<T> {
             return;
         };
         let retry = lane.still_known(retry);
-        if let Picked::Event(counter) = picked
+        if let Picked::Event(counter, event) = picked
+            && lane.delivered.as_ref().is_some_and(|delivered| delivered.contains(event))
+        {
+            lane.backlog.found(&pick, counter);
+            let destination = lane.destination();
+            turn.effects.push(Effect::Forget(upload));
+            turn.effects.push(Effect::Spooled(id, destination, counter, Fate::Had));
+            return self.end_of(id, upload, turn);
+        }
+        if let Picked::Event(counter, _) = picked
             && lane.may_begin_picked(turn.now)
         {
             lane.backlog.found(&pick, counter);
@@ -90,7 +99,7 @@ impl<T: Held> Core<T> {
             return self.touch(id, turn.now);
         }
         match picked {
-            Picked::Event(counter) => {
+            Picked::Event(counter, _) => {
                 lane.backlog.found(&pick, counter);
                 let destination = lane.destination();
                 turn.effects.push(Effect::Forget(upload));
@@ -98,7 +107,10 @@ impl<T: Held> Core<T> {
                 self.is_spooled(id, counter, retry, turn);
             }
             Picked::Unusable(counter) => lane.backlog.found(&pick, counter),
-            Picked::Nothing => lane.backlog.found_nothing(&pick),
+            Picked::Nothing => {
+                lane.backlog.found_nothing(&pick);
+                self.forget_delivered();
+            }
             Picked::Later => {
                 if let super::backlog::Wanted::This(counter, state) = pick.wanted {
                     lane.backlog.put_back(counter, Some(state));
@@ -122,6 +134,9 @@ impl<T: Held> Core<T> {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(begun) = lane.in_flight.remove(&upload) else { return };
         if outcome == Outcome::Acknowledged {
+            if let Some(delivered) = &mut lane.delivered {
+                delivered.add(event);
+            }
             lane.limit.acknowledged(upload, took, lane.response_timeout);
         }
         let was_up = lane.health.is_up();

@@ -203,13 +203,13 @@ impl<T: Held> Core<T> {
 
     /// Some of what waited for removed destinations was moved.
     pub(super) fn settled(&mut self, result: Result<bool, ()>, turn: &mut Turn<'_, T>) {
-        self.writer.is_settling = false;
+        self.writer.settled();
         match result {
             Ok(true) => {
                 self.writer.settle(turn.now);
                 self.look_into_spool_at(turn.now);
             }
-            Ok(false) => {}
+            Ok(false) => self.forget_delivered(),
             Err(()) => self.writer.settle_later(turn.now),
         }
     }

@@ -104,10 +104,11 @@ impl Driver {
                     format!("the spooled event {} cannot be read any more", record.id)
                 }
                 Ok(event) => {
+                    let id = event.id;
                     let source = Arc::new(Relocatable::new(Arc::new(record)));
                     let picked = Some(Upload { event: Rc::new(event), source });
                     self.uploads.borrow_mut().insert(upload, Running { picked, ..Running::default() });
-                    return Picked::Event(counter);
+                    return Picked::Event(counter, id);
                 }
                 Err(malformed) => {
                     let event = record.id;
@@ -136,6 +137,7 @@ impl Driver {
     pub(super) fn settle_spooled(&self, lane: LaneId, destination: Destination, counter: u64, fate: Fate) {
         let done = self.worker.call(move |spool| match fate {
             Fate::Delivered => spool.delivered(destination, counter).map(drop),
+            Fate::Had => spool.had(destination, counter).map(drop),
             Fate::Dead(rejection) => spool.to_dead(destination, counter, &store::reason_of(&rejection)).map(drop),
             Fate::Skipped => {
                 spool.skip(destination, counter);

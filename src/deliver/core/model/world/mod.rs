@@ -19,9 +19,16 @@ use super::history::{DESTINATIONS, Step};
 use super::{Answer, Mode, TIMEOUT};
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::{Core, Held, Input, LaneId, LaneSettings, UploadId};
+use crate::event::EventId;
+use crate::ring::file::RingId;
 use crate::spool::{Address, Destination};
 use servers::Server;
 use spool::{Call, Folder};
+
+/// What an event is called.
+fn id_of(number: u64) -> EventId {
+    EventId { ring: RingId([0; 16]), sequence: number }
+}
 
 /// A room in the ring.
 #[derive(Debug)]

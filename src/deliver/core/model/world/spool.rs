@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::servers::Answer;
-use super::{Later, Upload, World};
+use super::{Later, Upload, World, id_of};
 use crate::deliver::core::backlog::Wanted;
 use crate::deliver::core::spooling::Needs;
 use crate::deliver::core::{Fate, Input, Job, LaneId, NotStored, Picked, Stored, UploadId};
@@ -61,6 +61,11 @@ impl World {
                         let event = folder.events.remove(&counter);
                         self.delivered.extend(event.map(|event| (server, event)));
                     }
+                    Fate::Had => {
+                        let event = folder.events.remove(&counter).expect("it was taken out");
+                        let has_it = self.servers[server].acknowledged.contains_key(&event);
+                        assert!(has_it, "event {event} is not sent to {server}, which does not have it");
+                    }
                     Fate::Dead(_) | Fate::Skipped => {
                         let event = folder.events.remove(&counter);
                         self.dead.extend(event.map(|event| (server, event)));
@@ -113,7 +118,7 @@ impl World {
         let twice = self.uploads.values().any(|upload| upload.lane == lane && upload.event == event);
         assert!(!twice, "event {event} is taken out of the spool while it is on its way to {server}");
         self.uploads.insert(id, upload);
-        Picked::Event(counter)
+        Picked::Event(counter, id_of(event))
     }
 
     pub(super) fn store(&mut self, job: &Job) -> Result<Stored, NotStored> {
@@ -197,8 +202,6 @@ impl World {
                     self.folder(heir).events.entry(*counter).or_insert(*event);
                     let server = &mut self.servers[heir.0[0] as usize];
                     server.given.insert(*event);
-                    // Where two removed destinations lacked it, and one was just trying, the heir gets it twice.
-                    server.acknowledged.remove(event);
                 }
             }
             moved |= !page.is_empty();

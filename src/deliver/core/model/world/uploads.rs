@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use super::servers::{Answer, Mode};
 use super::spool::Call;
-use super::{Later, TIMEOUT, Token, Upload, World};
+use super::{Later, TIMEOUT, Token, Upload, World, id_of};
 use crate::deliver::core::{Effect, Input, LaneId, UploadId};
 use crate::deliver::outcome::Outcome;
-use crate::event::EventId;
-use crate::ring::file::RingId;
 
 impl World {
     pub(super) fn begin(&mut self, lane: LaneId, id: UploadId, event: u64, counter: Option<u64>) {
@@ -80,7 +78,7 @@ impl World {
             assert!(is_new, "event {} was acknowledged twice by {}", upload.event, upload.server);
         }
         let is_current = server.lane == Some(upload.lane) && server.generation == upload.generation;
-        let event_id = EventId { ring: RingId([0; 16]), sequence: upload.event };
+        let event_id = id_of(upload.event);
         let outcome = upload.answer.outcome();
         let took = Duration::from_millis(1);
         if let (Outcome::Down { failure, retry_after: Some(asked) }, true) = (&outcome, is_current) {
