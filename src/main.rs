@@ -37,7 +37,7 @@ use command::{Command, PROGRAM, complain};
 /// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
 const GRACE: Duration = Duration::from_millis(600);
 /// The spool gets this long for that.
-const PATIENCE: Duration = Duration::from_millis(1400);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(1400);
 /// Everything together, with the summary, stays below the 2 s that are promised, or the process is ended.
 const AT_MOST: Duration = Duration::from_millis(1900);
 
@@ -239,7 +239,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
         }
     };
     info!("stopping");
-    uplink.stop(GRACE, PATIENCE).await;
+    uplink.stop(GRACE, SHUTDOWN_DEADLINE).await;
     info!("stopped: {}", uplink.status().await);
     code
 }

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::closed_port::ClosedPort;
 use common::daemon::Home;
+use common::meter::Meter;
 use common::moody::{Mood, Moody};
 use common::sink::OK;
 use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
@@ -42,7 +43,14 @@ fn mending_the_content_type_mends_what_waits_already() {
 
 #[test]
 fn one_event_that_the_server_cannot_bear_does_not_hold_up_the_others() {
-    for poison in [Answer::Status(500, ""), Answer::Close] {
+    for poison in [
+        Answer::Status(500, ""),
+        Answer::Status(503, ""),
+        Answer::Status(403, ""),
+        Answer::Status(404, ""),
+        Answer::Status(409, ""),
+        Answer::Close,
+    ] {
         let home = Home::new();
         let sink =
             Sink::with(move |request, _| if request.sequence() == 1 { poison.clone() } else { common::sink::OK });
@@ -342,4 +350,27 @@ fn a_backlog_alone_makes_places_at_a_server_that_is_far_away() {
     assert_eq!(daemon.terminate().acknowledged, 60);
     let most = here.look(|(_, most)| *most);
     assert!((2 * IN_FLIGHT..MOST).contains(&most), "{most} at once");
+}
+
+#[test]
+fn a_server_whose_neighbour_hangs_gets_every_event_although_nothing_can_be_spooled() {
+    const EVENTS: u64 = 600;
+    let home = Home::new();
+    let (good, hanging) = (Meter::start(), Sink::with(|_, _| Answer::Hang));
+    let mut recognizer = Producer::open(&home.ring(), 4 << 20).unwrap();
+    let more = json!({
+        "spool": { "dir": home.spool(), "min_free_bytes": 1u64 << 40 },
+        "timeouts_ms": { "progress": 60_000, "response": 60_000 },
+    });
+    let daemon = Daemon::start(&home, &[good.url(), hanging.url()], more);
+    daemon.wait_attached();
+    for number in 0..EVENTS {
+        good.wait("the events before", |arrivals| arrivals.len() as u64 + 50 > number);
+        publish(&mut recognizer, &event(&picture(2000, 1), b""));
+    }
+    good.wait("every event", |arrivals| arrivals.len() as u64 >= EVENTS);
+    let status = daemon.status();
+    assert_eq!(status["destinations"][1]["state"], "up", "it has not failed yet: {status:#}");
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.open), (EVENTS, EVENTS), "{}", stopped.log);
 }

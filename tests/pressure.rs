@@ -139,3 +139,32 @@ fn a_large_picture_whose_room_is_taken_under_its_upload_arrives_byte_for_byte() 
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (7, 0));
 }
+
+#[test]
+fn uploads_that_hang_keep_out_no_other_event_though_half_of_the_ring_is_free_or_padding() {
+    let home = Home::new();
+    let open = Arc::new(Watched::<bool>::default());
+    let gate = Arc::clone(&open);
+    let server = Sink::with(move |request, number| {
+        if number > 0 && !request.body.is_empty() {
+            gate.wait("the end of the hang", |open| open.then_some(()));
+        }
+        OK
+    });
+    let mut recognizer = Producer::open(&home.ring(), 1 << 16).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], patient());
+    daemon.wait_attached();
+    // Of 64 KiB: 20 that are delivered, 24 that hang, and then 24 that do not fit before the end, so that there are 20 of padding.
+    let halves = |kib: usize| (picture(kib * 512 - 100, 1), picture(kib * 512 - 100, 2));
+    let (small, large) = (halves(20), halves(24));
+    publish(&mut recognizer, &event(&small.0, &small.1));
+    server.wait(1);
+    home.wait_done();
+    for number in 2..6 {
+        wait_until(&format!("room for event {number}"), || recognizer.publish(&event(&large.0, &large.1)).is_ok());
+    }
+    open.change(|open| *open = true);
+    server.wait(5);
+    home.wait_done();
+    assert_eq!(daemon.terminate().acknowledged, 5);
+}

@@ -5,10 +5,12 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
+use common::closed_port::ClosedPort;
 use common::daemon::Home;
+use common::meter::Meter;
 use common::moody::{Mood, Moody};
 use common::short_run::TROUBLE;
-use common::{Daemon, event, picture, publish, publish_many, wait_until};
+use common::{Answer, Daemon, Sink, event, picture, publish, publish_many, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
@@ -158,4 +160,60 @@ fn events_of_a_spool_that_was_removed_are_counted_and_said() {
     home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.spooled, stopped.open), (1, 0), "{}", stopped.log);
+}
+
+/// Spools that take nothing: too little room beside them, no key, something in the way.
+fn useless_spools(home: &Home) -> [serde_json::Value; 3] {
+    let file = home.folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    [
+        json!({ "dir": home.spool(), "min_free_bytes": 1u64 << 40 }),
+        json!({ "dir": home.spool(), "min_free_bytes": 0, "key_file": home.folder.path().join("no-key") }),
+        json!({ "dir": file.join("spool"), "min_free_bytes": 0 }),
+    ]
+}
+
+#[test]
+fn a_spool_that_takes_nothing_keeps_no_event_from_a_server_that_works() {
+    const EVENTS: u64 = 1000;
+    // 2 MB of events go through a ring that holds all of them, and through one that holds a third.
+    for (ring, spools) in [(16 << 20, 0..3), (1 << 20, 0..1)] {
+        for spool in spools {
+            let home = Home::new();
+            let (good, dead) = (Meter::start(), ClosedPort::new());
+            let mut recognizer = Producer::open(&home.ring(), ring).unwrap();
+            let more = json!({ "spool": useless_spools(&home)[spool] });
+            let daemon = Daemon::start(&home, &[good.url(), dead.url()], more);
+            daemon.wait_attached();
+            let picture = picture(2000, 1);
+            for number in 0..EVENTS {
+                // A server that works has them at once: what is in the ring is there for the other one.
+                good.wait("the events before", |arrivals| arrivals.len() as u64 + 50 > number);
+                publish(&mut recognizer, &event(&picture, b""));
+            }
+            good.wait("every event", |arrivals| arrivals.len() as u64 >= EVENTS);
+            let dropped = RingState::of(&home.ring()).unwrap().dropped;
+            let stopped = daemon.terminate();
+            assert_eq!((stopped.acknowledged, dropped), (EVENTS, 0), "{}", stopped.log);
+            assert_eq!(stopped.open + stopped.evicted, EVENTS, "{}", stopped.log);
+            assert_eq!(stopped.evicted > 0, ring == 1 << 20, "{}", stopped.log);
+        }
+    }
+}
+
+#[test]
+fn refused_events_that_cannot_be_kept_as_dead_letters_hold_up_no_others() {
+    const EVENTS: u64 = 900;
+    let home = Home::new();
+    let sink = Sink::with(|request, _| Answer::Status(if request.sequence() % 3 == 0 { 400 } else { 200 }, ""));
+    let mut recognizer = Producer::open(&home.ring(), 16 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "spool": useless_spools(&home)[0] }));
+    publish_many(&mut recognizer, EVENTS as usize);
+    let has_all = |requests: &[common::Request]| {
+        let seen: std::collections::BTreeSet<_> = requests.iter().map(common::Request::sequence).collect();
+        seen.len() as u64 == EVENTS
+    };
+    sink.wait_for("every event", has_all);
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, stopped.open), (EVENTS * 2 / 3, EVENTS / 3), "{}", stopped.log);
 }

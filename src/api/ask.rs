@@ -12,7 +12,7 @@ use crate::config::DEFAULT_LISTEN;
 use crate::control::Good;
 
 /// For each step of asking.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer is shorter, in bytes.
 const LONGEST: u64 = 4 << 20;
 
@@ -82,9 +82,9 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 
 /// Head and body.
 fn exchange(address: SocketAddr, token: &str, what: &str, body: &str) -> std::io::Result<(String, String)> {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    let mut socket = TcpStream::connect_timeout(&address, REPLY_TIMEOUT)?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
     let token = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let length = body.len();
     let content = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");

@@ -23,7 +23,7 @@ use crate::trial::{self, Fate, Ladder, Tried};
 use crate::uplink::Uplink;
 
 /// Somebody is looking at a button: no answer comes later than this.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// Nor one to a large event.
 const PATIENCE_FOR_LARGE: Duration = Duration::from_secs(60);
 /// The largest picture that may be asked for, in bytes.
@@ -79,7 +79,7 @@ pub async fn send(
 
 async fn test(client: &Client, options: BodyOptions, picture: TestPicture, secrets: &[String]) -> Value {
     let began = Instant::now();
-    let patience = if picture == TestPicture::card() { PATIENCE } else { PATIENCE_FOR_LARGE };
+    let patience = if picture == TestPicture::card() { ANSWER_DEADLINE } else { PATIENCE_FOR_LARGE };
     let tried = tokio::time::timeout(patience, trial::send(client, options, picture)).await;
     let tried = tried.unwrap_or_else(|_| {
         let failure = Failure::new(Code::NoAnswer, format!("no answer within {} s", patience.as_secs()));

@@ -104,12 +104,15 @@ impl Ledger {
         self.releaser.borrow().tail()
     }
 
-    /// The events that begin less than `bytes` after the tail and are not done, but for those that were asked for before.
+    /// The events whose room, with the padding before them, begins less than `bytes` after the tail, and that are not done, but for those
+    /// that were asked for before.
     pub fn to_spill(&self, bytes: u64) -> Vec<EventNo> {
         let (tail, entries) = (self.tail(), self.entries.borrow());
         let from = self.spilled.get().saturating_sub(self.first.get()) as usize;
-        let begins = |entry: &&Entry| entry.end.wrapping_sub(tail).saturating_sub(u64::from(entry.length)) < bytes;
-        let new: Vec<&Entry> = entries.iter().skip(from).take_while(begins).collect();
+        let starts = std::iter::once(tail).chain(entries.iter().map(|entry| entry.end));
+        let is_near = |(_, start): &(&Entry, u64)| start.wrapping_sub(tail) < bytes;
+        let new: Vec<&Entry> =
+            entries.iter().zip(starts).skip(from).take_while(is_near).map(|(entry, _)| entry).collect();
         self.spilled.set(self.first.get() + (from + new.len()) as u64);
         new.into_iter().filter(|entry| !entry.done).map(|entry| entry.event).collect()
     }

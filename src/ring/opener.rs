@@ -38,7 +38,7 @@ pub const COMMAND: &str = "open-rings";
 /// Its first word, where its system calls are to be filtered; any other where not.
 pub const FILTERED: &str = "filtered";
 /// An opener that does not answer within this time never will.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Said of what is no ring.
 pub const NO_RING: i32 = libc::EBADMSG;
 /// The longest path that is asked for, in bytes.
@@ -59,8 +59,8 @@ struct Opener {
 /// Where there can be no process.
 pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
-    set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
+    set_socket_timeout(&ours, Timeout::Recv, Some(REPLY_TIMEOUT))?;
+    set_socket_timeout(&ours, Timeout::Send, Some(REPLY_TIMEOUT))?;
     let filtered = if seccomp { FILTERED } else { "unfiltered" };
     let words = ["sophon-uplink", COMMAND, filtered].into_iter().map(CString::new);
     let rings = rings.iter().map(|ring| CString::new(ring.as_os_str().as_bytes()));

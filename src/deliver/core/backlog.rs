@@ -105,9 +105,14 @@ impl Backlog {
         Some(self.not_before.filter(|rest| *rest > now).map_or(moment, |rest| rest.max(moment)))
     }
 
+    /// Whether one came that is newer than what is to be tried next.
+    pub fn knows_newest(&self) -> bool {
+        self.newest > self.cursor
+    }
+
     /// Begins to pick one that never failed: the oldest, or the newest one where that is known.
     pub fn pick_fresh(&mut self, newest: bool) -> Pick {
-        let is_newest = newest && self.newest > self.cursor;
+        let is_newest = newest && self.knows_newest();
         let after = if is_newest { std::mem::take(&mut self.newest) - 1 } else { self.cursor };
         let but = self.failed.above(after).collect();
         Pick { wanted: Wanted::Next { after, but }, is_newest, additions: self.additions }

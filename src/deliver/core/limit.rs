@@ -257,6 +257,17 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_to_be_sent_once_more_is_told_when_the_destination_fails() {
+        let (mut limit, now) = (ConcurrencyLimit::default(), Instant::now());
+        limit.begin(UploadId(9), now);
+        assert_eq!(limit.body_gone(UploadId(9)), None);
+        (0..IN_FLIGHT as u64).for_each(|id| limit.begin(UploadId(id), now));
+        assert!(!limit.begin_again(UploadId(9), now));
+        assert_eq!(limit.failed(), [UploadId(9)]);
+        assert_eq!(limit.body_gone(UploadId(0)), None, "nobody waits any more");
+    }
+
+    #[test]
     fn a_server_that_becomes_slow_gets_fewer_again_and_one_that_fails_begins_anew() {
         let mut limit = ConcurrencyLimit::default();
         (0..100).for_each(|_| assert!(turn(&mut limit, Duration::from_millis(100)) > 0));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::counters::Counters;
 use super::lane::Lane;
-use super::{Core, EventNo, Held, LaneId, spooling};
+use super::{Core, EventNo, Held, Input, LaneId, spooling};
 
 impl<T: Held> Core<T> {
     /// The number that the next event gets.
@@ -69,8 +69,8 @@ impl<T: Held> Core<T> {
         self.writer.is_in_trouble(now)
     }
 
-    /// Whether a lane speaks TLS: then the box is to be looked at.
-    pub fn is_tls(&self) -> bool {
-        self.lanes().any(|lane| lane.is_tls)
+    /// Whether [`Input::Box`] is to come before this input: a lane speaks TLS, or may from then on.
+    pub fn wants_box(&self, input: &Input<T>) -> bool {
+        matches!(input, Input::Configured(_)) || self.lanes().any(|lane| lane.is_tls)
     }
 }

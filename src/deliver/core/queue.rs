@@ -71,6 +71,13 @@ impl RunSet {
         Some(first)
     }
 
+    /// Takes the highest number away.
+    pub fn pop_last(&mut self) -> Option<u64> {
+        let last = self.runs.values().next_back()? - 1;
+        self.remove(last);
+        Some(last)
+    }
+
     /// All of them, the lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(|(start, end)| *start..*end)

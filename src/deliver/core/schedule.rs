@@ -49,13 +49,19 @@ impl Lane {
             }
             return Next::Wait(self.limit.next_exempt(now));
         }
-        if let Some(event) = self.queue.fresh.pop_first() {
+        // Of a row of events that it cannot bear the end may be far: now and then the newest one finds out.
+        let newest = !is_up && self.evidence.has_failed_for_long();
+        let backlog = self.next_fresh_of_backlog(now);
+        let is_in_backlog = newest && backlog.is_ok() && self.backlog.knows_newest();
+        let live = match () {
+            () if is_in_backlog => None,
+            () if newest => self.queue.fresh.pop_last(),
+            () => self.queue.fresh.pop_first(),
+        };
+        if let Some(event) = live {
             return Next::Live(EventNo(event), None);
         }
-        let backlog = self.next_fresh_of_backlog(now);
         if let Ok(()) = backlog {
-            // Of a row of events that it cannot bear the end may be far: now and then the newest one finds out.
-            let newest = !is_up && self.evidence.has_failed_for_long();
             return Next::Backlog(self.backlog.pick_fresh(newest));
         }
         let retry = self.next_retry(now);
@@ -145,5 +151,77 @@ impl Lane {
             let rest = (now.saturating_duration_since(began) * REST.0).min(REST.1);
             self.backlog.rest_until(now + rest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::core::lane::InFlight;
+    use crate::deliver::core::{LaneId, LaneSettings, UploadId};
+    use crate::spool::{Address, Destination};
+
+    fn lane(now: Instant) -> Lane {
+        let address = Address { destination: Destination([0; 8]), former: None, shown: "http://a/".into() };
+        let settings = LaneSettings { address, is_tls: false, response_timeout: Duration::from_secs(10) };
+        let mut lane = Lane::new(LaneId(1), settings, EventNo(1), now);
+        (1..20).for_each(|counter| lane.backlog.add(counter, None));
+        lane
+    }
+
+    /// Begins all that the lane wants to begin; how many of them are live, and how many come out of the spool.
+    fn begin(lane: &mut Lane, now: Instant) -> (usize, usize) {
+        let (mut live, mut backlog) = (0, 0);
+        loop {
+            let source = match lane.next(now) {
+                Next::Live(event, _) => Source::Ring(event),
+                Next::Backlog(_) => Source::Spool(backlog + 1),
+                Next::Wait(_) => return (live, backlog as usize),
+            };
+            match source {
+                Source::Ring(_) => live += 1,
+                _ => backlog += 1,
+            }
+            let id = UploadId(lane.in_flight.len() as u64);
+            let (retry, is_aborted) = (None, false);
+            let upload = InFlight { source, began: now, acknowledged: 0, generation: 0, retry, is_aborted };
+            lane.limit.begin(id, now);
+            let _nobody_waits = lane.limit.body_gone(id);
+            lane.in_flight.insert(id, upload);
+        }
+    }
+
+    #[test]
+    fn live_events_go_before_the_backlog() {
+        let now = Instant::now();
+        let mut lane = lane(now);
+        (1..=9).for_each(|event| lane.queue.insert(event, None));
+        assert_eq!(begin(&mut lane, now), (4, 0));
+    }
+
+    #[test]
+    fn the_backlog_leaves_a_place_for_a_live_event_and_has_only_one_while_there_are_any() {
+        let now = Instant::now();
+        assert_eq!(begin(&mut lane(now), now), (0, 3));
+        let mut busy = lane(now);
+        busy.live_at = Some(now);
+        assert_eq!(begin(&mut busy, now), (0, 1));
+    }
+
+    #[test]
+    fn of_a_long_row_of_failures_every_second_probe_is_the_newest_event() {
+        let now = Instant::now();
+        let mut lane = lane(now);
+        lane.backlog = Default::default();
+        (1..=9).for_each(|event| lane.queue.insert(event, None));
+        lane.health.condition = super::super::health::Condition::Down;
+        let mut probes = Vec::new();
+        for _ in 0..6 {
+            let Next::Live(event, _) = lane.next(now) else { panic!("nothing begins") };
+            probes.push(event.0);
+            lane.evidence.failed();
+            lane.evidence.pauses();
+        }
+        assert_eq!(probes, [1, 2, 9, 3, 8, 4]);
     }
 }

@@ -175,6 +175,8 @@ impl<T: Held> Core<T> {
                 if let Some(meanwhile) = self.lane_mut(id).storing.get_mut(&event) {
                     *meanwhile = match verdict {
                         Verdict::Again(retry) => Meanwhile::Failed(retry),
+                        // Perhaps it can be stored after all.
+                        Verdict::Over(End::Evicted) => Meanwhile::Failed(begun.retry),
                         Verdict::Over(end) => Meanwhile::Ended(end),
                     };
                     return;
@@ -258,7 +260,9 @@ impl<T: Held> Core<T> {
 
     pub(super) fn body_wanted(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.limit.begin_again(upload, turn.now) {
+        if lane.health.paused_until(turn.now).is_some() {
+            turn.effects.push(Effect::Body(upload, false));
+        } else if lane.limit.begin_again(upload, turn.now) {
             turn.effects.push(Effect::Body(upload, true));
         }
     }

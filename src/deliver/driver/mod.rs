@@ -146,14 +146,12 @@ impl Driver {
         let mut effects = Vec::new();
         loop {
             let Some(input) = self.inputs.borrow_mut().pop_front() else { break };
-            {
-                let (mut core, now) = (self.core.borrow_mut(), Instant::now());
-                if core.is_tls() {
-                    core.handle(now, Input::Box(readiness::of_tls()), &mut effects);
-                }
-                core.handle(now, input, &mut effects);
+            let wants_box = self.core.borrow().wants_box(&input);
+            let of_box = wants_box.then(|| Input::Box(readiness::of_tls()));
+            for input in of_box.into_iter().chain([input]) {
+                self.core.borrow_mut().handle(Instant::now(), input, &mut effects);
+                effects.drain(..).for_each(|effect| self.perform(effect));
             }
-            effects.drain(..).for_each(|effect| self.perform(effect));
         }
         self.is_working.set(false);
         let next = self.core.borrow().next_timer();

@@ -1,5 +1,7 @@
 //! Histories: what happens, made at random from a seed, and shrunk where one fails.
 
+use std::time::Duration;
+
 use super::world::World;
 use super::{Answer, Mode};
 
@@ -22,6 +24,10 @@ pub enum Step {
     Reload,
     /// Some connections are closed under the next requests.
     Stale(usize, u32),
+    /// The box's clock is set, or lost.
+    Clock(bool),
+    /// Another folder lies where the spool was.
+    Reopen,
     /// The process ends.
     Stop,
 }
@@ -52,6 +58,47 @@ impl History {
             steps.push((random.u64(..2000), Step::Stop));
         }
         History { seed, steps }
+    }
+
+    /// One in which destination 0 takes everything and stays, and nothing else can be relied on.
+    pub fn beside(seed: u64) -> History {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut steps = vec![(0, Step::Configure(1 | random.u8(..16)))];
+        for _ in 0..random.usize(5..60) {
+            let step = match Step::random(&mut random) {
+                Step::Publish { count, bad, .. } => {
+                    Step::Publish { count: 1 + count % 4, length: random.u32(1..12), bad: bad & !1, too_large: false }
+                }
+                Step::Configure(mask) => Step::Configure(mask | 1),
+                Step::Become(0, _) | Step::Bad(0, _) | Step::Delay(0, _) | Step::Stale(0, _) => continue,
+                // What a disk is doing when it hangs cannot be taken back: it holds its events' room.
+                Step::Spool { usable, latency_ms } => Step::Spool { usable, latency_ms: latency_ms.min(30) },
+                step => step,
+            };
+            let longest = [30, 3000][random.usize(..2)];
+            steps.push((random.u64(5..longest), step));
+        }
+        History { seed, steps }
+    }
+
+    /// Runs it; whether each event was acknowledged by destination 0 at once, and none was refused by the ring.
+    pub fn keeps_pace(&self) -> Result<(), String> {
+        let mut world = World::new(self.seed);
+        let mut count = 0;
+        for (pause, step) in self.steps.iter().chain([&(5, Step::Reload)]) {
+            world.go_to(world.now() + Duration::from_millis(*pause));
+            if let Some(event) = (0..count).rev().take(8).find(|event| world.acknowledged(0, *event).is_none()) {
+                return Err(format!("event {event} is still not acknowledged after {pause} ms, before {step:?}"));
+            }
+            world.step(step);
+            if let Step::Publish { count: more, .. } = step {
+                count += u64::from(*more);
+            }
+            if world.dropped() > 0 {
+                return Err(format!("the ring was full at {step:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Runs it; what was wrong, if anything.
@@ -109,6 +156,10 @@ impl Step {
             13 | 14 => Step::Spool { usable: random.u8(..3) > 0, latency_ms: [0, 1, 30, 3000][random.usize(..4)] },
             15 | 16 => Step::Configure(random.u8(..16)),
             17 => Step::Reload,
+            18 => match random.u8(..4) {
+                0 => Step::Reopen,
+                clock => Step::Clock(clock != 1),
+            },
             _ => Step::Stale(destination, random.u32(1..8)),
         }
     }

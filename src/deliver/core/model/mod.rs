@@ -1,11 +1,13 @@
 //! Random histories of destinations, answers, spool failures, reloads and rings that fill, and what holds in all of them.
 //!
 //! [`history`] makes histories and shrinks one that fails; [`world`] plays everything outside the core in simulated time, and checks at
-//! every step; [`fairness`] is about what an event or a destination costs others. `MODEL_HISTORIES` says how many histories there are,
+//! every step; [`fairness`] is about what an event or a destination costs others,
+//! [`promises`] about what a random history hardly shows. `MODEL_HISTORIES` says how many histories there are,
 //! `MODEL_SEED` repeats one.
 
 mod fairness;
 mod history;
+mod promises;
 mod world;
 
 use std::time::Duration;
@@ -19,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[test]
 fn whatever_happens_every_delivery_comes_to_its_end_once_and_none_holds_up_another() {
     let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let count = read("MODEL_HISTORIES").unwrap_or(3000);
+    let count = read("MODEL_HISTORIES").unwrap_or(1000);
     let first = read("MODEL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
     let count = if std::env::var_os("MODEL_SEED").is_some() && read("MODEL_HISTORIES").is_none() { 1 } else { count };
     println!("MODEL_SEED={first} and the {count} from it on");

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use super::servers::{Answer, Server};
 use super::spool::Folder;
 use super::{DESTINATIONS, World, destination};
 use crate::deliver::core::EventNo;
+
+/// The longest pause of a lane, or of an event that failed.
+const PAUSE: Duration = Duration::from_secs(300);
 
 impl World {
     /// At the end of the process nothing is only in memory, where the spool can be used.
@@ -34,20 +38,29 @@ impl World {
         folder.heirs.as_ref().is_some_and(Vec::is_empty)
     }
 
-    pub(super) fn check_end(&self) -> Result<(), String> {
-        // Events that a destination never takes, and that are not given up, may wait for ever; everything else is over.
+    /// In which time every event is delivered that its server takes, however many there are that it does not take. What failed waits for
+    /// one pause, and a lane for some: every second probe is the newest event, and that is a good one. An event that is answered with 429
+    /// costs its lane what that asks for, at each of its first tries.
+    pub(super) fn bound_of_good(&self) -> Duration {
+        let asks = |server: &Server| matches!(server.bad, Answer::Status(429, _));
+        let asking = |at: usize| self.events.iter().filter(|event| event.bad & 1 << at != 0).count() as u32;
+        let asked: u32 = (0..DESTINATIONS).filter(|at| asks(&self.servers[*at])).map(asking).sum();
+        6 * PAUSE + asked * Duration::from_secs(40)
+    }
+
+    /// The same for those that their servers never take, and that are given up at last: after up to so many tries, each with a pause.
+    pub(super) fn bound_of_all(&self) -> Duration {
+        2 * PAUSE + Duration::from_secs(3600 * 4)
+    }
+
+    /// Whether the deliveries of the first `count` events that `are_over` speaks of are: it is told whether an event is bad for its server, and what that says then.
+    pub(super) fn check_over(&self, count: u64, are_over: impl Fn(bool, Answer) -> bool) -> Result<(), String> {
         let mut stuck = Vec::new();
         for (server, state) in self.servers.iter().enumerate().filter(|(_, state)| state.lane.is_some()) {
-            for event in &state.given {
+            for event in state.given.range(..count) {
                 let is_bad = self.events[*event as usize].bad & 1 << server != 0;
-                let waits = self
-                    .folders
-                    .get(&destination(server).0)
-                    .is_some_and(|folder| folder.events.values().any(|one| one == event));
-                let lane = &self.core.lanes[&state.lane.unwrap()];
-                let is_here = waits || lane.holds(self.number_of(*event));
-                if is_here && (!is_bad || state.bad.is_final()) {
-                    stuck.push((server, *event, is_bad, lane.health.condition));
+                if self.is_here(server, *event) && are_over(is_bad, state.bad) {
+                    stuck.push((server, *event, is_bad, self.lane_of(server).health.condition));
                 }
             }
         }
@@ -55,6 +68,35 @@ impl World {
             return Ok(());
         }
         Err(format!("{} deliveries never come to their end: {:?}", stuck.len(), &stuck[..stuck.len().min(5)]))
+    }
+
+    /// Whether a delivery waits, in the spool or in memory.
+    fn is_here(&self, server: usize, event: u64) -> bool {
+        let folder = self.folders.get(&destination(server).0);
+        let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));
+        folder.is_some_and(|folder| folder.events.values().any(|one| *one == event))
+            || lane.is_some_and(|lane| lane.holds(self.number_of(event)))
+    }
+
+    /// Every delivery that is over has an end that counts.
+    pub(super) fn check_nothing_lost(&self) -> Result<(), String> {
+        let is_kept = |server: usize, event: u64| {
+            self.is_here(server, event)
+                || self.servers[server].has.contains(&event)
+                || self.dead.contains(&(server, event))
+                || self.lost.contains(&(server, event))
+        };
+        for (server, state) in self.servers.iter().enumerate() {
+            for &event in &state.given {
+                let is_handed_over =
+                    || state.was_removed_after(event) && (0..DESTINATIONS).any(|heir| is_kept(heir, event));
+                let is_given_up = self.given_up.contains(&event) || self.events[event as usize].too_large;
+                if !is_kept(server, event) && !is_given_up && !is_handed_over() {
+                    return Err(format!("event {event} is nowhere any more, and {server} does not have it"));
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn number_of(&self, event: u64) -> EventNo {
@@ -74,10 +116,7 @@ impl World {
         let open = self.events.iter().filter(|event| !event.is_released).count();
         assert_eq!(open, self.core.open_events(), "tickets");
         for lane in self.core.lanes.keys() {
-            let bodies = self
-                .uploads
-                .values()
-                .filter(|upload| upload.lane == *lane && upload.has_body && upload.counter.is_none_or(|_| true));
+            let bodies = self.uploads.values().filter(|upload| upload.lane == *lane && upload.has_body);
             assert!(bodies.count() <= 4, "more than four bodies");
         }
     }

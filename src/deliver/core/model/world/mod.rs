@@ -1,9 +1,11 @@
 //! Everything outside the core, in simulated time: servers, the spool and its thread, a ring. It holds at every step that
 //! - deliveries balance, and a ticket is released once, and not while an upload reads there;
 //! - a destination acknowledges no event twice, and has no two uploads of one at once;
-//! - no more than four bodies are on their way to a destination, one probe, and none in a pause that was asked for;
+//! - no more than four bodies are on their way to a destination, one probe, and none in a pause that was asked for or without a clock;
+//! - an event is in one file of the spool, however many destinations lack it;
 //!
-//! and at the end, when everything is well again, that everything has come to its end within a time that is known before.
+//! and at the end, when everything is well again, that each delivery has come to an end that counts (acknowledged, a dead letter, handed
+//! over, given up for the ring), within a time that is computed before: `checks.rs`.
 
 mod checks;
 mod ring;
@@ -20,6 +22,7 @@ use super::{Answer, Mode, TIMEOUT};
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::{Core, Held, Input, LaneId, LaneSettings, UploadId};
 use crate::event::EventId;
+use crate::readiness::NotReady;
 use crate::ring::file::RingId;
 use crate::spool::{Address, Destination};
 use servers::Server;
@@ -96,15 +99,24 @@ pub struct World {
     next_counter: u64,
     delivered: BTreeSet<(usize, u64)>,
     dead: BTreeSet<(usize, u64)>,
+    /// Their pictures went away.
+    lost: BTreeSet<(usize, u64)>,
     // the ring
     tail: usize,
     spilled: usize,
     capacity: u64,
     dropped: u64,
+    /// The ring needed their room although the spool could not take them.
+    given_up: BTreeSet<u64>,
+    /// The box's clock is not set.
+    lack: Option<NotReady>,
     is_stopped: bool,
     /// A stored event can always be opened.
     always_relocates: bool,
 }
+
+/// The destination that speaks TLS, and waits for the clock.
+const OVER_TLS: usize = 3;
 
 /// Of the ring, in units of an event's length.
 const CAPACITY: u64 = 400;
@@ -123,7 +135,10 @@ impl World {
             stale: 0,
             acknowledged: BTreeMap::new(),
             given: BTreeSet::new(),
+            has: BTreeSet::new(),
             asked_until: None,
+            removed: None,
+            tries: BTreeMap::new(),
             lane: None,
             generation: 0,
         };
@@ -147,10 +162,13 @@ impl World {
             next_counter: 1,
             delivered: BTreeSet::new(),
             dead: BTreeSet::new(),
+            lost: BTreeSet::new(),
             tail: 0,
             spilled: 0,
             capacity: CAPACITY,
             dropped: 0,
+            given_up: BTreeSet::new(),
+            lack: None,
             is_stopped: false,
             always_relocates: false,
         }
@@ -165,26 +183,30 @@ impl World {
         if self.is_stopped {
             return self.stop();
         }
-        self.usable = true;
-        self.latency = Duration::from_millis(1);
+        (self.usable, self.latency) = (true, Duration::from_millis(1));
+        self.set_clock(true);
         for server in &mut self.servers {
             (server.mode, server.delay) = (Mode::Well, Duration::from_millis(1));
         }
-        // What is known of each event that is not taken, and at most two pauses, of which the longest is five minutes.
-        let bound = Duration::from_secs(2 * 300) + Duration::from_secs(3600 * 4);
-        let end = self.now + bound;
-        while self.now < end && !self.is_over() {
+        let began = self.now;
+        let (good, all) = (began + self.bound_of_good(), began + self.bound_of_all());
+        let mut is_checked = false;
+        let count = self.events.len() as u64;
+        while self.now < all && !self.is_over() {
             for _ in 0..6 {
                 self.go_to(self.now + Duration::from_secs(5));
             }
             self.publish(1, 0, false); // which shows that the servers are well
             self.go_to(self.now + Duration::from_secs(1));
+            if self.now >= good && !std::mem::replace(&mut is_checked, true) {
+                self.check_over(count, |is_bad, _| !is_bad)?;
+            }
         }
-        self.go_to(self.now + Duration::from_secs(1200));
-        self.check_end()
+        self.check_over(count, |is_bad, bad| !is_bad || bad.is_final())?;
+        self.check_nothing_lost()
     }
 
-    fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &Step) {
         match step {
             Step::Publish { count, length, bad, too_large } => {
                 for _ in 0..*count {
@@ -204,11 +226,21 @@ impl World {
                 self.configure(mask);
             }
             Step::Stale(server, count) => self.servers[*server].stale = *count,
+            Step::Clock(is_set) => self.set_clock(*is_set),
+            Step::Reopen => self.input(Input::Reopen),
             Step::Stop => {
                 self.is_stopped = true;
                 self.input(Input::LeaveBacklog);
                 self.input(Input::Suspend);
             }
+        }
+    }
+
+    fn set_clock(&mut self, is_set: bool) {
+        let before = std::mem::replace(&mut self.lack, (!is_set).then_some(NotReady::Clock));
+        if before.is_some() && is_set {
+            let state = &mut self.servers[OVER_TLS];
+            (state.asked_until, state.generation) = (None, state.generation + 1); // its lane begins anew
         }
     }
 
@@ -218,7 +250,10 @@ impl World {
         let lanes = wanted.iter().map(|server| {
             let address =
                 Address { destination: destination(*server), former: None, shown: format!("http://{server}/") };
-            (self.servers[*server].lane, LaneSettings { address, is_tls: false, response_timeout: TIMEOUT })
+            (
+                self.servers[*server].lane,
+                LaneSettings { address, is_tls: *server == OVER_TLS, response_timeout: TIMEOUT },
+            )
         });
         let lanes: Vec<_> = lanes.collect();
         let mut next = self.core.next_lane();
@@ -226,8 +261,8 @@ impl World {
             let state = &mut self.servers[server];
             state.asked_until = None;
             state.generation += 1;
-            if !wanted.contains(&server) {
-                state.lane = None;
+            if !wanted.contains(&server) && state.lane.take().is_some() {
+                state.removed = Some(self.events.len() as u64);
             }
         }
         for server in &wanted {
@@ -243,6 +278,10 @@ impl World {
 
     fn input(&mut self, input: Input<Token>) {
         let mut effects = Vec::new();
+        if self.core.wants_box(&input) {
+            self.core.handle(self.now, Input::Box(self.lack), &mut effects);
+            self.perform(std::mem::take(&mut effects));
+        }
         self.core.handle(self.now, input, &mut effects);
         self.perform(effects);
         self.check();
@@ -256,7 +295,10 @@ impl World {
 
     /// Lets time go by.
     pub fn go_to(&mut self, end: Instant) {
+        let mut ticks = (self.now, 0);
         loop {
+            ticks = (self.now, if ticks.0 == self.now { ticks.1 + 1 } else { 0 });
+            assert!(ticks.1 < 10_000, "the timer rings for nothing");
             let timer = self.core.next_timer();
             let next = self.later.peek().map(|Reverse((moment, _))| *moment);
             let Some(moment) = timer.into_iter().chain(next).min().filter(|moment| *moment <= end) else { break };
@@ -303,6 +345,16 @@ impl World {
 
     pub fn lane_of(&self, server: usize) -> &Lane {
         self.core.lane(self.servers[server].lane.unwrap()).unwrap()
+    }
+
+    /// How often a server was asked to take an event.
+    pub fn tries(&self, server: usize, event: u64) -> u32 {
+        self.servers[server].tries.get(&event).copied().unwrap_or_default()
+    }
+
+    /// Events that hold room in the ring.
+    pub fn in_ring(&self) -> usize {
+        self.core.open_events()
     }
 
     pub fn dead(&self) -> usize {

@@ -57,6 +57,7 @@ impl World {
             if self.tail >= self.events.len() {
                 return;
             }
+            self.given_up.insert(self.tail as u64);
             let oldest = self.number_of(self.tail as u64);
             let mut effects = Vec::new();
             let is_free = self.core.give_up(self.now, oldest, need, &mut effects);

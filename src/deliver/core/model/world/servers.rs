@@ -19,6 +19,8 @@ pub enum Answer {
     Silence,
     Unreachable,
     SourceLost,
+    /// It was not asked once more, because another try had failed.
+    NotBegun,
 }
 
 /// How a server fares.
@@ -72,6 +74,7 @@ impl Answer {
             Answer::Silence => Outcome::down(Failure::new(Code::NoAnswer, "no answer")),
             Answer::Unreachable => Outcome::Unreachable { failure: Failure::new(Code::ConnectRefused, "refused") },
             Answer::SourceLost => Outcome::SourceLost,
+            Answer::NotBegun => Outcome::NotBegun { failure: Failure::new(Code::Interrupted, "closed") },
         }
     }
 
@@ -91,6 +94,13 @@ impl Mode {
     }
 }
 
+impl Server {
+    /// Whether it was taken out of the config after an event was published.
+    pub fn was_removed_after(&self, event: u64) -> bool {
+        self.removed.is_some_and(|removed| event < removed)
+    }
+}
+
 /// A server, and what it was asked.
 pub struct Server {
     pub mode: Mode,
@@ -100,8 +110,14 @@ pub struct Server {
     /// How often each event was acknowledged, and when first.
     pub acknowledged: BTreeMap<u64, (Instant, LaneId)>,
     pub given: BTreeSet<u64>,
+    /// All that were ever acknowledged, also those that came again.
+    pub has: BTreeSet<u64>,
     /// Nothing may begin before, as it asked.
     pub asked_until: Option<Instant>,
+    /// It was taken out of the config when so many events had been published.
+    pub removed: Option<u64>,
+    /// How often it was asked to take each event.
+    pub tries: BTreeMap<u64, u32>,
     pub lane: Option<LaneId>,
     /// Counts the configs.
     pub generation: u32,

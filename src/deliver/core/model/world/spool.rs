@@ -63,12 +63,16 @@ impl World {
                     }
                     Fate::Had => {
                         let event = folder.events.remove(&counter).expect("it was taken out");
-                        let has_it = self.servers[server].acknowledged.contains_key(&event);
+                        let has_it = self.servers[server].has.contains(&event);
                         assert!(has_it, "event {event} is not sent to {server}, which does not have it");
                     }
-                    Fate::Dead(_) | Fate::Skipped => {
+                    Fate::Dead(_) => {
                         let event = folder.events.remove(&counter);
                         self.dead.extend(event.map(|event| (server, event)));
+                    }
+                    Fate::Skipped => {
+                        let event = folder.events.remove(&counter);
+                        assert!(event.is_none_or(|event| self.lost.contains(&(server, event))), "{event:?} is skipped");
                     }
                 }
             }
@@ -125,6 +129,8 @@ impl World {
         let number = self.core.held(job.event).expect("it is held while it is written").number;
         assert!(!self.events[number as usize].is_released);
         if !self.usable {
+            // A dead letter whose room the ring needs is given up then.
+            self.given_up.extend(((number as usize) < self.spilled).then_some(number));
             let needs = [Needs::Nothing, Needs::Opening, Needs::Key][self.random.usize(..3)];
             return Err(NotStored::Later("the disk is full".into(), needs));
         }
@@ -133,6 +139,8 @@ impl World {
         }
         let known =
             job.counter.filter(|counter| self.folders.values().any(|folder| folder.events.contains_key(counter)));
+        let has_file = |folder: &Folder| folder.events.values().any(|one| *one == number);
+        assert!(known.is_some() || !self.folders.values().any(has_file), "event {number} gets a second file");
         let counter = known.unwrap_or(self.next_counter);
         self.next_counter = self.next_counter.max(counter + 1);
         self.files.insert(counter, number);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::servers::{Answer, Mode};
 use super::spool::Call;
-use super::{Later, TIMEOUT, Token, Upload, World, id_of};
+use super::{Later, OVER_TLS, TIMEOUT, Token, Upload, World, id_of};
 use crate::deliver::core::{Effect, Input, LaneId, UploadId};
 use crate::deliver::outcome::Outcome;
 
@@ -16,6 +16,8 @@ impl World {
             state.asked_until.is_none_or(|until| until <= self.now),
             "an upload begins in a pause that was asked for"
         );
+        assert!(self.lack.is_none() || server != OVER_TLS, "an upload over TLS begins without a clock");
+        *state.tries.entry(event).or_default() += 1;
         let has_it = state.acknowledged.get(&event).is_some_and(|(_, before)| *before == lane);
         assert!(!has_it, "event {event} is sent again to {server}");
         let twice = self.uploads.values().any(|upload| upload.lane == lane && upload.event == event);
@@ -70,9 +72,13 @@ impl World {
         if upload.has_body {
             self.input(Input::BodyGone(upload.lane, id));
         }
+        if upload.answer == Answer::SourceLost {
+            self.lost.insert((upload.server, upload.event));
+        }
         let server = &mut self.servers[upload.server];
         if upload.answer == Answer::Ok {
             // One that was taken out of the config and came back as an heir may get again what it has.
+            server.has.insert(upload.event);
             let before = server.acknowledged.insert(upload.event, (self.now, upload.lane));
             let is_new = before.is_none_or(|(_, lane)| lane != upload.lane);
             assert!(is_new, "event {} was acknowledged twice by {}", upload.event, upload.server);
@@ -84,9 +90,7 @@ impl World {
         if let (Outcome::Down { failure, retry_after: Some(asked) }, true) = (&outcome, is_current) {
             let asked_until = self.now + *asked;
             self.input(Input::Ended { lane: upload.lane, upload: id, id: event_id, outcome: outcome.clone(), took });
-            if failure.status == Some(429)
-                && self.core.lane(upload.lane).is_some_and(|lane| lane.health.paused_until(self.now).is_some())
-            {
+            if failure.status == Some(429) && !(self.lack.is_some() && upload.server == OVER_TLS) {
                 self.servers[upload.server].asked_until = Some(asked_until);
             }
             return;
@@ -118,12 +122,14 @@ impl World {
                     assert!(upload.is_stale, "a body for who does not wait");
                     upload.is_stale = false;
                     if may_go {
+                        let asked = self.servers[upload.server].asked_until;
+                        assert!(asked.is_none_or(|until| until <= self.now), "a request is sent once more in a pause");
                         upload.has_body = true;
                         let delay = upload.ends_at.saturating_duration_since(self.now);
                         self.later(delay / 2, Later::BodyGone(id));
                         self.later(delay, Later::End(id));
                     } else {
-                        upload.answer = Answer::Unreachable;
+                        upload.answer = Answer::NotBegun;
                         self.later(Duration::ZERO, Later::End(id));
                     }
                 }

@@ -1,0 +1,144 @@
+//! Promises that a random history hardly shows: one short history each.
+
+use std::time::Duration;
+
+use super::history::Step;
+use super::world::World;
+use super::{Answer, Mode};
+use crate::deliver::core::health::Condition;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Of destinations that take everything within this time.
+fn world(mask: u8, delay: Duration) -> World {
+    let mut world = World::new(7);
+    world.configure(mask);
+    (0..4).for_each(|server| world.set(server, Mode::Well, Answer::Ok, delay));
+    world
+}
+
+fn wait(world: &mut World, time: Duration) {
+    world.go_to(world.now() + time);
+}
+
+fn publish(world: &mut World, count: u32) {
+    (0..count).for_each(|_| assert!(world.publish(1, 0, false)));
+}
+
+#[test]
+fn what_a_destination_that_is_down_lacks_is_soon_in_the_spool_and_not_in_the_ring() {
+    let mut world = world(1, MS);
+    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    publish(&mut world, 20);
+    wait(&mut world, SECOND);
+    assert_eq!(world.in_ring(), 0, "what was queued when it failed");
+    publish(&mut world, 20);
+    wait(&mut world, SECOND);
+    assert_eq!(world.in_ring(), 0, "what came then");
+}
+
+#[test]
+fn a_destination_that_comes_back_gets_its_events_oldest_first() {
+    let mut world = world(1, MS);
+    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    publish(&mut world, 50);
+    wait(&mut world, 20 * SECOND);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    wait(&mut world, 120 * SECOND);
+    let times: Vec<_> = (0..50).map(|event| world.acknowledged(0, event).expect("it came")).collect();
+    // The first ones were tried when it was down, and wait for their own pauses.
+    assert!(times[10..].is_sorted(), "{times:?}");
+}
+
+#[test]
+fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir_and_what_fails_does() {
+    for (answer, tries) in [(Answer::Ok, 0), (Answer::Status(503, 0), 1)] {
+        let mut world = world(0b01, SECOND);
+        world.set(0, Mode::All(answer), Answer::Ok, SECOND);
+        publish(&mut world, 1);
+        wait(&mut world, 100 * MS);
+        world.configure(0b10);
+        wait(&mut world, 100 * SECOND);
+        assert_eq!(world.tries(1, 0), tries, "{answer:?}");
+    }
+}
+
+#[test]
+fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
+    let mut world = world(1, MS);
+    world.set(0, Mode::All(Answer::Silence), Answer::Ok, MS);
+    publish(&mut world, 1);
+    wait(&mut world, SECOND);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    world.configure(1);
+    wait(&mut world, 20 * SECOND);
+    let health = &world.lane_of(0).health;
+    assert!(health.condition == Condition::Up && health.last_failure.is_none(), "{health:?}");
+    assert!(world.acknowledged(0, 0).is_some_and(|moment| moment < 11 * SECOND));
+}
+
+#[test]
+fn a_server_that_refuses_everything_empties_the_queue_into_no_dead_letters() {
+    let mut world = world(1, MS);
+    world.set(0, Mode::All(Answer::Status(400, 0)), Answer::Ok, MS);
+    for _ in 0..200 {
+        publish(&mut world, 1);
+        wait(&mut world, SECOND);
+    }
+    assert!(world.dead() <= 5, "{} dead letters", world.dead());
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    world.configure(1);
+    wait(&mut world, 10 * SECOND);
+    let delivered = (0..200).filter(|event| world.acknowledged(0, *event).is_some()).count();
+    assert_eq!(delivered + world.dead(), 200);
+}
+
+#[test]
+fn an_event_that_failed_is_not_tried_again_at_once() {
+    for answer in [Answer::Status(500, 0), Answer::Reset, Answer::Unreachable] {
+        let mut world = world(1, MS);
+        publish(&mut world, 20);
+        wait(&mut world, SECOND);
+        world.set(0, Mode::All(answer), Answer::Ok, MS);
+        publish(&mut world, 1);
+        wait(&mut world, 600 * SECOND);
+        assert!((5..60).contains(&world.tries(0, 20)), "{answer:?}: {} tries in ten minutes", world.tries(0, 20));
+    }
+}
+
+#[test]
+fn a_request_that_is_to_be_sent_once_more_is_not_in_a_pause_that_began_meanwhile() {
+    let mut world = world(1, 100 * MS);
+    publish(&mut world, 8);
+    wait(&mut world, SECOND);
+    world.set(0, Mode::All(Answer::Status(429, 5)), Answer::Ok, 100 * MS);
+    publish(&mut world, 1);
+    // Its connection is closed under it after half a second, when the other one was answered.
+    world.step(&Step::Delay(0, 1000));
+    world.step(&Step::Stale(0, 1));
+    publish(&mut world, 1);
+    wait(&mut world, 4 * SECOND);
+    assert_eq!((world.tries(0, 8), world.tries(0, 9)), (1, 1));
+    assert!(world.lane_of(0).in_flight.is_empty(), "it does not wait for its body either");
+}
+
+#[test]
+fn an_upload_that_was_ended_for_the_ring_is_not_given_up_when_its_event_is_stored_after_all() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.set_capacity(60);
+        world.configure(0b11);
+        world.set(0, Mode::All(Answer::Silence), Answer::Ok, MS);
+        world.step(&Step::Spool { usable: false, latency_ms: 1 });
+        (0..40).for_each(|_| assert!(world.publish(1, 0, false)));
+        wait(&mut world, 100 * MS);
+        // What is written from now on takes three seconds, and meanwhile the ring fills.
+        world.step(&Step::Spool { usable: true, latency_ms: 3000 });
+        for _ in 0..10 {
+            wait(&mut world, 500 * MS);
+            (0..6).for_each(|_| _ = world.publish(1, 0, false));
+        }
+        wait(&mut world, 60 * SECOND);
+    }
+}
