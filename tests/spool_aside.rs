@@ -17,7 +17,7 @@ use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::spool::dead::{Resent, Wanted};
 use sophon_uplink::spool::file::HEADER;
 use sophon_uplink::spool::judge::judge;
-use sophon_uplink::spool::{Address, Bounds, DeadLetterReason, Destination, ReadError, RealDisk, Spool, State};
+use sophon_uplink::spool::{Address, Bounds, DeadLetterReason, Destination, Moved, ReadError, RealDisk, Spool, State};
 use spool_box::{Box, URLS, one, refused, two};
 use spool_world::BLOCK;
 
@@ -29,7 +29,7 @@ impl Box {
 
     /// Moves everything that waits for removed destinations.
     fn settle(&mut self) -> u64 {
-        std::iter::from_fn(|| self.spool.settle().unwrap()).sum()
+        std::iter::from_fn(|| self.spool.settle().unwrap()).map(Moved::events).sum()
     }
 
     /// What is parked, by URL.

@@ -10,7 +10,7 @@ use common::daemon::Home;
 use common::meter::Meter;
 use common::moody::{Mood, Moody};
 use common::short_run::TROUBLE;
-use common::{Answer, Daemon, Sink, event, picture, publish, publish_many, wait_until};
+use common::{Answer, Daemon, RingProducer, Sink, event, picture, publish, publish_many, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
@@ -124,14 +124,20 @@ fn a_second_process_keeps_out_of_the_spool_and_uploads_without_it() {
     assert_eq!((first.terminate().acknowledged, server.times()), (5, 5));
 }
 
+/// An uplink that has spooled 20 events.
+fn spool_twenty(home: &Home, server: &Moody) -> (Daemon, RingProducer) {
+    server.set(Mood::Failing);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(home, &[server.url()], json!({}));
+    publish_many(&mut recognizer, 20);
+    home.wait_released();
+    (daemon, recognizer)
+}
+
 #[test]
 fn a_spool_that_is_moved_away_under_the_uplink_keeps_its_events() {
     let (home, server) = (Home::new(), Moody::start());
-    server.set(Mood::Failing);
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    publish_many(&mut recognizer, 20);
-    home.wait_released();
+    let (daemon, mut recognizer) = spool_twenty(&home, &server);
     // As a card that is mounted over it: what the uplink has is reached by nobody else any more.
     fs::rename(home.spool(), home.folder.path().join("away")).unwrap();
     daemon.wait_log("another folder lies at the spool's path");
@@ -142,16 +148,13 @@ fn a_spool_that_is_moved_away_under_the_uplink_keeps_its_events() {
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.spooled, stopped.open), (25, 0, 0), "{}", stopped.log);
+    assert!(stopped.log.contains("were brought from the former folder moved=20"), "{}", stopped.log);
 }
 
 #[test]
 fn events_of_a_spool_that_was_removed_are_counted_and_said() {
     let (home, server) = (Home::new(), Moody::start());
-    server.set(Mood::Failing);
-    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let daemon = Daemon::start(&home, &[server.url()], json!({}));
-    publish_many(&mut recognizer, 20);
-    home.wait_released();
+    let (daemon, mut recognizer) = spool_twenty(&home, &server);
     fs::remove_dir_all(home.spool()).unwrap();
     wait_until("that they are counted", || daemon.status()["shares"]["vanished"] == 20);
     let health = daemon.status()["health"].to_string();
@@ -160,6 +163,8 @@ fn events_of_a_spool_that_was_removed_are_counted_and_said() {
     home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.spooled, stopped.open), (1, 0), "{}", stopped.log);
+    assert!(stopped.log.contains("cannot be reached: they are lost if it does not come back events=20"), "{}", stopped.log);
+    assert!(!stopped.log.contains("moved="), "{}", stopped.log);
 }
 
 /// Spools that take nothing: too little room beside them, no key, something in the way.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::disk::{Disk, Mapped};
 use super::file::{Address, Destination, HEIRS_FILE, URL_FILE};
 use super::index::{Entry, Mask, SLOTS, slots};
+use super::swapped::Moved;
 use super::volume::{Fault, Home};
 use super::{Hidden, Lodging, Spool};
 use crate::ring::mapping::PictureSource as _;
@@ -223,12 +224,12 @@ impl<D: Disk> Spool<D> {
         String::from_utf8(text).ok()
     }
 
-    /// Moves some of what waits for removed destinations to their heirs, and says how many; none when there is nothing to move now. What
-    /// is on its way stays until that is over.
+    /// Moves some of what waits for removed destinations to their heirs, or lies in a former folder; none when there is nothing to move
+    /// now. What is on its way stays until that is over.
     ///
     /// # Errors
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
-    pub fn settle(&mut self) -> Result<Option<u64>, Fault> {
+    pub fn settle(&mut self) -> Result<Option<Moved>, Fault> {
         self.available()?;
         if let Some(moved) = self.move_some()? {
             return Ok(Some(moved));
@@ -236,8 +237,8 @@ impl<D: Disk> Spool<D> {
         self.note_removals()?;
         let is_removed = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.heirs.is_some());
         for slot in (0..self.lodgings.len()).filter(is_removed).collect::<Vec<_>>() {
-            if let Some(moved) = self.settle_page(slot)? {
-                return Ok(Some(moved));
+            if let Some(to_heirs) = self.settle_page(slot)? {
+                return Ok(Some(Moved { to_heirs, ..Moved::default() }));
             }
         }
         Ok(None)

@@ -93,6 +93,7 @@ use reasons::Reasons;
 pub use recover::Recovered;
 pub use status::{DestinationStatus, State, Status, Tally};
 pub use store::{Evicted, StoreError, Stored};
+pub use swapped::Moved;
 pub use volume::Fault;
 use volume::{Home, Volume};
 

@@ -34,6 +34,33 @@ impl Left {
     }
 }
 
+/// What became of events that were not where they belong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// They wait for the heirs of a removed destination now.
+    pub to_heirs: u64,
+    /// They were brought from the spool's former folder.
+    pub brought: u64,
+    /// They could not be reached in it.
+    pub vanished: u64,
+}
+
+impl Moved {
+    /// Both together.
+    pub const fn plus(self, other: Moved) -> Moved {
+        Moved {
+            to_heirs: self.to_heirs + other.to_heirs,
+            brought: self.brought + other.brought,
+            vanished: self.vanished + other.vanished,
+        }
+    }
+
+    /// All of them.
+    pub const fn events(self) -> u64 {
+        self.to_heirs + self.brought + self.vanished
+    }
+}
+
 impl<D: Disk> Spool<D> {
     /// Looks whether the spool's folder is still at its path. Where it is not, the spool is unavailable until [`Spool::open_again`]; true
     /// while it is.
@@ -81,25 +108,25 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Moves some events of the former folder into this one; how many, or none when there is none left.
+    /// Moves some events of the former folder into this one, or says that there is none left.
     ///
     /// # Errors
     /// What failed; the call can be repeated.
-    pub(super) fn move_some(&mut self) -> Result<Option<u64>, Fault> {
-        let mut moved = 0;
+    pub(super) fn move_some(&mut self) -> Result<Option<Moved>, Fault> {
+        let mut moved = Moved::default();
         while let Some(entry) = self.left.as_ref().and_then(|left| left.events.front().copied()) {
-            if moved == PAGE as u64 {
+            if moved.events() == PAGE as u64 {
                 return Ok(Some(moved));
             }
-            self.move_one(entry)?;
-            moved += 1;
+            let is_here = self.move_one(entry)?;
+            *(if is_here { &mut moved.brought } else { &mut moved.vanished }) += 1;
         }
         self.left = None;
-        Ok(Some(moved).filter(|moved| *moved > 0))
+        Ok(Some(moved).filter(|moved| moved.events() > 0))
     }
 
-    /// Moves one: first it is durable here, then it is not there any more.
-    fn move_one(&mut self, entry: Entry) -> Result<(), Fault> {
+    /// Moves one: first it is durable here, then it is not there any more. False where it cannot be reached.
+    fn move_one(&mut self, entry: Entry) -> Result<bool, Fault> {
         let old = |spool: &Self, slot: usize| {
             let root = spool.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
             root.join("to").join(spool.destination(slot).to_string()).join(name(entry.counter, EVENT_SUFFIX))
@@ -131,7 +158,7 @@ impl<D: Disk> Spool<D> {
             }
         }
         self.left.iter_mut().for_each(|left| left.events.retain(|other| other.counter != entry.counter));
-        Ok(())
+        Ok(copied)
     }
 
     /// The number that an event has now whose number was `counter` when somebody began to deliver it.

@@ -32,8 +32,8 @@ use super::record::Relocatable;
 use crate::event::Event;
 use crate::rate_limited::RateLimited;
 use crate::readiness;
-use crate::spool::Recovered;
 use crate::spool::worker::Worker;
+use crate::spool::{Moved, Recovered};
 
 /// Events of which the texts are in memory, and about how many bytes of these: those of others are read again from the ring.
 const TEXTS: (usize, usize) = (256, 1 << 20);
@@ -101,7 +101,7 @@ pub struct Driver {
     given_up: Cell<(usize, usize)>,
     evictions: RateLimited,
     /// Events that heirs have by now, and that was not said yet.
-    moved: Cell<u64>,
+    moved: Cell<Moved>,
     /// The spool's thread.
     pub worker: Worker,
     me: Weak<Driver>,
@@ -123,7 +123,7 @@ impl Driver {
             complaints: RateLimited::new(3),
             given_up: Cell::default(),
             evictions: RateLimited::new(1),
-            moved: Cell::new(0),
+            moved: Cell::default(),
             worker,
             me: me.clone(),
         });

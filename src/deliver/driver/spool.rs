@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::ring::mapping::{MappedFile, PictureSource as _};
 use crate::spool::store::Reason;
 use crate::spool::worker::RealSpool;
-use crate::spool::{Destination, Evicted, ReadError, Recovered, SpooledEvent, State, StoreError};
+use crate::spool::{Destination, Evicted, Moved, ReadError, Recovered, SpooledEvent, State, StoreError};
 
 /// Between two looks for a key that sealed events wait for.
 const KEY_PAUSE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Driver {
             if found.left > 0 {
                 warn!(
                     events = found.left,
-                    "another folder lies at the spool's path: what the one before holds is moved into it"
+                    "another folder lies at the spool's path: what can be reached of the one before is moved into it"
                 );
             }
             if found.vanished > 0 {
@@ -224,14 +224,11 @@ impl Driver {
         self.in_background(async move |driver| {
             let settled = match driver.worker.call(|spool| spool.settle()).await {
                 Ok(Some(moved)) => {
-                    driver.moved.set(driver.moved.get() + moved);
+                    driver.moved.set(driver.moved.get().plus(moved));
                     Ok(true)
                 }
                 Ok(None) => {
-                    let moved = driver.moved.take();
-                    if moved > 0 {
-                        info!(moved, "spooled events of a removed destination wait for those that are new");
-                    }
+                    driver.tell_moved();
                     Ok(false)
                 }
                 Err(fault) => {
@@ -242,6 +239,19 @@ impl Driver {
             };
             driver.handle(Input::Settled(settled));
         });
+    }
+
+    fn tell_moved(&self) {
+        let Moved { to_heirs, brought, vanished } = self.moved.take();
+        if to_heirs > 0 {
+            info!(moved = to_heirs, "spooled events of a removed destination wait for those that are new");
+        }
+        if brought > 0 {
+            info!(moved = brought, "spooled events were brought from the former folder");
+        }
+        if vanished > 0 {
+            warn!(events = vanished, "spooled events of the former folder cannot be reached: they are lost if it does not come back");
+        }
     }
 
     fn tell_evicted(&self, evicted: &[Evicted]) {
