@@ -163,7 +163,11 @@ fn events_of_a_spool_that_was_removed_are_counted_and_said() {
     home.wait_released();
     let stopped = daemon.terminate();
     assert_eq!((stopped.spooled, stopped.open), (1, 0), "{}", stopped.log);
-    assert!(stopped.log.contains("cannot be reached: they are lost if it does not come back events=20"), "{}", stopped.log);
+    assert!(
+        stopped.log.contains("cannot be reached: they are lost if it does not come back events=20"),
+        "{}",
+        stopped.log
+    );
     assert!(!stopped.log.contains("moved="), "{}", stopped.log);
 }
 

@@ -257,6 +257,14 @@ impl InFlight {
         }
     }
 
+    /// Its event's number in the spool, where it has one.
+    pub fn counter(&self) -> Option<u64> {
+        match self.source {
+            Source::Spool(counter) | Source::Stored { counter, .. } => Some(counter),
+            Source::Picking(_) | Source::Ring(_) => None,
+        }
+    }
+
     /// Whether it came, or is to come, out of the spool.
     pub fn is_backlog(&self) -> bool {
         matches!(self.source, Source::Picking(_) | Source::Spool(_))

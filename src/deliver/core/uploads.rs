@@ -10,6 +10,7 @@ use super::schedule::Next;
 use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Turn, UploadId};
 use crate::deliver::outcome::Outcome;
 use crate::event::EventId;
+use crate::spool::Destination;
 
 /// After the spool could not open an event for want of something.
 const SHORTAGE: Duration = Duration::from_secs(1);
@@ -197,6 +198,8 @@ impl<T: Held> Core<T> {
     pub(super) fn settle_spooled(&mut self, id: LaneId, counter: u64, verdict: Verdict, turn: &mut Turn<'_, T>) {
         let destination = self.lane_mut(id).destination();
         let fate = match verdict {
+            // A lane that was removed and the one that was added for its destination since: whoever has the event decides.
+            Verdict::Again(_) if self.is_on_its_way(destination, counter) => return,
             Verdict::Again(retry) => {
                 turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
                 return self.is_spooled(id, counter, retry, turn);
@@ -206,6 +209,11 @@ impl<T: Held> Core<T> {
             Verdict::Over(End::Lost | End::Evicted) => Fate::Skipped,
         };
         turn.effects.push(Effect::Spooled(id, destination, counter, fate));
+    }
+
+    fn is_on_its_way(&self, destination: Destination, counter: u64) -> bool {
+        let lanes = self.lanes.values().filter(|lane| lane.destination() == destination);
+        lanes.into_iter().any(|lane| lane.in_flight.values().any(|upload| upload.counter() == Some(counter)))
     }
 
     /// An event that is not on its way is in the spool now.

@@ -250,7 +250,10 @@ impl Driver {
             info!(moved = brought, "spooled events were brought from the former folder");
         }
         if vanished > 0 {
-            warn!(events = vanished, "spooled events of the former folder cannot be reached: they are lost if it does not come back");
+            warn!(
+                events = vanished,
+                "spooled events of the former folder cannot be reached: they are lost if it does not come back"
+            );
         }
     }
 
