@@ -118,7 +118,7 @@ fn begins_as_http(line: &[u8]) -> bool {
 
 /// The status in the beginning of a line.
 fn status(line: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(line.split(|byte| !byte.is_ascii()).next()?).ok()?;
+    let line = String::from_utf8_lossy(line); // a reason phrase may be in any encoding
     let (version, rest) = line.trim_end_matches('\r').split_once(' ')?;
     let is_known = ["HTTP/1.0", "HTTP/1.1", "HTTP/1.2", "HTTP/2.0", "HTTP/2"];
     is_known.iter().find(|known| version.eq_ignore_ascii_case(known))?;
@@ -158,6 +158,7 @@ mod tests {
             ("HTTP/1.1 20", State::Reading, None),
             ("HTTP/1.1 2000 OK\r\n\r\n", State::Foreign, None),
             ("HTTP/1.1 020 OK\r\n\r\n", State::Foreign, None),
+            ("HTTP/1.1 404成功\r\n\r\n", State::Foreign, None),
             ("HTTP/1.1 +20 OK\r\n\r\n", State::Foreign, None),
             ("HTTP/3.7 200 OK\r\n\r\n", State::Foreign, None),
             ("HTTP/1.1200 OK\r\n\r\n", State::Foreign, None),

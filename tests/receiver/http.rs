@@ -204,7 +204,8 @@ fn the_command_line_says_what_it_can_and_what_it_cannot() {
 
 #[test]
 fn the_health_is_good_when_nothing_is_wrong() {
-    assert!(Server::in_memory().get("/healthz").is_ok());
+    let answer = Server::in_memory().get("/healthz");
+    assert_eq!((answer.status, answer.text()), (200, r#"{"status":"ok"}"#));
 }
 
 #[test]
