@@ -179,7 +179,7 @@ fn a_test_event_to_a_server_that_says_nothing_is_answered_within_20_seconds() {
     let results = call(daemon.api(), "POST", "/api/test-event", "", b"").json()["results"].clone();
     assert_eq!(results[0]["error"], "no answer within 20 s", "{results}");
     let took = results[0]["milliseconds"].as_u64().unwrap();
-    assert!((20_000..25_000).contains(&took), "{took} ms");
+    assert!(took >= 20_000, "the server has 20 s, this one had {took} ms");
     daemon.terminate();
 }
 

@@ -6,7 +6,6 @@ mod common;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
@@ -32,23 +31,6 @@ fn the_backlog_takes_three_places_each_event_once_and_the_fourth_is_for_a_live_o
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, server.times()), (13, 13));
-}
-
-#[test]
-fn while_there_are_live_events_the_backlog_takes_one_place() {
-    let server = Moody::start();
-    let (home, mut recognizer) = server.backlog(12);
-    server.set(Mood::Silent);
-    publish_many(&mut recognizer, 1);
-    let began = Instant::now();
-    let daemon = Daemon::restart(&home);
-    let seen = server.wait_seen(2);
-    assert!(seen.contains(&13), "{seen:?}");
-    server.wait_seen(3);
-    assert!(began.elapsed() > Duration::from_millis(900), "a live event counts for a second: {:?}", began.elapsed());
-    server.set(Mood::Up);
-    home.wait_done();
-    assert_eq!(daemon.terminate().acknowledged, 13);
 }
 
 #[test]

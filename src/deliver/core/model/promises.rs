@@ -18,6 +18,13 @@ fn world(mask: u8, delay: Duration) -> World {
     world
 }
 
+/// Of one destination that says this to everything.
+fn world_of_one(answer: Answer) -> World {
+    let mut world = world(1, MS);
+    world.set(0, Mode::All(answer), Answer::Ok, MS);
+    world
+}
+
 fn wait(world: &mut World, time: Duration) {
     world.go_to(world.now() + time);
 }
@@ -28,8 +35,7 @@ fn publish(world: &mut World, count: u32) {
 
 #[test]
 fn what_a_destination_that_is_down_lacks_is_soon_in_the_spool_and_not_in_the_ring() {
-    let mut world = world(1, MS);
-    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    let mut world = world_of_one(Answer::Unreachable);
     publish(&mut world, 20);
     wait(&mut world, SECOND);
     assert_eq!(world.in_ring(), 0, "what was queued when it failed");
@@ -40,8 +46,7 @@ fn what_a_destination_that_is_down_lacks_is_soon_in_the_spool_and_not_in_the_rin
 
 #[test]
 fn a_destination_that_comes_back_gets_its_events_oldest_first() {
-    let mut world = world(1, MS);
-    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    let mut world = world_of_one(Answer::Unreachable);
     publish(&mut world, 50);
     wait(&mut world, 20 * SECOND);
     world.set(0, Mode::Well, Answer::Ok, MS);
@@ -49,6 +54,29 @@ fn a_destination_that_comes_back_gets_its_events_oldest_first() {
     let times: Vec<_> = (0..50).map(|event| world.acknowledged(0, event).expect("it came")).collect();
     // The first ones were tried when it was down, and wait for their own pauses.
     assert!(times[10..].is_sorted(), "{times:?}");
+}
+
+/// What waits in the spool is on its way as often as this, at most, while `live` says whether live events come.
+fn most_of_the_backlog_on_its_way(live: bool) -> usize {
+    let mut world = world_of_one(Answer::Unreachable);
+    publish(&mut world, 40);
+    wait(&mut world, 20 * SECOND);
+    world.set(0, Mode::Well, Answer::Ok, 300 * MS);
+    let mut most = 0;
+    for _ in 0..300 {
+        if live {
+            publish(&mut world, 1);
+        }
+        wait(&mut world, 200 * MS);
+        most = most.max(world.lane_of(0).in_flight.values().filter(|upload| upload.is_backlog()).count());
+    }
+    assert!(world.acknowledged(0, 39).is_some(), "the backlog comes to its end");
+    most
+}
+
+#[test]
+fn while_there_are_live_events_the_backlog_takes_one_place() {
+    assert_eq!((most_of_the_backlog_on_its_way(false), most_of_the_backlog_on_its_way(true)), (3, 1));
 }
 
 #[test]
@@ -66,8 +94,7 @@ fn what_is_acknowledged_after_its_destination_was_removed_goes_to_no_heir_and_wh
 
 #[test]
 fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
-    let mut world = world(1, MS);
-    world.set(0, Mode::All(Answer::Silence), Answer::Ok, MS);
+    let mut world = world_of_one(Answer::Silence);
     publish(&mut world, 1);
     wait(&mut world, SECOND);
     world.set(0, Mode::Well, Answer::Ok, MS);
@@ -80,8 +107,7 @@ fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
 
 #[test]
 fn a_server_that_refuses_everything_empties_the_queue_into_no_dead_letters() {
-    let mut world = world(1, MS);
-    world.set(0, Mode::All(Answer::Status(400, 0)), Answer::Ok, MS);
+    let mut world = world_of_one(Answer::Status(400, 0));
     for _ in 0..200 {
         publish(&mut world, 1);
         wait(&mut world, SECOND);
