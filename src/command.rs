@@ -203,7 +203,7 @@ impl Given {
 }
 
 fn format(name: &str) -> Result<Format, String> {
-    [Format::Json, Format::FormData]
+    Format::ALL
         .into_iter()
         .find(|format| format.name() == name)
         .ok_or_else(|| format!("--format: {name:?} is neither json nor form-data"))

@@ -105,7 +105,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
     ExitCode::from(78)
 }
 
-/// Exit codes of its own: see [`verdict`].
+/// Exit codes of its own: see [`trial::verdict`].
 fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Duration, json: bool) -> ExitCode {
     let config = match config.map_or_else(
         || Config::of_text(br#"{"event_server_url": []}"#, Path::new("")),
@@ -114,7 +114,7 @@ fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Dur
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };
-    let formats = format.map_or(vec![Format::Json, Format::FormData], |format| vec![format]);
+    let formats = format.map_or(Format::ALL.to_vec(), |format| vec![format]);
     let say = |format, tried: &Tried| complain(Progress(format, tried));
     wait_for(Box::pin(async {
         match trial::run(&config, Plan { url, formats, idle }, &say).await {

@@ -91,7 +91,7 @@ fn ext_json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
             reg_pic: Vec::new(),
             spot_pic: Vec::new(),
         };
-        for format in [Format::Json, Format::FormData] {
+        for format in Format::ALL {
             given.check_body(BodyOptions { format, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds });
         }
     }
@@ -107,7 +107,7 @@ proptest! {
         seconds in any::<bool>(),
     ) {
         let timestamp_unit = if seconds { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds };
-        for format in [Format::Json, Format::FormData] {
+        for format in Format::ALL {
             given.check_body(BodyOptions { format, with_reg_pic, timestamp_unit });
         }
     }

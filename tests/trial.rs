@@ -73,10 +73,6 @@ fn a_limit_is_found_to_a_few_hundredths_with_whose_it_is() {
     assert!(words.contains("nginx: set client_max_body_size 32m;"), "{words}");
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Says what it has of an event, with pictures cut where the parser's limit is.
 fn received(request: &Request, most: usize) -> Answer {
     if request.body.is_empty() {
@@ -86,7 +82,7 @@ fn received(request: &Request, most: usize) -> Answer {
     let picture = |text: &Value| {
         let mut bytes = STANDARD.decode(text.as_str().unwrap()).unwrap();
         bytes.truncate(most);
-        json!({"bytes": bytes.len(), "sha256": hex(&Sha256::digest(&bytes))})
+        json!({"bytes": bytes.len(), "sha256": format!("{:x}", Sha256::digest(&bytes))})
     };
     let pictures = json!({"reg_pic": picture(&event["reg_pic"]), "spot_pic": picture(&event["ext_data"]["spot_pic"])});
     answer("200 OK", "", &json!({ "received": pictures }).to_string())

@@ -14,20 +14,16 @@ use tokio::time::Instant;
 use super::read::Fields;
 use super::refusal::Refusal;
 use crate::body::BodyOptions;
-use crate::deliver::answer::Heard;
 use crate::deliver::client::Client;
-use crate::deliver::failure::{Code, Failure};
 use crate::trial::digests::Proof;
 use crate::trial::picture::TestPicture;
-use crate::trial::{self, Fate, Ladder, Tried};
+use crate::trial::{self, Fate, LARGEST, Ladder, Tried};
 use crate::uplink::Uplink;
 
 /// Somebody is looking at a button: no answer comes later than this.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// Nor one to a large event.
-const PATIENCE_FOR_LARGE: Duration = Duration::from_secs(60);
-/// The largest picture that may be asked for, in bytes.
-const LARGEST: usize = 4 << 20;
+const LARGE_ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// The only key of the body.
 const PICTURE_BYTES: &str = "picture_bytes";
 
@@ -79,28 +75,22 @@ pub async fn send(
 
 async fn test(client: &Client, options: BodyOptions, picture: TestPicture, secrets: &[String]) -> Value {
     let began = Instant::now();
-    let patience = if picture == TestPicture::card() { ANSWER_DEADLINE } else { PATIENCE_FOR_LARGE };
-    let tried = tokio::time::timeout(patience, trial::send(client, options, picture)).await;
-    let tried = tried.unwrap_or_else(|_| {
-        let failure = Failure::new(Code::NoAnswer, format!("no answer within {} s", patience.as_secs()));
-        Tried { picture, body_bytes: 0, fate: Fate::Failed(failure), heard: Heard::default(), id: None }
-    });
+    let most = if picture == TestPicture::card() { ANSWER_DEADLINE } else { LARGE_ANSWER_DEADLINE };
+    let tried = trial::send(client, options, picture, Some(most)).await;
     let words = String::from_utf8_lossy(&tried.heard.words).trim().to_owned();
-    let (is_taken, status, error_code) = (tried.is_taken(), tried.status(), tried.error_code());
-    let (why, is_proven) = match &tried.fate {
-        Fate::Answered(_, Proof::Short(what)) => (Some(what.clone()), false),
-        Fate::Answered(_, proof) => (None, *proof == Proof::Whole),
-        Fate::Unreachable(failure) | Fate::Failed(failure) => (Some(failure.why.clone()), false),
+    let why = match &tried.fate {
+        Fate::Answered(_, Proof::Short(what)) => Some(what.clone()),
+        fate => fate.failure().map(|failure| failure.why.clone()),
     };
     json!({
         "url": client.url().to_string(),
-        "event_id": tried.id.map(|id| id.to_string()),
-        "picture_bytes": picture.len(),
-        "delivered": is_taken,
-        "proven": is_proven,
-        "status": status,
+        "event_id": tried.id.to_string(),
+        "picture_bytes": picture.bytes(),
+        "delivered": tried.is_taken(),
+        "proven": tried.is_proven(),
+        "status": tried.status(),
         "milliseconds": began.elapsed().as_millis() as u64,
-        "error_code": error_code,
+        "error_code": tried.error_code(),
         "error": why,
         "answer": (!words.is_empty()).then(|| without(words, secrets)),
         "likely": likely(options, tried),
@@ -146,8 +136,8 @@ mod tests {
     #[test]
     fn the_size_of_a_pictures_is_within_its_bounds_and_nothing_else_is_asked_for() {
         let asked = |key: &str, value: Value| picture(Fields::Json(vec![(key.into(), value)]));
-        assert_eq!(asked(PICTURE_BYTES, json!(300_000)).unwrap().len(), 300_000);
-        assert_eq!(asked(PICTURE_BYTES, json!("300000")).unwrap().len(), 300_000);
+        assert_eq!(asked(PICTURE_BYTES, json!(300_000)).unwrap().bytes(), 300_000);
+        assert_eq!(asked(PICTURE_BYTES, json!("300000")).unwrap().bytes(), 300_000);
         assert_eq!(picture(Fields::Json(Vec::new())).unwrap(), TestPicture::card());
         for wrong in [json!(0), json!(-1), json!(LARGEST + 1), json!(1.5), json!(null), json!("many"), json!([1])] {
             assert!(asked(PICTURE_BYTES, wrong.clone()).is_err(), "{wrong}");

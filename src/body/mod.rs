@@ -42,6 +42,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// Both.
+    pub const ALL: [Format; 2] = [Format::Json, Format::FormData];
+
     /// Its name in the config and the API.
     pub const fn name(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ pub fn judge(answer: &[u8], picture: TestPicture, with_reg_pic: bool) -> Proof {
     let names = [("reg_pic", with_reg_pic), ("spot_pic", true)];
     let faults = names.into_iter().filter(|(_, is_sent)| *is_sent).filter_map(|(name, _)| {
         let Some(found) = received.get(name) else { return Some(format!("it does not have {name}")) };
-        let (bytes, sent) = (found["bytes"].as_u64().unwrap_or(0), picture.len());
+        let (bytes, sent) = (found["bytes"].as_u64().unwrap_or(0), picture.bytes());
         if bytes != sent as u64 {
             return Some(format!("it has {bytes} of the {sent} bytes of {name}"));
         }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_picture_that_is_not_sent_is_not_asked_for() {
         let picture = TestPicture::card();
-        let whole = json!({"bytes": picture.len(), "sha256": picture.sha256()});
+        let whole = json!({"bytes": picture.bytes(), "sha256": picture.sha256()});
         let answer = json!({"received": {"spot_pic": whole}}).to_string();
         assert_eq!(judge(answer.as_bytes(), picture, false), Proof::Whole);
     }

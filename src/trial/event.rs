@@ -28,8 +28,8 @@ pub fn event(picture: TestPicture) -> Event {
         score: 1.0,
         person_type: Some(1),
         device_type: None,
-        reg_pic: 0..picture.len(),
-        spot_pic: 0..picture.len(),
+        reg_pic: 0..picture.bytes(),
+        spot_pic: 0..picture.bytes(),
         mended: Vec::new(),
     }
 }

@@ -29,8 +29,10 @@ use digests::Proof;
 use picture::TestPicture;
 use servers::{Likely, Seen, Way};
 
-/// The pictures of the ladder, in bytes; each event has two. The last is the largest that a recognizer should publish.
-pub const SIZES: [usize; 4] = [20_000, 300_000, 1_000_000, 4 << 20];
+/// The largest picture that a recognizer should publish, in bytes.
+pub const LARGEST: usize = 4 << 20;
+/// The pictures of the ladder, in bytes; each event has two.
+const SIZES: [usize; 4] = [20_000, 300_000, 1_000_000, LARGEST];
 /// Halving ends where what is refused is larger than what is taken by less than a part of this many.
 const PRECISION: usize = 32;
 /// A server that is busy, or closes once, is asked once more after this.
@@ -47,8 +49,8 @@ pub struct Tried {
     pub fate: Fate,
     /// What the server said.
     pub heard: Heard,
-    /// Of the event; none where it is not known.
-    pub id: Option<EventId>,
+    /// Of the event.
+    pub id: EventId,
 }
 
 /// What became of a test event.
@@ -94,10 +96,25 @@ pub struct Plan {
     pub idle: Duration,
 }
 
+impl Fate {
+    /// Why there was no 2xx; none where there was.
+    pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Fate::Unreachable(failure) | Fate::Failed(failure) => Some(failure),
+            Fate::Answered(..) => None,
+        }
+    }
+}
+
 impl Tried {
     /// The server has the event, for all that one can know.
     pub fn is_taken(&self) -> bool {
         matches!(&self.fate, Fate::Answered(_, proof) if !matches!(proof, Proof::Short(_)))
+    }
+
+    /// The server says itself that it has both pictures whole.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.fate, Fate::Answered(_, Proof::Whole))
     }
 
     /// In which way the server does not take it; none where it does, or where nothing is known of the server.
@@ -119,7 +136,7 @@ impl Ladder {
     pub fn likely(&self) -> Vec<Likely> {
         let Some(refused) = &self.refused else { return Vec::new() };
         let Some(way) = refused.way() else { return Vec::new() };
-        let field = |tried: &Tried| tried.picture.len().div_ceil(3) as u64 * 4;
+        let field = |tried: &Tried| tried.picture.bytes().div_ceil(3) as u64 * 4;
         let (body, taken_field) = self.taken.as_ref().map_or((0, 0), |taken| (taken.body_bytes, field(taken)));
         let said = |tried: &Tried| format!("{}\n{}\n", tried.heard.names, String::from_utf8_lossy(&tried.heard.words));
         let said = self.taken.iter().chain([refused]).map(said).collect::<String>().to_lowercase();
@@ -142,7 +159,7 @@ pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> R
     let mut trial = Trial { url: plan.url.clone(), ladders: Vec::new(), idle: None };
     for format in plan.formats {
         let options = BodyOptions { format, ..config.body };
-        let client = client(config, &configs, plan.url.clone(), options);
+        let client = client(plan.url.clone(), settings(config, &configs, &plan.url, options));
         let ladder = climb(&client, options, say).await;
         let is_answered = ladder.taken.is_some();
         let is_there = ladder.refused.as_ref().is_none_or(|tried| !matches!(tried.fate, Fate::Unreachable(_)));
@@ -152,7 +169,7 @@ pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> R
         }
         if is_answered && trial.idle.is_none() && !plan.idle.is_zero() {
             // A connection that is new to idleness: the last upload of the ladder may have broken one off.
-            let tried = send(&client, options, TestPicture::card()).await;
+            let tried = send(&client, options, TestPicture::card(), None).await;
             if tried.is_taken() {
                 trial.idle = Some((client.wait_for_close(plan.idle).await, plan.idle));
             }
@@ -161,23 +178,21 @@ pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> R
     Ok(trial)
 }
 
-fn client(config: &Config, configs: &ClientConfigs, url: Url, body: BodyOptions) -> Client {
-    let tls = configs.of(&url);
-    let settings = Settings {
+fn settings(config: &Config, configs: &ClientConfigs, url: &Url, body: BodyOptions) -> Settings {
+    Settings {
         body,
         headers: config.headers.clone(),
         timeouts: config.timeouts,
-        tls,
+        tls: configs.of(url),
         pool: Arc::default(),
         history: Rc::<History>::default(),
-    };
-    Client::listening(url, marked(settings))
+    }
 }
 
-/// Settings whose every event is marked as a test.
-pub fn marked(mut settings: Settings) -> Settings {
+/// A client whose every event is marked as a test.
+pub fn client(url: Url, mut settings: Settings) -> Client {
     settings.headers.push(event::X_EVENT_TEST);
-    settings
+    Client::listening(url, settings)
 }
 
 /// From the smallest to the first that is not taken, and back by halves.
@@ -200,7 +215,7 @@ async fn climb(client: &Client, options: BodyOptions, say: &dyn Fn(Format, &Trie
         note(&mut ladder, TestPicture::card()).await;
     }
     while let (Some(taken), Some(refused)) = (&ladder.taken, &ladder.refused) {
-        let (low, high) = (taken.picture.len(), refused.picture.len());
+        let (low, high) = (taken.picture.bytes(), refused.picture.bytes());
         if high - low <= low / PRECISION + 64 {
             break;
         }
@@ -211,22 +226,28 @@ async fn climb(client: &Client, options: BodyOptions, say: &dyn Fn(Format, &Trie
 
 /// Once more where the first failure may have been chance.
 async fn send_twice(client: &Client, options: BodyOptions, picture: TestPicture) -> Tried {
-    let first = send(client, options, picture).await;
+    let first = send(client, options, picture, None).await;
     let Fate::Failed(failure) = &first.fate else { return first };
     let may_be_chance = failure.status.is_none_or(|status| matches!(status, 408 | 425 | 429 | 500..));
     if !may_be_chance {
         return first;
     }
     tokio::time::sleep(PAUSE).await;
-    send(client, options, picture).await
+    send(client, options, picture, None).await
 }
 
-/// Sends one test event.
-pub async fn send(client: &Client, options: BodyOptions, picture: TestPicture) -> Tried {
+/// Sends one test event, and waits for `most`, or as long as the config says.
+pub async fn send(client: &Client, options: BodyOptions, picture: TestPicture, most: Option<Duration>) -> Tried {
     let event = event::event(picture);
     let body_bytes = Template::new(&event, options).length();
     let upload = Upload { event: Rc::new(event), source: Arc::new(picture) };
-    let (outcome, _) = client.send(&upload, None).await;
+    let outcome = match most {
+        None => client.send(&upload, None).await.0,
+        Some(most) => match tokio::time::timeout(most, client.send(&upload, None)).await {
+            Ok((outcome, _)) => outcome,
+            Err(_) => Outcome::down(Failure::new(Code::NoAnswer, format!("no answer within {} s", most.as_secs()))),
+        },
+    };
     let heard = client.heard();
     let fate = match outcome {
         Outcome::Acknowledged => {
@@ -236,5 +257,17 @@ pub async fn send(client: &Client, options: BodyOptions, picture: TestPicture) -
         Outcome::Unreachable { failure } => Fate::Unreachable(failure),
         outcome => Fate::Failed(outcome.failure().cloned().expect("a test picture is not lost")),
     };
-    Tried { picture, body_bytes, fate, heard, id: Some(upload.event.id) }
+    Tried { picture, body_bytes, fate, heard, id: upload.event.id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_climbs_the_same_ladder() {
+        const PAGE: &str = include_str!("../api/page/uplink.js");
+        let ladder = SIZES.map(|bytes| bytes.to_string()).join(", ");
+        assert!(PAGE.contains(&format!("const LARGE = [{ladder}];")), "{ladder}");
+    }
 }

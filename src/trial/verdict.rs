@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::digests::Proof;
-use super::{Fate, Ladder, SIZES, Trial, Tried};
+use super::{Fate, LARGEST, Ladder, Trial, Tried};
 use crate::body::Format;
 use crate::deliver::client::Idle;
 use crate::deliver::failure::Code;
@@ -54,8 +54,7 @@ impl Trial {
     }
 
     fn is_unproven(&self) -> bool {
-        let taken = self.ladders.iter().filter_map(|ladder| ladder.taken.as_ref());
-        taken.into_iter().any(|tried| matches!(tried.fate, Fate::Answered(_, Proof::Unsaid)))
+        self.ladders.iter().filter_map(|ladder| ladder.taken.as_ref()).any(|tried| !tried.is_proven())
     }
 }
 
@@ -65,10 +64,10 @@ impl Ladder {
         let likely = self.likely();
         json!({
             "format": self.format.name(),
-            "takes_picture_bytes": taken.map(|tried| tried.picture.len()),
+            "takes_picture_bytes": taken.map(|tried| tried.picture.bytes()),
             "takes_body_bytes": taken.map(|tried| tried.body_bytes),
-            "proven": taken.map(|tried| matches!(tried.fate, Fate::Answered(_, Proof::Whole))),
-            "refuses_picture_bytes": self.refused.as_ref().map(|tried| tried.picture.len()),
+            "proven": taken.map(Tried::is_proven),
+            "refuses_picture_bytes": self.refused.as_ref().map(|tried| tried.picture.bytes()),
             "refuses_body_bytes": self.refused.as_ref().map(|tried| tried.body_bytes),
             "status": self.refused.as_ref().and_then(Tried::status),
             "error_code": self.refused.as_ref().and_then(Tried::error_code),
@@ -85,7 +84,7 @@ impl Tried {
     pub fn status(&self) -> Option<u16> {
         match &self.fate {
             Fate::Answered(status, _) => Some(*status),
-            Fate::Unreachable(failure) | Fate::Failed(failure) => failure.status,
+            fate => fate.failure()?.status,
         }
     }
 
@@ -93,8 +92,7 @@ impl Tried {
     pub fn error_code(&self) -> Option<&'static str> {
         match &self.fate {
             Fate::Answered(_, Proof::Short(_)) => Some(Code::PictureLost.name()),
-            Fate::Answered(..) => None,
-            Fate::Unreachable(failure) | Fate::Failed(failure) => Some(failure.code.name()),
+            fate => Some(fate.failure()?.code.name()),
         }
     }
 }
@@ -125,7 +123,7 @@ impl fmt::Display for Size {
 }
 
 fn picture(tried: &Tried) -> Size {
-    Size(tried.picture.len() as u64)
+    Size(tried.picture.bytes() as u64)
 }
 
 /// One test event, for a line of progress.
@@ -162,7 +160,7 @@ impl fmt::Display for Trial {
 
 impl Trial {
     fn advice(&self) -> String {
-        let largest = Size(*SIZES.last().expect("there are some") as u64);
+        let largest = Size(LARGEST as u64);
         let takes_all = |format| self.ladders.iter().any(|ladder| ladder.format == format && ladder.refused.is_none());
         match self.code() {
             ALL => format!("Good: pictures of up to {largest} are taken."),

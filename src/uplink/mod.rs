@@ -207,7 +207,7 @@ impl Uplink {
     pub fn test_clients(&self) -> Result<(BodyOptions, Vec<Client>), Fault> {
         let config = self.config.borrow();
         let settings = self.settings(&config, &Rc::default())?;
-        let client = |url: &Url| Client::listening(url.clone(), trial::marked(settings(url)));
+        let client = |url: &Url| trial::client(url.clone(), settings(url));
         Ok((config.body, config.event_server_url.iter().map(client).collect()))
     }
 

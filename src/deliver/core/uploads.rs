@@ -81,31 +81,22 @@ impl<T: Held> Core<T> {
             return;
         };
         let retry = lane.still_known(retry);
-        if let Picked::Event(counter, event) = picked
-            && lane.delivered.as_ref().is_some_and(|delivered| delivered.contains(event))
-        {
-            lane.backlog.found(&pick, counter);
-            let destination = lane.destination();
-            turn.effects.push(Effect::Forget(upload));
-            turn.effects.push(Effect::Spooled(id, destination, counter, Fate::Had));
-            return self.end_of(id, upload, turn);
-        }
-        if let Picked::Event(counter, _) = picked
-            && lane.may_begin_picked(turn.now)
-        {
-            lane.backlog.found(&pick, counter);
-            let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
-            lane.in_flight.insert(upload, begun);
-            turn.effects.push(Effect::UploadPicked(id, upload));
-            return self.touch(id, turn.now);
-        }
         match picked {
-            Picked::Event(counter, _) => {
+            Picked::Event(counter, event) => {
                 lane.backlog.found(&pick, counter);
-                let destination = lane.destination();
+                let has_it = lane.delivered.as_ref().is_some_and(|delivered| delivered.contains(event));
+                if !has_it && lane.may_begin_picked(turn.now) {
+                    let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
+                    lane.in_flight.insert(upload, begun);
+                    turn.effects.push(Effect::UploadPicked(id, upload));
+                    return self.touch(id, turn.now);
+                }
+                let (destination, fate) = (lane.destination(), if has_it { Fate::Had } else { Fate::PutBack });
                 turn.effects.push(Effect::Forget(upload));
-                turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
-                self.is_spooled(id, counter, retry, turn);
+                turn.effects.push(Effect::Spooled(id, destination, counter, fate));
+                if !has_it {
+                    self.is_spooled(id, counter, retry, turn);
+                }
             }
             Picked::Unusable(counter) => lane.backlog.found(&pick, counter),
             Picked::Nothing => {

@@ -82,7 +82,7 @@ impl World {
     pub(super) fn check_nothing_lost(&self) -> Result<(), String> {
         let is_kept = |server: usize, event: u64| {
             self.is_here(server, event)
-                || self.servers[server].has.contains(&event)
+                || self.servers[server].acknowledged.contains_key(&event)
                 || self.dead.contains(&(server, event))
                 || self.lost.contains(&(server, event))
         };

@@ -135,7 +135,6 @@ impl World {
             stale: 0,
             acknowledged: BTreeMap::new(),
             given: BTreeSet::new(),
-            has: BTreeSet::new(),
             asked_until: None,
             removed: None,
             tries: BTreeMap::new(),

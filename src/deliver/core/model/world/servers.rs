@@ -107,11 +107,9 @@ pub struct Server {
     pub bad: Answer,
     pub delay: Duration,
     pub stale: u32,
-    /// How often each event was acknowledged, and when first.
+    /// When each event was acknowledged last, and by which lane it was sent.
     pub acknowledged: BTreeMap<u64, (Instant, LaneId)>,
     pub given: BTreeSet<u64>,
-    /// All that were ever acknowledged, also those that came again.
-    pub has: BTreeSet<u64>,
     /// Nothing may begin before, as it asked.
     pub asked_until: Option<Instant>,
     /// It was taken out of the config when so many events had been published.

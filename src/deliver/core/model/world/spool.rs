@@ -63,7 +63,7 @@ impl World {
                     }
                     Fate::Had => {
                         let event = folder.events.remove(&counter).expect("it was taken out");
-                        let has_it = self.servers[server].has.contains(&event);
+                        let has_it = self.servers[server].acknowledged.contains_key(&event);
                         assert!(has_it, "event {event} is not sent to {server}, which does not have it");
                     }
                     Fate::Dead(_) => {

@@ -78,7 +78,6 @@ impl World {
         let server = &mut self.servers[upload.server];
         if upload.answer == Answer::Ok {
             // One that was taken out of the config and came back as an heir may get again what it has.
-            server.has.insert(upload.event);
             let before = server.acknowledged.insert(upload.event, (self.now, upload.lane));
             let is_new = before.is_none_or(|(_, lane)| lane != upload.lane);
             assert!(is_new, "event {} was acknowledged twice by {}", upload.event, upload.server);
