@@ -15,7 +15,7 @@
 //! | GET | /healthz | [`health`]: 200, or 503 and why | no; any Host |
 //! | GET | / and its files | the page | no: it holds nothing |
 //!
-//! HEAD is answered where GET is. What the API shows never holds a header's value, a token or what is in a file. It runs on the
+//! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a token or what is in a file. It runs on the
 //! uploads' own thread, so everything it does is short and bounded: [`Limits`].
 
 pub mod ask;
@@ -212,8 +212,9 @@ impl App {
     ) -> Result<Reply, Refusal> {
         let path = head.uri.path();
         let route = Route::of(path);
-        // A monitor or a balancer asks by any name, or by none; counters and health are no secret.
-        if !matches!(route, Some(Route::Metrics | Route::Health)) {
+        // A monitor or a balancer asks by any name, or by none; counters and health are no secret, nor is that something listens
+        // (`OPTIONS / HTTP/1.0`, HAProxy's plain check; a preflight gets no leave by it).
+        if head.method != Method::OPTIONS && !matches!(route, Some(Route::Metrics | Route::Health)) {
             let hosts = &self.control.config().api.hosts;
             guard::check_source(&head.method, &head.uri, &head.headers, access, hosts)?;
         }
@@ -221,6 +222,11 @@ impl App {
             let message = format!("{}: there is no such path; the page is at /", shortened(path));
             Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
         })?;
+        if head.method == Method::OPTIONS {
+            let mut reply = typed(StatusCode::NO_CONTENT, "text/plain", "");
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(route.allowed()));
+            return Ok(reply);
+        }
         let reads = [Method::GET, Method::HEAD].contains(&head.method) && route.takes_get();
         let writes = head.method == Method::POST && route.takes_post();
         if !reads && !writes {
