@@ -1,7 +1,39 @@
-//! Tells the linker of the box's programs to leave the tables for unwinding out: a panic aborts there, and they are a tenth of the file.
-//! Rust's own linker also keeps what is the same code, of several types, once.
+//! Compresses the box's page into its program, and tells the linker of the box's programs to leave the tables for unwinding out: a panic
+//! aborts there, and they are a tenth of the file. Rust's own linker also keeps what is the same code, of several types, once.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use flate2::{Compression, GzBuilder};
+
+/// The files of the page, and what each is made of.
+const PAGE: [(&str, &[&str]); 5] = [
+    ("index.html", &["src/api/page/index.html"]),
+    ("uplink.css", &["src/serve/house.css", "src/api/page/uplink.css"]),
+    ("texts.js", &["src/api/page/texts.js"]),
+    ("uplink.js", &["src/api/page/uplink.js"]),
+    ("icon.svg", &["src/api/page/icon.svg"]),
+];
 
 fn main() {
+    PAGE.iter().for_each(|(name, parts)| compress(name, parts));
+    link();
+}
+
+/// As gzip, without a time: two builds are the same bytes.
+fn compress(name: &str, parts: &[&str]) {
+    let folder = std::env::var("OUT_DIR").expect("cargo says where to");
+    let file = File::create(Path::new(&folder).join(format!("{name}.gz"))).expect("a file of the build");
+    let mut packed = GzBuilder::new().mtime(0).write(file, Compression::best());
+    for part in parts {
+        println!("cargo::rerun-if-changed={part}");
+        packed.write_all(&fs::read(part).expect("a file of the page")).expect("room on the disk");
+    }
+    packed.finish().expect("room on the disk");
+}
+
+fn link() {
     const SCRIPT: &str = "scripts/lib/no-unwind-tables.ld";
     println!("cargo::rerun-if-changed={SCRIPT}");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);

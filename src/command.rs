@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 use sophon_uplink::api::ask;
 use sophon_uplink::body::Format;
-use sophon_uplink::config::{self, Url};
+use sophon_uplink::config::{self, Config, Url};
 use sophon_uplink::confine::User;
 use sophon_uplink::control::Good;
 use sophon_uplink::output;
 use sophon_uplink::ring::opener;
 use sophon_uplink::spool::dead::Wanted;
-use sophon_uplink::spool::inspect::Folder;
+use sophon_uplink::spool::inspect::{Contents, Folder};
 use sophon_uplink::spool::{Address, RealDisk, Resent, Spool, State};
 
 const USAGE: &str = "\
@@ -228,7 +228,7 @@ fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error>
 ///
 /// # Errors
 /// Why it cannot be seen.
-pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<T, String> {
+pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::Result<T>) -> Result<T, String> {
     let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
     let open = ask::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
     let dir = match open {
@@ -236,12 +236,20 @@ pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path) -> std::io::Result<T>)
             complain(format_args!("{} is open until a restart puts the config's spool.dir into force", open.display()));
             open
         }
-        _ => good.config.spool.dir,
+        _ => good.config.spool.dir.clone(),
     };
-    look(&dir).map_err(|error| match error.kind() {
+    look(&dir, &good.config).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("there is no spool at {}: nothing was ever spooled", dir.display()),
         _ => format!("the spool at {} cannot be read: {error}", dir.display()),
     })
+}
+
+/// What is in the spool at `dir`, and what of it is parked by `config`.
+///
+/// # Errors
+/// When there is none, or it may not be read.
+pub fn contents(dir: &Path, config: &Config) -> std::io::Result<Contents> {
+    Contents::of(dir, &config.event_server_url.iter().map(Address::from).collect::<Vec<_>>())
 }
 
 /// The dead letters for people, one a line.

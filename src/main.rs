@@ -23,7 +23,7 @@ use sophon_uplink::control::{Control, Good};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
 use sophon_uplink::signals::{Signals, Told};
-use sophon_uplink::spool::inspect::{self, Contents};
+use sophon_uplink::spool::inspect;
 use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::trial::verdict::Progress;
@@ -63,12 +63,19 @@ fn perform(command: Command) -> ExitCode {
         Command::CheckConfig { file, user } => check_config(&file, user),
         Command::Status { config, api, json } => show_status(&config, api, json),
         Command::Ring { path, json } => show_ring(&path, json),
-        Command::Spool { config, json } => say(command::look_into(&config, Contents::of).map(|contents| {
+        Command::Spool { config, json } => say(command::look_into(&config, command::contents).map(|contents| {
             if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
         })),
-        Command::DeadList { config, json } => say(command::look_into(&config, inspect::dead_letters).map(|folders| {
-            if json { serde_json::to_string(&folders).expect("plain data") } else { command::dead_letters(&folders) }
-        })),
+        Command::DeadList { config, json } => {
+            let folders = command::look_into(&config, |dir, _| inspect::dead_letters(dir));
+            say(folders.map(|folders| {
+                if json {
+                    serde_json::to_string(&folders).expect("plain data")
+                } else {
+                    command::dead_letters(&folders)
+                }
+            }))
+        }
         Command::DeadResend { config, letters } => say(command::resend(&config, &letters)),
         Command::Try { url, format, config, idle, json } => try_server(url, format, config.as_deref(), idle, json),
         Command::Say(text) => print(&text),

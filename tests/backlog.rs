@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
-use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many, wait_until};
+use common::{Answer, Daemon, Sink, Watched, event, picture, program, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
@@ -65,11 +65,35 @@ fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_
     assert_eq!(daemon.status()["spool"]["parked"][0]["events"], 5);
     let stopped = daemon.terminate();
     assert_eq!((stopped.dead, stopped.spooled, home.spooled_for(&old.url()).len()), (0, 5, 5));
+    let told = || {
+        let mut command = std::process::Command::new(program("sophon-uplink"));
+        String::from_utf8(command.args(["spool", "--config"]).arg(home.config()).output().unwrap().stdout).unwrap()
+    };
+    assert!(told().contains("parked: not in the config"), "{}", told());
+    home.configure(&[old.url()], json!({}));
+    assert!(told().contains("5 events") && !told().contains("parked"), "{}", told());
     // And goes on when it is there again.
     let daemon = Daemon::start(&home, &[old.url()], json!({}));
     old.set(Mood::Up);
     home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 5);
+}
+
+#[test]
+fn an_event_whose_file_somebody_removed_is_counted_and_said_and_keeps_no_other() {
+    let server = Moody::start();
+    let (home, _recognizer) = server.backlog(6);
+    server.set(Mood::Silent);
+    let daemon = Daemon::restart(&home);
+    server.wait_seen(3);
+    let last = home.spooled_files().into_iter().max().unwrap();
+    std::fs::remove_file(home.spool().join(last)).unwrap();
+    server.set(Mood::Up);
+    daemon.wait_log("was removed by another program: the event is lost");
+    home.wait_done();
+    let stopped = daemon.terminate();
+    assert_eq!((stopped.acknowledged, server.times()), (5, 5));
+    assert!(stopped.log.contains("vanished=1"), "{}", stopped.log);
 }
 
 #[test]

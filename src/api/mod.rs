@@ -39,14 +39,14 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use crate::confine::Confined;
 use crate::control::{ChangeError, Control, Revisions};
-use crate::house_css;
 use crate::serve::{discard, guard as guard_answer};
 use crate::status::Status;
 use crate::trial::picture::TestPicture;
@@ -104,9 +104,17 @@ pub struct App {
     testing: tokio::sync::Mutex<()>,
 }
 
+/// A file of the page, as `build.rs` has compressed it.
+macro_rules! page {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"))
+    };
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
-    Asset(&'static str, &'static str),
+    /// Its type, and it as gzip.
+    Asset(&'static str, &'static [u8]),
     EventServerUrl,
     Settings,
     Status,
@@ -119,13 +127,11 @@ enum Route {
 impl Route {
     fn of(path: &str) -> Option<Route> {
         Some(match path {
-            "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
-            "/uplink.css" => {
-                Route::Asset("text/css; charset=utf-8", concat!(house_css!(), include_str!("page/uplink.css")))
-            }
-            "/texts.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/texts.js")),
-            "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/uplink.js")),
-            "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
+            "/" => Route::Asset("text/html; charset=utf-8", page!("index.html")),
+            "/uplink.css" => Route::Asset("text/css; charset=utf-8", page!("uplink.css")),
+            "/texts.js" => Route::Asset("text/javascript; charset=utf-8", page!("texts.js")),
+            "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", page!("uplink.js")),
+            "/icon.svg" => Route::Asset("image/svg+xml", page!("icon.svg")),
             "/SophonFogSys/api/EventServerUrl" => Route::EventServerUrl,
             "/api/settings" => Route::Settings,
             "/api/status" => Route::Status,
@@ -241,8 +247,10 @@ impl App {
 
     async fn read(&self, route: Route, query: Option<&str>) -> Result<Reply, Refusal> {
         Ok(match route {
-            Route::Asset(kind, text) => {
-                let mut reply = typed(StatusCode::OK, kind, text);
+            // Whatever the client accepts: nothing here unpacks, and a browser always does.
+            Route::Asset(kind, packed) => {
+                let mut reply = typed(StatusCode::OK, kind, packed);
+                reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
                 reply
             }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEADER, Header, URL_FILE, counter};
+use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEADER, Header, URL_FILE, counter};
 use super::reasons::{DeadLetterReason, Letter, REASONS_FILE};
 
 /// Everything in a spool at one moment; files may come and go while it is looked at.
@@ -18,11 +18,21 @@ pub struct Contents {
     /// The spool's folder.
     pub dir: PathBuf,
     /// Destinations with their events that wait.
-    pub waiting: Vec<Folder>,
+    pub waiting: Vec<Waiting>,
     /// Destinations with their dead letters.
     pub dead: Vec<Folder>,
     /// Files set aside.
     pub set_aside: u64,
+}
+
+/// What waits for a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Where.
+    #[serde(flatten)]
+    pub folder: Folder,
+    /// The destination is not in the config: its events wait until it, or a new one, is.
+    pub parked: bool,
 }
 
 /// A destination's folder.
@@ -53,15 +63,23 @@ pub struct Filed {
 }
 
 impl Contents {
-    /// Looks at the spool in `dir`.
+    /// Looks at the spool in `dir`, of which a config has `destinations`.
     ///
     /// # Errors
     /// When there is none, or it may not be read.
-    pub fn of(dir: &Path) -> io::Result<Contents> {
+    pub fn of(dir: &Path, destinations: &[Address]) -> io::Result<Contents> {
         fs::read_dir(dir)?; // no folder is no empty spool
+        let known: Vec<String> = destinations
+            .iter()
+            .flat_map(|address| [Some(address.destination), address.former])
+            .flatten()
+            .map(|destination| destination.to_string())
+            .collect();
+        let waiting = folders(&dir.join("to"), &mut BTreeMap::new())?;
+        let waiting = waiting.into_iter().map(|folder| Waiting { parked: !known.contains(&folder.name), folder });
         Ok(Contents {
             dir: dir.to_owned(),
-            waiting: folders(&dir.join("to"), &mut BTreeMap::new())?,
+            waiting: waiting.collect(),
             dead: dead_letters(dir)?,
             set_aside: names(&dir.join("bad"))?.iter().filter(|name| counter(name, BAD_SUFFIX).is_some()).count()
                 as u64,
@@ -122,15 +140,18 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "spool      {}", self.dir.display())?;
-        for (kind, folders) in [("waiting", &self.waiting), ("dead", &self.dead)] {
-            let total: usize = folders.iter().map(|folder| folder.events.len()).sum();
+        let waiting = self.waiting.iter().map(|waiting| (&waiting.folder, waiting.parked)).collect::<Vec<_>>();
+        let dead = self.dead.iter().map(|folder| (folder, false)).collect();
+        for (kind, folders) in [("waiting", waiting), ("dead", dead)] {
+            let total: usize = folders.iter().map(|(folder, _)| folder.events.len()).sum();
             writeln!(f, "{kind:<10} {total}")?;
-            for folder in folders.iter().filter(|folder| !folder.events.is_empty()) {
+            for (folder, is_parked) in folders.into_iter().filter(|(folder, _)| !folder.events.is_empty()) {
                 let bytes: u64 = folder.events.iter().map(|filed| filed.bytes).sum();
                 let (first, last) = (folder.events.first(), folder.events.last());
                 let name = |filed: Option<&Filed>| filed.map_or(String::new(), Filed::to_string);
                 let count = folder.events.len();
-                writeln!(f, "  {} events, {bytes} bytes, for {}", count, folder.label())?;
+                let parked = if is_parked { ", parked: not in the config" } else { "" };
+                writeln!(f, "  {count} events, {bytes} bytes, for {}{parked}", folder.label())?;
                 writeln!(f, "    oldest {}", name(first))?;
                 writeln!(f, "    newest {}", name(last))?;
             }

@@ -16,9 +16,12 @@ const PAGE: usize = 255;
 /// Why an event was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is not there: delivered, evicted, or removed by somebody else.
+    /// It is not there: delivered or evicted.
     #[error("the event is not in the spool any more")]
     Gone,
+    /// Its file is not there, and this process did not remove it. It counts as vanished; take the next one.
+    #[error("the file of the spooled event {0} was removed by another program: the event is lost")]
+    Removed(u64),
     /// It was set aside; take the next one.
     #[error("the spooled event is damaged ({reason}); {}", .moved_to.as_ref().map_or("it could not be kept".into(), |path| format!("it is now {}", path.display())))]
     Damaged {
@@ -69,7 +72,7 @@ impl<D: Disk> Spool<D> {
             Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => {
                 self.forget(counter, slot);
                 self.count(slot, |tally| &mut tally.vanished);
-                return Err(ReadError::Gone);
+                return Err(ReadError::Removed(counter));
             }
             Err(fault) if fault.source.kind() == io::ErrorKind::InvalidData => {
                 Flaw::Damaged("it is empty or no file".into())

@@ -34,10 +34,15 @@ pub fn raw(address: SocketAddr, request: &[u8]) -> Option<Reply> {
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n")?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, mut body) = (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end + 4..].to_vec());
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Reply { status, head: head.to_ascii_lowercase(), body: body.into() })
+    let head = head.to_ascii_lowercase();
+    if head.contains("content-encoding: gzip") && !body.is_empty() {
+        let packed = std::mem::take(&mut body);
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut body).expect("it is gzip, and whole");
+    }
+    Some(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 pub fn call(address: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
