@@ -25,13 +25,27 @@ pub fn judge(answer: &[u8], picture: TestPicture, with_reg_pic: bool) -> Proof {
         let Some(found) = received.get(name) else { return Some(format!("it does not have {name}")) };
         let (bytes, sent) = (found["bytes"].as_u64().unwrap_or(0), picture.bytes());
         if bytes != sent as u64 {
-            return Some(format!("it has {bytes} of the {sent} bytes of {name}"));
+            let why = why_it_is_longer(bytes, sent as u64);
+            return Some(format!("it has {bytes} of the {sent} bytes of {name}{why}"));
         }
         let is_same = found["sha256"].as_str().is_some_and(|said| said.eq_ignore_ascii_case(&sha256));
         (!is_same).then(|| format!("it has other bytes than those of {name}"))
     });
     let faults: Vec<_> = faults.collect();
     if faults.is_empty() { Proof::Whole } else { Proof::Short(faults.join("; ")) }
+}
+
+/// What makes a picture longer, where one knows it.
+fn why_it_is_longer(bytes: u64, sent: u64) -> &'static str {
+    let triples = sent.div_ceil(3);
+    match bytes {
+        _ if bytes <= sent => "",
+        _ if bytes == triples * 3 => {
+            " (base64's padding was decoded, too: OpenSSL's EVP_DecodeBlock makes zeros of it)"
+        }
+        _ if bytes == triples * 4 => " (it is still base64)",
+        _ => " (something was added)",
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +67,11 @@ mod tests {
             judge(json!({"reg_pic": whole, "spot_pic": cut})),
             short("it has 19999 of the 20000 bytes of spot_pic")
         );
+        for (bytes, why) in [(20_001, "padding was decoded"), (26_668, "still base64"), (30_000, "was added")] {
+            let long = json!({"bytes": bytes, "sha256": picture.sha256()});
+            let Proof::Short(said) = judge(json!({"reg_pic": long, "spot_pic": whole})) else { panic!("{bytes}") };
+            assert!(said.contains(&format!("{bytes} of the 20000 bytes of reg_pic")) && said.contains(why), "{said}");
+        }
         let other = json!({"bytes": 20_000, "sha256": TestPicture::of(20_001).sha256()});
         assert_eq!(
             judge(json!({"reg_pic": other, "spot_pic": whole})),
