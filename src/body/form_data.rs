@@ -40,7 +40,7 @@ impl Form {
 
     fn finish(mut self) -> Template {
         self.writer.text.extend_from_slice(format!("\r\n--{}--\r\n", self.boundary).as_bytes());
-        self.writer.finish(format!("multipart/form-data; boundary={}", self.boundary))
+        self.writer.finish(format!("multipart/form-data; boundary={}", self.boundary).into())
     }
 }
 

@@ -20,6 +20,7 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod vbmi;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,7 +88,7 @@ pub struct Template {
     segments: Vec<Segment>,
     length: u64,
     /// With the boundary, for form-data.
-    pub content_type: String,
+    pub content_type: Cow<'static, str>,
 }
 
 impl Template {
@@ -124,7 +125,7 @@ impl Writer {
         }
     }
 
-    fn finish(self, content_type: String) -> Template {
+    fn finish(self, content_type: Cow<'static, str>) -> Template {
         let text = Bytes::from(self.text);
         let pictures = self.cuts.iter().map(|(_, range)| base64::encoded_len(range.len())).sum::<u64>();
         let mut segments = Vec::with_capacity(2 * self.cuts.len() + 1);

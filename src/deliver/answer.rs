@@ -70,10 +70,10 @@ pub async fn answer_in_time<T>(
     let most = timeouts.progress.min(timeouts.response) / 8;
     let mut pause = FIRST_LOOK.min(most);
     loop {
-        let (due, failure) = progress.due(timeouts);
+        let due = progress.due(timeouts);
         let now = Instant::now();
         if due <= now {
-            return Err(failure);
+            return Err(progress.overdue(timeouts));
         }
         let next = if progress.has_arrived() { due } else { due.min(now + pause) };
         tokio::select! {

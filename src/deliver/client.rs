@@ -8,8 +8,10 @@
 //! - An answer to nothing, before a request, is nobody's: that connection is not used. One that crosses a request on the wire
 //!   cannot be told from its answer, so a server that was once heard to speak unasked gets a connection for each event.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -54,6 +56,8 @@ const WARY: Duration = Duration::from_secs(3600);
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The longest event id: a ring's 32 digits and a sequence number's 20.
+const ID_LENGTH: usize = 32 + 1 + 20;
 
 /// What becomes of a connection on which nothing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,8 @@ pub struct Settings {
 /// The client of one destination.
 pub struct Client {
     url: Url,
+    /// The URL's host and port, as each request names them.
+    host: HeaderValue,
     settings: RefCell<Settings>,
     idle: RefCell<Vec<Connection>>,
     /// Counts the settings: a connection made under old ones is not kept.
@@ -145,6 +151,7 @@ impl Client {
     /// A client without connections yet.
     pub fn new(url: Url, settings: Settings) -> Client {
         Client {
+            host: HeaderValue::try_from(url.authority()).expect("checked in the config"),
             url,
             settings: RefCell::new(settings),
             idle: RefCell::default(),
@@ -387,16 +394,22 @@ impl Client {
         tried
     }
 
-    fn request(&self, upload: &Upload, template: Template, sent: &Sent) -> Request<EventBody> {
+    fn request(&self, upload: &Upload, mut template: Template, sent: &Sent) -> Request<EventBody> {
         let settings = self.settings.borrow();
-        let id = HeaderValue::try_from(upload.event.id.to_string()).expect("hex and digits");
+        let mut id = String::with_capacity(ID_LENGTH);
+        write!(id, "{}", upload.event.id).expect("a String takes everything");
+        let id = HeaderValue::try_from(id).expect("hex and digits");
+        let content_type = match std::mem::take(&mut template.content_type) {
+            Cow::Borrowed(name) => HeaderValue::from_static(name),
+            Cow::Owned(name) => HeaderValue::try_from(name).expect("ours"),
+        };
         let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
-        headers.insert(HOST, HeaderValue::try_from(self.url.authority()).expect("checked in the config"));
+        headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::try_from(&template.content_type).expect("ours"));
+        headers.insert(CONTENT_TYPE, content_type);
         headers.insert(CONTENT_LENGTH, HeaderValue::from(template.length()));
         headers.insert(X_EVENT_ID, id.clone());
         headers.insert(IDEMPOTENCY_KEY, id);

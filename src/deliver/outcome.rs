@@ -62,6 +62,9 @@ impl Outcome {
 
     /// Judges an answer by its status alone; its body is never looked at. `early`: it came before the server had the whole event.
     pub fn of_answer(number: u16, headers: &HeaderMap, early: Option<Early>) -> Outcome {
+        if let (200..=299, None) = (number, early) {
+            return Outcome::Acknowledged; // before any words are made: this is every event's way
+        }
         let mut why = format!("the server answered {number}");
         if let Some(reason) = StatusCode::from_u16(number).ok().and_then(|status| status.canonical_reason()) {
             why = format!("{why} {reason}");
@@ -74,11 +77,10 @@ impl Outcome {
             Failure { code: Code::of_status(number), why, status: Some(number), early }
         };
         match number {
-            200..=299 if early.is_some() => Outcome::down(Failure {
+            200..=299 => Outcome::down(Failure {
                 code: Code::EarlyAnswer,
                 ..failure(", before it had the whole event, which is no acknowledgement")
             }),
-            200..=299 => Outcome::Acknowledged,
             408 | 425 | 429 | 500..=599 => Outcome::Down { failure: failure(""), retry_after: retry_after(headers) },
             300..=399 => Outcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") },
             401 | 407 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },

@@ -200,22 +200,30 @@ impl Progress {
         }
     }
 
-    /// When nothing is waited for any more, and why.
-    pub fn due(&self, timeouts: Timeouts) -> (Instant, Failure) {
+    /// When nothing is waited for any more.
+    pub fn due(&self, timeouts: Timeouts) -> Instant {
         match self.arrived_at.get() {
             Some(arrived_at) => {
                 let due = arrived_at.max(self.read_at.get()) + timeouts.response;
-                let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
-                (due.min(arrived_at + timeouts.response * TRICKLE), Failure::new(Code::NoAnswer, why))
+                due.min(arrived_at + timeouts.response * TRICKLE)
             }
             None => {
                 let patience = patience(timeouts.progress, self.rtt);
                 let (moved_at, shared) = (self.moved_at.get(), self.link.borrow().shared_moved_at());
                 let due = shared.map_or(moved_at, |shared| shared.max(moved_at)) + patience;
-                let why = format!("no byte of the request moved for {} ms", patience.as_millis());
-                (due.min(moved_at + patience * TRICKLE), Failure::new(Code::Stalled, why))
+                due.min(moved_at + patience * TRICKLE)
             }
         }
+    }
+
+    /// What there was none of until [`Progress::due`].
+    pub fn overdue(&self, timeouts: Timeouts) -> Failure {
+        if self.has_arrived() {
+            let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
+            return Failure::new(Code::NoAnswer, why);
+        }
+        let patience = patience(timeouts.progress, self.rtt);
+        Failure::new(Code::Stalled, format!("no byte of the request moved for {} ms", patience.as_millis()))
     }
 
     /// Whether the peer has the whole request.

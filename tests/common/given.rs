@@ -166,7 +166,7 @@ fn text(bytes: &[u8]) -> String {
 /// The content type and the body of an event whose pictures lie in `source`; it is as long as announced.
 pub fn written(event: &Event, source: Arc<dyn PictureSource>, options: BodyOptions) -> (String, Vec<u8>) {
     let template = Template::new(event, options);
-    let (length, content_type) = (template.length(), template.content_type.clone());
+    let (length, content_type) = (template.length(), template.content_type.clone().into_owned());
     let sent = Sent::default();
     let body = EventBody::new(template, source, POOL.with(Arc::clone), Arc::clone(&sent));
     assert_eq!(body.size_hint().exact(), Some(length));
