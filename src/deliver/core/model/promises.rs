@@ -56,6 +56,19 @@ fn a_destination_that_comes_back_gets_its_events_oldest_first() {
     assert!(times[10..].is_sorted(), "{times:?}");
 }
 
+#[test]
+fn a_refusal_before_the_whole_event_is_believed_the_third_time_or_at_once_where_it_is_about_the_size() {
+    for (status, tries) in [(400, 3), (413, 1), (415, 1)] {
+        let mut world = world(1, MS);
+        world.set(0, Mode::Well, Answer::Early(status), MS);
+        for event in 0..5 {
+            assert!(world.publish(1, u8::from(event == 2), false));
+        }
+        wait(&mut world, 1000 * SECOND);
+        assert_eq!((world.tries(0, 2), world.dead()), (tries, 1), "{status}");
+    }
+}
+
 /// What waits in the spool is on its way as often as this, at most, while `live` says whether live events come.
 fn most_of_the_backlog_on_its_way(live: bool) -> usize {
     let mut world = world_of_one(Answer::Unreachable);
