@@ -570,8 +570,15 @@ fn health_and_metrics_answer_any_host_and_http_1_0_without_one() {
     assert_eq!(post("https://fleet.example").status, 200);
     refused(&post("https://evil.example"), 403, "PERMISSION_DENIED", "Origin");
     // Below a path of the proxy's, every file of the page and every call is found.
-    for file in ["/", "/uplink.js", "/uplink.css", "/texts.js"] {
+    let source = |name: &str| fs::read_to_string(format!("{}/src/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for (file, is) in [
+        ("/", source("api/page/index.html")),
+        ("/uplink.js", source("api/page/uplink.js")),
+        ("/uplink.css", source("serve/house.css") + &source("api/page/uplink.css")),
+        ("/texts.js", source("api/page/texts.js")),
+    ] {
         let text = get(api, file).body;
+        assert_eq!(text, is, "{file}: it comes compressed, and is the file");
         for absolute in ["=\"/", "(\"/", "='/", "('/", "url(/"] {
             assert!(!text.contains(absolute), "{file}: {absolute}");
         }
