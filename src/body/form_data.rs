@@ -16,7 +16,7 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     if options.with_reg_pic {
         form.writer.picture(&event.reg_pic);
     }
-    form.part("timestamp", &timestamp(event, options));
+    form.part("timestamp", &timestamp(event, options).to_string());
     form.part("score", &score(event));
     form.part("ext_data", "");
     ext_data(&mut form.writer, event);

@@ -27,9 +27,9 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     }
     writer.text.push(b'"');
     open_member(&mut writer, b',', "timestamp");
-    writer.text.extend_from_slice(timestamp(event, options).as_bytes());
+    write!(writer.text, "{}", timestamp(event, options)).expect("a Vec takes everything");
     open_member(&mut writer, b',', "score");
-    writer.text.extend_from_slice(score(event).as_bytes());
+    serde_json::to_writer(&mut writer.text, &event.score).expect("a finite number is JSON");
     open_member(&mut writer, b',', "ext_data");
     ext_data(&mut writer, event);
     writer.text.push(b'}');
@@ -72,10 +72,10 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
 }
 
 /// `timestamp` in the unit that is configured; seconds are rounded down.
-pub(super) fn timestamp(event: &Event, options: BodyOptions) -> String {
+pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
     match options.timestamp_unit {
-        TimestampUnit::Seconds => event.timestamp_ms.div_euclid(1000).to_string(),
-        TimestampUnit::Milliseconds => event.timestamp_ms.to_string(),
+        TimestampUnit::Seconds => event.timestamp_ms.div_euclid(1000),
+        TimestampUnit::Milliseconds => event.timestamp_ms,
     }
 }
 
@@ -115,7 +115,8 @@ fn ascii<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
         let (before, after) = rest.split_at(at);
         writer.write_all(before.as_bytes())?;
         let mut characters = after.chars();
-        for unit in characters.next().into_iter().flat_map(|character| character.encode_utf16(&mut [0; 2]).to_vec()) {
+        let mut units = [0; 2];
+        for unit in characters.next().map_or(&mut [][..], |character| character.encode_utf16(&mut units)) {
             write!(writer, "\\u{unit:04x}")?;
         }
         rest = characters.as_str();
