@@ -6,11 +6,15 @@
 The folder holds sophon-uplink and fake-recognizer. Needs curl and promtool (Debian's prometheus). Exits 0 if everything holds.
 """
 import json
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import requests
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 sys.path.insert(0, str(Path(__file__).parent))
 from box import Box  # noqa: E402
@@ -125,6 +129,44 @@ def the_example_alerts_are_good(_):
     assert check.returncode == 0, check.stderr + check.stdout
 
 
+def the_dashboard_is_grafanas_and_asks_for_what_the_box_tells(box):
+    docs = Path(__file__).parents[2] / "docs"
+    dashboard = json.loads((docs / "grafana.json").read_text())
+    # As Grafana's own models read it: what they do not know, or lose, is not the same afterwards.
+    read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(dashboard)))
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]), "ids are unique"
+    lost = lacking(dashboard, read)
+    assert not lost, f"Grafana does not know {lost}"
+    taken = {}
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert x < 24 and taken.setdefault((x, y), panel["id"]) == panel["id"], f"{panel['title']}: over another panel"
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [{"record": f"panel{number}", "expr": expr.replace("$__rate_interval", "5m")} for number, expr in enumerate(asked)]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        json.dump({"groups": [{"name": "dashboard", "rules": rules}]}, file) # YAML is a superset of JSON
+        file.flush()
+        check = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr + check.stdout
+    names = lambda text: {re.sub("_bucket$", "", name) for name in re.findall(r"\bsophon_uplink_\w+", text)}
+    told = names("".join(line for line in http.get(box.url + "/metrics").text.splitlines(True) if line.startswith("# TYPE")))
+    in_dashboard, in_alerts = names(" ".join(asked)), names((docs / "alerts.yml").read_text())
+    assert in_dashboard <= told, f"the box does not tell {in_dashboard - told}"
+    assert in_alerts <= in_dashboard, f"an alert is about what the dashboard does not show: {in_alerts - in_dashboard}"
+
+
+def lacking(whole, part, at=""):
+    """Where the JSON value `part` is not as `whole`; further members of `part` are defaults."""
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return next((found for key in whole if (found := lacking(whole[key], part.get(key), f"{at}.{key}"))), "")
+    if isinstance(whole, list) and isinstance(part, list) and len(whole) == len(part):
+        return next((found for number, (one, other) in enumerate(zip(whole, part)) if (found := lacking(one, other, f"{at}[{number}]"))), "")
+    return "" if whole == part else at or " "
+
+
 def main():
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
@@ -134,6 +176,7 @@ def main():
         curl_with_json_that_is_called_a_form, curl_that_waits_for_100_continue, requests_with_json, requests_with_data,
         requests_with_files, requests_with_a_list_as_text_in_data, requests_with_a_wrong_call_are_told_what_is_wrong,
         prometheus_finds_no_fault_in_the_metrics, the_example_alerts_are_good,
+        the_dashboard_is_grafanas_and_asks_for_what_the_box_tells,
     ]:
         try:
             check(box)
