@@ -58,12 +58,16 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
     let found = view(&after.spool);
     let (again, _) = after.elsewhere(after.disk.state().cut(random), promises.clone(), 0);
     assert_eq!(view(&again.spool), found, "a second start finds something else");
+    // A dead letter may be a second name of a file that waits for another destination: given up, it is room in the books alone.
+    let is_once_in_the_books = after.spool.status().dead == 0;
     let stored = after.store().expect("there is nothing wrong with the disk");
     let newest = found.values().flatten().max().copied();
     assert!(newest.is_none_or(|newest| newest < stored), "{stored} is not newer than {newest:?}");
     assert_bounded(&after.disk.state());
     after.assert_counted();
-    after.assert_room_for_others();
+    if is_once_in_the_books {
+        after.assert_room_for_others();
+    }
 }
 
 #[test]

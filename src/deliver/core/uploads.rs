@@ -18,12 +18,13 @@ const SHORTAGE: Duration = Duration::from_secs(1);
 impl<T: Held> Core<T> {
     /// Puts an event into the queue of each lane; without lanes it is over.
     pub(super) fn published(&mut self, held: T, turn: &mut Turn<'_, T>) {
-        let order = self.order.clone();
-        if order.is_empty() {
+        if self.order.is_empty() {
             return turn.effects.push(Effect::Release(held));
         }
-        let event = self.events.add(held, order.len() as u32);
-        order.into_iter().for_each(|lane| self.enter(lane, event, turn));
+        let event = self.events.add(held, self.order.len() as u32);
+        for place in 0..self.order.len() {
+            self.enter(self.order[place], event, turn);
+        }
     }
 
     /// A lane takes an event.

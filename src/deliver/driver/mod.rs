@@ -87,8 +87,8 @@ struct Texts {
 pub struct Driver {
     core: RefCell<Core<HeldEvent>>,
     inputs: RefCell<VecDeque<Input<HeldEvent>>>,
-    /// Inputs are being worked.
-    is_working: Cell<bool>,
+    /// Room for what follows from an input, kept from one to the next; taken while inputs are being worked.
+    effects: Cell<Option<Vec<Effect<HeldEvent>>>>,
     destinations: RefCell<BTreeMap<LaneId, Rc<Destination>>>,
     uploads: RefCell<BTreeMap<UploadId, Running>>,
     texts: RefCell<Texts>,
@@ -113,7 +113,7 @@ impl Driver {
         let driver = Rc::new_cyclic(|me| Driver {
             core: RefCell::new(Core::new(fastrand::Rng::new())),
             inputs: RefCell::default(),
-            is_working: Cell::new(false),
+            effects: Cell::new(Some(Vec::new())),
             destinations: RefCell::default(),
             uploads: RefCell::default(),
             texts: RefCell::default(),
@@ -140,10 +140,7 @@ impl Driver {
     /// Another input, and what follows from it.
     fn handle(&self, input: Input<HeldEvent>) {
         self.inputs.borrow_mut().push_back(input);
-        if self.is_working.replace(true) {
-            return;
-        }
-        let mut effects = Vec::new();
+        let Some(mut effects) = self.effects.take() else { return };
         loop {
             let Some(input) = self.inputs.borrow_mut().pop_front() else { break };
             let wants_box = self.core.borrow().wants_box(&input);
@@ -153,7 +150,7 @@ impl Driver {
                 effects.drain(..).for_each(|effect| self.perform(effect));
             }
         }
-        self.is_working.set(false);
+        self.effects.set(Some(effects));
         let next = self.core.borrow().next_timer();
         if next.is_some_and(|next| self.armed.get().is_none_or(|armed| next < armed)) {
             self.rearm.notify_one();
