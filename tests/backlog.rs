@@ -62,7 +62,9 @@ fn what_an_earlier_run_left_for_a_removed_destination_goes_to_the_added_one_and_
     let (home, _recognizer) = old.backlog(5);
     let daemon = Daemon::start(&home, &[], json!({}));
     daemon.wait_attached();
-    assert_eq!(daemon.status()["spool"]["parked"][0]["events"], 5);
+    let status = daemon.status();
+    assert_eq!(status["spool"]["parked"][0]["events"], 5);
+    assert!(status["health"]["notes"].to_string().contains("5 events are parked"), "{status}");
     let stopped = daemon.terminate();
     assert_eq!((stopped.dead, stopped.spooled, home.spooled_for(&old.url()).len()), (0, 5, 5));
     let told = || {
