@@ -94,7 +94,7 @@ class RealProgram(Service):
         wait_for("the last good one", lambda: (self.config / "sophon-uplink.json.bak").exists())
         self.file.write_text("{")
         self.assertEqual(self.service("restart")[0], 6)
-        self.assertEqual(self.service("status")[0], 0)
+        wait_for("that it runs", lambda: self.service("status")[0] == 0)
         self.assert_delivers()
 
     def test_a_missing_config_is_code_6_and_back_in_force_when_it_is_put_back_as_it_is_told(self):
