@@ -72,6 +72,7 @@ fn every_bad_input_gets_its_error_and_changes_nothing() {
     let daemon = Daemon::start(&home, &[sink.url()], json!({ "headers": { "X-Key": CANARY } }));
     let api = daemon.api();
     common::wait_until("the first last good one", || home.folder.path().join("uplink.json.bak").exists());
+    common::wait_until("the spool", || home.spool().exists());
     let (in_force, file) = (get(api, URL).json(), fs::read(home.config()).unwrap());
     let names = || {
         let mut names: Vec<_> =

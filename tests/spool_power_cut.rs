@@ -60,7 +60,11 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
     assert_eq!(view(&again.spool), found, "a second start finds something else");
     // A dead letter may be a second name of a file that waits for another destination: given up, it is room in the books alone.
     let is_once_in_the_books = after.spool.status().dead == 0;
-    let stored = after.store().expect("there is nothing wrong with the disk");
+    let Some(stored) = after.store() else {
+        // Without hard links a large event for several destinations may be more than the spool may hold.
+        assert!(!after.disk.state().has_links, "there is nothing wrong with the disk");
+        return;
+    };
     let newest = found.values().flatten().max().copied();
     assert!(newest.is_none_or(|newest| newest < stored), "{stored} is not newer than {newest:?}");
     assert_bounded(&after.disk.state());

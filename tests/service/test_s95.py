@@ -97,7 +97,7 @@ class Promises(Service):
     def test_a_config_with_faults_is_code_6_and_tried_again(self):
         self.behave("misconfigured")
         self.assertEqual(self.service("start")[0], 6)
-        self.assertEqual(self.service("status")[0], 0)
+        wait_for("that it is tried", lambda: self.service("status")[0] == 0)
 
     def test_a_second_start_starts_nothing(self):
         pid = self.start()
