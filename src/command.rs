@@ -16,6 +16,7 @@ use sophon_uplink::ring::opener;
 use sophon_uplink::spool::dead::Wanted;
 use sophon_uplink::spool::inspect::{Contents, Folder};
 use sophon_uplink::spool::{Address, RealDisk, Resent, Spool, State};
+use sophon_uplink::uplink;
 
 const USAGE: &str = "\
 sophon-uplink uploads a SophonGate box's face recognition events to its owner's server.
@@ -249,7 +250,7 @@ pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::R
 /// # Errors
 /// When there is none, or it may not be read.
 pub fn contents(dir: &Path, config: &Config) -> std::io::Result<Contents> {
-    Contents::of(dir, &config.event_server_url.iter().map(Address::from).collect::<Vec<_>>())
+    Contents::of(dir, &uplink::addresses(config))
 }
 
 /// The dead letters for people, one a line.
@@ -282,11 +283,10 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     let unknown = |to: &str| format!("{to} is not a destination of the config");
     let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
     let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(url).destination);
-    let addresses: Vec<_> = urls.iter().map(Address::from).collect();
     if by_root {
         owns_spool(&good.config.spool.dir)?;
     }
-    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &addresses);
+    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &uplink::addresses(&good.config));
     match spool.state() {
         State::Usable => in_batches(|after| {
             let wanted = Wanted { numbers: letters.numbers.clone(), to, after };

@@ -64,7 +64,7 @@ fn measure(program: &Path, counter: &Counter, sink: &Sink, home: &Home) -> Vec<C
         events.sort_unstable_by_key(table::together);
         let [least, most] = [0, EVENTS - 1].map(|index| table::together(&events[index]));
         println!("{name}: {least} to {most} instructions an event");
-        // What the machine does meanwhile only adds looks at the time: the quiet ones tell what the program does.
+        // A busy machine adds wake-ups of timers: the lower quartile is what the program itself takes.
         events.swap_remove(EVENTS / 4)
     });
     let sent = (SIZES.len() * (WARM_UP + EVENTS)) as u64;

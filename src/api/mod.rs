@@ -15,8 +15,8 @@
 //! | GET | /healthz | [`health`]: 200, or 503 and why | no; any Host |
 //! | GET | / and its files | the page | no: it holds nothing |
 //!
-//! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a token or what is in a file. It runs on the
-//! uploads' own thread, so everything it does is short and bounded: [`Limits`].
+//! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a
+//! token or what is in a file. It runs on the uploads' own thread, so everything it does is short and bounded: [`Limits`].
 
 pub mod ask;
 pub mod dead_letters;

@@ -3,7 +3,7 @@
 //! No part has a Content-Type or a file name: web frameworks give such parts to the application as plain fields. The boundary
 //! comes from the event's id, so that the same event is the same bytes over retries and restarts.
 
-use super::json::{ext_data, score, timestamp};
+use super::json::{ext_data, timestamp};
 use super::{BodyOptions, Template, Writer};
 use crate::event::Event;
 
@@ -17,7 +17,7 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
         form.writer.picture(&event.reg_pic);
     }
     form.part("timestamp", &timestamp(event, options).to_string());
-    form.part("score", &score(event));
+    form.part("score", &serde_json::to_string(&event.score).expect("a finite number is JSON"));
     form.part("ext_data", "");
     ext_data(&mut form.writer, event);
     form.finish()

@@ -29,6 +29,7 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     open_member(&mut writer, b',', "timestamp");
     write!(writer.text, "{}", timestamp(event, options)).expect("a Vec takes everything");
     open_member(&mut writer, b',', "score");
+    // The shortest decimal that reads back as the same f32.
     serde_json::to_writer(&mut writer.text, &event.score).expect("a finite number is JSON");
     open_member(&mut writer, b',', "ext_data");
     ext_data(&mut writer, event);
@@ -77,11 +78,6 @@ pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
         TimestampUnit::Seconds => event.timestamp_ms.div_euclid(1000),
         TimestampUnit::Milliseconds => event.timestamp_ms,
     }
-}
-
-/// The shortest decimal that reads back as the same f32; finite, as events are.
-pub(super) fn score(event: &Event) -> String {
-    serde_json::to_string(&event.score).expect("a finite number is JSON")
 }
 
 fn open_member(writer: &mut Writer, separator: u8, key: &str) {

@@ -336,7 +336,8 @@ impl Uplink {
     }
 }
 
-fn addresses(config: &Config) -> Vec<Address> {
+/// The destinations of `config`, as the spool knows them.
+pub fn addresses(config: &Config) -> Vec<Address> {
     config.event_server_url.iter().map(Address::from).collect()
 }
 
