@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::closed_port::ClosedPort;
 use common::daemon::Home;
-use common::meter::{Meter, p99, publish_paced, quartile, times_decide};
+use common::meter::{Meter, is_held, p99, publish_paced, quartile};
 use common::sink::OK;
 use common::{Daemon, RingProducer, Sink, event, picture};
 use serde_json::json;
@@ -139,8 +139,7 @@ fn measure(name: &str, bad: [String; 7], disk: Disk, pictures: [usize; 2]) {
         figures.1.push(with.round());
         rounds += 1;
         let quiet = (quartile(&figures.0), quartile(&figures.1));
-        let is_held = quiet.1 <= quiet.0 * BOUND || !times_decide();
-        if is_held && rounds >= common::count("SOPHON_LEAST_ROUNDS", ROUNDS)
+        if is_held(quiet.1 / quiet.0, BOUND) && rounds >= common::count("SOPHON_LEAST_ROUNDS", ROUNDS)
             || rounds >= common::count("SOPHON_ROUNDS", 20)
         {
             break quiet;
@@ -150,7 +149,7 @@ fn measure(name: &str, bad: [String; 7], disk: Disk, pictures: [usize; 2]) {
     println!(
         "publish to whole body, {pictures:?} bytes, disk {disk:?}, p99: {alone_p99:.2} ms alone, {with_p99:.2} ms beside {name}: {ratio:.2} times, {rounds} rounds"
     );
-    assert!(ratio <= BOUND || !times_decide(), "{figures:?}");
+    assert!(is_held(ratio, BOUND), "{figures:?}");
     let stopped = with.daemon.terminate();
     let events = (rounds + 1) * EVENTS;
     assert_eq!(stopped.read, events, "{}", stopped.log);

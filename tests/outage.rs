@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use common::daemon::Home;
-use common::meter::{Meter, Moment, p99, publish_paced, quartile, times_decide};
+use common::meter::{Meter, Moment, is_held, p99, publish_paced, quartile, times_decide};
 use common::{Daemon, RingProducer, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -127,8 +127,7 @@ fn live_events_hardly_wait_for_a_backlog_that_drains() {
         idle.push(alone);
         draining.push(with);
         let (rounds, ratio) = (idle.len() as u64, quartile(&draining) / quartile(&idle));
-        let is_held = ratio <= BOUND || !times_decide();
-        if is_held && rounds >= ROUNDS || rounds >= common::count("SOPHON_ROUNDS", 15) {
+        if is_held(ratio, BOUND) && rounds >= ROUNDS || rounds >= common::count("SOPHON_ROUNDS", 15) {
             break ratio;
         }
     };
@@ -139,6 +138,6 @@ fn live_events_hardly_wait_for_a_backlog_that_drains() {
         idle.len(),
         began.elapsed()
     );
-    assert!(ratio <= BOUND || !times_decide(), "idle {idle:?}, draining {draining:?}");
+    assert!(is_held(ratio, BOUND), "idle {idle:?}, draining {draining:?}");
     assert_eq!(daemon.terminate().evicted, 0);
 }

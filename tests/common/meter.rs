@@ -16,6 +16,11 @@ pub fn times_decide() -> bool {
     std::env::var_os("SOPHON_TIMES_DECIDE").is_some()
 }
 
+/// Whether a measured ratio is within its bound, or decides nothing here.
+pub fn is_held(ratio: f64, bound: f64) -> bool {
+    ratio <= bound || !times_decide()
+}
+
 /// An event, by its sequence number, and a moment.
 pub type Moment = (u64, Instant);
 
