@@ -306,9 +306,9 @@ fn sections(words: &impl Words, area: Range<usize>) -> Result<Sections, Malforme
 
 /// Copies bytes out.
 fn bytes(words: &impl Words, range: Range<usize>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(aligned(range.len()));
-    for at in (range.start..range.end).step_by(ALIGN) {
-        bytes.extend_from_slice(&words.word(at).to_le_bytes());
+    let mut bytes = vec![0; aligned(range.len())];
+    for (word, at) in bytes.as_chunks_mut().0.iter_mut().zip((range.start..).step_by(ALIGN)) {
+        *word = words.word(at).to_le_bytes();
     }
     bytes.truncate(range.len());
     bytes

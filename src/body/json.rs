@@ -40,33 +40,32 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
 /// `ext_data` as a JSON object: what the event has of the table, then the further members of ext_json, and spot_pic last.
 pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
     let mut separator = b'{';
-    let mut member = |writer: &mut Writer, key: &str| {
-        open_member(writer, separator, key);
-        separator = b',';
-    };
+    let mut next = || std::mem::replace(&mut separator, b',');
     if let Some(device_ip) = &event.device_ip {
-        member(writer, "device_ip");
+        open_member(writer, next(), "device_ip");
         string(writer, device_ip);
     }
     if let Some(person_type) = event.person_type {
-        member(writer, "person_type");
+        open_member(writer, next(), "person_type");
         let _ = write!(writer.text, "{person_type}");
     }
     if let Some(device_type) = event.device_type {
-        member(writer, "device_type");
+        open_member(writer, next(), "device_type");
         let _ = write!(writer.text, "\"{device_type}\"");
     }
     for (key, value) in &event.ext {
-        member(writer, key);
+        writer.text.push(next());
+        string(writer, key);
+        writer.text.push(b':');
         raw(writer, value);
     }
     if !event.spot_pic.is_empty() {
-        member(writer, "spot_pic");
+        open_member(writer, next(), "spot_pic");
         writer.text.push(b'"');
         writer.picture(&event.spot_pic);
         writer.text.push(b'"');
     }
-    if separator == b'{' {
+    if next() == b'{' {
         writer.text.push(b'{');
     }
     writer.text.push(b'}');
@@ -80,10 +79,11 @@ pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
     }
 }
 
+/// Begins a member; `key` is one of ours, which needs no escapes.
 fn open_member(writer: &mut Writer, separator: u8, key: &str) {
-    writer.text.push(separator);
-    string(writer, key);
-    writer.text.push(b':');
+    writer.text.extend_from_slice(&[separator, b'"']);
+    writer.text.extend_from_slice(key.as_bytes());
+    writer.text.extend_from_slice(b"\":");
 }
 
 fn string(writer: &mut Writer, text: &str) {

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
 use crate::event::Event;
@@ -75,17 +75,19 @@ pub struct BodyOptions {
     pub timestamp_unit: TimestampUnit,
 }
 
-#[derive(Clone, Debug)]
-enum Segment {
-    Text(Bytes),
-    /// Where the picture lies in its source.
-    Picture(Range<usize>),
+/// A picture in a body: where in the text it comes, and where it lies in its source.
+#[derive(Debug)]
+struct Picture {
+    at: usize,
+    range: Range<usize>,
 }
 
-/// A body as a list of segments.
+/// A body: its text, and the pictures that come in between.
 #[derive(Debug)]
 pub struct Template {
-    segments: Vec<Segment>,
+    text: Vec<u8>,
+    /// In order.
+    pictures: Vec<Picture>,
     length: u64,
     /// With the boundary, for form-data.
     pub content_type: Cow<'static, str>,
@@ -106,37 +108,28 @@ impl Template {
     }
 }
 
-/// Collects segments.
+/// Collects text and pictures.
 struct Writer {
     text: Vec<u8>,
-    /// Ends of the texts in `text`, each followed by a picture.
-    cuts: Vec<(usize, Range<usize>)>,
+    pictures: Vec<Picture>,
 }
 
 impl Writer {
     fn new(capacity: usize) -> Writer {
-        Writer { text: Vec::with_capacity(capacity), cuts: Vec::with_capacity(2) }
+        Writer { text: Vec::with_capacity(capacity), pictures: Vec::with_capacity(2) }
     }
 
     /// A picture in base64 comes here; an empty range writes nothing.
     fn picture(&mut self, range: &Range<usize>) {
         if !range.is_empty() {
-            self.cuts.push((self.text.len(), range.clone()));
+            self.pictures.push(Picture { at: self.text.len(), range: range.clone() });
         }
     }
 
     fn finish(self, content_type: Cow<'static, str>) -> Template {
-        let text = Bytes::from(self.text);
-        let pictures = self.cuts.iter().map(|(_, range)| base64::encoded_len(range.len())).sum::<u64>();
-        let mut segments = Vec::with_capacity(2 * self.cuts.len() + 1);
-        let mut start = 0;
-        for (end, range) in self.cuts {
-            segments.push(Segment::Text(text.slice(start..end)));
-            segments.push(Segment::Picture(range));
-            start = end;
-        }
-        segments.push(Segment::Text(text.slice(start..)));
-        Template { segments, length: text.len() as u64 + pictures, content_type }
+        let pictures = self.pictures.iter().map(|picture| base64::encoded_len(picture.range.len())).sum::<u64>();
+        let length = self.text.len() as u64 + pictures;
+        Template { text: self.text, pictures: self.pictures, length, content_type }
     }
 }
 
@@ -149,8 +142,9 @@ pub struct EventBody {
     source: Arc<dyn PictureSource>,
     pool: Arc<Pool>,
     sent: Sent,
-    /// The segment at hand, and how much of it (of a picture: of its bytes) was given out.
-    index: usize,
+    /// How much of the text was given out; which picture is next, and how many of its bytes were.
+    text: usize,
+    picture: usize,
     offset: usize,
     /// What `size_hint` says: bytes not given out.
     left: u64,
@@ -160,7 +154,7 @@ impl EventBody {
     /// A body from its first byte; `sent` counts what has gone.
     pub fn new(template: Template, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
         let left = template.length;
-        EventBody { template, source, pool, sent, index: 0, offset: 0, left }
+        EventBody { template, source, pool, sent, text: 0, picture: 0, offset: 0, left }
     }
 
     /// The next buffer, full unless it is the last.
@@ -169,22 +163,20 @@ impl EventBody {
             return None;
         }
         let mut chunk = Chunk::new(&self.pool, &self.sent);
-        while let Some(segment) = self.template.segments.get(self.index) {
-            let (length, filled) = match segment {
-                Segment::Text(text) => (text.len(), Ok(chunk.fill_text(&text[self.offset..]))),
-                Segment::Picture(range) => {
-                    let rest = range.start + self.offset..range.end;
-                    (range.len(), chunk.fill_picture(&*self.source, rest))
-                }
-            };
-            match filled {
+        loop {
+            let next = self.template.pictures.get(self.picture);
+            let end = next.map_or(self.template.text.len(), |picture| picture.at);
+            self.text += chunk.fill_text(&self.template.text[self.text..end]);
+            let Some(picture) = next.filter(|_| self.text == end) else { break };
+            let rest = picture.range.start + self.offset..picture.range.end;
+            match chunk.fill_picture(&*self.source, rest) {
                 Ok(count) => self.offset += count,
                 Err(lost) => return Some(Err(lost)),
             }
-            if self.offset < length {
+            if self.offset < picture.range.len() {
                 break; // the buffer is full
             }
-            (self.index, self.offset) = (self.index + 1, 0);
+            (self.picture, self.offset) = (self.picture + 1, 0);
         }
         self.left -= chunk.remaining() as u64;
         Some(Ok(chunk))

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -410,7 +410,6 @@ impl Client {
             headers.insert(name, value.clone());
         }
         headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(template.length()));
         headers.insert(X_EVENT_ID, id.clone());
         headers.insert(IDEMPOTENCY_KEY, id);
         let body = EventBody::new(template, Arc::clone(&upload.source), Arc::clone(&settings.pool), Arc::clone(sent));

@@ -33,6 +33,9 @@ impl Condition {
     }
 }
 
+/// A failure says something about the next upload for this long.
+const LATELY: Duration = Duration::from_secs(10);
+
 /// A destination's health.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -100,6 +103,12 @@ impl Health {
     /// Whether more than a probe may be tried.
     pub fn is_up(&self) -> bool {
         self.condition == Condition::Up
+    }
+
+    /// Whether it is not up, or a try failed a short while ago.
+    pub fn failed_lately(&self, now: Instant) -> bool {
+        !self.is_up()
+            || self.last_failure.as_ref().is_some_and(|(_, moment)| now.saturating_duration_since(*moment) < LATELY)
     }
 
     /// When the pause ends, if there is one.

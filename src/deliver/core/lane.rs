@@ -60,6 +60,8 @@ pub struct Lane {
     pub evidence: Evidence,
     /// When the last live event came.
     pub live_at: Option<Instant>,
+    /// Nothing begins before: it failed lately, and an event came that others take.
+    pub yields_until: Option<Instant>,
     /// Nothing more is taken out of the spool.
     pub leaves_backlog: bool,
     /// The first event that was published when it was there.
@@ -168,6 +170,7 @@ impl Lane {
             health: Health::new(now),
             evidence: Evidence::default(),
             live_at: None,
+            yields_until: None,
             leaves_backlog: false,
             born,
             taken_over: RunSet::default(),
@@ -189,6 +192,15 @@ impl Lane {
     /// Whether the destination was removed.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// An heir was removed: its own heirs come in its place.
+    pub fn replace_heir(&mut self, removed: LaneId, by: &[LaneId]) {
+        let Phase::Closed(heirs) = &mut self.phase else { return };
+        if heirs.contains(&removed) {
+            heirs.retain(|heir| *heir != removed && !by.contains(heir));
+            heirs.extend(by);
+        }
     }
 
     /// Whether what is queued is better off in the spool.

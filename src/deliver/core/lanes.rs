@@ -37,15 +37,18 @@ impl<T: Held> Core<T> {
         self.order.clone().into_iter().for_each(|lane| self.touch(lane, turn.now));
     }
 
-    /// Ends a lane: no upload starts any more, and what waits goes to `heirs`. An upload on its way comes to its end; if it fails, its
-    /// event goes to the heirs too.
+    /// Ends a lane: no upload starts any more, or once more, and what waits goes to `heirs`. An upload on its way comes to its end; if
+    /// it fails, its event goes to the heirs too.
     fn close(&mut self, id: LaneId, heirs: Vec<LaneId>, turn: &mut Turn<'_, T>) {
         turn.effects.push(Effect::Say(Notice::Removed { lane: id, heirs: heirs.clone() }));
         // What has not begun to be sent goes to the heirs; what fails from now on says nothing of them.
         turn.effects.push(Effect::Retire(id));
+        self.lanes.values_mut().for_each(|lane| lane.replace_heir(id, &heirs));
         let lane = self.lane_mut(id);
         lane.phase = Phase::Closed(heirs);
         lane.begin_anew(turn.now);
+        let denied = lane.limit.deny();
+        turn.effects.extend(denied.into_iter().map(|upload| Effect::Body(upload, false)));
         self.pass_on(id, turn);
     }
 

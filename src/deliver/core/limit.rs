@@ -189,6 +189,12 @@ impl ConcurrencyLimit {
     #[must_use]
     pub fn failed(&mut self) -> VecDeque<UploadId> {
         (self.limit, self.failures) = (IN_FLIGHT, self.failures + 1);
+        self.deny()
+    }
+
+    /// Nothing begins once more any longer. Who waits for that.
+    #[must_use]
+    pub fn deny(&mut self) -> VecDeque<UploadId> {
         std::mem::take(&mut self.waiting)
     }
 

@@ -13,6 +13,9 @@ use super::retry::RetryState;
 const BACKLOG_PART: usize = 4;
 /// The last live event counts for this long.
 const LIVE: Duration = Duration::from_secs(1);
+/// A destination that failed lately begins an event this much later than the others do, so that what is perhaps in vain takes none of
+/// their time.
+const YIELD: Duration = Duration::from_millis(5);
 /// Between looks at whether the box has what it lacked.
 const BOX_LOOK: Duration = Duration::from_secs(1);
 /// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
@@ -42,6 +45,9 @@ impl Lane {
         if let Some(until) = self.health.paused_until(now) {
             return Next::Wait(Some(until));
         }
+        if let Some(until) = self.yields_until.filter(|until| *until > now) {
+            return Next::Wait(Some(until));
+        }
         let is_up = self.health.is_up();
         if !self.limit.is_free(is_up, now) {
             if is_up && self.has_more(now) {
@@ -68,6 +74,14 @@ impl Lane {
         match retry {
             Ok(retry) => retry,
             Err(retry) => Next::Wait(backlog.err().flatten().into_iter().chain(retry).min()),
+        }
+    }
+
+    /// A live event came: where this destination failed lately, those that did not have it first. However many events come, this takes
+    /// half of the time at most.
+    pub fn let_others_go_first(&mut self, now: Instant) {
+        if self.health.failed_lately(now) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
+            self.yields_until = Some(now + YIELD);
         }
     }
 
@@ -159,6 +173,7 @@ mod tests {
     use super::*;
     use crate::deliver::core::lane::InFlight;
     use crate::deliver::core::{LaneId, LaneSettings, UploadId};
+    use crate::deliver::failure::{Code, Failure};
     use crate::spool::{Address, Destination};
 
     fn lane(now: Instant) -> Lane {
@@ -206,6 +221,34 @@ mod tests {
         let mut busy = lane(now);
         busy.live_at = Some(now);
         assert_eq!(begin(&mut busy, now), (0, 1));
+    }
+
+    #[test]
+    fn a_destination_that_failed_lately_begins_after_the_others_and_comes_to_its_turn_however_many_events_there_are() {
+        let began = Instant::now();
+        for failed in [false, true] {
+            let mut lane = lane(began);
+            lane.backlog = Default::default();
+            if failed {
+                lane.health.note(Failure::new(Code::EarlyAnswer, "too early"), began);
+            }
+            let mut turns = Vec::new();
+            for number in 0..20 {
+                let now = began + Duration::from_millis(number);
+                lane.queue.insert(number, None);
+                lane.let_others_go_first(now);
+                match lane.next(now) {
+                    Next::Live(..) => turns.push(number),
+                    next => assert!(matches!(next, Next::Wait(Some(until)) if until > now), "{next:?}"),
+                }
+            }
+            let expected: Vec<u64> = if failed { (5..10).chain(15..20).collect() } else { (0..20).collect() };
+            assert_eq!(turns, expected);
+            let later = began + Duration::from_secs(11);
+            lane.queue.insert(99, None);
+            lane.let_others_go_first(later);
+            assert!(matches!(lane.next(later), Next::Live(..)), "it is long ago");
+        }
     }
 
     #[test]

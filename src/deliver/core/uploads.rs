@@ -32,6 +32,7 @@ impl<T: Held> Core<T> {
         let lane = self.lane_mut(id);
         lane.counters.entered += 1;
         lane.live_at = Some(turn.now);
+        lane.let_others_go_first(turn.now);
         self.put(id, event, None, turn);
     }
 
@@ -260,7 +261,7 @@ impl<T: Held> Core<T> {
 
     pub(super) fn body_wanted(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.health.paused_until(turn.now).is_some() {
+        if lane.is_closed() || lane.health.paused_until(turn.now).is_some() {
             turn.effects.push(Effect::Body(upload, false));
         } else if lane.limit.begin_again(upload, turn.now) {
             turn.effects.push(Effect::Body(upload, true));

@@ -149,6 +149,25 @@ fn a_destination_that_works_gets_every_event_at_once_whatever_the_others_and_the
 }
 
 #[test]
+fn a_destination_that_failed_lately_begins_after_one_that_did_not() {
+    let ms = Duration::from_millis;
+    let mut world = World::new(3);
+    world.configure(0b11);
+    world.set(0, Mode::Well, Answer::Ok, ms(1));
+    world.set(1, Mode::Well, Answer::Status(403, 0), ms(1));
+    let began = world.now();
+    // The second of three events is one that destination 1 does not take.
+    for (number, bad) in [0, 0b10, 0].into_iter().enumerate() {
+        let published = world.now() - began;
+        world.publish(1, bad, false);
+        world.go_to(world.now() + ms(100));
+        let took = [0, 1].map(|server| world.acknowledged(server, number as u64).map(|at| at - published));
+        assert_eq!(took[0], Some(ms(1)), "{number}");
+        assert_eq!(took[1], [Some(ms(1)), None, Some(ms(6))][number], "{number}");
+    }
+}
+
+#[test]
 fn a_destination_that_works_keeps_pace_whatever_becomes_of_the_others_the_spool_and_the_config() {
     let seed = fastrand::u64(..1 << 32);
     for number in 0..300 {

@@ -163,6 +163,53 @@ fn a_request_that_is_to_be_sent_once_more_is_not_in_a_pause_that_began_meanwhile
 }
 
 #[test]
+fn a_request_of_a_destination_that_was_removed_is_not_sent_once_more_and_its_event_goes_to_the_heir() {
+    let mut world = world(1, SECOND);
+    world.step(&Step::Stale(0, 1));
+    publish(&mut world, 1);
+    world.configure(0b10);
+    // Its connection is closed under it after half a second.
+    wait(&mut world, 3 * SECOND);
+    assert!(world.acknowledged(0, 0).is_none() && world.acknowledged(1, 0).is_some());
+}
+
+#[test]
+fn a_request_that_waits_to_be_sent_once_more_ends_when_its_destination_is_removed() {
+    let mut world = world(1, 100 * MS);
+    world.set(1, Mode::Well, Answer::Ok, MS);
+    publish(&mut world, 60); // it is far away: there may be more uploads than bodies
+    wait(&mut world, 10 * SECOND);
+    world.step(&Step::Delay(0, 1000));
+    world.step(&Step::Stale(0, 1));
+    publish(&mut world, 1);
+    // These keep their bodies for a second: there is none left for the first one when it is to be sent once more.
+    world.set(0, Mode::All(Answer::Early(400)), Answer::Ok, SECOND);
+    publish(&mut world, 4);
+    wait(&mut world, 600 * MS);
+    world.configure(0b10);
+    wait(&mut world, 100 * MS);
+    assert!(world.acknowledged(0, 60).is_none() && world.acknowledged(1, 60).is_some());
+}
+
+#[test]
+fn what_fails_of_a_removed_destination_whose_heir_was_removed_too_goes_to_that_ones_heir_and_not_twice() {
+    let mut world = world(0b1011, MS);
+    world.step(&Step::Spool { usable: false, latency_ms: 0 });
+    world.set(1, Mode::All(Answer::Unreachable), Answer::Ok, 1500 * MS);
+    world.step(&Step::Clock(false)); // so that the destination over TLS has the event when it is removed
+    publish(&mut world, 1);
+    wait(&mut world, SECOND);
+    world.configure(0b1101);
+    world.configure(0b0010);
+    world.step(&Step::Spool { usable: true, latency_ms: 1 });
+    wait(&mut world, SECOND);
+    assert_eq!(world.tries(1, 0), 2, "by the destination that was removed, and by the one that was added");
+    world.set(1, Mode::Well, Answer::Ok, MS);
+    wait(&mut world, 100 * SECOND);
+    assert!(world.acknowledged(1, 0).is_some());
+}
+
+#[test]
 fn an_upload_that_was_ended_for_the_ring_is_not_given_up_when_its_event_is_stored_after_all() {
     for seed in 0..20 {
         let mut world = World::new(seed);

@@ -255,6 +255,7 @@ impl World {
             )
         });
         let lanes: Vec<_> = lanes.collect();
+        self.look_at_box(); // what begins because of that still begins under the old config
         let mut next = self.core.next_lane();
         for server in 0..DESTINATIONS {
             let state = &mut self.servers[server];
@@ -276,14 +277,19 @@ impl World {
     }
 
     fn input(&mut self, input: Input<Token>) {
-        let mut effects = Vec::new();
         if self.core.wants_box(&input) {
-            self.core.handle(self.now, Input::Box(self.lack), &mut effects);
-            self.perform(std::mem::take(&mut effects));
+            self.look_at_box();
         }
+        let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);
         self.perform(effects);
         self.check();
+    }
+
+    fn look_at_box(&mut self) {
+        let mut effects = Vec::new();
+        self.core.handle(self.now, Input::Box(self.lack), &mut effects);
+        self.perform(effects);
     }
 
     fn later(&mut self, after: Duration, what: Later) {

@@ -121,7 +121,9 @@ impl World {
                     assert!(upload.is_stale, "a body for who does not wait");
                     upload.is_stale = false;
                     if may_go {
-                        let asked = self.servers[upload.server].asked_until;
+                        let server = &self.servers[upload.server];
+                        assert_eq!(server.lane, Some(upload.lane), "a request of a removed destination is sent once more");
+                        let asked = server.asked_until;
                         assert!(asked.is_none_or(|until| until <= self.now), "a request is sent once more in a pause");
                         upload.has_body = true;
                         let delay = upload.ends_at.saturating_duration_since(self.now);
