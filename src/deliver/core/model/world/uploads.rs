@@ -122,7 +122,11 @@ impl World {
                     upload.is_stale = false;
                     if may_go {
                         let server = &self.servers[upload.server];
-                        assert_eq!(server.lane, Some(upload.lane), "a request of a removed destination is sent once more");
+                        assert_eq!(
+                            server.lane,
+                            Some(upload.lane),
+                            "a request of a removed destination is sent once more"
+                        );
                         let asked = server.asked_until;
                         assert!(asked.is_none_or(|until| until <= self.now), "a request is sent once more in a pause");
                         upload.has_body = true;
