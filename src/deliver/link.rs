@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::core::schedule::YIELD;
 use super::failure::Failure;
 
 /// A link that takes this long for a body, beyond what its distance explains, ...
@@ -59,7 +60,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Waits until a body may go out.
+    /// Waits until a body may go out; who had to wait lets other destinations' events go first, for one of those may have ended the body
+    /// before, whose room the ring needed.
     ///
     /// # Errors
     /// The failure of the try before it: it is no time to begin.
@@ -67,6 +69,7 @@ impl Link {
         let failures = self.failures.get();
         while !self.is_free() {
             let _is_silent = timeout_at(self.silent_at(), self.changed.notified()).await;
+            sleep(YIELD).await;
             if self.failures.get() != failures {
                 return Err(self.failure.borrow().clone().expect("it was noted with the count"));
             }
@@ -161,6 +164,24 @@ mod tests {
         assert!(!link.is_free(), "half a body is enough to see that it is narrow");
         drop((first, more));
         assert!(link.is_free());
+    }
+
+    #[tokio::test]
+    async fn who_had_to_wait_begins_a_little_later_than_it_could() {
+        let link = Rc::new(Link::default());
+        let first = link.turn().await.unwrap();
+        let (ended, began) = tokio::join!(
+            async {
+                tokio::task::yield_now().await; // the other one waits by then
+                drop(first);
+                Instant::now()
+            },
+            async {
+                link.turn().await.unwrap();
+                Instant::now()
+            },
+        );
+        assert!(began >= ended + YIELD);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@
 //! Everything runs on one thread but the rings' watchers, which only sleep and wake us, and the spool.
 
 mod reading;
+mod relief;
 mod ring_watch;
 
 use std::cell::{Cell, RefCell};

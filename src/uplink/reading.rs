@@ -1,4 +1,4 @@
-//! Reading the rings: attaching, reading, leaving a ring that was replaced or lost, and pressing when one fills.
+//! Reading the rings: attaching, reading, and leaving a ring that was replaced or lost.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::ring_watch::RingWatch;
 use super::{Phase, Uplink, add};
-use crate::deliver::core::pressure::Need;
 use crate::deliver::ledger::Ledger;
 use crate::event::Event;
 use crate::ring::consumer::{self, Frame, Reader};
@@ -21,12 +21,6 @@ use crate::ring::{Memory, Word};
 
 /// How often a ring that is not there, or that may have been replaced, is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// Events are spilled into the spool while more than this part of the ring is used: half.
-const HIGH_WATER: u64 = 2;
-/// What the spool cannot take is given up when so little of the ring is free: an eighth; and even under its upload a sixteenth.
-const FLOOD: (u64, u64) = (8, 16);
-/// An event that has been in the ring for this long is spilled where it keeps the largest possible record out.
-const OLD: Duration = Duration::from_secs(2);
 /// Events read in one go before the uploads get their turn.
 const BATCH: usize = 32;
 
@@ -42,49 +36,20 @@ enum Batch {
 }
 
 /// A ring that is being read.
-struct Attached {
-    file: Arc<RingFile>,
+pub(super) struct Attached {
+    pub(super) file: Arc<RingFile>,
     reader: Reader<Arc<RingFile>>,
-    ledger: Rc<Ledger>,
+    pub(super) ledger: Rc<Ledger>,
     published: Arc<Notify>,
     /// Where reading ends, once the uplink stops.
     read_to: Option<u64>,
     /// Events refused for want of room, at the last look.
-    dropped: u64,
+    pub(super) dropped: u64,
     /// The largest record so far, in bytes.
-    largest: u64,
+    pub(super) largest: u64,
+    /// When uploads are given up for room that is not needed at once.
+    pub(super) relief_at: Option<Instant>,
     _watcher: Watcher,
-}
-
-/// How full a ring is.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    capacity: u64,
-    used: u64,
-    head: u64,
-}
-
-impl Level {
-    fn of(ring: &Attached) -> Level {
-        let head = ring.file.load(Word::Head, Ordering::Relaxed);
-        Level { capacity: ring.file.capacity(), used: head.wrapping_sub(ring.ledger.tail()), head }
-    }
-
-    /// Whether the producer's word can be believed.
-    fn is_plausible(self) -> bool {
-        self.used <= self.capacity
-    }
-
-    fn free(self) -> u64 {
-        self.capacity.saturating_sub(self.used)
-    }
-
-    /// Bytes that would have to be free for a record of `length` bytes, with the padding before it where it would be cut in two.
-    fn missing(self, length: u64) -> u64 {
-        let to_end = self.capacity - (self.head & (self.capacity - 1));
-        let padding = if to_end < length { to_end } else { 0 };
-        (padding + length).saturating_sub(self.free())
-    }
 }
 
 impl Attached {
@@ -134,7 +99,17 @@ impl Uplink {
             ledger.skip(corrupt.resume, 0);
         }
         let dropped = file.load(Word::Dropped, Ordering::Relaxed);
-        Ok(Attached { file, reader, ledger, published, read_to: None, dropped, largest: 0, _watcher: watcher })
+        Ok(Attached {
+            file,
+            reader,
+            ledger,
+            published,
+            read_to: None,
+            dropped,
+            largest: 0,
+            relief_at: None,
+            _watcher: watcher,
+        })
     }
 
     /// A ring that is in use is perhaps in use by us: two entries of the config that lead to one file, or one that came back under its
@@ -202,6 +177,7 @@ impl Uplink {
             tokio::select! {
                 () = ring.published.notified() => {}
                 () = ring.ledger.released() => {}
+                () = sleep_until(ring.relief_at.unwrap_or_else(Instant::now)), if ring.relief_at.is_some() => {}
                 () = self.stop.notified() => {}
                 _ = look.tick() => {
                     ring.ledger.refresh();
@@ -293,40 +269,6 @@ impl Uplink {
             return ring.ledger.skip(frame.end, 1);
         }
         self.driver.publish(event, |number| ring.ledger.enter(frame, number));
-    }
-
-    /// Past the mark, the oldest events that are not delivered go to the spool, even while their uploads go on: the recognizer does
-    /// not wait for room. The same where a record as large as the largest so far would not fit, or one was refused. What the spool
-    /// cannot take is given up once the ring is nearly full.
-    fn relieve(&self, ring: &mut Attached) {
-        let level = Level::of(ring);
-        let dropped = ring.file.load(Word::Dropped, Ordering::Relaxed);
-        let refused = std::mem::replace(&mut ring.dropped, dropped) != dropped;
-        if !level.is_plausible() {
-            return;
-        }
-        let half = level.capacity / HIGH_WATER;
-        let is_urgent = refused || ring.ledger.has_older_than(OLD);
-        let largest = level.missing(if is_urgent { half } else { ring.largest });
-        let excess = level.used.saturating_sub(half).max(largest);
-        if excess > 0 {
-            self.driver.spill(ring.ledger.to_spill(excess));
-        }
-        let mut refused = refused;
-        loop {
-            let level = Level::of(ring);
-            let need = match () {
-                () if refused => Need::Refused,
-                () if level.free() < level.capacity / FLOOD.1 => Need::Now,
-                () if level.free() < level.capacity / FLOOD.0 || level.missing(ring.largest) > 0 => Need::Soon,
-                () => return,
-            };
-            let Some(oldest) = ring.ledger.oldest() else { return };
-            if !self.driver.give_up(oldest, need) {
-                return;
-            }
-            refused &= Level::of(ring).missing(ring.largest) > 0;
-        }
     }
 
     fn note_corrupt(&self, watch: &RingWatch, corrupt: &consumer::Corrupt) {

@@ -35,13 +35,20 @@ pub struct Meter {
     log: Arc<Watched<Log>>,
     /// A second handle on the socket that listens, while it does.
     open: Mutex<Option<socket2::Socket>>,
+    /// Between a whole event and its answer.
+    delay: Duration,
 }
 
 impl Meter {
     pub fn start() -> Meter {
+        Meter::answering_after(Duration::ZERO)
+    }
+
+    /// One that takes its time.
+    pub fn answering_after(delay: Duration) -> Meter {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let meter = Meter { address, log: Arc::default(), open: Mutex::default() };
+        let meter = Meter { address, log: Arc::default(), open: Mutex::default(), delay };
         meter.listen(listener);
         meter
     }
@@ -64,12 +71,12 @@ impl Meter {
 
     fn listen(&self, listener: TcpListener) {
         *self.open.lock().unwrap() = Some(listener.try_clone().unwrap().into());
-        let log = Arc::clone(&self.log);
+        let (log, delay) = (Arc::clone(&self.log), self.delay);
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 log.change(|log| log.streams.push(stream.try_clone().unwrap()));
                 let log = Arc::clone(&log);
-                thread::spawn(move || serve(stream, &log));
+                thread::spawn(move || serve(stream, &log, delay));
             }
         });
     }
@@ -100,7 +107,7 @@ impl Meter {
     }
 }
 
-fn serve(stream: TcpStream, log: &Watched<Log>) -> Option<()> {
+fn serve(stream: TcpStream, log: &Watched<Log>, delay: Duration) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut output = stream.try_clone().ok()?;
     let mut input = BufReader::with_capacity(256 * 1024, stream);
@@ -109,6 +116,7 @@ fn serve(stream: TcpStream, log: &Watched<Log>) -> Option<()> {
         skip(&mut input, length).ok()?;
         let now = Instant::now();
         log.change(|log| log.arrivals.push((sequence, now)));
+        thread::sleep(delay);
         output.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()?;
     }
 }

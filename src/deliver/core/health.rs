@@ -45,6 +45,8 @@ pub struct Health {
     pub since: Instant,
     /// The last failure, also of an event that was only refused, and when.
     pub last_failure: Option<(Failure, Instant)>,
+    /// When an upload was given up last, for the ring needed its event's room.
+    gave_up_at: Option<Instant>,
     /// When it acknowledged an event last.
     pub last_success: Option<Instant>,
     /// Pauses since the last success: the next one is longer.
@@ -68,6 +70,7 @@ impl Health {
             condition: Condition::Up,
             since: now,
             last_failure: None,
+            gave_up_at: None,
             last_success: None,
             pauses: 0,
             refusals: 0,
@@ -105,10 +108,16 @@ impl Health {
         self.condition == Condition::Up
     }
 
-    /// Whether it is not up, or a try failed a short while ago.
+    /// Whether it is not up, or a try failed or was given up a short while ago.
     pub fn failed_lately(&self, now: Instant) -> bool {
-        !self.is_up()
-            || self.last_failure.as_ref().is_some_and(|(_, moment)| now.saturating_duration_since(*moment) < LATELY)
+        let failed_at = self.last_failure.as_ref().map(|(_, moment)| *moment);
+        let last = failed_at.max(self.gave_up_at);
+        !self.is_up() || last.is_some_and(|moment| now.saturating_duration_since(moment) < LATELY)
+    }
+
+    /// An upload was given up, for the ring needed its event's room: it takes longer than the ring lasts.
+    pub fn gave_up(&mut self, now: Instant) {
+        self.gave_up_at = Some(now);
     }
 
     /// When the pause ends, if there is one.

@@ -87,6 +87,11 @@ impl ConcurrencyLimit {
         self.limit
     }
 
+    /// About how long an acknowledgement takes.
+    pub fn usual(&self) -> Option<Duration> {
+        self.usual
+    }
+
     /// Bodies on their way.
     pub fn bodies(&self) -> usize {
         self.uploads.iter().filter(|upload| upload.body).count()

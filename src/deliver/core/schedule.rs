@@ -13,9 +13,11 @@ use super::retry::RetryState;
 const BACKLOG_PART: usize = 4;
 /// The last live event counts for this long.
 const LIVE: Duration = Duration::from_secs(1);
-/// A destination that failed lately begins an event this much later than the others do, so that what is perhaps in vain takes none of
-/// their time.
-const YIELD: Duration = Duration::from_millis(5);
+/// A destination that failed lately, or takes its time, begins an event this much later than the others do, so that it takes none of
+/// theirs.
+pub const YIELD: Duration = Duration::from_millis(5);
+/// To who takes this long to answer that is nothing.
+const UNHURRIED: Duration = Duration::from_millis(200);
 /// Between looks at whether the box has what it lacked.
 const BOX_LOOK: Duration = Duration::from_secs(1);
 /// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
@@ -77,10 +79,13 @@ impl Lane {
         }
     }
 
-    /// A live event came: where this destination failed lately, those that did not have it first. However many events come, this takes
-    /// half of the time at most.
+    /// A live event came: where this destination failed lately or takes its time, the others have it first. However many events come, this
+    /// takes half of the time at most.
     pub fn let_others_go_first(&mut self, now: Instant) {
-        if self.health.failed_lately(now) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
+        let is_unhurried = self.limit.usual().is_some_and(|usual| usual >= UNHURRIED);
+        if (is_unhurried || self.health.failed_lately(now))
+            && self.yields_until.is_none_or(|until| until + YIELD <= now)
+        {
             self.yields_until = Some(now + YIELD);
         }
     }
@@ -224,30 +229,46 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_that_failed_lately_begins_after_the_others_and_comes_to_its_turn_however_many_events_there_are() {
+    fn a_destination_that_failed_lately_or_is_slow_begins_after_the_others_and_has_its_turn_however_many_events_there_are()
+     {
         let began = Instant::now();
-        for failed in [false, true] {
+        let failing = |lane: &mut Lane| lane.health.note(Failure::new(Code::EarlyAnswer, "too early"), began);
+        let ending_for_the_ring = |lane: &mut Lane| lane.health.gave_up(began);
+        let taking = |took_ms| {
+            move |lane: &mut Lane| {
+                lane.limit.acknowledged(UploadId(0), Duration::from_millis(took_ms), lane.response_timeout)
+            }
+        };
+        let (at_once, later): (Vec<u64>, Vec<u64>) = ((0..20).collect(), (5..10).chain(15..20).collect());
+        let cases: [(&dyn Fn(&mut Lane), &[u64], bool); 4] = [
+            (&taking(199), &at_once, true),
+            (&taking(200), &later, false),
+            (&failing, &later, true),
+            (&ending_for_the_ring, &later, true),
+        ];
+        for (number, (happens, expected, is_over)) in cases.into_iter().enumerate() {
             let mut lane = lane(began);
             lane.backlog = Default::default();
-            if failed {
-                lane.health.note(Failure::new(Code::EarlyAnswer, "too early"), began);
-            }
+            happens(&mut lane);
             let mut turns = Vec::new();
-            for number in 0..20 {
-                let now = began + Duration::from_millis(number);
-                lane.queue.insert(number, None);
+            for event in 0..20 {
+                let now = began + Duration::from_millis(event);
+                lane.queue.insert(event, None);
                 lane.let_others_go_first(now);
                 match lane.next(now) {
-                    Next::Live(..) => turns.push(number),
+                    Next::Live(..) => turns.push(event),
                     next => assert!(matches!(next, Next::Wait(Some(until)) if until > now), "{next:?}"),
                 }
             }
-            let expected: Vec<u64> = if failed { (5..10).chain(15..20).collect() } else { (0..20).collect() };
-            assert_eq!(turns, expected);
+            assert_eq!(turns, expected, "{number}");
             let later = began + Duration::from_secs(11);
             lane.queue.insert(99, None);
             lane.let_others_go_first(later);
-            assert!(matches!(lane.next(later), Next::Live(..)), "it is long ago");
+            assert_eq!(
+                matches!(lane.next(later), Next::Live(..)),
+                is_over,
+                "{number}: a failure is long ago, being slow is not"
+            );
         }
     }
 

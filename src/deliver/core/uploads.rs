@@ -136,6 +136,10 @@ impl<T: Held> Core<T> {
         let was_up = lane.health.is_up();
         let mut judge = Judge::new(turn.now, &mut self.random);
         let is_given_up = begun.is_aborted && outcome != Outcome::Acknowledged;
+        if is_given_up {
+            lane.health.gave_up(turn.now);
+            lane.let_others_go_first(turn.now);
+        }
         let verdict = match begun.source {
             Source::Ring(_) if is_given_up => Verdict::Over(End::Evicted),
             _ if is_given_up => Verdict::Again(begun.retry),

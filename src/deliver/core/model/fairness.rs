@@ -168,6 +168,28 @@ fn a_destination_that_failed_lately_begins_after_one_that_did_not() {
 }
 
 #[test]
+fn a_destination_whose_uploads_the_ring_cannot_wait_for_begins_after_one_that_takes_them() {
+    let ms = Duration::from_millis;
+    let mut world = World::new(3);
+    world.set_spool(false);
+    world.set_capacity(40);
+    world.configure(0b11);
+    world.set(0, Mode::Well, Answer::Ok, ms(1));
+    world.set(1, Mode::All(Answer::Silence), Answer::Ok, ms(1));
+    let mut is_tried = false;
+    for number in 0..200 {
+        let tries = |world: &World| (0..=number).map(|event| world.tries(1, event)).sum::<u32>();
+        let before = tries(&world);
+        assert!(world.publish(1, 0, false));
+        world.go_to(world.now() + ms(2));
+        assert!(number < 100 || tries(&world) == before, "{number}");
+        world.go_to(world.now() + ms(18));
+        is_tried |= tries(&world) > before;
+    }
+    assert!(is_tried);
+}
+
+#[test]
 fn a_destination_that_works_keeps_pace_whatever_becomes_of_the_others_the_spool_and_the_config() {
     let seed = fastrand::u64(..1 << 32);
     for number in 0..300 {
