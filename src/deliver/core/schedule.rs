@@ -240,7 +240,9 @@ mod tests {
             }
         };
         let (at_once, later): (Vec<u64>, Vec<u64>) = ((0..20).collect(), (5..10).chain(15..20).collect());
-        let cases: [(&dyn Fn(&mut Lane), &[u64], bool); 4] = [
+        // What happens, when events begin, and whether the last one does so at once.
+        type Case<'a> = (&'a dyn Fn(&mut Lane), &'a [u64], bool);
+        let cases: [Case<'_>; 4] = [
             (&taking(199), &at_once, true),
             (&taking(200), &later, false),
             (&failing, &later, true),
