@@ -24,6 +24,10 @@ import multiparty from "multiparty";
 
 const names = (object) => Object.keys(object ?? {}).length;
 const told = (fields, files) => `${fields} fields, ${files} files`;
+const read = (reader, tell) => (request, response) => reader.parse(request, (error, fields, files) => {
+    tell(error ? `an error: ${error.message}` : told(names(fields), names(files)));
+    response.end();
+});
 const servers = {
     busboy: (tell) => (request, response) => {
         let fields = 0, files = 0;
@@ -36,24 +40,15 @@ const servers = {
         tell(told(names(request.body), request.files.length));
         response.end();
     }),
-    multiparty: (tell) => (request, response) => new multiparty.Form().parse(request, (error, fields, files) => {
-        tell(error ? "an error" : told(names(fields), names(files)));
-        response.end();
-    }),
-    formidable: (tell) => (request, response) => formidable().parse(request, (error, fields, files) => {
-        tell(error ? `an error: ${error.message}` : told(names(fields), names(files)));
-        response.end();
-    }),
-    "formidable with onPart": (tell) => (request, response) => {
+    multiparty: (tell) => read(new multiparty.Form(), tell),
+    formidable: (tell) => read(formidable(), tell),
+    "formidable with onPart": (tell) => {
         const reader = formidable();
         reader.onPart = (part) => {
             if (!part.originalFilename) part.mimetype = null;
             reader._handlePart(part);
         };
-        reader.parse(request, (error, fields, files) => {
-            tell(error ? `an error: ${error.message}` : told(names(fields), names(files)));
-            response.end();
-        });
+        return read(reader, tell);
     },
     "koa-body": (tell) => {
         const app = new Koa();

@@ -5,7 +5,7 @@
 //! ```text
 //!  recognizer (C++) ──shm ring──▶ ring::consumer ──▶ event ──▶ threshold ──▶ deliver: a lane per destination
 //!                        ▲                                                       │
-//!                        │                                           body: Text and Picture segments
+//!                        │                                           body: text, and pictures in between
 //!                        │                                                       │ base64, 63 KiB at a time,
 //!                        │                                                       ▼ straight from the mapping
 //!                        └── released when every destination has it ◀────── hyper ──▶ server
@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | [`ring`] | the shared memory: layout, mapping (the `unsafe`), file and locks, consumer, producer, wake-up |
 //! | [`event`] | a checked record as a typed event |
-//! | [`body`] | the request body: segments, exact length, JSON and form-data, base64 |
+//! | [`body`] | the request body: text and pictures, exact length, JSON and form-data, base64 |
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
 //! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
 //! | [`config`] | the configuration file, checked and saved |

@@ -17,6 +17,7 @@ const HIGH_WATER: u64 = 2;
 const FLOOD: (u64, u64) = (8, 16);
 /// An event that has been in the ring for this long is spilled where it keeps the largest possible record out.
 const OLD: Duration = Duration::from_secs(2);
+
 /// How full a ring is.
 #[derive(Clone, Copy, Debug)]
 struct Level {

@@ -60,7 +60,7 @@ pub struct Lane {
     pub evidence: Evidence,
     /// When the last live event came.
     pub live_at: Option<Instant>,
-    /// Nothing begins before: it failed lately, and an event came that others take.
+    /// Nothing begins before, so that other destinations have the last live event first; see [`Lane::yield_to_others`].
     pub yields_until: Option<Instant>,
     /// Nothing more is taken out of the spool.
     pub leaves_backlog: bool,

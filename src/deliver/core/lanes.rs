@@ -47,8 +47,7 @@ impl<T: Held> Core<T> {
         let lane = self.lane_mut(id);
         lane.phase = Phase::Closed(heirs);
         lane.begin_anew(turn.now);
-        let denied = lane.limit.deny();
-        turn.effects.extend(denied.into_iter().map(|upload| Effect::Body(upload, false)));
+        turn.deny(lane.limit.deny());
         self.pass_on(id, turn);
     }
 

@@ -197,7 +197,7 @@ impl ConcurrencyLimit {
         self.deny()
     }
 
-    /// Nothing begins once more any longer. Who waits for that.
+    /// No upload that waits to begin once more may do so. Those that waited.
     #[must_use]
     pub fn deny(&mut self) -> VecDeque<UploadId> {
         std::mem::take(&mut self.waiting)

@@ -83,6 +83,13 @@ struct Turn<'a, T> {
     effects: &'a mut Vec<Effect<T>>,
 }
 
+impl<T> Turn<'_, T> {
+    /// These uploads wait to begin once more, and may not.
+    fn deny(&mut self, uploads: impl IntoIterator<Item = UploadId>) {
+        self.effects.extend(uploads.into_iter().map(|upload| Effect::Body(upload, false)));
+    }
+}
+
 /// The state of all deliveries.
 #[derive(Debug)]
 pub struct Core<T> {

@@ -16,8 +16,8 @@ const LIVE: Duration = Duration::from_secs(1);
 /// A destination that failed lately, or takes its time, begins an event this much later than the others do, so that it takes none of
 /// theirs.
 pub const YIELD: Duration = Duration::from_millis(5);
-/// To who takes this long to answer that is nothing.
-const UNHURRIED: Duration = Duration::from_millis(200);
+/// A destination takes its time when its answers take this long: [`YIELD`] hardly adds to that.
+const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// Between looks at whether the box has what it lacked.
 const BOX_LOOK: Duration = Duration::from_secs(1);
 /// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
@@ -81,11 +81,9 @@ impl Lane {
 
     /// A live event came: where this destination failed lately or takes its time, the others have it first. However many events come, this
     /// takes half of the time at most.
-    pub fn let_others_go_first(&mut self, now: Instant) {
-        let is_unhurried = self.limit.usual().is_some_and(|usual| usual >= UNHURRIED);
-        if (is_unhurried || self.health.failed_lately(now))
-            && self.yields_until.is_none_or(|until| until + YIELD <= now)
-        {
+    pub fn yield_to_others(&mut self, now: Instant) {
+        let is_slow = self.limit.usual().is_some_and(|usual| usual >= SLOW_ANSWER);
+        if (is_slow || self.health.failed_lately(now)) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
             self.yields_until = Some(now + YIELD);
         }
     }
@@ -256,7 +254,7 @@ mod tests {
             for event in 0..20 {
                 let now = began + Duration::from_millis(event);
                 lane.queue.insert(event, None);
-                lane.let_others_go_first(now);
+                lane.yield_to_others(now);
                 match lane.next(now) {
                     Next::Live(..) => turns.push(event),
                     next => assert!(matches!(next, Next::Wait(Some(until)) if until > now), "{next:?}"),
@@ -265,7 +263,7 @@ mod tests {
             assert_eq!(turns, expected, "{number}");
             let later = began + Duration::from_secs(11);
             lane.queue.insert(99, None);
-            lane.let_others_go_first(later);
+            lane.yield_to_others(later);
             assert_eq!(
                 matches!(lane.next(later), Next::Live(..)),
                 is_over,

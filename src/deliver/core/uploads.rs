@@ -32,7 +32,7 @@ impl<T: Held> Core<T> {
         let lane = self.lane_mut(id);
         lane.counters.entered += 1;
         lane.live_at = Some(turn.now);
-        lane.let_others_go_first(turn.now);
+        lane.yield_to_others(turn.now);
         self.put(id, event, None, turn);
     }
 
@@ -138,7 +138,7 @@ impl<T: Held> Core<T> {
         let is_given_up = begun.is_aborted && outcome != Outcome::Acknowledged;
         if is_given_up {
             lane.health.gave_up(turn.now);
-            lane.let_others_go_first(turn.now);
+            lane.yield_to_others(turn.now);
         }
         let verdict = match begun.source {
             Source::Ring(_) if is_given_up => Verdict::Over(End::Evicted),
@@ -147,7 +147,7 @@ impl<T: Held> Core<T> {
         };
         let Judge { notices, denied, .. } = judge;
         turn.effects.extend(notices.into_iter().map(Effect::Say));
-        turn.effects.extend(denied.into_iter().map(|upload| Effect::Body(upload, false)));
+        turn.deny(denied);
         if was_up && !lane.health.is_up() {
             self.spool_queue(id, turn);
         }
