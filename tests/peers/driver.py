@@ -228,8 +228,14 @@ def php(scene):
 def go(scene):
     program = scene.dir / "receiver"
     caches = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
-    subprocess.run(["go", "build", "-o", program, EXAMPLES / "go" / "main.go"], check=True, env={**os.environ, **caches})
+    subprocess.run(["go", "build", "-o", program, *sorted((EXAMPLES / "go").glob("*.go"))], check=True, env={**os.environ, **caches})
     return example(scene, [program])
+
+
+def servlet(scene):
+    java = ["java", "-cp", os.environ["SERVLET_CLASSPATH"], "Tomcat10", "ReceiveEvents", "PORT", str(32 << 20)]
+    scene.dir.joinpath("store").mkdir()
+    return example(scene, java, BASE=str(scene.dir))
 
 
 def multipart(fields):
@@ -287,9 +293,12 @@ PEERS = {
     "examples/receivers/express": express,
     "examples/receivers/php": php,
     "examples/receivers/go": go,
+    "examples/receivers/servlet": servlet,
 }
 # What a peer needs beyond Python's packages: without it, its runs are skipped by name.
 TOOLS = {"examples/receivers/express": "node", "examples/receivers/php": "php", "examples/receivers/go": "go"}
+if "SERVLET_CLASSPATH" not in os.environ:
+    TOOLS["examples/receivers/servlet"] = "Tomcat 10"
 FORMATS = ["json", "form-data"]
 
 
