@@ -19,6 +19,7 @@ use common::{Answer, Daemon, Sink, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::config::Timeouts;
+use sophon_uplink::deliver::connect::Deadline;
 use sophon_uplink::deliver::failure::Code;
 use sophon_uplink::deliver::{tls, transport};
 use sophon_uplink::ring::Memory;
@@ -48,8 +49,10 @@ fn an_address_that_no_event_may_go_to_is_refused_when_it_is_connected_to() {
     for uri in ["http://169.254.169.254/", "http://[fe80::1]:80/", "http://0.0.0.0:9/", "https://[::ffff:169.254.1.1]/"]
     {
         let parsed = uri.parse().unwrap();
-        let connected = transport::connect(&parsed, Arc::clone(&tls), timeouts, &memory);
-        let failure = runtime.block_on(connected).err().unwrap();
+        let failure = runtime.block_on(async {
+            let deadline = Deadline::new(timeouts.connect);
+            transport::connect(&parsed, Arc::clone(&tls), timeouts, &memory, &deadline).await.err().unwrap()
+        });
         assert_eq!(failure.code, Code::AddressForbidden, "{uri}: {failure}");
     }
 }

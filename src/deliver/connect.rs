@@ -13,16 +13,17 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::failure::{Code, Failure};
+use super::progress::TRICKLE;
 use crate::config::is_forbidden_address;
 
 /// From one attempt to the next: RFC 8305 section 5.
@@ -33,6 +34,54 @@ const REPEAT_DELAY: Duration = Duration::from_millis(500);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// What is remembered of addresses counts for this long: then the resolver's order is tried again.
 const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// Until when a connection is waited for. It moves while the destination acknowledges bytes on another one: then its link is busy, and not
+/// cut.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    at: Arc<Mutex<Instant>>,
+    last: Instant,
+    bound: Duration,
+}
+
+impl Deadline {
+    /// `bound` from now.
+    pub fn new(bound: Duration) -> Deadline {
+        let now = Instant::now();
+        Deadline { at: Arc::new(Mutex::new(now + bound)), last: now + bound * TRICKLE, bound }
+    }
+
+    /// How long it is at first.
+    pub const fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// The destination acknowledged bytes then.
+    pub fn heard(&self, at: Instant) {
+        let mut known = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = (*known).max(at + self.bound).min(self.last);
+    }
+
+    /// Waits for it.
+    pub async fn passed(&self) {
+        loop {
+            let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+            if at <= Instant::now() {
+                return;
+            }
+            sleep_until(at).await;
+        }
+    }
+
+    /// Waits for `work` until then.
+    pub async fn wait_for<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.passed() => None,
+        }
+    }
+}
 
 /// What is known of a destination's addresses.
 #[derive(Debug, Default)]
@@ -143,7 +192,7 @@ fn interleave(addresses: &mut Vec<IpAddr>) {
     *addresses = mixed;
 }
 
-/// Connects to `host`, a name or an address, before `deadline`, which was set `bound` ago; with how long the connection itself took.
+/// Connects to `host`, a name or an address, before `deadline`; with how long the connection itself took.
 ///
 /// # Errors
 /// Which part of it failed, and how.
@@ -151,14 +200,13 @@ pub async fn connect(
     host: &str,
     port: u16,
     memory: &Memory,
-    deadline: Instant,
-    bound: Duration,
+    deadline: &Deadline,
 ) -> Result<(TcpStream, Duration), Failure> {
     let (found, late) = match host.parse() {
         Ok(address) => (vec![address], None),
         Err(_) => {
-            let looked_up = timeout_at(deadline, resolve(host, memory)).await;
-            looked_up.unwrap_or_else(|_| Err(unanswered(host, bound)))?
+            let looked_up = deadline.wait_for(resolve(host, memory)).await;
+            looked_up.unwrap_or_else(|| Err(unanswered(host, deadline.bound)))?
         }
     };
     let addresses = in_order(&found, memory);
@@ -170,7 +218,7 @@ pub async fn connect(
             None => Vec::new(),
         }
     };
-    let raced = race(&addresses, Box::pin(late), port, deadline, bound).await;
+    let raced = race(&addresses, Box::pin(late), port, deadline).await;
     let (stream, took) = raced.map_err(|failure| failure.unwrap_or_else(|| nowhere(host, found.is_empty())))?;
     let winner = stream.peer_addr().map(|peer| peer.ip()).ok();
     if let Some(winner) = winner.filter(|_| winner != first) {
@@ -259,8 +307,7 @@ async fn race(
     addresses: &[IpAddr],
     mut late: Pin<Box<impl Future<Output = Vec<IpAddr>>>>,
     port: u16,
-    deadline: Instant,
-    bound: Duration,
+    deadline: &Deadline,
 ) -> Result<(TcpStream, Duration), Option<Failure>> {
     let mut left: VecDeque<IpAddr> = addresses.iter().copied().collect();
     let mut tried = Vec::new();
@@ -297,8 +344,8 @@ async fn race(
                 attempts.extend(addresses.first().map(|first| attempt(SocketAddr::new(*first, port))));
                 is_repeated = true;
             }
-            () = sleep_until(deadline) => {
-                let why = format!("{}: no answer within {} ms", tried.join(", "), bound.as_millis());
+            () = deadline.passed() => {
+                let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound.as_millis());
                 return Err(Some(Failure::new(Code::ConnectTimeout, why)));
             }
         }
@@ -363,6 +410,26 @@ mod tests {
         assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.3", "10.0.0.2"]));
         memory.note("10.0.0.2".parse().unwrap(), true);
         assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moves_while_the_destination_is_heard_and_not_for_ever() {
+        let bound = Duration::from_secs(5);
+        let took = async |heard_for: Duration| {
+            let (began, deadline) = (Instant::now(), Deadline::new(bound));
+            let hear = async {
+                while began.elapsed() < heard_for {
+                    deadline.heard(Instant::now());
+                    sleep(Duration::from_secs(1)).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            assert!(deadline.wait_for(hear).await.is_none());
+            began.elapsed().as_secs()
+        };
+        assert_eq!(took(Duration::ZERO).await, 5);
+        assert_eq!(took(Duration::from_secs(10)).await, 9 + 5);
+        assert_eq!(took(Duration::MAX).await, 5 * u64::from(TRICKLE));
     }
 
     #[tokio::test]

@@ -20,14 +20,20 @@ use super::unacknowledged::{Signs, signs, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
 
-/// An answer that trickles in may take this many times the response timeout in all; a body that shares a narrow link, the progress timeout.
-const TRICKLE: u32 = 6;
+/// An answer that trickles in may take this many times the response timeout in all; a body that shares a narrow link, the progress timeout;
+/// a connection over a busy one, the connect timeout.
+pub const TRICKLE: u32 = 6;
 /// TCP repeats what was lost after about 3, 9 and 21 round trips: so many without a movement are no sign yet.
 const ROUND_TRIPS: u32 = 15;
 
-/// How long a body may stand still.
+/// How long a body may stand still on a way whose round trip takes `rtt`.
 pub fn patience(progress: Duration, rtt: Duration) -> Duration {
     progress.max(rtt * ROUND_TRIPS)
+}
+
+/// How long it may at the most, whatever is heard meanwhile; `rtt` is how long it took to connect.
+pub fn longest(progress: Duration, rtt: Duration) -> Duration {
+    patience(progress, rtt) * TRICKLE
 }
 
 /// What moved on a connection.
@@ -37,6 +43,8 @@ pub struct Progress {
     socket: Cell<Option<RawFd>>,
     /// How long it took to connect.
     rtt: Duration,
+    /// How long a round trip takes by now, behind what waits on the way.
+    smoothed_rtt: Cell<Duration>,
     /// Bytes that the kernel took from us, ever, and of these, those that the peer has acknowledged.
     taken: Cell<u64>,
     acknowledged: Cell<u64>,
@@ -95,6 +103,7 @@ impl Progress {
         Progress {
             socket: Cell::new(Some(socket)),
             rtt,
+            smoothed_rtt: Cell::new(rtt),
             taken: Cell::new(taken),
             acknowledged: Cell::new(0),
             reached: Cell::new(0),
@@ -182,6 +191,7 @@ impl Progress {
         let has_moved = acknowledged > self.acknowledged.get() || reached > self.reached.get();
         self.acknowledged.set(acknowledged.max(self.acknowledged.get()));
         self.reached.set(reached.max(self.reached.get()));
+        self.smoothed_rtt.set(signs.smoothed_rtt.unwrap_or(self.smoothed_rtt.get()));
         // What is repeated for nothing moves nothing new, and yet fills a slow link: its answers tell that it moves.
         let heard_at = signs.heard_before.and_then(|before| now.checked_sub(before));
         if let Some(moved_at) = if has_moved { Some(now) } else { heard_at.filter(|at| *at > self.moved_at.get()) } {
@@ -208,12 +218,16 @@ impl Progress {
                 due.min(arrived_at + timeouts.response * TRICKLE)
             }
             None => {
-                let patience = patience(timeouts.progress, self.rtt);
                 let (moved_at, shared) = (self.moved_at.get(), self.link.borrow().shared_moved_at());
-                let due = shared.map_or(moved_at, |shared| shared.max(moved_at)) + patience;
-                due.min(moved_at + patience * TRICKLE)
+                let due = shared.map_or(moved_at, |shared| shared.max(moved_at)) + self.patience(timeouts);
+                due.min(moved_at + longest(timeouts.progress, self.rtt))
             }
         }
+    }
+
+    fn patience(&self, timeouts: Timeouts) -> Duration {
+        let rtt = self.rtt.max(self.smoothed_rtt.get());
+        patience(timeouts.progress, rtt).min(longest(timeouts.progress, self.rtt))
     }
 
     /// What there was none of until [`Progress::due`].
@@ -222,7 +236,7 @@ impl Progress {
             let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
             return Failure::new(Code::NoAnswer, why);
         }
-        let patience = patience(timeouts.progress, self.rtt);
+        let patience = self.patience(timeouts);
         Failure::new(Code::Stalled, format!("no byte of the request moved for {} ms", patience.as_millis()))
     }
 

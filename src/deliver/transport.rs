@@ -18,13 +18,13 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tower_service::Service;
 
-use super::connect::{self, Memory};
+use super::connect::{self, Deadline, Memory};
 use super::failure::{Code, Failure};
 use super::head::State;
 use super::progress::{self, Progress};
+use super::tls::Validity;
 use super::tls_error;
 use super::wire::Wire;
 use crate::config::Timeouts;
@@ -54,7 +54,7 @@ pub fn is_oversize(error: &hyper::Error) -> bool {
     with_causes(error).contains(OVERSIZE)
 }
 
-/// Connects, TCP and (for https) TLS, within `timeouts.connect`.
+/// Connects, TCP and (for https) TLS, before `deadline`.
 ///
 /// # Errors
 /// What failed.
@@ -63,17 +63,17 @@ pub async fn connect(
     tls: Arc<rustls::ClientConfig>,
     timeouts: Timeouts,
     memory: &Arc<Memory>,
+    deadline: &Deadline,
 ) -> Result<Transport, Failure> {
     let is_tls = uri.scheme_str() == Some("https");
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
         return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
-    let deadline = Instant::now() + timeouts.connect;
-    let tcp = Tcp { timeouts, deadline, memory: Arc::clone(memory) };
+    let tcp = Tcp { timeouts, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
-    match tokio::time::timeout_at(deadline, connector.call(uri.clone())).await {
-        Ok(Ok(stream)) => Ok(Transport::new(stream)),
-        Ok(Err(error)) => Err(match error.downcast::<Failure>() {
+    match deadline.wait_for(connector.call(uri.clone())).await {
+        Some(Ok(stream)) => Ok(Transport::new(stream)),
+        Some(Err(error)) => Err(match error.downcast::<Failure>() {
             Ok(failure) => *failure,
             Err(error) => match error.downcast_ref::<io::Error>() {
                 Some(error) if is_tls && tls_error::failure_for(error).is_none() => tls_error::broken_off(error),
@@ -81,8 +81,8 @@ pub async fn connect(
             },
         }),
         // Whatever comes before TLS keeps the deadline itself.
-        Err(_) => {
-            let bound = timeouts.connect.as_millis();
+        None => {
+            let bound = deadline.bound().as_millis();
             let why = format!("no connection within {bound} ms: the server does not answer in the TLS handshake");
             Err(Failure::new(Code::TlsTimeout, why))
         }
@@ -112,7 +112,7 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,
-    deadline: Instant,
+    deadline: Deadline,
     memory: Arc<Memory>,
 }
 
@@ -130,7 +130,7 @@ impl Service<Uri> for Tcp {
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
             let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-            let (tcp, rtt) = connect::connect(host, port, &memory, deadline, timeouts.connect).await?;
+            let (tcp, rtt) = connect::connect(host, port, &memory, &deadline).await?;
             tune(&tcp, timeouts, rtt).map_err(|error| describe(&error, Code::ConnectFailed))?;
             Ok(TokioIo::new(Wire { tcp, taken: 0, rtt }))
         })
@@ -144,7 +144,7 @@ fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()>
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
-    let silence = progress::patience(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
+    let silence = progress::longest(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
     socket.set_tcp_user_timeout(Some(silence + silence / 4))?;
     socket.set_tcp_notsent_lowat(UNSENT)
 }
@@ -209,6 +209,14 @@ impl Transport {
 
     fn socket(&self) -> &TcpStream {
         &wire(self.stream.inner()).tcp
+    }
+
+    /// When the server's certificate is valid, where it has one.
+    pub fn validity(&self) -> Option<Validity> {
+        match self.stream.inner() {
+            MaybeHttpsStream::Http(_) => None,
+            MaybeHttpsStream::Https(tls) => Validity::of(tls.inner().get_ref().1.peer_certificates()?.first()?),
+        }
     }
 
     /// Whether TLS is spoken on it.
@@ -365,7 +373,8 @@ mod tests {
         });
         let long = Duration::from_secs(30);
         let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
-        let transport = connect(&uri, Arc::new(client), timeouts, &Arc::default()).await.unwrap();
+        let deadline = Deadline::new(long);
+        let transport = connect(&uri, Arc::new(client), timeouts, &Arc::default(), &deadline).await.unwrap();
         transport.progress.begins.set(true);
         loop {
             match transport.check_silence() {

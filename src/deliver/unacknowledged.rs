@@ -21,13 +21,15 @@ pub struct Signs {
     pub beyond_a_gap: u64,
     /// While something is under way to it: how long ago its TCP was last heard. A peer that reads nothing has nothing under way to it.
     pub heard_before: Option<Duration>,
+    /// How long a round trip takes, smoothed: behind a queue on the way much longer than a connection took.
+    pub smoothed_rtt: Option<Duration>,
 }
 
 /// Asks the kernel for them (`TCP_INFO`); none where it does not say.
 pub fn signs(socket: RawFd) -> Signs {
     // The beginning of `struct tcp_info`, the same in every kernel: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, sacked, lost,
-    // retrans, fackets, last_data_sent, last_ack_sent, last_data_recv, last_ack_recv (in ms).
-    let mut info = [0u32; 15];
+    // retrans, fackets, last_data_sent, last_ack_sent, last_data_recv, last_ack_recv (in ms), pmtu, rcv_ssthresh, rtt (in µs).
+    let mut info = [0u32; 18];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which is what `info` has, and the new length; both outlive the call.
     let result = unsafe {
@@ -36,10 +38,11 @@ pub fn signs(socket: RawFd) -> Signs {
     if result != 0 {
         return Signs::default();
     }
-    let (mss, under_way, sacked, last_ack) = (info[4], info[6], info[7], info[14]);
+    let (mss, under_way, sacked, last_ack, rtt) = (info[4], info[6], info[7], info[14], info[17]);
     Signs {
         beyond_a_gap: u64::from(mss) * u64::from(sacked),
         heard_before: (under_way > 0).then(|| Duration::from_millis(last_ack.into())),
+        smoothed_rtt: Some(Duration::from_micros(rtt.into())),
     }
 }
 
