@@ -22,8 +22,20 @@ const BUILT_AT: u64 = match option_env!("SOURCE_DATE_EPOCH") {
 /// What is said where something waits for it, and what to do.
 pub const NOT_SET: &str = "the box's clock is not set, so that no certificate can be judged: set the time (NTP, or date -s); uploads over TLS wait for it";
 
+/// The last second of the year 9999, the last that a date is printed of.
+const END_OF_TIME: u64 = 253_402_300_799;
+
+/// The wall clock, in seconds of Unix time; 0 before 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// A time in seconds of Unix time as a date, whatever it is: damaged files and strangers' certificates tell some.
+pub fn date(seconds: u64) -> String {
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(END_OF_TIME)))
+}
+
 /// False: the time is before the program was built.
 pub fn is_set() -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    now.as_secs() >= BUILT_AT - LAG
+    now() >= BUILT_AT - LAG
 }

@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::config::document::Document;
 use crate::config::{self, Config, ConfigError, Fault, read_file, save};
-use crate::deliver::tls::ClientConfigs;
+use crate::deliver::setup::Setup;
 use crate::uplink::Uplink;
 
 /// A config that can be in force, and how it was written.
@@ -77,7 +77,7 @@ pub struct Control {
 }
 
 impl Good {
-    /// Reads, checks, and tries the certificate files.
+    /// Reads, checks, and tries the files that it names.
     ///
     /// # Errors
     /// Every fault.
@@ -91,7 +91,7 @@ impl Good {
 
     fn of_text(text: Bytes, path: &Path) -> Result<Good, ConfigError> {
         let config = Config::of_text(&text, path)?;
-        match ClientConfigs::read(&config) {
+        match Setup::read(&config) {
             Ok(_) => Ok(Good { text, config }),
             Err(fault) => Err(ConfigError { path: path.to_owned(), faults: vec![fault] }),
         }
@@ -256,7 +256,7 @@ impl Control {
             Err(error) => return Err(ChangeError::Refused(error.faults)),
         };
         // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
-        ClientConfigs::read(&good.config).map_err(ChangeError::NotNow)?;
+        Setup::read(&good.config).map_err(ChangeError::NotNow)?;
         if is_new {
             let old = fault.is_none().then(|| base.clone());
             let was_kept = self.save(good.text.clone(), old).await.map_err(ChangeError::NotSaved)?;

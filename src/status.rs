@@ -13,6 +13,7 @@ use crate::deliver::client::Client;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::recent::Recent;
+use crate::deliver::sizes::Known;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
 
@@ -250,6 +251,8 @@ pub struct Destination {
     pub last_success_seconds: Option<f64>,
     /// The status of the last answer, whatever it was to.
     pub last_answer: Option<u16>,
+    /// Larger events fail, and smaller ones do not.
+    pub limit: Option<Known>,
     /// When the next try may begin, while there is a pause.
     pub next_try_seconds: Option<f64>,
     /// Uploads on their way.
@@ -300,6 +303,7 @@ impl Destination {
             last_error_seconds: failure.map(|(_, moment)| ago(*moment)),
             last_success_seconds: health.last_success.map(ago),
             last_answer: client.last_answer(),
+            limit: client.limit(),
             next_try_seconds: health.paused_until(now).map(|until| until.saturating_duration_since(now).as_secs_f64()),
             in_flight: lane.limit.in_flight() as u64,
             busy_seconds: lane.limit.busy_since().map(ago),

@@ -22,6 +22,7 @@ use common::{Sink, event, picture, publish};
 use hyper::body::{Body, Frame, SizeHint};
 use serde_json::json;
 use sophon_uplink::body::base64::{Chunk, Pool};
+use sophon_uplink::body::constants::Constants;
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::config::Config;
 use sophon_uplink::event::Event;
@@ -208,7 +209,7 @@ fn the_encoders_output_is_the_very_memory_that_the_socket_is_given() {
     let frame = consumer::attach(Arc::clone(&memory)).0.read().unwrap().unwrap();
     let event = Event::from_record(&memory, &frame, RingId([0; 16])).unwrap();
     let options = BodyOptions { format: Format::Json, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds };
-    let template = Template::new(&event, options);
+    let template = Template::new(&event, options, &Constants::default());
     let length = template.length() as usize;
     let chunks = Arc::default();
     let given = Arc::new(Mutex::new(Vec::new()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::program;
 use serde_json::{Value, json};
 use sophon_uplink::body::{Format, TimestampUnit};
+use sophon_uplink::config::answers::Meaning;
 use sophon_uplink::config::{Config, Fault};
 
 fn check(config: Value) -> Result<Config, Vec<Fault>> {
@@ -68,7 +69,25 @@ fn what_is_written_is_what_is_in_force() {
 }
 
 #[test]
+fn what_holds_for_one_destination_stands_in_place_of_what_holds_for_all() {
+    let config = check(json!({
+        "event_server_url": ["http://a/", "http://b/"],
+        "answers": { "retry": [409, "5xx"], "refuse": ["4xx", 503], "accept": [404] },
+        "destinations": { "HTTP://B:80": { "answers": {}, "accept_body": { "/code": 0 } }, "http://c/": {} },
+    }))
+    .unwrap();
+    let [of_a, of_b] = [0, 1].map(|index| config.options_of(&config.event_server_url[index]));
+    let meanings = [404, 409, 410, 500, 503, 200].map(|status| of_a.answers.as_ref().unwrap().meaning(status));
+    let [accept, retry, refuse] = [Meaning::Accept, Meaning::Retry, Meaning::Refuse].map(Some);
+    assert_eq!(meanings, [accept, retry, refuse, retry, refuse, None], "a single status goes before its class");
+    assert_eq!(of_b.answers.unwrap().meaning(409), None);
+    assert!(of_a.accept_body.is_none() && of_b.accept_body.unwrap().check(b"{\"code\":0}").is_ok());
+    assert_eq!(config.doubts().len(), 1, "http://c/ is not in use");
+}
+
+#[test]
 fn every_fault_names_its_key() {
+    let with = |key: &str, value: Value| json!({ "event_server_url": [], key: value });
     let url = |url: &str| json!({ "event_server_url": [url] });
     let tls = |tls: Value| json!({ "event_server_url": [], "tls": tls });
     for (key, config) in [
@@ -144,6 +163,31 @@ fn every_fault_names_its_key() {
         ("api.hosts[0]", json!({ "event_server_url": [], "api": { "hosts": ["box:5555"] } })),
         ("api.hosts[0]", json!({ "event_server_url": [], "api": { "hosts": ["*.example"] } })),
         ("api.hosts[1]", json!({ "event_server_url": [], "api": { "hosts": ["box", "BOX."] } })),
+        ("ext_data", with("ext_data", json!([]))),
+        ("ext_data.spot_pic", with("ext_data", json!({ "spot_pic": "x" }))),
+        ("ext_data.person_type", with("ext_data", json!({ "person_type": 1 }))),
+        ("ext_data.device_ip", with("ext_data", json!({ "device_ip": 1 }))),
+        ("ext_data.\"\"", with("ext_data", json!({ "": 1 }))),
+        ("ext_data.site", with("ext_data", json!({ "site": { "a": ["${home}"] } }))),
+        ("ext_data.site", with("ext_data", json!({ "site": "x".repeat(4096) }))),
+        ("box.serial_file", with("ext_data", json!({ "dev_sno": "${serial}" }))),
+        ("box.serial", with("box", json!({ "serial": "A" }))),
+        ("top.score", with("top", json!({ "score": 1 }))),
+        ("top.a\"b", with("top", json!({ "a\"b": 1 }))),
+        ("answers", with("answers", json!([409]))),
+        ("answers.retry[0]", with("answers", json!({ "retry": [199] }))),
+        ("answers.retry[1]", with("answers", json!({ "retry": [409, "6xx"] }))),
+        ("answers.retry[1]", with("answers", json!({ "retry": [409, 409] }))),
+        ("answers.refuse", with("answers", json!({ "accept": [409], "refuse": [409] }))),
+        ("answers.ignore", with("answers", json!({ "ignore": [409] }))),
+        ("accept_body", with("accept_body", json!("code"))),
+        ("accept_body.code", with("accept_body", json!({ "code": 0 }))),
+        ("destinations[0]", with("destinations", json!({ "a": {} }))),
+        (
+            "destinations.\"http://a/\".answers.retry[0]",
+            with("destinations", json!({ "http://a/": { "answers": { "retry": [1] } } })),
+        ),
+        ("destinations.\"http://a/\".threshold", with("destinations", json!({ "http://a/": { "threshold": 1 } }))),
         ("treshold", json!({ "event_server_url": [], "treshold": 0.5 })),
         ("the file", json!([])),
     ] {

@@ -3,10 +3,12 @@
 mod common;
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::daemon::Home;
 use common::http::get;
-use common::{Answer, Daemon, RingProducer, Sink, event, program, publish};
+use common::{Answer, Daemon, RingProducer, Sink, event, picture, program, publish, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::Producer;
@@ -97,6 +99,43 @@ fn refused_events_are_listed_and_sent_again_by_the_running_uplink() {
     assert_eq!(command(&home, Some(&daemon), &["dead", "list"]).unwrap(), "no dead letters");
     let stopped = daemon.terminate();
     assert_eq!((stopped.dead, stopped.resent, stopped.acknowledged), (4, 4, 4 + 7 + 3));
+}
+
+#[test]
+fn a_servers_limit_is_told_by_status_log_and_dead_letter_until_a_larger_event_is_taken() {
+    const TOO_LARGE: &str = "HTTP/1.1 413 x\r\nServer: nginx/1.22.1\r\nContent-Length: 0\r\n\r\n";
+    const LIMIT: usize = 1 << 20;
+    let home = Home::new();
+    let is_raised = Arc::new(AtomicBool::new(false));
+    let is_all_taken = Arc::clone(&is_raised);
+    let server = Sink::with(move |request, _| {
+        let is_taken = request.body.len() <= LIMIT || is_all_taken.load(Ordering::Relaxed);
+        if is_taken { Answer::Status(200, "") } else { Answer::Raw(TOO_LARGE) }
+    });
+    let mut recognizer = Producer::open(&home.ring(), 16 << 20).unwrap();
+    let daemon = Daemon::start(&home, &[server.url()], json!({}));
+    let limit = || daemon.status()["destinations"][0]["limit"].clone();
+    publish(&mut recognizer, &event(&picture(600_000, 1), b"spot"));
+    server.wait(1);
+    wait_until("it is acknowledged", || daemon.status()["destinations"][0]["acknowledged"] == 1);
+    assert_eq!(limit(), Value::Null);
+    publish(&mut recognizer, &event(&picture(900_000, 2), b"spot"));
+    wait_until("a dead letter", || daemon.status()["destinations"][0]["dead"] == 1);
+    let told = limit();
+    assert!(told["takes_body_bytes"].as_u64().unwrap() <= LIMIT as u64, "{told}");
+    assert!(told["refuses_body_bytes"].as_u64().unwrap() > LIMIT as u64, "{told}");
+    let likely = json!([{"server": "nginx", "setting": "client_max_body_size 32m;", "is_named": true}]);
+    assert_eq!((&told["status"], &told["likely"]), (&json!(413), &likely), "{told}");
+    let words = "it takes requests of 800 kB and refuses those of 1.2 MB: is it nginx: client_max_body_size 32m;";
+    daemon.wait_log(&format!("the server has a limit: of json {words}"));
+    let list = command(&home, Some(&daemon), &["dead", "list"]).unwrap();
+    assert!(list.contains(words), "{list}");
+    let asked = command(&home, Some(&daemon), &["status"]).unwrap();
+    assert!(asked.contains("is it nginx? then set client_max_body_size 32m;"), "{asked}");
+    is_raised.store(true, Ordering::Relaxed);
+    command(&home, Some(&daemon), &["dead", "resend", "--all"]).unwrap();
+    wait_until("the limit is no more told", || limit() == Value::Null);
+    daemon.terminate();
 }
 
 #[test]

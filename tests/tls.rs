@@ -25,8 +25,12 @@ fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> Tl
 }
 
 fn config(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> ServerConfig {
+    config_of(ca, CertificateParams::new(vec![name.to_owned()]).unwrap(), mutual)
+}
+
+fn config_of(ca: &CertifiedIssuer<'static, KeyPair>, params: CertificateParams, mutual: bool) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
-    let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+    let cert = params.signed_by(&key, ca).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
@@ -78,6 +82,30 @@ fn an_event_goes_over_tls_to_a_server_of_a_private_ca_and_to_no_other() {
     assert!(request.contains(&base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pic)));
     home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+#[test]
+fn try_says_when_the_servers_certificate_is_valid() {
+    let home = Home::new();
+    let ca = authority("the owner's CA");
+    std::fs::write(home.folder.path().join("ca.pem"), ca.pem()).unwrap();
+    home.configure(&[], json!({ "tls": { "ca_file": "ca.pem" } }));
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+    params.not_after = rcgen::date_time_ymd(2049, 3, 4);
+    let server = TlsServer::start(config_of(&ca, params, false));
+    let url = format!("https://localhost:{}/x", server.port);
+    let config = home.config();
+    let try_it = |more: &[&str]| {
+        let mut command = Command::new(program("sophon-uplink"));
+        let words = ["try", &url, "--format", "json", "--idle", "0", "--config", config.to_str().unwrap()];
+        String::from_utf8(command.args(words).args(more).output().unwrap().stdout).unwrap()
+    };
+    let words = try_it(&[]);
+    let dates = "its certificate is valid from Fri, 02 Jan 2026 00:00:00 GMT until Thu, 04 Mar 2049 00:00:00 GMT (";
+    assert!(words.contains(dates), "{words}");
+    let found: Value = serde_json::from_str(&try_it(&["--json"])).unwrap();
+    assert_eq!(found["certificate"], json!({"not_before": 1_767_312_000, "not_after": 2_498_428_800_u64}), "{found}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::config::DEFAULT_LISTEN;
 use crate::control::Good;
+use crate::deliver::sizes::Size;
 
 /// For each step of asking.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -195,6 +196,19 @@ fn destination_in_words(text: &mut String, destination: &Value) {
     }
     let error = destination["last_error"].as_str().filter(|_| state != "up");
     let _ = writeln!(text, "{}", error.map_or(String::new(), |error| format!("\n              {error}")));
+    let limit = &destination["limit"];
+    if let (Some(takes), Some(refuses)) = (limit["takes_body_bytes"].as_u64(), limit["refuses_body_bytes"].as_u64()) {
+        let _ =
+            writeln!(text, "              takes requests of {} and refuses those of {}", Size(takes), Size(refuses));
+        for likely in limit["likely"].as_array().into_iter().flatten() {
+            let _ = writeln!(
+                text,
+                "                is it {}? then set {}",
+                word(&likely["server"]),
+                word(&likely["setting"])
+            );
+        }
+    }
 }
 
 fn word(value: &Value) -> &str {

@@ -166,6 +166,7 @@ mod tests {
             state,
             since_seconds: 1e6,
             last_error: None,
+            limit: None,
             last_error_code: None,
             last_error_seconds: None,
             last_success_seconds: None,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::read::Fields;
 use super::refusal::Refusal;
-use crate::body::BodyOptions;
+use crate::body::Format;
 use crate::deliver::client::Client;
 use crate::trial::digests::Proof;
 use crate::trial::picture::TestPicture;
@@ -61,22 +61,22 @@ pub async fn send(
     picture: TestPicture,
 ) -> Result<Value, Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", why);
-    let (options, clients) = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
+    let clients = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
     let secrets: Vec<String> = headers.iter().flat_map(|(_, value)| secrets_of(value)).collect();
     let mut tests = JoinSet::new();
     for (index, client) in clients.into_iter().enumerate() {
         let secrets = secrets.clone();
-        tests.spawn_local(async move { (index, test(&client, options, picture, &secrets).await) });
+        tests.spawn_local(async move { (index, test(&client, picture, &secrets).await) });
     }
     let mut results = tests.join_all().await;
     results.sort_by_key(|(index, _)| *index);
     Ok(json!({"results": results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()}))
 }
 
-async fn test(client: &Client, options: BodyOptions, picture: TestPicture, secrets: &[String]) -> Value {
+async fn test(client: &Client, picture: TestPicture, secrets: &[String]) -> Value {
     let began = Instant::now();
     let most = if picture == TestPicture::card() { ANSWER_DEADLINE } else { LARGE_ANSWER_DEADLINE };
-    let tried = trial::send(client, options, picture, Some(most)).await;
+    let tried = trial::send(client, picture, Some(most)).await;
     let words = String::from_utf8_lossy(&tried.heard.words).trim().to_owned();
     let why = match &tried.fate {
         Fate::Answered(_, Proof::Short(what)) => Some(what.clone()),
@@ -93,16 +93,16 @@ async fn test(client: &Client, options: BodyOptions, picture: TestPicture, secre
         "error_code": tried.error_code(),
         "error": why,
         "answer": (!words.is_empty()).then(|| without(words, secrets)),
-        "likely": likely(options, tried),
+        "likely": likely(client.body_options().format, tried),
     })
 }
 
 /// Servers whose limit it may be, and the setting; only those that the server names.
-fn likely(options: BodyOptions, tried: Tried) -> Vec<Value> {
+fn likely(format: Format, tried: Tried) -> Vec<Value> {
     if tried.is_taken() {
         return Vec::new();
     }
-    let ladder = Ladder { format: options.format, taken: None, refused: Some(tried) };
+    let ladder = Ladder { format, taken: None, refused: Some(tried), lost: None };
     let likely = ladder.likely().into_iter().filter(|likely| likely.is_named);
     likely.map(|likely| json!({"server": likely.row.server, "setting": likely.row.setting})).collect()
 }

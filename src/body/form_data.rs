@@ -3,12 +3,13 @@
 //! No part has a Content-Type or a file name: web frameworks give such parts to the application as plain fields. The boundary
 //! comes from the event's id, so that the same event is the same bytes over retries and restarts.
 
+use super::constants::{Constants, Member};
 use super::json::{ext_data, timestamp};
 use super::{BodyOptions, Template, Writer};
 use crate::event::Event;
 
-pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
-    let mut form = Form { writer: Writer::new(1024), boundary: boundary(event) };
+pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
+    let mut form = Form { writer: Writer::new(1024), boundary: boundary(event, constants) };
     form.part("identity_id", &event.identity_id);
     form.part("identity_name", &event.identity_name);
     form.part("group_name", &event.group_name);
@@ -18,8 +19,11 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     }
     form.part("timestamp", &timestamp(event, options).to_string());
     form.part("score", &serde_json::to_string(&event.score).expect("a finite number is JSON"));
+    for Member { key, text, .. } in &constants.top {
+        form.part(key, text);
+    }
     form.part("ext_data", "");
-    ext_data(&mut form.writer, event);
+    ext_data(&mut form.writer, event, constants);
     form.finish()
 }
 
@@ -46,10 +50,10 @@ impl Form {
 
 /// `sophon-` and the event's id (at most 60 characters of the 70 that RFC 2046 allows), with a number where a text of the event has
 /// that in it. Pictures cannot: base64 has no `-`.
-fn boundary(event: &Event) -> String {
+fn boundary(event: &Event, constants: &Constants) -> String {
     let texts = [&event.identity_id, &event.identity_name, &event.group_name].into_iter().chain(&event.device_ip);
     let ext = event.ext.iter().flat_map(|(key, value)| [key.as_str(), value.get()]);
-    let texts: Vec<&str> = texts.map(String::as_str).chain(ext).collect();
+    let texts: Vec<&str> = texts.map(String::as_str).chain(ext).chain(constants.texts()).collect();
     let id = format!("sophon-{}", event.id);
     let candidates = std::iter::once(id.clone()).chain((1u32..).map(|number| format!("{id}-{number}")));
     // A text has room for finitely many candidates.
@@ -87,15 +91,19 @@ mod tests {
         }
     }
 
+    fn boundary_of(event: &Event) -> String {
+        boundary(event, &Constants::default())
+    }
+
     #[test]
     fn the_boundary_is_the_events_id_and_another_one_where_a_text_has_that_in_it() {
-        assert_eq!(boundary(&event("x", "1")), ID);
+        assert_eq!(boundary_of(&event("x", "1")), ID);
         assert!(ID.len() <= 60, "RFC 2046 allows 70 with the number behind it");
-        assert_eq!(boundary(&event(&format!("\r\n--{ID}--"), "1")), format!("{ID}-1"));
-        assert_eq!(boundary(&event("x", &format!("[\"{ID}\"]"))), format!("{ID}-1"));
-        assert_eq!(boundary(&event(&format!("{ID}-1"), &format!("\"{ID}-2\""))), format!("{ID}-3"));
+        assert_eq!(boundary_of(&event(&format!("\r\n--{ID}--"), "1")), format!("{ID}-1"));
+        assert_eq!(boundary_of(&event("x", &format!("[\"{ID}\"]"))), format!("{ID}-1"));
+        assert_eq!(boundary_of(&event(&format!("{ID}-1"), &format!("\"{ID}-2\""))), format!("{ID}-3"));
         let of_a_key = Event { ext: vec![(ID.into(), RawValue::NULL.to_owned())], ..event("x", "1") };
-        assert_eq!(boundary(&of_a_key), format!("{ID}-1"));
+        assert_eq!(boundary_of(&of_a_key), format!("{ID}-1"));
         for text in ["identity_id", "group_name", "device_ip"] {
             let mut hostile = event("x", "1");
             match text {
@@ -103,7 +111,7 @@ mod tests {
                 "group_name" => hostile.group_name = ID.into(),
                 _ => hostile.device_ip = Some(ID.into()),
             }
-            assert_eq!(boundary(&hostile), format!("{ID}-1"), "{text}");
+            assert_eq!(boundary_of(&hostile), format!("{ID}-1"), "{text}");
         }
     }
 }

@@ -9,10 +9,11 @@ use serde::Serialize as _;
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
+use super::constants::{Constants, Member};
 use super::{BodyOptions, Template, TimestampUnit, Writer};
 use crate::event::Event;
 
-pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
+pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
     let mut writer = Writer::new(512);
     open_member(&mut writer, b'{', "identity_id");
     string(&mut writer, &event.identity_id);
@@ -31,17 +32,21 @@ pub(super) fn template(event: &Event, options: BodyOptions) -> Template {
     open_member(&mut writer, b',', "score");
     // The shortest decimal that reads back as the same f32.
     serde_json::to_writer(&mut writer.text, &event.score).expect("a finite number is JSON");
+    for Member { key, json, .. } in &constants.top {
+        member(&mut writer, b',', key, json);
+    }
     open_member(&mut writer, b',', "ext_data");
-    ext_data(&mut writer, event);
+    ext_data(&mut writer, event, constants);
     writer.text.push(b'}');
     writer.finish("application/json".into())
 }
 
-/// `ext_data` as a JSON object: what the event has of the table, then the further members of ext_json, and spot_pic last.
-pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
+/// `ext_data` as a JSON object: what the event has of the table, then the further members of ext_json and those of the config, and
+/// spot_pic last.
+pub(super) fn ext_data(writer: &mut Writer, event: &Event, constants: &Constants) {
     let mut separator = b'{';
     let mut next = || std::mem::replace(&mut separator, b',');
-    if let Some(device_ip) = &event.device_ip {
+    if let Some(device_ip) = event.device_ip.as_ref().or(constants.device_ip.as_ref()) {
         open_member(writer, next(), "device_ip");
         string(writer, device_ip);
     }
@@ -54,10 +59,12 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event) {
         let _ = write!(writer.text, "\"{device_type}\"");
     }
     for (key, value) in &event.ext {
-        writer.text.push(next());
-        string(writer, key);
-        writer.text.push(b':');
-        raw(writer, value);
+        member(writer, next(), key, value);
+    }
+    for Member { key, json, .. } in &constants.ext_data {
+        if !event.ext.iter().any(|(known, _)| known == key) {
+            member(writer, next(), key, json);
+        }
     }
     if !event.spot_pic.is_empty() {
         open_member(writer, next(), "spot_pic");
@@ -84,6 +91,14 @@ fn open_member(writer: &mut Writer, separator: u8, key: &str) {
     writer.text.extend_from_slice(&[separator, b'"']);
     writer.text.extend_from_slice(key.as_bytes());
     writer.text.extend_from_slice(b"\":");
+}
+
+/// A member whose key is somebody else's.
+fn member(writer: &mut Writer, separator: u8, key: &str, value: &RawValue) {
+    writer.text.push(separator);
+    string(writer, key);
+    writer.text.push(b':');
+    raw(writer, value);
 }
 
 fn string(writer: &mut Writer, text: &str) {

@@ -12,6 +12,7 @@
 //! two buffers, and a third where little is left of the first.
 
 pub mod base64;
+pub mod constants;
 mod encoder;
 mod form_data;
 mod json;
@@ -32,6 +33,7 @@ use hyper::body::{Frame, SizeHint};
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
 use base64::{Chunk, Pool};
+use constants::Constants;
 
 /// How a body is written: the config's `content-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,10 @@ pub struct Template {
 
 impl Template {
     /// Writes everything of the body but its pictures.
-    pub fn new(event: &Event, options: BodyOptions) -> Template {
+    pub fn new(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
         match options.format {
-            Format::Json => json::template(event, options),
-            Format::FormData => form_data::template(event, options),
+            Format::Json => json::template(event, options, constants),
+            Format::FormData => form_data::template(event, options, constants),
         }
     }
 

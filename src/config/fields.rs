@@ -115,9 +115,19 @@ impl<'a> Fields<'a> {
         Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
     }
 
-    /// An object with an object for each of some https URLs.
-    pub fn by_url<T>(&mut self, key: &str, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
-        const ALLOWED: &str = "an object of https URLs, each as in event_server_url, with an object of files for each";
+    /// An object as it is, with at most so many members.
+    pub fn map(&mut self, key: &str, allowed: &str, most: usize) -> Map<String, Value> {
+        let is_good = |value: &Value| value.as_object().filter(|members| members.len() <= most).cloned();
+        self.take(key, allowed, is_good).unwrap_or_default()
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.members.contains_key(key)
+    }
+
+    /// An object with an object for each of some URLs.
+    pub fn by_url<T>(&mut self, key: &str, is_tls: bool, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
+        const ALLOWED: &str = "an object of URLs, each as in event_server_url, with an object for each";
         let written = self.take(key, ALLOWED, |value| value.as_object().cloned()).unwrap_or_default();
         let mut found: Vec<(Url, T)> = Vec::new();
         for (index, (text, value)) in written.into_iter().enumerate() {
@@ -125,7 +135,7 @@ impl<'a> Fields<'a> {
             let place = format!("{key}[{index}]");
             match Url::parse(&text) {
                 Err(allowed) => self.fault(&place, None, &allowed),
-                Ok(url) if !url.is_tls() => self.fault(&place, None, "a URL that begins with https://"),
+                Ok(url) if is_tls && !url.is_tls() => self.fault(&place, None, "a URL that begins with https://"),
                 Ok(url) if found.iter().any(|(known, _)| *known == url) => {
                     self.fault(&place, None, "it is there twice")
                 }
@@ -229,7 +239,7 @@ pub(super) fn named(key: &str) -> String {
 }
 
 /// A value as it goes into a message.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     shorten(&value.to_string())
 }
 

@@ -8,6 +8,8 @@
 //! Nothing falls back to a default silently: a key that is wrong is a fault even where a default exists, and so is a key that
 //! nobody knows. Checking does no I/O. Values of `headers` are secrets and never appear in a fault.
 
+pub mod answers;
+pub mod constants;
 pub mod document;
 mod fields;
 mod idn;
@@ -27,6 +29,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::body::{BodyOptions, Format, TimestampUnit};
+use answers::{AcceptBody, Answers};
 use fields::Fields;
 pub use url::{Url, is_forbidden_address};
 
@@ -52,6 +55,12 @@ pub struct Config {
     pub body: BodyOptions,
     /// Events with a lower score are not sent. Compared as f32, as the recognizer's scores are.
     pub threshold: Threshold,
+    /// What every event of this box has.
+    pub constants: constants::Written,
+    /// What holds for every destination.
+    pub options: Options,
+    /// What holds for some in place of that; as `tls_destinations`, they may be none of `event_server_url`.
+    pub own_options: Vec<(Url, Options)>,
     /// Sent with every request; the values are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Certificate files.
@@ -69,6 +78,15 @@ pub struct Config {
     pub max_silence: Duration,
     /// Whether system calls that the uplink does not need end it.
     pub seccomp: bool,
+}
+
+/// What may differ from destination to destination; none: what holds for all, or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What statuses mean.
+    pub answers: Option<Answers>,
+    /// What an acknowledgement has to say.
+    pub accept_body: Option<AcceptBody>,
 }
 
 /// A finite f32.
@@ -209,6 +227,8 @@ impl Config {
         let mut faults = Vec::new();
         let mut fields = Fields::of("", written, folder, &mut faults);
         let (tls, tls_destinations) = tls(fields.object("tls"));
+        let constants = constants::Written::take(&mut fields);
+        let own_options = fields.by_url("destinations", false, options);
         let config = Config {
             rings: fields
                 .list("rings", "a list of 1 to 16 different paths", 1..=16, fields::path)
@@ -233,6 +253,9 @@ impl Config {
                 ),
             },
             threshold: Threshold(fields.finite("threshold", 0.0)),
+            constants,
+            options: options(&mut fields),
+            own_options,
             headers: fields.headers("headers"),
             tls,
             tls_destinations,
@@ -250,10 +273,23 @@ impl Config {
     pub fn doubts(&self) -> Vec<String> {
         let idle = self.tls_destinations.iter().filter(|(url, _)| !self.event_server_url.contains(url));
         let idle = idle.map(|(url, _)| format!("{}: not in use, for event_server_url has no such URL", tls_key(url)));
+        let own = self.own_options.iter().filter(|(url, _)| !self.event_server_url.contains(url));
+        let own =
+            own.map(|(url, _)| format!("destinations.\"{url}\": not in use, for event_server_url has no such URL"));
         let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
             format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
         });
-        idle.chain(doubles).collect()
+        idle.chain(own).chain(doubles).collect()
+    }
+
+    /// What holds for a destination.
+    pub fn options_of(&self, url: &Url) -> Options {
+        let own =
+            self.own_options.iter().find(|(known, _)| known == url).map(|(_, own)| own.clone()).unwrap_or_default();
+        Options {
+            answers: own.answers.or_else(|| self.options.answers.clone()),
+            accept_body: own.accept_body.or_else(|| self.options.accept_body.clone()),
+        }
     }
 }
 
@@ -285,7 +321,7 @@ pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The files for all destinations, and those of some.
 fn tls(mut fields: Fields<'_>) -> (TlsFiles, Vec<(Url, TlsFiles)>) {
-    let destinations = fields.by_url("destinations", tls_files);
+    let destinations = fields.by_url("destinations", true, tls_files);
     let files = tls_files(&mut fields);
     fields.end();
     (files, destinations)
@@ -301,6 +337,13 @@ fn tls_files(fields: &mut Fields<'_>) -> TlsFiles {
         fields.fault("client_cert_file", None, "client_cert_file and client_key_file go together");
     }
     files
+}
+
+fn options(fields: &mut Fields<'_>) -> Options {
+    Options {
+        answers: fields.has("answers").then(|| Answers::take(fields.object("answers"))),
+        accept_body: fields.has("accept_body").then(|| AcceptBody::take(fields)),
+    }
 }
 
 fn timeouts(mut fields: Fields<'_>) -> Timeouts {

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use crate::config::Timeouts;
 
 /// An answer's body is read up to here for the sake of the connection, in bytes.
-const DRAIN_LIMIT: usize = 64 * 1024;
+pub const DRAIN_LIMIT: usize = 64 * 1024;
 /// And it is read for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// The kernel is asked what has moved after this, and then ever more rarely.
@@ -34,6 +34,11 @@ impl Heard {
         let names = ["server", "x-powered-by", "via"].iter().flat_map(|name| headers.get_all(*name));
         let names = names.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
         Heard { names: names.collect::<Vec<_>>().join("\n"), words }
+    }
+
+    /// All of it as text.
+    pub fn said(&self) -> String {
+        format!("{}\n{}\n", self.names, String::from_utf8_lossy(&self.words))
     }
 }
 

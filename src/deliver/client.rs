@@ -27,8 +27,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::answer::{Heard, answer_in_time, drain};
-use super::connect::Memory;
+use super::answer::{DRAIN_LIMIT, Heard, answer_in_time, drain};
+use super::connect::{Deadline, Memory};
 use super::failure::{Code, Early, Failure};
 use super::head::{HYPER_TAKES, State};
 use super::history::History;
@@ -36,10 +36,14 @@ use super::link::{Link, Turn};
 use super::outcome::Outcome;
 use super::permit::BodyPermit;
 use super::progress::{Begun, Progress};
+use super::servers::Way;
+use super::sizes::{EventSize, Known, Sizes};
+use super::tls::Validity;
 use super::transport::{self, describe};
-use crate::body::base64::Pool;
+use crate::body::base64::{self, Pool};
+use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
-use crate::config::{Timeouts, Url};
+use crate::config::{Options, Timeouts, Url};
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
 
@@ -83,10 +87,14 @@ pub struct Upload {
 pub struct Settings {
     /// From the config.
     pub body: BodyOptions,
+    /// What every event of this box has.
+    pub constants: Arc<Constants>,
     /// From the config; the values are sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// From the config.
     pub timeouts: Timeouts,
+    /// From the config, for this destination.
+    pub options: Options,
     /// From the config's certificate files.
     pub tls: Arc<rustls::ClientConfig>,
     /// For encoded chunks; one for all clients.
@@ -107,8 +115,14 @@ pub struct Client {
     last_answer: Cell<Option<u16>>,
     /// The destination was removed.
     is_retired: Cell<bool>,
-    /// The last answer, where somebody wants to see it.
-    heard: Option<RefCell<Heard>>,
+    /// What the last answer said, where it was no 2xx or somebody wants to see it.
+    heard: RefCell<Heard>,
+    /// Somebody wants to see it.
+    is_listening: bool,
+    /// When the server's certificate is valid, where somebody wants to know.
+    validity: Cell<Option<Validity>>,
+    /// How large the events are that the server takes.
+    sizes: RefCell<Sizes>,
     /// When the server was last heard to say what nobody had asked for.
     spoke_unasked: Rc<Cell<Option<Instant>>>,
     /// Of its addresses.
@@ -158,7 +172,10 @@ impl Client {
             generation: Cell::new(0),
             last_answer: Cell::new(None),
             is_retired: Cell::new(false),
-            heard: None,
+            heard: RefCell::default(),
+            is_listening: false,
+            validity: Cell::new(None),
+            sizes: RefCell::default(),
             spoke_unasked: Rc::default(),
             memory: Arc::default(),
             link: Rc::default(),
@@ -167,12 +184,17 @@ impl Client {
 
     /// A client that keeps what answers say, for a person to read.
     pub fn listening(url: Url, settings: Settings) -> Client {
-        Client { heard: Some(RefCell::default()), ..Client::new(url, settings) }
+        Client { is_listening: true, ..Client::new(url, settings) }
     }
 
     /// What the last answer said; nothing where there was none, or nobody asked for it.
     pub fn heard(&self) -> Heard {
-        self.heard.as_ref().map_or(Heard::default(), |heard| heard.borrow().clone())
+        self.heard.borrow().clone()
+    }
+
+    /// When the server's certificate is valid; none without TLS.
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity.get()
     }
 
     /// Waits until the server closes the connection that is idle, `most` at the longest.
@@ -206,9 +228,28 @@ impl Client {
         self.last_answer.get()
     }
 
+    /// How bodies are written.
+    pub fn body_options(&self) -> BodyOptions {
+        self.settings.borrow().body
+    }
+
+    /// An event's body without its pictures.
+    pub fn template(&self, event: &Event) -> Template {
+        let settings = self.settings.borrow();
+        Template::new(event, settings.body, &settings.constants)
+    }
+
+    /// The limit that the server was seen to have, for those who look.
+    pub fn limit(&self) -> Option<Known> {
+        self.sizes.borrow().known(self.settings.borrow().body.format)
+    }
+
     /// Uses other settings from the next try on.
     pub fn configure(&self, settings: Settings) {
-        *self.settings.borrow_mut() = settings;
+        let before = self.settings.replace(settings);
+        if before.body != self.settings.borrow().body {
+            self.sizes.take();
+        }
         self.spoke_unasked.set(None);
         self.generation.set(self.generation.get() + 1);
         self.idle.borrow_mut().clear();
@@ -217,7 +258,8 @@ impl Client {
     /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection); what became of it, and how
     /// long the try took that counts. `permit` is dropped when its body has gone.
     pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (Outcome, Duration) {
-        let turn = match self.link.turn().await {
+        let pictures = upload.event.reg_pic.len() + upload.event.spot_pic.len();
+        let turn = match self.link.turn(pictures as u64).await {
             Ok(turn) => turn,
             Err(failure) => return (Outcome::NotBegun { failure }, Duration::ZERO),
         };
@@ -303,7 +345,15 @@ impl Client {
             let settings = self.settings.borrow();
             (Arc::clone(&settings.tls), settings.timeouts)
         };
-        let transport = transport::connect(self.url.uri(), tls, timeouts, &self.memory).await?;
+        let deadline = Deadline::new(timeouts.connect);
+        let transport = tokio::select! {
+            biased;
+            connected = transport::connect(self.url.uri(), tls, timeouts, &self.memory, &deadline) => connected?,
+            never = self.link.extend(&deadline) => match never {},
+        };
+        if self.is_listening {
+            self.validity.set(transport.validity());
+        }
         let (progress, is_tls, peer) = (Rc::clone(&transport.progress), transport.is_tls(), transport.peer());
         let (sender, connection) = http1::Builder::new()
             // As much of a request is gathered, too, before it is written: two buffers of ours, the first being a little shorter.
@@ -345,11 +395,11 @@ impl Client {
         permit: Option<BodyPermit>,
         turn: Option<Turn>,
     ) -> Try {
-        if let Some(heard) = &self.heard {
-            heard.take();
+        if self.is_listening {
+            self.heard.take();
         }
         let sent = Sent::default();
-        let template = Template::new(&upload.event, self.settings.borrow().body);
+        let template = self.template(&upload.event);
         let length = template.length();
         let request = self.request(upload, template, &sent);
         let read_before = connection.progress.read();
@@ -364,7 +414,7 @@ impl Client {
         };
         connection.progress.end();
         let peer = connection.peer;
-        let tried = match answer {
+        let mut tried = match answer {
             Ok(Ok(response)) => {
                 // Not what has gone by now: the rest may have found its way since the answer came.
                 let early = connection.progress.early();
@@ -391,7 +441,34 @@ impl Client {
             let is_answer = outcome.failure().is_none_or(|failure| failure.code.is_answer());
             self.memory.note(peer, is_answer);
         }
+        if let Try::Outcome(outcome) = &mut tried {
+            let larger = upload.event.reg_pic.len().max(upload.event.spot_pic.len());
+            self.learn(EventSize { body: length, field: base64::encoded_len(larger) }, outcome);
+        }
         tried
+    }
+
+    /// Takes note of how large an event was that was taken, or let go; of one that is beyond the server's limit the failure says so.
+    fn learn(&self, size: EventSize, outcome: &mut Outcome) {
+        if *outcome == Outcome::Acknowledged {
+            return self.sizes.borrow_mut().took(size);
+        }
+        let Some((failure, way)) = outcome.failure().and_then(|failure| Some((failure, Way::of(failure)?))) else {
+            return;
+        };
+        let was_known = self.limit().is_some();
+        let heard = || self.heard.borrow().said();
+        self.sizes.borrow_mut().refused(size, way, || if failure.status.is_some() { heard() } else { String::new() });
+        let Some(limit) = self.limit().filter(|limit| size.body >= limit.refuses_body_bytes && !self.is_listening)
+        else {
+            return;
+        };
+        if !was_known {
+            warn!(url = %self.url, "the server has a limit: {limit}");
+        }
+        if let Some(failure) = outcome.failure_mut() {
+            failure.why = format!("{}; {limit}", failure.why);
+        }
     }
 
     fn request(&self, upload: &Upload, mut template: Template, sent: &Sent) -> Request<EventBody> {
@@ -424,15 +501,32 @@ impl Client {
     async fn finish(&self, mut connection: Connection, response: Response<Incoming>, early: Option<Early>) -> Outcome {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
-        let outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
-        if early.is_some() && self.heard.is_none() {
-            return outcome;
+        let options = self.settings.borrow().options.clone();
+        let mut outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
+        if let Some(meaning) = options.answers.as_ref().and_then(|answers| answers.meaning(head.status.as_u16())) {
+            outcome = outcome.meaning(meaning, early);
         }
+        let rule = options.accept_body.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged);
+        let is_kept = self.is_listening || outcome != Outcome::Acknowledged;
+        let kept = if rule.is_some() {
+            DRAIN_LIMIT
+        } else if is_kept {
+            WORDS
+        } else {
+            0
+        };
         let mut words = Vec::new();
-        let kept = if self.heard.is_some() { WORDS } else { 0 };
-        let is_read = drain(body, &mut words, kept).await;
-        if let Some(heard) = &self.heard {
-            heard.replace(Heard::new(&head.headers, words));
+        let is_read = (early.is_none() || self.is_listening) && drain(body, &mut words, kept).await;
+        if let Some(rule) = rule {
+            let checked =
+                if is_read { rule.check(&words) } else { Err("it does not end in time, or in 64 KiB".into()) };
+            if let Err(why) = checked {
+                outcome = Outcome::not_accepted(head.status.as_u16(), &why);
+            }
+        }
+        if is_kept || outcome != Outcome::Acknowledged {
+            words.truncate(WORDS);
+            self.heard.replace(Heard::new(&head.headers, words));
         }
         if early.is_some() {
             return outcome;

@@ -151,6 +151,8 @@ codes! {
     AnsweredServerError "answered_server_error",
     /// A status that HTTP does not have.
     AnsweredUnknown "answered_unknown",
+    /// 2xx, which by the config's `answers` or `accept_body` is no acknowledgement.
+    NotAccepted "not_accepted",
     /// The destination is no more in the config.
     Removed "removed",
     /// The server says itself that it has not got a test picture whole.
@@ -172,6 +174,7 @@ impl Code {
                 | Code::AnsweredServerError
                 | Code::AnsweredUnknown
                 | Code::EarlyAnswer
+                | Code::NotAccepted
         )
     }
 

@@ -12,11 +12,13 @@
 //! | --- | --- |
 //! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
+//! | [`setup`] | what the config and its files say to each client |
 //! | [`client`], [`connect`], [`transport`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
 //! | [`outcome`], [`failure`] | what an answer means, why a try failed |
 //! | [`recent`], [`history`] | what became of the last hour's events, and how long they took |
+//! | [`sizes`], [`servers`] | how large the events are that a server takes, and whose limit that likely is |
 //! | [`ledger`] | what of a ring can be given back |
 
 pub mod answer;
@@ -34,6 +36,9 @@ pub mod permit;
 pub mod progress;
 pub mod recent;
 pub mod record;
+pub mod servers;
+pub mod setup;
+pub mod sizes;
 pub mod tls;
 pub mod tls_error;
 pub mod transport;

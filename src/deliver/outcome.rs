@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use super::failure::{Code, Early, Failure};
+use crate::config::answers::Meaning;
 
 /// The longest pause that a server may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -94,8 +95,51 @@ impl Outcome {
         }
     }
 
+    /// What an answer means by the config; before the server had the whole event there is no acknowledgement.
+    #[must_use]
+    pub fn meaning(self, meaning: Meaning, early: Option<Early>) -> Outcome {
+        match (meaning, self) {
+            (Meaning::Accept, _) if early.is_none() => Outcome::Acknowledged,
+            (Meaning::Refuse, Outcome::Acknowledged) => Outcome::Refused {
+                failure: Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.refuse has"),
+            },
+            (Meaning::Retry, Outcome::Acknowledged) => {
+                let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.retry has");
+                Outcome::NotNow { failure, retry_after: None }
+            }
+            (
+                Meaning::Refuse,
+                Outcome::Down { failure, .. } | Outcome::NotNow { failure, .. } | Outcome::Misconfigured { failure },
+            ) if failure.code != Code::EarlyAnswer => Outcome::Refused { failure },
+            (Meaning::Retry, Outcome::Refused { failure } | Outcome::Misconfigured { failure }) => {
+                Outcome::NotNow { failure, retry_after: None }
+            }
+            (_, same) => same,
+        }
+    }
+
+    /// A 2xx whose body does not say what the config's `accept_body` wants. It may be the server that is out of order, a portal that asks
+    /// for a login, or this event.
+    pub fn not_accepted(status: u16, why: &str) -> Outcome {
+        let why = format!("the server answered {status}, and its body is not what accept_body wants: {why}");
+        Outcome::down(Failure { status: Some(status), ..Failure::new(Code::NotAccepted, why) })
+    }
+
     /// Why the try failed, where it did so for a reason that is told.
     pub const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Outcome::Unreachable { failure }
+            | Outcome::NotBegun { failure }
+            | Outcome::Down { failure, .. }
+            | Outcome::NotNow { failure, .. }
+            | Outcome::Misconfigured { failure }
+            | Outcome::Refused { failure } => Some(failure),
+            Outcome::Acknowledged | Outcome::SourceLost => None,
+        }
+    }
+
+    /// The same, to say more.
+    pub const fn failure_mut(&mut self) -> Option<&mut Failure> {
         match self {
             Outcome::Unreachable { failure }
             | Outcome::NotBegun { failure }

@@ -5,10 +5,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tracing::warn;
@@ -37,6 +38,29 @@ impl ClientConfigs {
     pub fn of(&self, url: &Url) -> Arc<ClientConfig> {
         let own = self.own.iter().find(|(known, _)| known == url);
         Arc::clone(own.map_or(&self.common, |(_, own)| own))
+    }
+}
+
+/// Between which times a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// In seconds of Unix time.
+    pub not_before: u64,
+    /// The same.
+    pub not_after: u64,
+}
+
+impl Validity {
+    /// Of a certificate; none where it cannot be read. webpki tells the dates of one that it is asked about at another time.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Validity> {
+        let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+        let error_at = |seconds| {
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            certificate.verify_for_usage(&[], &[], &[], time, webpki::KeyUsage::server_auth(), None, None).err()
+        };
+        let webpki::Error::CertNotValidYet { not_before, .. } = error_at(0)? else { return None };
+        let webpki::Error::CertExpired { not_after, .. } = error_at(u64::MAX)? else { return None };
+        Some(Validity { not_before: not_before.as_secs(), not_after: not_after.as_secs() })
     }
 }
 

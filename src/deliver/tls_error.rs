@@ -5,7 +5,6 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
@@ -17,8 +16,6 @@ use crate::clock;
 const NAMES: usize = 3;
 /// And so many characters of each.
 const NAME_LENGTH: usize = 64;
-/// 9999-12-31T23:59:59Z, the last time that a certificate can tell, in seconds of Unix time.
-const END_OF_TIME: u64 = 253_402_300_799;
 
 /// The failure for the TLS error among an error and its causes, if there is one.
 pub fn failure_for(error: &(dyn StdError + 'static)) -> Option<Failure> {
@@ -238,7 +235,7 @@ fn not_accepted(error: &CertificateError) -> String {
 }
 
 fn date(time: UnixTime) -> String {
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs().min(END_OF_TIME)))
+    clock::date(time.as_secs())
 }
 
 /// Of `DnsName("a.b")` and `IpAddress(1.2.3.4)` what is in the parentheses.
@@ -257,6 +254,8 @@ fn names(presented: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rustls::pki_types::ServerName;
     use rustls::{InvalidMessage, OtherError};
 

@@ -20,7 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -28,6 +27,7 @@ use super::disk::{Disk, Mapped};
 use super::file::Destination;
 use super::index::blocks;
 use super::volume::{Fault, Volume};
+use crate::clock;
 use crate::ring::mapping::PictureSource as _;
 
 /// The file, in the spool's folder.
@@ -36,9 +36,6 @@ pub const REASONS_FILE: &str = "reasons";
 pub const RECORD: usize = 256;
 /// Where the text begins in it.
 const TEXT: usize = 0x2C;
-
-/// The last second of the year 9999.
-const END_OF_TIME: u64 = 253_402_300_799;
 
 /// A dead letter: its number, and the destination that refused it.
 pub type Letter = (u64, Destination);
@@ -60,9 +57,7 @@ pub struct DeadLetterReason {
 impl fmt::Display for DeadLetterReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status.map_or(String::new(), |status| format!("status {status}, "));
-        // What a damaged file says must not end the program: no later year can be printed.
-        let when = SystemTime::UNIX_EPOCH + Duration::from_secs(self.at.min(END_OF_TIME));
-        write!(f, "{status}{} tries, {}: {}", self.tries, httpdate::fmt_http_date(when), self.reason)
+        write!(f, "{status}{} tries, {}: {}", self.tries, clock::date(self.at), self.reason)
     }
 }
 

@@ -4,30 +4,29 @@
 //! counters. A ladder of pictures, small to large and in each format, shows from which size on a server refuses an event, or loses
 //! a picture behind a 2xx; halving then finds the limit. [`servers`] knows whose limit it likely is, and the setting.
 //!
-//! `mod` (the tries) → [`verdict`] (words, JSON, exit code); [`event`], [`picture`], [`digests`] and [`servers`] know nothing of either.
+//! `mod` (the tries) → [`verdict`] (words, JSON, exit code); [`event`], [`picture`] and [`digests`] know nothing of either.
 
 pub mod digests;
 pub mod event;
 pub mod picture;
-pub mod servers;
 pub mod verdict;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::body::{BodyOptions, Format, Template};
+use crate::body::Format;
 use crate::config::{Config, Fault, Url};
 use crate::deliver::answer::Heard;
 use crate::deliver::client::{Client, Idle, Settings, Upload};
 use crate::deliver::failure::{Code, Failure};
-use crate::deliver::history::History;
 use crate::deliver::outcome::Outcome;
-use crate::deliver::tls::ClientConfigs;
+use crate::deliver::servers::{self, Likely, Seen, Way};
+use crate::deliver::setup::Setup;
+use crate::deliver::tls::Validity;
 use crate::event::EventId;
 use digests::Proof;
 use picture::TestPicture;
-use servers::{Likely, Seen, Way};
 
 /// The largest picture that a recognizer should publish, in bytes.
 pub const LARGEST: usize = 4 << 20;
@@ -73,6 +72,8 @@ pub struct Ladder {
     pub taken: Option<Tried>,
     /// The smallest that was not; none where all were.
     pub refused: Option<Tried>,
+    /// The smallest that was answered 2xx and lost.
+    pub lost: Option<TestPicture>,
 }
 
 /// What was found of a server.
@@ -84,6 +85,8 @@ pub struct Trial {
     pub ladders: Vec<Ladder>,
     /// What becomes of an idle connection, and how long it was waited for at most.
     pub idle: Option<(Idle, Duration)>,
+    /// When its certificate is valid, over TLS.
+    pub validity: Option<Validity>,
 }
 
 /// What to try.
@@ -122,11 +125,7 @@ impl Tried {
         match &self.fate {
             Fate::Answered(_, Proof::Short(_)) => Some(Way::Loses),
             Fate::Answered(..) | Fate::Unreachable(_) => None,
-            Fate::Failed(Failure { code: Code::EarlyAnswer, .. }) => Some(Way::Loses),
-            Fate::Failed(Failure { status: Some(status), .. }) => Some(Way::Status(*status)),
-            Fate::Failed(failure) => {
-                matches!(failure.code, Code::ClosedWithoutAnswer | Code::Interrupted).then_some(Way::Closes)
-            }
+            Fate::Failed(failure) => Way::of(failure),
         }
     }
 }
@@ -138,8 +137,8 @@ impl Ladder {
         let Some(way) = refused.way() else { return Vec::new() };
         let field = |tried: &Tried| tried.picture.bytes().div_ceil(3) as u64 * 4;
         let (body, taken_field) = self.taken.as_ref().map_or((0, 0), |taken| (taken.body_bytes, field(taken)));
-        let said = |tried: &Tried| format!("{}\n{}\n", tried.heard.names, String::from_utf8_lossy(&tried.heard.words));
-        let said = self.taken.iter().chain([refused]).map(said).collect::<String>().to_lowercase();
+        let said =
+            self.taken.iter().chain([refused]).map(|tried| tried.heard.said()).collect::<String>().to_lowercase();
         servers::find(&Seen {
             format: self.format,
             way,
@@ -155,38 +154,27 @@ impl Ladder {
 /// # Errors
 /// A certificate file of the config that does not do.
 pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> Result<Trial, Fault> {
-    let configs = ClientConfigs::read(config)?;
-    let mut trial = Trial { url: plan.url.clone(), ladders: Vec::new(), idle: None };
+    let setup = Setup::read(config)?;
+    let mut trial = Trial { url: plan.url.clone(), ladders: Vec::new(), idle: None, validity: None };
     for format in plan.formats {
-        let options = BodyOptions { format, ..config.body };
-        let client = client(plan.url.clone(), settings(config, &configs, &plan.url, options));
-        let ladder = climb(&client, options, say).await;
+        let client = client(plan.url.clone(), setup.for_trial(&plan.url, format));
+        let ladder = climb(&client, say).await;
         let is_answered = ladder.taken.is_some();
         let is_there = ladder.refused.as_ref().is_none_or(|tried| !matches!(tried.fate, Fate::Unreachable(_)));
         trial.ladders.push(ladder);
+        trial.validity = client.validity();
         if !is_there {
             break;
         }
         if is_answered && trial.idle.is_none() && !plan.idle.is_zero() {
             // A connection that is new to idleness: the last upload of the ladder may have broken one off.
-            let tried = send(&client, options, TestPicture::card(), None).await;
+            let tried = send(&client, TestPicture::card(), None).await;
             if tried.is_taken() {
                 trial.idle = Some((client.wait_for_close(plan.idle).await, plan.idle));
             }
         }
     }
     Ok(trial)
-}
-
-fn settings(config: &Config, configs: &ClientConfigs, url: &Url, body: BodyOptions) -> Settings {
-    Settings {
-        body,
-        headers: config.headers.clone(),
-        timeouts: config.timeouts,
-        tls: configs.of(url),
-        pool: Arc::default(),
-        history: Rc::<History>::default(),
-    }
 }
 
 /// A client whose every event is marked as a test.
@@ -196,11 +184,16 @@ pub fn client(url: Url, mut settings: Settings) -> Client {
 }
 
 /// From the smallest to the first that is not taken, and back by halves.
-async fn climb(client: &Client, options: BodyOptions, say: &dyn Fn(Format, &Tried)) -> Ladder {
-    let mut ladder = Ladder { format: options.format, taken: None, refused: None };
+async fn climb(client: &Client, say: &dyn Fn(Format, &Tried)) -> Ladder {
+    let format = client.body_options().format;
+    let mut ladder = Ladder { format, taken: None, refused: None, lost: None };
     let note = async |ladder: &mut Ladder, picture: TestPicture| {
-        let tried = send_twice(client, options, picture).await;
-        say(options.format, &tried);
+        let tried = send_twice(client, picture).await;
+        say(format, &tried);
+        let smallest = ladder.lost.is_none_or(|lost| picture.bytes() < lost.bytes());
+        if tried.way() == Some(Way::Loses) && smallest {
+            ladder.lost = Some(picture);
+        }
         let place = if tried.is_taken() { &mut ladder.taken } else { &mut ladder.refused };
         *place = Some(tried);
     };
@@ -225,21 +218,21 @@ async fn climb(client: &Client, options: BodyOptions, say: &dyn Fn(Format, &Trie
 }
 
 /// Once more where the first failure may have been chance.
-async fn send_twice(client: &Client, options: BodyOptions, picture: TestPicture) -> Tried {
-    let first = send(client, options, picture, None).await;
+async fn send_twice(client: &Client, picture: TestPicture) -> Tried {
+    let first = send(client, picture, None).await;
     let Fate::Failed(failure) = &first.fate else { return first };
     let may_be_chance = failure.status.is_none_or(|status| matches!(status, 408 | 425 | 429 | 500..));
     if !may_be_chance {
         return first;
     }
     tokio::time::sleep(PAUSE).await;
-    send(client, options, picture, None).await
+    send(client, picture, None).await
 }
 
 /// Sends one test event, and waits for `most`, or as long as the config says.
-pub async fn send(client: &Client, options: BodyOptions, picture: TestPicture, most: Option<Duration>) -> Tried {
+pub async fn send(client: &Client, picture: TestPicture, most: Option<Duration>) -> Tried {
     let event = event::event(picture);
-    let body_bytes = Template::new(&event, options).length();
+    let body_bytes = client.template(&event).length();
     let upload = Upload { event: Rc::new(event), source: Arc::new(picture) };
     let outcome = match most {
         None => client.send(&upload, None).await.0,
@@ -251,7 +244,7 @@ pub async fn send(client: &Client, options: BodyOptions, picture: TestPicture, m
     let heard = client.heard();
     let fate = match outcome {
         Outcome::Acknowledged => {
-            let proof = digests::judge(&heard.words, picture, options.with_reg_pic);
+            let proof = digests::judge(&heard.words, picture, client.body_options().with_reg_pic);
             Fate::Answered(client.last_answer().unwrap_or(200), proof)
         }
         Outcome::Unreachable { failure } => Fate::Unreachable(failure),

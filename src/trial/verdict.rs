@@ -6,15 +6,22 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::digests::Proof;
+use super::picture::TestPicture;
 use super::{Fate, LARGEST, Ladder, Trial, Tried};
 use crate::body::Format;
+use crate::clock;
 use crate::deliver::client::Idle;
 use crate::deliver::failure::Code;
+use crate::deliver::servers::Way;
+use crate::deliver::sizes::Size;
+use crate::deliver::tls::Validity;
 
 /// Every format that was tried takes every size.
 pub const ALL: u8 = 0;
 /// Nothing was taken: the server is not there, or is no receiver of events.
 pub const NOTHING: u8 = 1;
+/// A certificate that ends in fewer days is to be renewed.
+const WARNING_DAYS: u64 = 30;
 /// A format takes smaller events only, or none.
 pub const SOME: u8 = 3;
 
@@ -41,6 +48,9 @@ impl Trial {
                 Idle::ClosedAfter(time) => Some(time.as_millis() as u64),
                 Idle::Kept => None,
             }),
+            "certificate": self.validity.map(|Validity { not_before, not_after }| {
+                json!({"not_before": not_before, "not_after": not_after})
+            }),
         })
     }
 
@@ -61,7 +71,6 @@ impl Trial {
 impl Ladder {
     fn to_json(&self) -> Value {
         let taken = self.taken.as_ref();
-        let likely = self.likely();
         json!({
             "format": self.format.name(),
             "takes_picture_bytes": taken.map(|tried| tried.picture.bytes()),
@@ -69,12 +78,11 @@ impl Ladder {
             "proven": taken.map(Tried::is_proven),
             "refuses_picture_bytes": self.refused.as_ref().map(|tried| tried.picture.bytes()),
             "refuses_body_bytes": self.refused.as_ref().map(|tried| tried.body_bytes),
+            "loses_picture_bytes": self.lost.map(TestPicture::bytes),
             "status": self.refused.as_ref().and_then(Tried::status),
             "error_code": self.refused.as_ref().and_then(Tried::error_code),
             "why": self.refused.as_ref().map(|tried| tried.fate.to_string()),
-            "likely": likely.iter().map(|likely| json!({
-                "server": likely.row.server, "setting": likely.row.setting, "is_named": likely.is_named,
-            })).collect::<Vec<_>>(),
+            "likely": self.likely(),
         })
     }
 }
@@ -108,20 +116,6 @@ impl fmt::Display for Fate {
     }
 }
 
-/// A size as people say it: with three digits at most.
-pub struct Size(pub u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes @ ..1_000 => write!(f, "{bytes} bytes"),
-            bytes @ 1_000..10_000 => write!(f, "{:.1} kB", bytes as f64 / 1e3),
-            bytes @ 10_000..999_500 => write!(f, "{:.0} kB", bytes as f64 / 1e3),
-            bytes => write!(f, "{:.1} MB", bytes as f64 / 1e6),
-        }
-    }
-}
-
 fn picture(tried: &Tried) -> Size {
     Size(tried.picture.bytes() as u64)
 }
@@ -146,6 +140,9 @@ impl fmt::Display for Trial {
         self.ladders.iter().try_for_each(|ladder| write!(f, "{ladder}"))?;
         if let Some((idle, most)) = self.idle {
             writeln!(f, "  {}", idle_in_words(idle, most))?;
+        }
+        if let Some(validity) = self.validity {
+            writeln!(f, "  {}", validity_in_words(validity, clock::now()))?;
         }
         if self.is_unproven() {
             writeln!(
@@ -191,6 +188,10 @@ impl fmt::Display for Ladder {
                 refused.fate
             ),
         }?;
+        let is_lost = |refused: &&Tried| refused.way() == Some(Way::Loses);
+        if let (Some(lost), None) = (self.lost, self.refused.as_ref().filter(is_lost)) {
+            writeln!(f, "  {name}: pictures of {} are LOST behind a 2xx", Size(lost.bytes() as u64))?;
+        }
         self.likely().iter().try_for_each(|likely| {
             let sure = if likely.is_named { "set" } else { "if it is this, set" };
             writeln!(f, "    {}: {sure} {}", likely.row.server, likely.row.setting)
@@ -198,10 +199,37 @@ impl fmt::Display for Ladder {
     }
 }
 
+fn validity_in_words(Validity { not_before, not_after }: Validity, now: u64) -> String {
+    const DAY: u64 = 24 * 3600;
+    let left = not_after.saturating_sub(now) / DAY;
+    let advice = if left < WARNING_DAYS { ": renew it" } else { "" };
+    format!(
+        "its certificate is valid from {} until {} ({left} days from now){advice}",
+        clock::date(not_before),
+        clock::date(not_after)
+    )
+}
+
 fn idle_in_words(idle: Idle, most: Duration) -> String {
     match idle {
         Idle::NotKept => "the server closes the connection after each answer: each event costs a new one".into(),
         Idle::ClosedAfter(time) => format!("the server closes an idle connection after {:.1} s", time.as_secs_f64()),
         Idle::Kept => format!("the server keeps an idle connection for more than {} s", most.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_to_be_renewed() {
+        const DAY: u64 = 24 * 3600;
+        let validity = Validity { not_before: 0, not_after: 100 * DAY };
+        for (now, left, is_told) in [(70, 30, false), (71, 29, true), (200, 0, true)] {
+            let words = validity_in_words(validity, now * DAY);
+            assert!(words.contains(&format!("({left} days from now)")), "{words}");
+            assert_eq!(words.ends_with("renew it"), is_told, "{words}");
+        }
     }
 }

@@ -25,14 +25,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use crate::body::BodyOptions;
 use crate::body::base64::Pool;
 use crate::clock;
 use crate::config::{Config, Fault, Url};
 use crate::deliver::client::{Client, Settings};
 use crate::deliver::driver::Driver;
 use crate::deliver::history::History;
-use crate::deliver::tls::ClientConfigs;
+use crate::deliver::setup::Setup;
 use crate::readiness;
 use crate::spool::dead::{self, DeadLetter};
 use crate::spool::worker::Worker;
@@ -171,7 +170,7 @@ impl Uplink {
     /// opened, and privileges given up, at the start of the program only; a change of theirs is said.
     ///
     /// # Errors
-    /// A certificate file that does not do; then nothing has changed.
+    /// A file that does not do; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), Fault> {
         let settings = self.settings(&config, &self.history)?;
         let destinations = config.event_server_url.iter().map(|url| (url.clone(), settings(url))).collect();
@@ -188,28 +187,20 @@ impl Uplink {
 
     /// What gives each destination's settings.
     fn settings(&self, config: &Config, history: &Rc<History>) -> Result<impl Fn(&Url) -> Settings + use<>, Fault> {
-        let configs = ClientConfigs::read(config)?;
-        let (body, headers, timeouts) = (config.body, config.headers.clone(), config.timeouts);
+        let setup = Setup::read(config)?;
         let (pool, history) = (Arc::clone(&self.pool), Rc::clone(history));
-        Ok(move |url: &Url| Settings {
-            body,
-            headers: headers.clone(),
-            timeouts,
-            tls: configs.of(url),
-            pool: Arc::clone(&pool),
-            history: Rc::clone(&history),
-        })
+        Ok(move |url: &Url| setup.of(url, &pool, &history))
     }
 
-    /// How bodies are written, and a client of its own for each destination in force, whose doings count nowhere: for test events.
+    /// A client of its own for each destination in force, whose doings count nowhere: for test events.
     ///
     /// # Errors
-    /// A certificate file that does not do.
-    pub fn test_clients(&self) -> Result<(BodyOptions, Vec<Client>), Fault> {
+    /// A file that does not do.
+    pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
         let config = self.config.borrow();
         let settings = self.settings(&config, &Rc::default())?;
         let client = |url: &Url| trial::client(url.clone(), settings(url));
-        Ok((config.body, config.event_server_url.iter().map(client).collect()))
+        Ok(config.event_server_url.iter().map(client).collect())
     }
 
     /// How delivery fared.

@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use serde_json::{Map, Value, json};
 use sophon_uplink::body::base64::Pool;
+use sophon_uplink::body::constants::Constants;
 use sophon_uplink::body::{BodyOptions, EventBody, Sent, Template, TimestampUnit};
 use sophon_uplink::event::{Event, Malformed};
 use sophon_uplink::ring::consumer;
@@ -165,7 +166,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// The content type and the body of an event whose pictures lie in `source`; it is as long as announced.
 pub fn written(event: &Event, source: Arc<dyn PictureSource>, options: BodyOptions) -> (String, Vec<u8>) {
-    let template = Template::new(event, options);
+    let template = Template::new(event, options, &Constants::default());
     let (length, content_type) = (template.length(), template.content_type.clone().into_owned());
     let sent = Sent::default();
     let body = EventBody::new(template, source, POOL.with(Arc::clone), Arc::clone(&sent));

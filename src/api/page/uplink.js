@@ -207,6 +207,7 @@ function showServer(article, server) {
   if (server.failed_tries) facts.push(text("n_failed")(number(server.failed_tries)));
   if (server.next_try_seconds !== null) facts.push(text("next_try")(duration(server.next_try_seconds)));
   set(find(".facts"), facts.join(" · "));
+  showLimit(find(".limit"), server.limit);
   const trouble = find(".trouble");
   trouble.hidden = !server.last_error;
   if (!server.last_error) return;
@@ -216,6 +217,19 @@ function showServer(article, server) {
   set(find(".todo"), todo);
   set(find("summary"), text("details"));
   set(find("details code"), server.last_error);
+}
+
+/** Larger events fail at this server, and smaller ones do not. */
+function showLimit(box, limit) {
+  box.hidden = !limit;
+  if (!limit) return;
+  const what = text("limit")(bytes(limit.takes_body_bytes), bytes(limit.refuses_body_bytes));
+  box.replaceChildren(made("p", "what", what), ...whatToSet(limit.likely));
+}
+
+/** What to set, for each server that it may be. */
+function whatToSet(likely) {
+  return likely.flatMap(({ server, setting }) => [made("p", "", text("likely")(server)), made("pre", "", setting)]);
 }
 
 function ringLine(ring) {
@@ -471,7 +485,7 @@ function result({ url, picture_bytes, delivered, proven, status: code, milliseco
   box.append(made("p", "quiet", text("pictures")(bytes(picture_bytes))));
   if (code) box.append(made("p", "", text("answered")(code, number(milliseconds))));
   if (error) explained(error_code).forEach((line) => box.append(made("p", "", line)));
-  likely.forEach(({ server, setting }) => box.append(made("p", "", text("likely")(server)), made("pre", "", setting)));
+  box.append(...whatToSet(likely));
   if (answer) box.append(made("p", "quiet", text("server_said")), made("pre", "", answer));
   if (error) {
     const details = made("details"), code = made("code", "", error);

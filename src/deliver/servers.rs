@@ -3,6 +3,9 @@
 //! A row is found by what was measured (format, how the larger event was refused, between which sizes) and by what the server says of
 //! itself. A limit alone is no proof: several servers have 1 MiB. A name alone is none either: it may be a proxy's.
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
+use super::failure::{Code, Failure};
 use crate::body::Format;
 
 /// How a server lets go of what is too large for it.
@@ -16,6 +19,17 @@ pub enum Way {
     Loses,
 }
 
+impl Way {
+    /// Of a try that failed; none where that says nothing of the event.
+    pub fn of(failure: &Failure) -> Option<Way> {
+        match (failure.code, failure.status) {
+            (Code::EarlyAnswer | Code::PictureLost, _) => Some(Way::Loses),
+            (_, Some(status)) => Some(Way::Status(status)),
+            (code, None) => matches!(code, Code::ClosedWithoutAnswer | Code::Interrupted).then_some(Way::Closes),
+        }
+    }
+}
+
 /// What is limited, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -26,7 +40,7 @@ pub enum Limit {
 }
 
 /// A default that is smaller than the largest event.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Row {
     /// As docs/receivers.md calls it.
     pub server: &'static str,
@@ -63,12 +77,14 @@ const MIB: u64 = 1024 * KIB;
 pub const ROWS: &[Row] = &[
     row("nginx", &["nginx"], None, TOO_LARGE, Limit::Body(MIB), "client_max_body_size 32m;"),
     row("Flask", &["werkzeug", "exceeds the capacity limit"], FORM, TOO_LARGE, Limit::Field(500_000), "app.config[\"MAX_FORM_MEMORY_SIZE\"] = 32 << 20"),
+    row("Quart", &["hypercorn", "exceeds the capacity limit"], FORM, TOO_LARGE, Limit::Field(500_000), "app.config[\"MAX_FORM_MEMORY_SIZE\"] = 32 << 20"),
     row("Django", &["wsgiserver", "gunicorn", "bad request (400)"], None, BAD, Limit::Body(5 * MIB / 2), "DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20"),
     row("FastAPI", &["maximum size of 1024kb", "uvicorn", "hypercorn", "granian"], FORM, BAD, Limit::Field(MIB), "request.form(max_part_size=32 << 20)"),
     row("Falcon", &["body part is too large"], FORM, BAD, Limit::Field(MIB), "MultipartFormHandler().parse_options.max_body_part_buffer_size"),
     row("aiohttp", &["aiohttp", "maximum request body size"], None, TOO_LARGE, Limit::Body(MIB), "web.Application(client_max_size=32 << 20)"),
     row("Litestar", &["request entity too large"], None, TOO_LARGE, Limit::Body(10_000_000), "Litestar(request_max_body_size=32 << 20)"),
     row("Bottle", &["wsgiserver", "bottle", "request entity too large"], JSON, TOO_LARGE, Limit::Body(100 * KIB), "BaseRequest.MEMFILE_MAX = 32 << 20"),
+    row("Bottle", &["wsgiserver", "bottle"], FORM, BAD, Limit::Body(100 * KIB), "BaseRequest.MEMFILE_MAX = 32 << 20"),
     row("Bottle", &["wsgiserver", "bottle"], FORM, Way::Loses, Limit::Field(100 * KIB), "BaseRequest.MEMFILE_MAX = 32 << 20"),
     row("Express", &["express", "payloadtoolargeerror", "request entity too large"], JSON, TOO_LARGE, Limit::Body(100 * KIB), "express.json({limit: \"32mb\"})"),
     row("multer", &["multererror", "field value too long"], FORM, Way::Status(500), Limit::Field(MIB), "multer({limits: {fieldSize: 32 << 20}})"),
@@ -115,12 +131,22 @@ pub struct Seen<'a> {
 }
 
 /// A row that fits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Likely {
     /// The row.
     pub row: &'static Row,
     /// The server said so itself; else only the limit and the way fit.
     pub is_named: bool,
+}
+
+impl Serialize for Likely {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Likely", 3)?;
+        fields.serialize_field("server", self.row.server)?;
+        fields.serialize_field("setting", self.row.setting)?;
+        fields.serialize_field("is_named", &self.is_named)?;
+        fields.end()
+    }
 }
 
 /// The rows that fit best: those that the server names, else those that its behaviour fits.

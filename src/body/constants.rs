@@ -1,0 +1,43 @@
+//! Members that the config adds to every event: a cloud that many boxes report to knows by them which one it was. The event's own win.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its key.
+    pub key: String,
+    /// Its value as JSON.
+    pub json: Box<RawValue>,
+    /// Its value as a form's field has it: a text without its quotes.
+    pub text: String,
+}
+
+impl Member {
+    /// A member with that value.
+    pub fn new(key: String, value: &Value) -> Member {
+        let json = serde_json::value::to_raw_value(value).expect("a value is JSON");
+        let text = value.as_str().map_or_else(|| json.get().to_owned(), str::to_owned);
+        Member { key, json, text }
+    }
+}
+
+/// All of them, in the order of the config.
+#[derive(Clone, Debug, Default)]
+pub struct Constants {
+    /// At the top, before `ext_data`.
+    pub top: Vec<Member>,
+    /// In `ext_data`.
+    pub ext_data: Vec<Member>,
+    /// `ext_data.device_ip`.
+    pub device_ip: Option<String>,
+}
+
+impl Constants {
+    /// Their texts.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let members = self.top.iter().chain(&self.ext_data);
+        members.flat_map(|member| [member.key.as_str(), member.text.as_str()]).chain(self.device_ip.as_deref())
+    }
+}

@@ -1,0 +1,215 @@
+//! How large the events are that a destination takes, as its answers show: whoever looks at a box is told the limit, not only that
+//! large events fail.
+//!
+//! An event that is larger than all that were taken, and is let go in a way that may be about its size, is a sign. 413 says it itself; of
+//! other ways [`SIGNS`] are needed, and that a smaller event was taken after the first of them: else the server is out of order for all.
+//! A larger event that is taken ends it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::servers::{self, Likely, Seen, Way};
+use crate::body::Format;
+
+/// Larger events that have to fail before their size is taken for the reason.
+const SIGNS: u32 = 3;
+
+/// How large an event is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventSize {
+    /// The request's body, in bytes.
+    pub body: u64,
+    /// The larger picture in base64, in bytes.
+    pub field: u64,
+}
+
+/// What was seen of a destination in one format.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// The largest event that was taken.
+    taken: EventSize,
+    refused: Option<Refused>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    /// The smallest one.
+    size: EventSize,
+    way: Way,
+    /// What the server said, in small letters.
+    said: String,
+    count: u32,
+    /// A smaller event was taken after the first of them.
+    has_passed: bool,
+}
+
+/// A limit that a destination was seen to have, as the status has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Known {
+    /// `json` or `form-data`.
+    pub format: &'static str,
+    /// The largest body that was taken, in bytes.
+    pub takes_body_bytes: u64,
+    /// The smallest that was not.
+    pub refuses_body_bytes: u64,
+    /// What the server answered to it; none where it closed the connection.
+    pub status: Option<u16>,
+    /// Whose limit that is, likely.
+    pub likely: Vec<Likely>,
+}
+
+impl Sizes {
+    /// An event was taken.
+    pub fn took(&mut self, size: EventSize) {
+        if size.body > self.taken.body {
+            self.taken = size;
+        }
+        self.refused.take_if(|refused| refused.size.body <= size.body);
+        if let Some(refused) = &mut self.refused {
+            refused.has_passed = true;
+        }
+    }
+
+    /// An event was let go so, with these words.
+    pub fn refused(&mut self, size: EventSize, way: Way, said: impl FnOnce() -> String) {
+        if !may_be_for_size(way) {
+            return;
+        }
+        if size.body <= self.taken.body {
+            if way != Way::Status(413) {
+                return;
+            }
+            self.taken = EventSize::default(); // the limit is another one by now
+        }
+        match &mut self.refused {
+            Some(refused) if refused.way == way => {
+                refused.count += 1;
+                if size.body < refused.size.body {
+                    refused.size = size;
+                }
+            }
+            other => *other = Some(Refused { size, way, said: said().to_lowercase(), count: 1, has_passed: false }),
+        }
+    }
+
+    /// The limit, where there is one.
+    pub fn known(&self, format: Format) -> Option<Known> {
+        let refused = self.refused.as_ref()?;
+        let is_certain = refused.way == Way::Status(413) || refused.count >= SIGNS && refused.has_passed;
+        if !is_certain || self.taken.body == 0 {
+            return None;
+        }
+        let likely = servers::find(&Seen {
+            format,
+            way: refused.way,
+            body: (self.taken.body, refused.size.body),
+            field: (self.taken.field, refused.size.field),
+            said: &refused.said,
+        });
+        Some(Known {
+            format: format.name(),
+            takes_body_bytes: self.taken.body,
+            refuses_body_bytes: refused.size.body,
+            status: if let Way::Status(status) = refused.way { Some(status) } else { None },
+            likely,
+        })
+    }
+}
+
+const fn may_be_for_size(way: Way) -> bool {
+    matches!(way, Way::Closes | Way::Loses | Way::Status(400 | 403 | 413 | 422 | 500))
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (takes, refuses) = (Size(self.takes_body_bytes), Size(self.refuses_body_bytes));
+        write!(f, "of {} it takes requests of {takes} and refuses those of {refuses}", self.format)?;
+        for (index, likely) in self.likely.iter().take(2).enumerate() {
+            let before = if index == 0 { ": is it " } else { ", or " };
+            write!(f, "{before}{}: {}", likely.row.server, likely.row.setting)?;
+        }
+        Ok(())
+    }
+}
+
+/// A size as people say it: with three digits at most.
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ ..1_000 => write!(f, "{bytes} bytes"),
+            bytes @ 1_000..10_000 => write!(f, "{:.1} kB", bytes as f64 / 1e3),
+            bytes @ 10_000..999_500 => write!(f, "{:.0} kB", bytes as f64 / 1e3),
+            bytes => write!(f, "{:.1} MB", bytes as f64 / 1e6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn of(body: u64) -> EventSize {
+        EventSize { body, field: body / 2 }
+    }
+
+    fn limit(sizes: &Sizes) -> Option<(u64, u64)> {
+        sizes.known(Format::Json).map(|known| (known.takes_body_bytes, known.refuses_body_bytes))
+    }
+
+    #[test]
+    fn a_413_is_a_limit_at_once_where_smaller_events_are_taken() {
+        let mut sizes = Sizes::default();
+        sizes.refused(of(3_000_000), Way::Status(413), || "nginx/1.22.1".into());
+        assert_eq!(limit(&sizes), None, "nothing is known of smaller ones");
+        sizes.took(of(900_000));
+        sizes.refused(of(1_100_000), Way::Status(413), String::new);
+        assert_eq!(limit(&sizes), Some((900_000, 1_100_000)));
+        let words = sizes.known(Format::Json).unwrap().to_string();
+        assert_eq!(
+            words,
+            "of json it takes requests of 900 kB and refuses those of 1.1 MB: is it nginx: client_max_body_size 32m;"
+        );
+        sizes.took(of(2_000_000));
+        assert_eq!(limit(&sizes), None, "somebody has raised it");
+        sizes.refused(of(800_000), Way::Status(413), String::new);
+        sizes.took(of(700_000));
+        assert_eq!(limit(&sizes), Some((700_000, 800_000)), "and lowered it");
+    }
+
+    #[test]
+    fn other_ways_are_a_limit_only_where_smaller_events_pass_meanwhile() {
+        for way in [Way::Status(400), Way::Status(403), Way::Status(422), Way::Status(500), Way::Closes, Way::Loses] {
+            let mut sizes = Sizes::default();
+            sizes.took(of(500_000));
+            for _ in 0..SIGNS {
+                sizes.refused(of(2_000_000), way, String::new);
+            }
+            assert_eq!(limit(&sizes), None, "{way:?}: the server may be out of order");
+            sizes.took(of(400_000));
+            assert_eq!(limit(&sizes), Some((500_000, 2_000_000)), "{way:?}");
+            sizes.took(of(2_000_000));
+            assert_eq!(limit(&sizes), None, "{way:?}: it was not for the size");
+        }
+    }
+
+    #[test]
+    fn failures_of_small_events_and_of_the_network_are_no_signs() {
+        let mut sizes = Sizes::default();
+        sizes.took(of(500_000));
+        for way in [Way::Status(401), Way::Status(404), Way::Status(429), Way::Status(503)] {
+            for _ in 0..=SIGNS {
+                sizes.refused(of(900_000), way, String::new);
+                sizes.took(of(100_000));
+            }
+            assert_eq!(limit(&sizes), None, "{way:?}");
+        }
+        for _ in 0..=SIGNS {
+            sizes.refused(of(300_000), Way::Status(500), String::new);
+            sizes.took(of(100_000));
+        }
+        assert_eq!(limit(&sizes), None, "smaller than what was taken");
+    }
+}
