@@ -188,6 +188,14 @@ fn every_fault_names_its_key() {
             with("destinations", json!({ "http://a/": { "answers": { "retry": [1] } } })),
         ),
         ("destinations.\"http://a/\".threshold", with("destinations", json!({ "http://a/": { "threshold": 1 } }))),
+        ("proxy", with("proxy", json!("http://a:1"))),
+        ("proxy.url", with("proxy", json!({}))),
+        ("proxy.url", with("proxy", json!({ "url": "https://a:1" }))),
+        ("proxy.url", with("proxy", json!({ "url": "http://a:1/path" }))),
+        ("proxy.no_proxy[1]", with("proxy", json!({ "url": "http://a:1", "no_proxy": ["b", "10.0.0.0/33"] }))),
+        ("proxy.no_proxy[0]", with("proxy", json!({ "url": "http://a:1", "no_proxy": ["http://b/"] }))),
+        ("proxy.user", with("proxy", json!({ "url": "http://a:1", "user": "u" }))),
+        ("headers.Proxy-Authorization", with("headers", json!({ "Proxy-Authorization": "x" }))),
         ("treshold", json!({ "event_server_url": [], "treshold": 0.5 })),
         ("the file", json!([])),
     ] {
@@ -227,6 +235,8 @@ fn no_fault_shows_a_secret() {
         json!({ "event_server_url": [], "tls": { "destinations": { "https://user:hunter2@a/": {}, "https://a/?k=hunter2": 5 } } }),
         json!({ "event_server_url": [], "headers": "Authorization: hunter2" }),
         json!({ "event_server_url": [], "headers": ["hunter2"] }),
+        json!({ "event_server_url": [], "proxy": "http://u:hunter2@a:1" }),
+        json!({ "event_server_url": [], "proxy": { "url": "https://u:hunter2@a:1" } }),
         json!({ "event_server_url": [], "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" } }),
         json!({ "event_server_url": [], "headers": { "Authorization: Bearer hunter2": "" } }),
     ] {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Fault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
-const RESERVED_HEADERS: [&str; 14] = [
+const RESERVED_HEADERS: [&str; 15] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -18,6 +18,7 @@ const RESERVED_HEADERS: [&str; 14] = [
     "host",
     "idempotency-key",
     "keep-alive",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
@@ -27,7 +28,7 @@ const RESERVED_HEADERS: [&str; 14] = [
 ];
 
 /// Keys whose values are not shown where they are of the wrong type: what was meant for a header or a URL may be in them.
-const MAY_BE_SECRET: [&str; 2] = ["headers", "event_server_url"];
+const MAY_BE_SECRET: [&str; 3] = ["headers", "event_server_url", "proxy"];
 
 pub(super) struct Fields<'a> {
     /// Before each key: `tls.`; empty at the top.
@@ -43,7 +44,8 @@ impl<'a> Fields<'a> {
         let members = match value {
             Value::Object(members) => members,
             other => {
-                faults.push(Fault { key: name.into(), value: Some(shown(&other)), allowed: "a JSON object".into() });
+                let value = (!MAY_BE_SECRET.contains(&name)).then(|| shown(&other));
+                faults.push(Fault { key: name.into(), value, allowed: "a JSON object".into() });
                 Map::new()
             }
         };
@@ -101,11 +103,27 @@ impl<'a> Fields<'a> {
         self.take(key, "a path", |value| path(value, folder).ok()).unwrap_or_else(|| default.into())
     }
 
-    /// Null is as good as nothing.
-    pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
-        if self.members.get(key).is_some_and(Value::is_null) {
+    /// Whether a key is null; then it is taken.
+    pub fn take_null(&mut self, key: &str) -> bool {
+        let is_null = self.members.get(key).is_some_and(Value::is_null);
+        if is_null {
             self.members.shift_remove(key);
         }
+        is_null
+    }
+
+    /// A value that is required and never shown.
+    pub fn secret<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let read = self.members.shift_remove(key).and_then(|value| read(&value));
+        if read.is_none() {
+            self.fault(key, None, allowed);
+        }
+        read
+    }
+
+    /// Null is as good as nothing.
+    pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        self.take_null(key);
         let folder = self.folder;
         self.take(key, "null or a path", |value| path(value, folder).ok())
     }
@@ -119,6 +137,10 @@ impl<'a> Fields<'a> {
     pub fn map(&mut self, key: &str, allowed: &str, most: usize) -> Map<String, Value> {
         let is_good = |value: &Value| value.as_object().filter(|members| members.len() <= most).cloned();
         self.take(key, allowed, is_good).unwrap_or_default()
+    }
+
+    pub fn is_object(&self, key: &str) -> bool {
+        self.members.get(key).is_some_and(Value::is_object)
     }
 
     pub fn has(&self, key: &str) -> bool {

@@ -13,6 +13,7 @@ pub mod constants;
 pub mod document;
 mod fields;
 mod idn;
+pub mod proxy;
 mod repeated;
 mod rings;
 pub mod save;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -31,6 +33,7 @@ use serde_json::Value;
 use crate::body::{BodyOptions, Format, TimestampUnit};
 use answers::{AcceptBody, Answers};
 use fields::Fields;
+use proxy::Proxy;
 pub use url::{Url, is_forbidden_address};
 
 /// Where the file lies on a box.
@@ -55,6 +58,8 @@ pub struct Config {
     pub body: BodyOptions,
     /// Events with a lower score are not sent. Compared as f32, as the recognizer's scores are.
     pub threshold: Threshold,
+    /// Through which destinations are reached.
+    pub proxy: Option<Arc<Proxy>>,
     /// What every event of this box has.
     pub constants: constants::Written,
     /// What holds for every destination.
@@ -253,6 +258,7 @@ impl Config {
                 ),
             },
             threshold: Threshold(fields.finite("threshold", 0.0)),
+            proxy: Proxy::take(&mut fields).map(Arc::new),
             constants,
             options: options(&mut fields),
             own_options,
@@ -279,7 +285,10 @@ impl Config {
         let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
             format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
         });
-        idle.chain(own).chain(doubles).collect()
+        let environment = proxy::in_environment().filter(|_| self.proxy.is_none());
+        let environment =
+            environment.map(|name| format!("{name} of the environment is not used: set proxy.url in the config"));
+        idle.chain(own).chain(doubles).chain(environment).collect()
     }
 
     /// What holds for a destination.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -43,6 +43,7 @@ use super::transport::{self, describe};
 use crate::body::base64::{self, Pool};
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
+use crate::config::proxy::Proxy;
 use crate::config::{Options, Timeouts, Url};
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
@@ -95,6 +96,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// From the config, for this destination.
     pub options: Options,
+    /// From the config, where this destination is reached through it.
+    pub proxy: Option<Arc<Proxy>>,
     /// From the config's certificate files.
     pub tls: Arc<rustls::ClientConfig>,
     /// For encoded chunks; one for all clients.
@@ -341,14 +344,14 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let generation = self.generation.get();
-        let (tls, timeouts) = {
+        let (tls, timeouts, proxy) = {
             let settings = self.settings.borrow();
-            (Arc::clone(&settings.tls), settings.timeouts)
+            (Arc::clone(&settings.tls), settings.timeouts, settings.proxy.clone())
         };
         let deadline = Deadline::new(timeouts.connect);
         let transport = tokio::select! {
             biased;
-            connected = transport::connect(self.url.uri(), tls, timeouts, &self.memory, &deadline) => connected?,
+            connected = transport::connect(self.url.uri(), tls, proxy, timeouts, &self.memory, &deadline) => connected?,
             never = self.link.extend(&deadline) => match never {},
         };
         if self.is_listening {
@@ -486,13 +489,20 @@ impl Client {
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
+        if let Some(login) =
+            settings.proxy.as_ref().filter(|_| !self.url.is_tls()).and_then(|proxy| proxy.authorization())
+        {
+            headers.insert(PROXY_AUTHORIZATION, login.clone());
+        }
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(X_EVENT_ID, id.clone());
         headers.insert(IDEMPOTENCY_KEY, id);
         let body = EventBody::new(template, Arc::clone(&upload.source), Arc::clone(&settings.pool), Arc::clone(sent));
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.target().clone();
+        // A proxy is told the whole of it, but for TLS, of which it sees nothing.
+        let proxy = settings.proxy.as_ref().filter(|_| !self.url.is_tls());
+        *request.uri_mut() = if proxy.is_some() { self.url.uri() } else { self.url.target() }.clone();
         *request.headers_mut() = headers;
         request
     }
@@ -505,6 +515,14 @@ impl Client {
         let mut outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
         if let Some(meaning) = options.answers.as_ref().and_then(|answers| answers.meaning(head.status.as_u16())) {
             outcome = outcome.meaning(meaning, early);
+        }
+        if let (401, Some(failure), Some(proxy)) = (
+            head.status.as_u16(),
+            outcome.failure_mut(),
+            self.settings.borrow().proxy.as_ref().filter(|_| !self.url.is_tls()),
+        ) {
+            // tinyproxy answers so to a wrong password.
+            failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
         }
         let rule = options.accept_body.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged);
         let is_kept = self.is_listening || outcome != Outcome::Acknowledged;

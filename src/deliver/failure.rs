@@ -91,6 +91,10 @@ codes! {
     TlsTimeout "tls_timeout",
     /// There is no connection for another reason.
     ConnectFailed "connect_failed",
+    /// 407: the proxy wants a login.
+    ProxyLogin "proxy_login",
+    /// The proxy is not there, or does not connect to the server.
+    ProxyFailed "proxy_failed",
     /// The box's clock is not set.
     ClockNotSet "clock_not_set",
     /// The box's kernel has no random numbers yet.
@@ -135,7 +139,7 @@ codes! {
     EarlyAnswer "early_answer",
     /// 3xx.
     AnsweredRedirect "answered_redirect",
-    /// 401 and 407.
+    /// 401.
     AnsweredUnauthorized "answered_unauthorized",
     /// 403.
     AnsweredForbidden "answered_forbidden",
@@ -175,6 +179,7 @@ impl Code {
                 | Code::AnsweredUnknown
                 | Code::EarlyAnswer
                 | Code::NotAccepted
+                | Code::ProxyLogin
         )
     }
 
@@ -182,7 +187,8 @@ impl Code {
     pub const fn of_status(status: u16) -> Code {
         match status {
             300..=399 => Code::AnsweredRedirect,
-            401 | 407 => Code::AnsweredUnauthorized,
+            401 => Code::AnsweredUnauthorized,
+            407 => Code::ProxyLogin,
             403 => Code::AnsweredForbidden,
             404 | 405 => Code::AnsweredNotFound,
             408 | 425 | 429 => Code::AnsweredBusy,

@@ -13,7 +13,7 @@
 //! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
 //! | [`setup`] | what the config and its files say to each client |
-//! | [`client`], [`connect`], [`transport`], [`tls`], [`tls_error`] | one try, and the connection for it |
+//! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
 //! | [`outcome`], [`failure`] | what an answer means, why a try failed |
@@ -42,5 +42,6 @@ pub mod sizes;
 pub mod tls;
 pub mod tls_error;
 pub mod transport;
+pub mod tunnel;
 pub mod unacknowledged;
 pub mod wire;

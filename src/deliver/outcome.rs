@@ -84,7 +84,8 @@ impl Outcome {
             }),
             408 | 425 | 429 | 500..=599 => Outcome::Down { failure: failure(""), retry_after: retry_after(headers) },
             300..=399 => Outcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") },
-            401 | 407 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },
+            401 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },
+            407 => Outcome::Misconfigured { failure: failure(": a proxy wants a login, set proxy.url") },
             403 => Outcome::Misconfigured { failure: failure(": check the server's access rules and the headers") },
             404 | 405 => Outcome::Misconfigured { failure: failure(": check the URL's path") },
             402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => {

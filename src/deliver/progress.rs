@@ -26,14 +26,14 @@ pub const TRICKLE: u32 = 6;
 /// TCP repeats what was lost after about 3, 9 and 21 round trips: so many without a movement are no sign yet.
 const ROUND_TRIPS: u32 = 15;
 
-/// How long a body may stand still on a way whose round trip takes `rtt`.
-pub fn patience(progress: Duration, rtt: Duration) -> Duration {
-    progress.max(rtt * ROUND_TRIPS)
+/// How long a body may stand still, or an answer be waited for, on a way whose round trip takes `rtt`.
+pub fn patience(configured: Duration, rtt: Duration) -> Duration {
+    configured.max(rtt * ROUND_TRIPS)
 }
 
 /// How long it may at the most, whatever is heard meanwhile; `rtt` is how long it took to connect.
-pub fn longest(progress: Duration, rtt: Duration) -> Duration {
-    patience(progress, rtt) * TRICKLE
+pub fn longest(configured: Duration, rtt: Duration) -> Duration {
+    patience(configured, rtt) * TRICKLE
 }
 
 /// What moved on a connection.
@@ -214,8 +214,9 @@ impl Progress {
     pub fn due(&self, timeouts: Timeouts) -> Instant {
         match self.arrived_at.get() {
             Some(arrived_at) => {
-                let due = arrived_at.max(self.read_at.get()) + timeouts.response;
-                due.min(arrived_at + timeouts.response * TRICKLE)
+                // Its first segment may be lost as well.
+                let due = arrived_at.max(self.read_at.get()) + patience(timeouts.response, self.rtt);
+                due.min(arrived_at + longest(timeouts.response, self.rtt))
             }
             None => {
                 let (moved_at, shared) = (self.moved_at.get(), self.link.borrow().shared_moved_at());
@@ -233,7 +234,8 @@ impl Progress {
     /// What there was none of until [`Progress::due`].
     pub fn overdue(&self, timeouts: Timeouts) -> Failure {
         if self.has_arrived() {
-            let why = format!("no answer within {} ms of the request", timeouts.response.as_millis());
+            let patience = patience(timeouts.response, self.rtt);
+            let why = format!("no answer within {} ms of the request", patience.as_millis());
             return Failure::new(Code::NoAnswer, why);
         }
         let patience = self.patience(timeouts);

@@ -36,6 +36,7 @@ impl Setup {
             headers: self.config.headers.clone(),
             timeouts: self.config.timeouts,
             options: self.config.options_of(url),
+            proxy: self.config.proxy.clone().filter(|proxy| proxy.is_for(url)),
             tls: self.tls.of(url),
             pool: Arc::clone(pool),
             history: Rc::clone(history),

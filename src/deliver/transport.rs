@@ -26,8 +26,10 @@ use super::head::State;
 use super::progress::{self, Progress};
 use super::tls::Validity;
 use super::tls_error;
+use super::tunnel;
 use super::wire::Wire;
 use crate::config::Timeouts;
+use crate::config::proxy::Proxy;
 use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -61,6 +63,7 @@ pub fn is_oversize(error: &hyper::Error) -> bool {
 pub async fn connect(
     uri: &Uri,
     tls: Arc<rustls::ClientConfig>,
+    proxy: Option<Arc<Proxy>>,
     timeouts: Timeouts,
     memory: &Arc<Memory>,
     deadline: &Deadline,
@@ -69,7 +72,7 @@ pub async fn connect(
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
         return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
-    let tcp = Tcp { timeouts, deadline: deadline.clone(), memory: Arc::clone(memory) };
+    let tcp = Tcp { timeouts, proxy, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match deadline.wait_for(connector.call(uri.clone())).await {
         Some(Ok(stream)) => Ok(Transport::new(stream)),
@@ -112,6 +115,8 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,
+    /// Where the connection leads in place of the server; TLS is spoken through it.
+    proxy: Option<Arc<Proxy>>,
     deadline: Deadline,
     memory: Arc<Memory>,
 }
@@ -126,12 +131,22 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Tcp { timeouts, deadline, memory } = self.clone();
+        let Tcp { timeouts, proxy, deadline, memory } = self.clone();
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-            let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-            let (tcp, rtt) = connect::connect(host, port, &memory, &deadline).await?;
+            let host = uri.host().unwrap_or_default();
+            let is_tls = uri.scheme_str() == Some("https");
+            let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+            let plain = host.trim_start_matches('[').trim_end_matches(']');
+            let (next, next_port) = proxy.as_ref().map_or((plain, port), |proxy| proxy.address());
+            let connected = connect::connect(next, next_port, &memory, &deadline).await;
+            let (mut tcp, rtt) = connected.map_err(|failure| match &proxy {
+                None => failure,
+                Some(proxy) => Failure::new(Code::ProxyFailed, format!("{proxy} is not reached: {failure}")),
+            })?;
             tune(&tcp, timeouts, rtt).map_err(|error| describe(&error, Code::ConnectFailed))?;
+            if let Some(proxy) = proxy.filter(|_| is_tls) {
+                tunnel::dig(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
+            }
             Ok(TokioIo::new(Wire { tcp, taken: 0, rtt }))
         })
     }
@@ -374,7 +389,7 @@ mod tests {
         let long = Duration::from_secs(30);
         let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
         let deadline = Deadline::new(long);
-        let transport = connect(&uri, Arc::new(client), timeouts, &Arc::default(), &deadline).await.unwrap();
+        let transport = connect(&uri, Arc::new(client), None, timeouts, &Arc::default(), &deadline).await.unwrap();
         transport.progress.begins.set(true);
         loop {
             match transport.check_silence() {

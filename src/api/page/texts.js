@@ -61,6 +61,8 @@ const TEXTS = {
       closed: ["The server closed the connection without an answer.", "See the server's log: it may have crashed, or another program has the port."],
       interrupted: ["The connection broke in the middle of an event.", "Check the network, and see the server's log: it may be restarting."],
       early: ["The server answered before it had the whole event.", "See what stands in front of it; it must read the whole request before it answers."],
+      proxy_login: ["The proxy wants a login.", "Put user and password into proxy.url in the config."],
+      proxy: ["The proxy does not lead to the server.", "Check proxy.url in the config, and the proxy's log and rules."],
       not_accepted: ["The server answered, but not that it has the event.", "See the rules answers and accept_body in the config, and what the server said."],
       no_http: ["What answers there is no web server that the box understands.", "Compare the port; see what a test event gets as an answer."],
       clock: ["The box's clock is not set: certificates cannot be checked, and events wait.", "Set the box's time, for example by NTP; then the upload goes on by itself."],
@@ -154,6 +156,8 @@ const TEXTS = {
       closed: ["服务器未作应答就关闭了连接。", "请查看服务器日志：程序可能已崩溃，或端口被其他程序占用。"],
       interrupted: ["连接在传输事件的中途断开。", "请检查网络，并查看服务器日志：它可能正在重启。"],
       early: ["服务器尚未收完整个事件就作出了应答。", "请检查服务器前面的代理；应在读完整个请求后再应答。"],
+      proxy_login: ["代理要求登录。", "请在配置的 proxy.url 中写上用户名和密码。"],
+      proxy: ["无法通过代理到达服务器。", "请检查配置中的 proxy.url，以及代理的日志和规则。"],
       not_accepted: ["服务器有应答，但没有表明已收下事件。", "请检查配置中的 answers 和 accept_body 规则，以及服务器的应答内容。"],
       no_http: ["该端口的应答不是盒子能理解的 HTTP 应答。", "请核对端口，并查看测试事件得到的应答。"],
       clock: ["盒子的时钟尚未设置，无法检查证书，事件正在等待。", "请设置盒子的时间（例如通过 NTP），之后会自动继续上传。"],
@@ -193,7 +197,7 @@ const TEXTS = {
 // Which words each code of a failure has: `last_error_code` and `error_code` in docs/api.md.
 const ERRORS = {
   dns_failed: "dns", dns_timeout: "dns_slow", address_forbidden: "forbidden", connect_refused: "refused",
-  connect_unreachable: "unreachable", connect_timeout: "connect", tls_timeout: "tls_none", connect_failed: "connect", clock_not_set: "clock",
+  connect_unreachable: "unreachable", connect_timeout: "connect", tls_timeout: "tls_none", connect_failed: "connect", clock_not_set: "clock", proxy_login: "proxy_login", proxy_failed: "proxy",
   randomness_not_ready: "randomness", tls_expired: "tls_time", tls_not_yet_valid: "tls_time", tls_wrong_name: "tls_name",
   tls_unknown_ca: "tls_issuer", tls_wrong_purpose: "tls_purpose", tls_weak_certificate: "tls_weak", tls_bad_certificate: "tls",
   tls_too_old: "tls_old", tls_client_certificate: "tls_client", tls_not_spoken: "tls_none", tls_failed: "tls", stalled: "stuck",
