@@ -20,7 +20,7 @@ const BUILT_AT: u64 = match option_env!("SOURCE_DATE_EPOCH") {
 };
 
 /// What is said where something waits for it, and what to do.
-pub const NOT_SET: &str = "the box's clock is not set, so that no certificate can be judged: set the time (NTP, or date -s); uploads over TLS wait for it";
+pub const NOT_SET: &str = "the box's clock is not set, so that no certificate can be judged and no signature dated: set the time (NTP, or date -s); uploads over TLS, and signed ones, wait for it";
 
 /// The last second of the year 9999, the last that a date is printed of.
 const END_OF_TIME: u64 = 253_402_300_799;

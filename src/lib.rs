@@ -47,6 +47,7 @@ pub mod output;
 pub mod rate_limited;
 pub mod readiness;
 pub mod ring;
+pub mod secret_file;
 pub mod serve;
 pub mod signals;
 pub mod spool;

@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use common::daemon::Home;
 use common::sink::OK;
-use common::{Answer, Daemon, Sink, event, publish, wait_until};
+use common::{Answer, Daemon, Sink, event, picture, publish, wait_until};
+use ring::hmac;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 
@@ -145,4 +148,55 @@ fn a_2xx_whose_body_has_no_end_is_no_acknowledgement_where_its_body_counts() {
     daemon.wait_log("it does not end in time, or in 64 KiB");
     home.wait_done();
     assert_eq!(daemon.terminate().acknowledged, 1);
+}
+
+#[test]
+fn a_signature_is_over_its_time_and_every_byte_of_the_body() {
+    let home = Home::new();
+    let key = home.folder.path().join("sign.key");
+    std::fs::write(&key, "0123456789abcdef0123\n").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (sink, plain) = (Sink::start(), Sink::start());
+    let mut recognizer = Producer::open(&home.ring(), 16 << 20).unwrap();
+    let signed = json!({ sink.url(): { "sign": { "key_file": "sign.key", "header": "X-Box-Signature" } } });
+    for format in ["json", "form-data"] {
+        let urls = [sink.url(), plain.url()];
+        let daemon = Daemon::start(&home, &urls, json!({ "destinations": &signed, "content-type": format }));
+        publish(&mut recognizer, &event(&picture(700_000, 1), &picture(300_001, 2)));
+        home.wait_done();
+        daemon.terminate();
+        let request = sink.take().pop().unwrap();
+        let header = request.headers["x-box-signature"].clone();
+        let (time, tag) = header.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef0123");
+        let expected = hmac::sign(&key, &[time.as_bytes(), b".", &request.body].concat());
+        let expected: String = expected.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(tag, expected, "{format}");
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!((now - 600..=now).contains(&time.parse().unwrap()), "{header}");
+    }
+    assert!(plain.received().iter().all(|request| !request.headers.contains_key("x-box-signature")));
+}
+
+#[test]
+fn a_key_that_does_not_do_is_named_and_never_shown() {
+    let home = Home::new();
+    home.configure(&["http://a/".into()], json!({ "sign": { "key_file": "sign.key" } }));
+    let key = home.folder.path().join("sign.key");
+    for (content, mode, words) in [
+        (None, 0, "cannot be read"),
+        (Some("0123456789abcdef"), 0o640, "may be read or changed by others"),
+        (Some("0123456789abcde\n"), 0o600, "has 15 bytes"),
+        (Some(&*"s3cret".repeat(200)), 0o600, "takes 1024 at the most"),
+    ] {
+        if let Some(content) = content {
+            std::fs::write(&key, content).unwrap();
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut check = std::process::Command::new(common::program("sophon-uplink"));
+        let output = check.arg("check-config").arg(home.config()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("sign.key_file") && said.contains(words) && !said.contains("s3cret"), "{said}");
+    }
 }

@@ -1,9 +1,21 @@
 """Keeps one event: pictures as files, the rest as event.json, in a folder named by the event's id. Flask, FastAPI and Django
 examples share it. An event that is stored twice is stored once; what `keep` returned is on the disk."""
-import base64, hashlib, json, os, pathlib, re, shutil, tempfile
+import base64, hashlib, hmac, json, os, pathlib, re, shutil, tempfile, time
 
 STORE = pathlib.Path(os.environ.get("STORE", "store"))
 LIMIT = 32 * 1024 * 1024  # bytes of a request: two pictures of 8 MiB as base64, and more
+
+
+SIGN_KEY = pathlib.Path(os.environ["SIGN_KEY_FILE"]).read_bytes().removesuffix(b"\n") if "SIGN_KEY_FILE" in os.environ else None
+
+
+def is_signed(signature, body):
+    """Whether a request is the box's, where there is a key: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY, not older than 5 minutes."""
+    if SIGN_KEY is None:
+        return True
+    match = re.fullmatch(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})", signature or "")
+    wanted = match and hmac.new(SIGN_KEY, match[1].encode() + b"." + body, hashlib.sha256).hexdigest()
+    return bool(match) and hmac.compare_digest(wanted, match[2]) and abs(time.time() - int(match[1])) < 300
 
 
 def to_disk(path, data=None):

@@ -121,6 +121,14 @@ impl<'a> Fields<'a> {
         read
     }
 
+    /// The name of a header that the uplink does not set itself.
+    pub fn header_name(&mut self, key: &str, default: HeaderName) -> HeaderName {
+        let read = |value: &Value| {
+            HeaderName::try_from(value.as_str()?).ok().filter(|name| !RESERVED_HEADERS.contains(&name.as_str()))
+        };
+        self.take(key, "the name of a header that the uplink does not set itself", read).unwrap_or(default)
+    }
+
     /// Null is as good as nothing.
     pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.take_null(key);

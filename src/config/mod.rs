@@ -92,6 +92,17 @@ pub struct Options {
     pub answers: Option<Answers>,
     /// What an acknowledgement has to say.
     pub accept_body: Option<AcceptBody>,
+    /// How requests are signed.
+    pub sign: Option<Sign>,
+}
+
+/// How requests are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sign {
+    /// The header with the signature.
+    pub header: HeaderName,
+    /// The key.
+    pub key_file: PathBuf,
 }
 
 /// A finite f32.
@@ -298,6 +309,7 @@ impl Config {
         Options {
             answers: own.answers.or_else(|| self.options.answers.clone()),
             accept_body: own.accept_body.or_else(|| self.options.accept_body.clone()),
+            sign: own.sign.or_else(|| self.options.sign.clone()),
         }
     }
 }
@@ -352,7 +364,19 @@ fn options(fields: &mut Fields<'_>) -> Options {
     Options {
         answers: fields.has("answers").then(|| Answers::take(fields.object("answers"))),
         accept_body: fields.has("accept_body").then(|| AcceptBody::take(fields)),
+        sign: if fields.has("sign") { sign(fields.object("sign")) } else { None },
     }
+}
+
+fn sign(mut fields: Fields<'_>) -> Option<Sign> {
+    let header = fields.header_name("header", HeaderName::from_static("x-signature"));
+    fields.one_of("scheme", (), &[("hmac-sha256", ())]);
+    let key_file = fields.optional_path("key_file");
+    if key_file.is_none() {
+        fields.fault("key_file", None, "it is missing: the path of a file with 16 to 1024 bytes");
+    }
+    fields.end();
+    Some(Sign { header, key_file: key_file? })
 }
 
 fn timeouts(mut fields: Fields<'_>) -> Timeouts {

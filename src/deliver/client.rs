@@ -37,6 +37,7 @@ use super::outcome::Outcome;
 use super::permit::BodyPermit;
 use super::progress::{Begun, Progress};
 use super::servers::Way;
+use super::signature::Key;
 use super::sizes::{EventSize, Known, Sizes};
 use super::tls::Validity;
 use super::transport::{self, describe};
@@ -96,6 +97,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// From the config, for this destination.
     pub options: Options,
+    /// From the config and its file: the header with the signature, and the key.
+    pub sign: Option<(HeaderName, Key)>,
     /// From the config, where this destination is reached through it.
     pub proxy: Option<Arc<Proxy>>,
     /// From the config's certificate files.
@@ -404,7 +407,19 @@ impl Client {
         let sent = Sent::default();
         let template = self.template(&upload.event);
         let length = template.length();
-        let request = self.request(upload, template, &sent);
+        let sign = self.settings.borrow().sign.clone();
+        let signed = match &sign {
+            None => None,
+            Some((header, key)) => {
+                let (source, pool) = (Arc::clone(&upload.source), Arc::clone(&self.settings.borrow().pool));
+                match key.sign(self.template(&upload.event), source, pool).await {
+                    Ok(signature) => Some((header.clone(), signature)),
+                    Err(_) => return Try::Outcome(Outcome::SourceLost),
+                }
+            }
+        };
+        let mut request = self.request(upload, template, &sent);
+        request.headers_mut().extend(signed.map(|(name, value)| (Some(name), value)));
         let read_before = connection.progress.read();
         let timeouts = self.settings.borrow().timeouts;
         connection.requests_left -= 1;

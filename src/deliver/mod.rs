@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
-//! | [`setup`] | what the config and its files say to each client |
+//! | [`setup`], [`signature`] | what the config and its files say to each client; signed requests |
 //! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
@@ -38,6 +38,7 @@ pub mod recent;
 pub mod record;
 pub mod servers;
 pub mod setup;
+pub mod signature;
 pub mod sizes;
 pub mod tls;
 pub mod tls_error;

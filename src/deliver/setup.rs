@@ -1,22 +1,32 @@
 //! What a config, and the files that it names, say to the clients of its destinations. They are read whenever a config comes into force.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::Settings;
 use super::history::History;
+use super::signature::Key;
 use super::tls::ClientConfigs;
 use crate::body::base64::Pool;
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, Format};
 use crate::config::{Config, Fault, Url};
+use crate::secret_file;
 
 /// A config with its files read.
 pub struct Setup {
     config: Config,
     tls: ClientConfigs,
     constants: Arc<Constants>,
+    /// By their files.
+    keys: BTreeMap<PathBuf, Key>,
 }
+
+/// The most bytes of a key that requests are signed with, and the fewest.
+const KEY: RangeInclusive<usize> = 16..=1024;
 
 impl Setup {
     /// Reads the files.
@@ -25,17 +35,24 @@ impl Setup {
     /// A file that does not do: the key that names it, and why.
     pub fn read(config: &Config) -> Result<Setup, Fault> {
         let constants = Arc::new(config.constants.read()?);
-        Ok(Setup { tls: ClientConfigs::read(config)?, constants, config: config.clone() })
+        let files =
+            config.event_server_url.iter().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
+        let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, Fault>>()?;
+        Ok(Setup { keys, tls: ClientConfigs::read(config)?, constants, config: config.clone() })
     }
 
     /// For a destination.
     pub fn of(&self, url: &Url, pool: &Arc<Pool>, history: &Rc<History>) -> Settings {
+        let options = self.config.options_of(url);
+        let sign =
+            options.sign.as_ref().and_then(|sign| Some((sign.header.clone(), self.keys.get(&sign.key_file)?.clone())));
         Settings {
+            sign,
             body: self.config.body,
             constants: Arc::clone(&self.constants),
             headers: self.config.headers.clone(),
             timeouts: self.config.timeouts,
-            options: self.config.options_of(url),
+            options,
             proxy: self.config.proxy.clone().filter(|proxy| proxy.is_for(url)),
             tls: self.tls.of(url),
             pool: Arc::clone(pool),
@@ -48,4 +65,14 @@ impl Setup {
         let body = BodyOptions { format, ..self.config.body };
         Settings { body, ..self.of(url, &Arc::default(), &Rc::default()) }
     }
+}
+
+fn key(file: &Path) -> Result<Key, Fault> {
+    let fault = |why: String| Fault { key: "sign.key_file".into(), value: None, allowed: format!("the file {why}") };
+    let bytes = secret_file::read(file, *KEY.end()).map_err(fault)?;
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    if !KEY.contains(&secret.len()) {
+        return Err(fault(format!("has {} bytes, and a key has 16 to 1024", secret.len())));
+    }
+    Ok(Key::new(secret))
 }

@@ -1,19 +1,16 @@
 //! The key that spooled events are sealed with, and its file: 32 random bytes, as they come out of `/dev/urandom`.
 //!
 //! The uplink never makes a key: a path with a typing error would make a new one, and leave the spool sealed with one that nobody
-//! finds. A key that others may read is refused, as ssh refuses such keys; so is one of another user than root and who reads it, for he
-//! can change it.
+//! finds. A key that others may read or change is refused (`src/secret_file.rs`).
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use ::ring::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use ::ring::hkdf::{HKDF_SHA256, Salt};
 
 use super::seal::FileKey;
+use crate::secret_file;
 
 /// Bytes of a key, and of its file.
 pub const KEY: usize = 32;
@@ -65,30 +62,11 @@ impl Key {
     /// # Errors
     /// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
     pub fn read(path: &Path) -> Result<Key, String> {
-        let told = |error: io::Error| format!("spool.key_file cannot be read: {error}");
-        // A pipe is not waited for, should one have the name.
-        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(told)?;
-        let found = file.metadata().map_err(told)?;
-        if !found.is_file() {
-            return Err("spool.key_file is no regular file".into());
-        }
-        if found.permissions().mode() & 0o077 != 0 {
-            return Err(
-                "spool.key_file may be read or changed by others: chmod 600 it, and think of it as known".into()
-            );
-        }
-        if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(format!(
-                "spool.key_file belongs to the user {0}: only an uplink takes it that runs as that user (run --user {0}); for another chown it",
-                found.uid()
-            ));
-        }
-        let mut bytes = Vec::with_capacity(KEY + 1);
-        Read::by_ref(&mut file).take(KEY as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
-        let secret: [u8; KEY] = bytes.try_into().map_err(|_| {
+        let bytes = secret_file::read(path, KEY).map_err(|why| format!("spool.key_file {why}"))?;
+        let secret: [u8; KEY] = bytes.try_into().map_err(|bytes: Vec<u8>| {
             format!(
                 "spool.key_file has {} bytes, and a key has {KEY}, as they come out of a random source: {MAKE}",
-                found.len()
+                bytes.len()
             )
         })?;
         if secret.iter().all(|byte| *byte == secret[0]) {

@@ -8,6 +8,7 @@ process that ends early or a time limit turns it into a failure that shows the l
 import argparse
 import base64
 import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -52,7 +53,7 @@ class Scene:
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="sophon-peers."))
-        self.store = self.receiver = None
+        self.store = self.receiver = self.key = None
         self.is_example = False
         shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.ring_dir = Path(tempfile.mkdtemp(prefix="sophon-peers.", dir=shared_memory))
@@ -208,9 +209,15 @@ def example(scene, command, **environment):
 def python_example(folder, module, *command):
     """The example in `folder`, run by a module of the tests' environment."""
     here = EXAMPLES / folder
-    return lambda scene: example(
-        scene, [sys.executable, "-m", module, *command], PYTHONPATH=f"{EXAMPLES}:{here}", HOME=str(scene.dir)
-    )
+
+    def start(scene):
+        scene.key = scene.dir / "sign.key"
+        scene.key.write_text("a key of the tests alone\n")
+        scene.key.chmod(0o600)
+        places = {"PYTHONPATH": f"{EXAMPLES}:{here}", "HOME": str(scene.dir), "SIGN_KEY_FILE": str(scene.key)}
+        return example(scene, [sys.executable, "-m", module, *command], **places)
+
+    return start
 
 
 GUNICORN = ("--threads", "4", "--no-control-socket", "--bind", "127.0.0.1:PORT")
@@ -247,13 +254,16 @@ def multipart(fields):
 def check_example(scene, port, content_type):
     """What real programs do not show of an example: its answers, the same event twice, the largest pictures, bad events."""
 
-    def post(event, event_id):
+    def post(event, event_id, key=b"a key of the tests alone"):
         if content_type == "json":
             body, kind = json.dumps(event).encode(), "application/json"
         else:
             body, kind = multipart({**event, "ext_data": json.dumps(event["ext_data"])} if "ext_data" in event else event)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("POST", "/RealTimeEvent", body, {"Content-Type": kind, "X-Event-Id": event_id})
+        now = str(int(time.time()))
+        signature = f"t={now},v1={hmac.new(key, now.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+        headers = {"Content-Type": kind, "X-Event-Id": event_id, "X-Signature": signature}
+        connection.request("POST", "/RealTimeEvent", body, headers)
         answer = connection.getresponse()
         text = answer.read()
         connection.close()
@@ -276,6 +286,8 @@ def check_example(scene, port, content_type):
         status, text = post(bad, bad_id)
         if not 400 <= status < 500:
             raise Failure(f"a bad event was answered {status} {text[:300]}")
+    if scene.key and post(event, event_id[:-1] + "9", b"another key")[0] != 401:
+        raise Failure("a wrong signature is taken")
     left = sorted(entry.name for entry in scene.store.iterdir() if entry.name.startswith(".new-"))
     if left or len(list(scene.store.iterdir())) != len(scene.received()):
         raise Failure(f"the store has more than events: {left}")
@@ -328,6 +340,8 @@ def deliver(scene, peer, content_type, pictures):
         "spool": {"dir": str(scene.dir / "spool")},
         "api": {"listen": "127.0.0.1:0", "token_file": str(scene.dir / "api.token")},
     }
+    if scene.key:
+        config["sign"] = {"key_file": str(scene.key)}
     config_file = scene.dir / "uplink.json"
     config_file.write_text(json.dumps(config, indent=2))
     uplink = scene.start("uplink", [scene.binaries / "sophon-uplink", "run", "--config", config_file])

@@ -191,7 +191,7 @@ class Case:
             assert secret not in said, f"a password is told: {said}"
 
 
-def an_event_goes_through_the_proxy_and_not_past_it(case, is_tls):
+def test_an_event_goes_through_the_proxy_and_not_past_it(case, is_tls):
     case.configure({"url": case.proxy.url()})
     case.publish()
     case.delivers()
@@ -211,7 +211,7 @@ def an_event_goes_through_the_proxy_and_not_past_it(case, is_tls):
     case.proxy.signal(signal.SIGCONT)
 
 
-def a_proxy_that_wants_a_login_gets_it_and_says_where_it_is_wrong(case, is_tls):
+def test_a_proxy_that_wants_a_login_gets_it_and_says_where_it_is_wrong(case, is_tls):
     case.configure({"url": case.proxy.url()})
     case.publish()
     case.fails("proxy_login", "proxy.url")
@@ -224,7 +224,7 @@ def a_proxy_that_wants_a_login_gets_it_and_says_where_it_is_wrong(case, is_tls):
     assert all("Proxy-Authorization" not in headers for _, headers in case.server.requests), "the login is the proxy's alone"
 
 
-def a_proxy_that_hangs_or_has_no_way_is_named_and_nothing_is_lost(case, is_tls):
+def test_a_proxy_that_hangs_or_has_no_way_is_named_and_nothing_is_lost(case, is_tls):
     case.configure({"url": case.proxy.url()})
     case.publish()
     case.delivers()
@@ -249,11 +249,11 @@ def main():
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key.pem", "-out", folder / "cert.pem",
                         "-days", "2", "-subj", "/CN=proxied", "-addext", f"subjectAltName=IP:{ADDRESS}",
                         "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
-        for test in (an_event_goes_through_the_proxy_and_not_past_it, a_proxy_that_wants_a_login_gets_it_and_says_where_it_is_wrong,
-                     a_proxy_that_hangs_or_has_no_way_is_named_and_nothing_is_lost):
+        for test in (test_an_event_goes_through_the_proxy_and_not_past_it, test_a_proxy_that_wants_a_login_gets_it_and_says_where_it_is_wrong,
+                     test_a_proxy_that_hangs_or_has_no_way_is_named_and_nothing_is_lost):
             for kind in ("squid", "tinyproxy"):
                 for is_tls in (False, True):
-                    what = f"{test.__name__.replace('_', ' ')}: {kind}, {'https' if is_tls else 'http'}"
+                    what = f"{test.__name__.removeprefix('test_').replace('_', ' ')}: {kind}, {'https' if is_tls else 'http'}"
                     try:
                         with Case(kind, is_tls, "login" in test.__name__, folder) as case:
                             test(case, is_tls)

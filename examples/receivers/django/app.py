@@ -9,7 +9,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from store import LIMIT, keep
+from store import LIMIT, is_signed, keep
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -21,6 +21,8 @@ settings.configure(
 @csrf_exempt
 @require_POST
 def real_time_event(request):
+    if not is_signed(request.headers.get("X-Signature"), request.body):
+        return JsonResponse({"error": "the signature is missing, wrong or old"}, status=401)
     try:
         event = json.loads(request.body) if request.content_type == "application/json" else request.POST.dict()
         return JsonResponse(keep(request.headers.get("X-Event-Id"), event))

@@ -4,13 +4,15 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from store import LIMIT, keep
+from store import LIMIT, is_signed, keep
 
 app = FastAPI()
 
 
 @app.post("/RealTimeEvent")
 async def real_time_event(request: Request):
+    if not is_signed(request.headers.get("x-signature"), await request.body()):
+        return JSONResponse({"error": "the signature is missing, wrong or old"}, 401)
     try:
         if request.headers.get("content-type", "").startswith("application/json"):
             event = await request.json()

@@ -2,7 +2,7 @@
 PYTHONPATH=.. STORE=/folder gunicorn --threads 4 --bind 0.0.0.0:9528 app:app"""
 from flask import Flask, request
 
-from store import LIMIT, keep
+from store import LIMIT, is_signed, keep
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = LIMIT
@@ -11,6 +11,8 @@ app.config["MAX_FORM_MEMORY_SIZE"] = LIMIT  # 500 kB by default: a form with lar
 
 @app.post("/RealTimeEvent")
 def real_time_event():
+    if not is_signed(request.headers.get("X-Signature"), request.get_data()):
+        return {"error": "the signature is missing, wrong or old"}, 401
     try:
         event = request.get_json() if request.is_json else request.form.to_dict()
         return keep(request.headers.get("X-Event-Id"), event)

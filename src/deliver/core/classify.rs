@@ -275,7 +275,7 @@ impl Lane {
 
     /// The box lacks something that TLS needs, or nothing; whether that changes anything.
     pub fn look_at_box(&mut self, lack: Option<NotReady>, judge: &mut Judge<'_>) -> bool {
-        let lack = lack.filter(|_| self.is_tls);
+        let lack = lack.filter(|_| self.needs_box);
         let lacked = self.health.waits();
         if let Some(lack) = lack {
             let is_news = self.health.wait_for(lack, judge.now);

@@ -79,8 +79,8 @@ pub enum Picked {
 pub struct LaneSettings {
     /// Its destination.
     pub address: Address,
-    /// It speaks TLS, which needs the time and random numbers.
-    pub is_tls: bool,
+    /// It speaks TLS, or signs, which needs the time and random numbers.
+    pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
 }

@@ -36,8 +36,8 @@ pub struct Lane {
     pub id: LaneId,
     /// Its destination, as the spool names it.
     pub address: Address,
-    /// It speaks TLS, which needs the time and random numbers.
-    pub is_tls: bool,
+    /// It speaks TLS, or signs, which needs the time and random numbers.
+    pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
     /// Whether it goes on, and where its events go else.
@@ -158,7 +158,7 @@ impl Lane {
         Lane {
             id,
             address: settings.address,
-            is_tls: settings.is_tls,
+            needs_box: settings.needs_box,
             response_timeout: settings.response_timeout,
             phase: Phase::Open,
             queue: Queue::default(),
@@ -247,7 +247,7 @@ impl Lane {
 
     /// Uses another config, and begins anew: somebody may have set right what was wrong.
     pub fn configure(&mut self, settings: super::LaneSettings, now: Instant) {
-        (self.is_tls, self.response_timeout) = (settings.is_tls, settings.response_timeout);
+        (self.needs_box, self.response_timeout) = (settings.needs_box, settings.response_timeout);
         self.begin_anew(now);
         self.queue.forgive();
         self.backlog.forgive();

@@ -71,6 +71,6 @@ impl<T: Held> Core<T> {
 
     /// Whether [`Input::Box`] is to come before this input: a lane speaks TLS, or may from then on.
     pub fn wants_box(&self, input: &Input<T>) -> bool {
-        matches!(input, Input::Configured(_)) || self.lanes().any(|lane| lane.is_tls)
+        matches!(input, Input::Configured(_)) || self.lanes().any(|lane| lane.needs_box)
     }
 }

@@ -41,7 +41,7 @@ impl Driver {
             }
             let lane = LaneSettings {
                 address: Address::from(url),
-                is_tls: url.is_tls(),
+                needs_box: url.is_tls() || settings.sign.is_some(),
                 response_timeout: settings.timeouts.response,
             };
             lanes.push((known.copied(), lane));

@@ -251,7 +251,7 @@ impl World {
                 Address { destination: destination(*server), former: None, shown: format!("http://{server}/") };
             (
                 self.servers[*server].lane,
-                LaneSettings { address, is_tls: *server == OVER_TLS, response_timeout: TIMEOUT },
+                LaneSettings { address, needs_box: *server == OVER_TLS, response_timeout: TIMEOUT },
             )
         });
         let lanes: Vec<_> = lanes.collect();
