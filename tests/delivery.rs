@@ -233,7 +233,7 @@ fn a_misconfigured_destination_is_named_and_tried_again_when_the_config_is_read_
         (403, "access"),
         (404, "path"),
         (405, "path"),
-        (407, "Authorization"),
+        (407, "proxy.url"),
     ] {
         let home = Home::new();
         let wrong = Sink::with(move |_, _| Answer::Status(status, "Location: /\r\n"));

@@ -116,6 +116,8 @@ fn a_destination_that_comes_back_gets_its_events_oldest_first() {
     publish_many(&mut recognizer, 50);
     let daemon = Daemon::start(&home, &[port.url()], json!({}));
     daemon.wait_log("Connection refused");
+    // An event that is just being stored is in neither of the two rows.
+    wait_until("all of them are in the spool", || daemon.status()["destinations"][0]["backlog"]["events"] == 50);
     let sink = Sink::on(port.open(), |_, _| common::sink::OK);
     let order: Vec<_> = sink.wait(50).iter().map(common::Request::sequence).collect();
     assert_eq!(order[0], 1);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use sophon_uplink::body::base64::Pool;
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
-use sophon_uplink::config::{Timeouts, TlsFiles, Url};
+use sophon_uplink::config::{Options, Timeouts, TlsFiles, Url};
 use sophon_uplink::deliver::client::{Client, Settings, Upload};
 use sophon_uplink::deliver::failure::Code;
 use sophon_uplink::deliver::outcome::Outcome;
@@ -176,7 +176,11 @@ fn settings(format: Format) -> Settings {
     let wait = Duration::from_secs(10);
     Settings {
         body: BodyOptions { format, with_reg_pic: true, timestamp_unit: TimestampUnit::Seconds },
+        constants: Arc::default(),
         headers: Vec::new(),
+        options: Options::default(),
+        sign: None,
+        proxy: None,
         timeouts: Timeouts { connect: wait, progress: wait, response: wait, connection_age: wait },
         tls: TLS.with(Arc::clone),
         pool: POOL.with(Arc::clone),

@@ -23,6 +23,11 @@ const LONG: Duration = Duration::from_secs(1);
 const SLOW: u64 = 100 * 1024;
 /// TCP sends about so many bytes before the first of them is acknowledged, then twice as many, ...
 const FIRST_FLIGHT: u64 = 14_600;
+/// On a narrow link TCP would fill the queue before it, behind which every packet that is lost costs many seconds, whosever it is. So what is
+/// on its way is bounded by what goes in this time, beside the round trip, ...
+const QUEUE: Duration = Duration::from_secs(2);
+/// ... and so many bytes at the least.
+const LEAST_QUEUE: usize = 6 * 1024;
 /// A body of at most so many times the largest that the link bore may go beside others.
 const STEP: u64 = 4;
 /// A body of which nothing moved for this long, or for this many round trips, holds up no other.
@@ -129,8 +134,9 @@ impl Link {
         self.changed.notify_waiters();
     }
 
-    /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it.
-    pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) {
+    /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it. Where the link
+    /// is narrow: how many bytes on their way keep it busy.
+    pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) -> Option<usize> {
         let flights = (bytes as f64 / FIRST_FLIGHT as f64 + 1.0).log2().ceil() as u32;
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
         let is_narrow = took.saturating_sub(rtt * flights) > LONG && rate < SLOW as f64;
@@ -138,6 +144,7 @@ impl Link {
             self.borne.set(if is_narrow { 0 } else { self.borne.get().max(bytes) });
             self.changed.notify_waiters();
         }
+        is_narrow.then(|| ((rate * (QUEUE + rtt * 2).as_secs_f64()) as usize).max(LEAST_QUEUE))
     }
 }
 

@@ -16,7 +16,7 @@ use super::failure::{Code, Early, Failure};
 use super::head::{Head, State};
 use super::link::{Link, Turn};
 use super::permit::BodyPermit;
-use super::unacknowledged::{Signs, signs, unacknowledged};
+use super::unacknowledged::{Signs, bound_queue, signs, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
 
@@ -69,6 +69,8 @@ pub struct Progress {
     pub is_held: Cell<bool>,
     /// Held until the kernel took the last byte of that body.
     pub permit: RefCell<Option<BodyPermit>>,
+    /// What may be on its way is bounded, for the link is narrow.
+    is_bounded: Cell<bool>,
     /// The way that it goes, held until the peer has that body.
     turn: RefCell<Option<Turn>>,
     link: RefCell<Rc<Link>>,
@@ -117,6 +119,7 @@ impl Progress {
             length: Cell::new(0),
             is_held: Cell::new(false),
             permit: RefCell::default(),
+            is_bounded: Cell::new(false),
             turn: RefCell::default(),
             link: RefCell::default(),
             was_whole_at_read: Cell::new(false),
@@ -202,7 +205,11 @@ impl Progress {
         if self.arrived_at.get().is_none() && (whole || has_moved) {
             let (began, before) = self.began.get();
             let bytes = acknowledged.saturating_sub(before);
-            self.link.borrow().judge(bytes, now - began, self.rtt, whole);
+            let most = self.link.borrow().judge(bytes, now - began, self.rtt, whole);
+            if let (Some(most), Some(socket), false) = (most, self.socket.get(), self.is_bounded.get()) {
+                bound_queue(socket, most);
+                self.is_bounded.set(true);
+            }
             if whole {
                 self.arrived_at.set(Some(now));
                 self.turn.take();

@@ -190,6 +190,14 @@ mod tests {
             assert_eq!(limit(&sizes), None, "{way:?}: the server may be out of order");
             sizes.took(of(400_000));
             assert_eq!(limit(&sizes), Some((500_000, 2_000_000)), "{way:?}");
+            let mut few = Sizes::default();
+            for _ in 1..SIGNS {
+                few.refused(of(2_000_000), way, String::new);
+                few.took(of(500_000));
+            }
+            assert_eq!(limit(&few), None, "{way:?}: too few");
+            few.refused(of(3_000_000), way, String::new);
+            assert_eq!(limit(&few), Some((500_000, 2_000_000)), "{way:?}");
             sizes.took(of(2_000_000));
             assert_eq!(limit(&sizes), None, "{way:?}: it was not for the size");
         }

@@ -1,5 +1,6 @@
-//! What the peer's TCP has not acknowledged yet. This is the one file with `unsafe` for sockets: no safe interface of ours has
-//! this question, and it is the only evidence of what a server can have received.
+//! What the peer's TCP has not acknowledged yet, and how much that may be. This is the one file with `unsafe` for sockets, which are known
+//! here by their descriptors only. The question has no safe interface of ours; its answer is the only evidence of what a server can have
+//! received.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
@@ -44,6 +45,21 @@ pub fn signs(socket: RawFd) -> Signs {
         heard_before: (under_way > 0).then(|| Duration::from_millis(last_ack.into())),
         smoothed_rtt: Some(Duration::from_micros(rtt.into())),
     }
+}
+
+/// Lets at most about so many bytes be on their way, or wait for it, from now on (`SO_SNDBUF`).
+pub fn bound_queue(socket: RawFd, bytes: usize) {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the kernel reads one int, which outlives the call. Where it takes no bound, the queue is as long as before.
+    let _unbounded = unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
 }
 
 #[cfg(test)]

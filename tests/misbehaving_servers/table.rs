@@ -232,7 +232,7 @@ pub static TABLE: &[Row] = &[
     status!("403", GoOn, Misconfigured("403 Forbidden: check the server's access rules")),
     status!("404", GoOn, Misconfigured("404 Not Found: check the URL's path")),
     status!("405", GoOn, Misconfigured("405 Method Not Allowed: check the URL's path")),
-    status!("407", GoOn, Misconfigured("407 Proxy Authentication Required: check")),
+    status!("407", GoOn, Misconfigured("407 Proxy Authentication Required: a proxy wants a login, set proxy.url")),
     status!("408", "Connection: close\r\n", Fin, Down("408")),
     status!("410", GoOn, Refused("410")),
     status!("413", GoOn, Refused("413")),

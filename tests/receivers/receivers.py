@@ -112,12 +112,12 @@ STACKS = [
     Stack("Express", node("express"), {"json": Limit("Express", 413, body=100 * KIB)}, True, "node"),
     Stack("multer", node("multer"), {"form-data": Limit("multer", 500, field=MIB)}, True, "node"),
     Stack("busboy", node("busboy"), {"form-data": Limit("busboy", LOST, field=MIB)}, True, "node"),
-    Stack("Fastify", node("fastify"), {"json": Limit("Fastify", 413, body=MIB), "form-data": Limit("Fastify", LOST, field=MIB)}, True, "node"),
+    Stack("Fastify", node("fastify"), {"json": Limit("Fastify", 413, body=MIB), "form-data": Limit("Fastify", LOST, field=MIB)}, True, "node 20"),
     Stack("Koa", node("koa"), {"json": Limit("Koa", 413, body=MIB), "form-data": ALL}, False, "node"),
     Stack("hapi", node("hapi"), {name: Limit("hapi", 413, body=MIB) for name in FORMATS}, True, "node"),
     Stack("multiparty", node("multiparty"), {"form-data": Limit("multiparty", 413, body=2 * MIB)}, False, "node"),
     Stack("formidable", node("formidable"), {"json": ALL, "form-data": ALL}, False, "node"),
-    Stack("Hono", node("hono"), {"json": ALL, "form-data": ALL}, False, "node"),
+    Stack("Hono", node("hono"), {"json": ALL, "form-data": ALL}, False, "node 20"),
     Stack("nginx", nginx, {name: Limit("nginx", 413, body=MIB) for name in FORMATS}, True, "nginx"),
     Stack("PHP", php, {"json": ALL, "form-data": Limit("PHP", LOST, body=8 * MIB)}, True, "php"),
     Stack("Tomcat", tomcat, {"json": ALL, "form-data": Limit("Tomcat", LOST, body=2 * MIB)}, True, "java"),
@@ -225,6 +225,16 @@ def run(stack, programs):
             raise Failure(f"{failure}\n{scene.log()}") from None
 
 
+def is_there(stack):
+    """Whether all that a server needs is here; some of Node's need Node 20."""
+    if stack.name == "Tomcat" and "SERVLET_CLASSPATH" not in os.environ:
+        return False
+    tool, _, version = stack.tool.partition(" ")
+    if tool and not shutil.which(tool):
+        return False
+    return not version or int(subprocess.check_output([tool, "--version"], text=True).strip("v").split(".")[0]) >= int(version)
+
+
 def mend_flask(programs):
     """A new integrator's first hour: a form that Flask refuses, and the setting that `try` prints for it, taken as it stands."""
     setting = None
@@ -248,14 +258,14 @@ def main():
     arguments = parser.parse_args()
     tests = {stack.name: (lambda stack=stack: run(stack, arguments.programs)) for stack in STACKS if stack.in_slice or arguments.which == "all"}
     tests["Flask mended"] = lambda: mend_flask(arguments.programs)
-    tools = {stack.name: stack.tool for stack in STACKS}
+    stacks = {stack.name: stack for stack in STACKS}
     passed, failed = 0, 0
     for name, test in tests.items():
         if arguments.only not in name:
             continue
-        is_there = shutil.which(tools.get(name) or "sh") and (name != "Tomcat" or "SERVLET_CLASSPATH" in os.environ)
-        if not is_there:
-            print(f"  SKIPPED {name}: no {tools[name]} here, or not all that it needs", flush=True)
+        stack = stacks.get(name)
+        if stack and not is_there(stack):
+            print(f"  SKIPPED {name}: no {stack.tool} here, or not all that it needs", flush=True)
             continue
         try:
             test()
