@@ -227,14 +227,9 @@ fn a_form_is_the_same_bytes_over_a_restart() {
 
 #[test]
 fn a_misconfigured_destination_is_named_and_tried_again_when_the_config_is_read_again() {
-    for (status, advice) in [
-        (302, "redirect"),
-        (401, "Authorization"),
-        (403, "access"),
-        (404, "path"),
-        (405, "path"),
-        (407, "proxy.url"),
-    ] {
+    for (status, advice) in
+        [(302, "redirect"), (401, "Authorization"), (403, "access"), (404, "path"), (405, "path"), (407, "proxy.url")]
+    {
         let home = Home::new();
         let wrong = Sink::with(move |_, _| Answer::Status(status, "Location: /\r\n"));
         let right = Sink::start();

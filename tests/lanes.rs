@@ -15,7 +15,7 @@ use common::daemon::Home;
 use common::meter::Meter;
 use common::moody::{Mood, Moody};
 use common::sink::OK;
-use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many};
+use common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sophon_uplink::deliver::core::limit::{IN_FLIGHT, MOST};

@@ -44,6 +44,7 @@ use super::transport::{self, describe};
 use crate::body::base64::{self, Pool};
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
+use crate::config::answers::AcceptBody;
 use crate::config::proxy::Proxy;
 use crate::config::{Options, Timeouts, Url};
 use crate::event::Event;
@@ -291,11 +292,21 @@ impl Client {
         turn: Turn,
         began: &mut Instant,
     ) -> Outcome {
-        let mut turn = Some(turn);
-        if let Some(connection) = self.take_idle() {
-            let again = permit.as_ref().map(BodyPermit::again);
-            if let Try::Outcome(outcome) = self.exchange(connection, true, upload, permit.take(), turn.take()).await {
-                return outcome;
+        let (mut turn, mut idle) = (Some(turn), self.take_idle());
+        loop {
+            let reused = idle.is_some();
+            let connection = match idle.take() {
+                Some(connection) => connection,
+                None => match self.connect_unless_retired().await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Outcome::Unreachable { failure },
+                },
+            };
+            let again = permit.as_ref().filter(|_| reused).map(BodyPermit::again);
+            match self.exchange(connection, reused, upload, permit.take(), turn.take()).await {
+                Try::Outcome(outcome) => return outcome,
+                Try::Stale if !reused => return Outcome::down(closed()),
+                Try::Stale => {}
             }
             if let Some(again) = again {
                 // A server that restarts closes many at once.
@@ -306,18 +317,15 @@ impl Client {
                 *began = Instant::now();
             }
         }
-        let removed = || Failure::new(Code::Removed, "the destination was removed");
-        let connected = if self.is_retired.get() { Err(removed()) } else { self.connect().await };
+    }
+
+    async fn connect_unless_retired(&self) -> Result<Connection, Failure> {
+        let removed = || Err(Failure::new(Code::Removed, "the destination was removed"));
         if self.is_retired.get() {
-            return Outcome::Unreachable { failure: removed() };
+            return removed();
         }
-        match connected {
-            Ok(connection) => match self.exchange(connection, false, upload, permit, turn).await {
-                Try::Outcome(outcome) => outcome,
-                Try::Stale => Outcome::down(closed()),
-            },
-            Err(failure) => Outcome::Unreachable { failure },
-        }
+        let connected = self.connect().await;
+        if self.is_retired.get() { removed() } else { connected }
     }
 
     /// Whether its answers may be to something else than the request before them: then a connection serves one request.
@@ -407,19 +415,13 @@ impl Client {
         let sent = Sent::default();
         let template = self.template(&upload.event);
         let length = template.length();
-        let sign = self.settings.borrow().sign.clone();
-        let signed = match &sign {
-            None => None,
-            Some((header, key)) => {
-                let (source, pool) = (Arc::clone(&upload.source), Arc::clone(&self.settings.borrow().pool));
-                match key.sign(self.template(&upload.event), source, pool).await {
-                    Ok(signature) => Some((header.clone(), signature)),
-                    Err(_) => return Try::Outcome(Outcome::SourceLost),
-                }
-            }
-        };
         let mut request = self.request(upload, template, &sent);
-        request.headers_mut().extend(signed.map(|(name, value)| (Some(name), value)));
+        if self.settings.borrow().sign.is_some() {
+            match Box::pin(self.signature(upload)).await {
+                Ok(signature) => request.headers_mut().extend(signature.map(|(name, value)| (Some(name), value))),
+                Err(Lost) => return Try::Outcome(Outcome::SourceLost),
+            }
+        }
         let read_before = connection.progress.read();
         let timeouts = self.settings.borrow().timeouts;
         connection.requests_left -= 1;
@@ -489,6 +491,35 @@ impl Client {
         }
     }
 
+    /// The header that signs an event's body, where that is on.
+    async fn signature(&self, upload: &Upload) -> Result<Option<(HeaderName, HeaderValue)>, Lost> {
+        let (sign, pool) = {
+            let settings = self.settings.borrow();
+            (settings.sign.clone(), Arc::clone(&settings.pool))
+        };
+        let Some((header, key)) = sign else { return Ok(None) };
+        let signature = key.sign(self.template(&upload.event), Arc::clone(&upload.source), pool).await?;
+        Ok(Some((header, signature)))
+    }
+
+    /// What an answer means by HTTP and by the config, and what its body has to say yet.
+    fn judge(&self, status: u16, headers: &HeaderMap, early: Option<Early>) -> (Outcome, Option<AcceptBody>) {
+        let settings = self.settings.borrow();
+        let mut outcome = Outcome::of_answer(status, headers, early);
+        let answers = settings.options.answers.as_ref();
+        if let Some(meaning) = answers.and_then(|answers| answers.meaning(status)) {
+            outcome = outcome.meaning(meaning, early);
+        }
+        let proxy = settings.proxy.as_ref().filter(|_| status == 401 && !self.url.is_tls());
+        if let (Some(failure), Some(proxy)) = (outcome.failure_mut(), proxy) {
+            // tinyproxy answers so to a wrong password.
+            failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
+        }
+        let rule = settings.options.accept_body.as_ref();
+        let rule = rule.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged).cloned();
+        (outcome, rule)
+    }
+
     fn request(&self, upload: &Upload, mut template: Template, sent: &Sent) -> Request<EventBody> {
         let settings = self.settings.borrow();
         let mut id = String::with_capacity(ID_LENGTH);
@@ -526,27 +557,12 @@ impl Client {
     async fn finish(&self, mut connection: Connection, response: Response<Incoming>, early: Option<Early>) -> Outcome {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
-        let options = self.settings.borrow().options.clone();
-        let mut outcome = Outcome::of_answer(head.status.as_u16(), &head.headers, early);
-        if let Some(meaning) = options.answers.as_ref().and_then(|answers| answers.meaning(head.status.as_u16())) {
-            outcome = outcome.meaning(meaning, early);
-        }
-        if let (401, Some(failure), Some(proxy)) = (
-            head.status.as_u16(),
-            outcome.failure_mut(),
-            self.settings.borrow().proxy.as_ref().filter(|_| !self.url.is_tls()),
-        ) {
-            // tinyproxy answers so to a wrong password.
-            failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
-        }
-        let rule = options.accept_body.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged);
+        let (mut outcome, rule) = self.judge(head.status.as_u16(), &head.headers, early);
         let is_kept = self.is_listening || outcome != Outcome::Acknowledged;
-        let kept = if rule.is_some() {
-            DRAIN_LIMIT
-        } else if is_kept {
-            WORDS
-        } else {
-            0
+        let kept = match is_kept {
+            _ if rule.is_some() => DRAIN_LIMIT,
+            true => WORDS,
+            false => 0,
         };
         let mut words = Vec::new();
         let is_read = (early.is_none() || self.is_listening) && drain(body, &mut words, kept).await;

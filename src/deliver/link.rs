@@ -137,7 +137,7 @@ impl Link {
     /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it. Where the link
     /// is narrow: how many bytes on their way keep it busy.
     pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) -> Option<usize> {
-        let flights = (bytes as f64 / FIRST_FLIGHT as f64 + 1.0).log2().ceil() as u32;
+        let flights = (bytes.div_ceil(FIRST_FLIGHT) + 1).next_power_of_two().trailing_zeros();
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
         let is_narrow = took.saturating_sub(rtt * flights) > LONG && rate < SLOW as f64;
         if is_narrow || whole {

@@ -1,6 +1,5 @@
 //! What a config, and the files that it names, say to the clients of its destinations. They are read whenever a config comes into force.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,7 +21,7 @@ pub struct Setup {
     tls: ClientConfigs,
     constants: Arc<Constants>,
     /// By their files.
-    keys: BTreeMap<PathBuf, Key>,
+    keys: Vec<(PathBuf, Key)>,
 }
 
 /// The most bytes of a key that requests are signed with, and the fewest.
@@ -45,7 +44,7 @@ impl Setup {
     pub fn of(&self, url: &Url, pool: &Arc<Pool>, history: &Rc<History>) -> Settings {
         let options = self.config.options_of(url);
         let sign =
-            options.sign.as_ref().and_then(|sign| Some((sign.header.clone(), self.keys.get(&sign.key_file)?.clone())));
+            options.sign.as_ref().and_then(|sign| Some((sign.header.clone(), self.key(&sign.key_file)?.clone())));
         Settings {
             sign,
             body: self.config.body,
@@ -58,6 +57,10 @@ impl Setup {
             pool: Arc::clone(pool),
             history: Rc::clone(history),
         }
+    }
+
+    fn key(&self, file: &Path) -> Option<&Key> {
+        self.keys.iter().find(|(known, _)| known == file).map(|(_, key)| key)
     }
 
     /// For trying a server in a format, with counters of its own.
