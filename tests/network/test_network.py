@@ -20,8 +20,6 @@ PROGRAMS = sys.argv[1]
 NAME = "cloud.test"
 # No assertion is on time; this is for what hangs.
 LIMIT = 120
-# A link of this rate is narrow, in bytes a second; its queue is to stay shorter than this.
-NARROW, QUEUE = 10_000, 80_000
 
 
 def status(box):
@@ -67,8 +65,6 @@ def test_every_event_arrives_once_over_slow_far_and_lossy_links(conditions, coun
             what = f"{link.rate / 1000:g} KB/s, {link.rtt} s, {link.loss:.0%} lost"
             assert one["failed_tries"] == 0, f"{what}: {one['failed_tries']} failed tries: {one['last_error']}"
             assert len(got) == len(set(got)) == count, f"{what}: {len(got)} came, {len(set(got))} different ones"
-            # What one first body may fill before its link is known to be narrow, and no more.
-            assert link.most_queued <= QUEUE or link.rate > NARROW, f"{what}: {link.most_queued} bytes were queued"
             print(f"  {what}: {count} events, {link.lost} packets lost, up to {link.most_queued / 1000:.0f} KB queued | ok", flush=True)
 
 
