@@ -5,11 +5,19 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Reads a file of at most `most` bytes; the error is what comes behind the name of its key in the config.
+/// What is in such a file.
+pub struct Secret {
+    /// Its bytes; of one that is longer than was asked for, one byte more than that.
+    pub bytes: Vec<u8>,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// Reads at most `most` bytes, and one more; the error is what comes behind the name of the file's key in the config.
 ///
 /// # Errors
 /// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
-pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+pub fn read(path: &Path, most: usize) -> Result<Secret, String> {
     let told = |error: io::Error| format!("cannot be read: {error}");
     // A pipe is not waited for, should one have the name.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(told)?;
@@ -28,8 +36,5 @@ pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     }
     let mut bytes = Vec::with_capacity(most + 1);
     file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
-    if bytes.len() > most {
-        return Err(format!("has {} bytes, and takes {most} at the most", found.len()));
-    }
-    Ok(bytes)
+    Ok(Secret { bytes, length: found.len() })
 }

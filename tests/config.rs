@@ -188,6 +188,7 @@ fn every_fault_names_its_key() {
             with("destinations", json!({ "http://a/": { "answers": { "retry": [1] } } })),
         ),
         ("destinations.\"http://a/\".threshold", with("destinations", json!({ "http://a/": { "threshold": 1 } }))),
+        ("sign", with("sign", json!("k"))),
         ("sign.key_file", with("sign", json!({}))),
         ("sign.header", with("sign", json!({ "key_file": "k", "header": "Content-Length" }))),
         ("sign.scheme", with("sign", json!({ "key_file": "k", "scheme": "md5" }))),

@@ -17,6 +17,13 @@ fn body(text: &'static str) -> Answer {
     Answer::Raw(Box::leak(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into_boxed_str()))
 }
 
+/// The exit code of `check-config`, and what it says.
+fn check_config(home: &Home) -> (Option<i32>, String) {
+    let mut check = std::process::Command::new(common::program("sophon-uplink"));
+    let output = check.arg("check-config").arg(home.config()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// The texts of a form's parts by their names.
 fn form(content_type: &str, body: &[u8]) -> Value {
     let boundary = format!("--{}", content_type.split_once("boundary=").unwrap().1);
@@ -82,10 +89,8 @@ fn a_serial_file_that_does_not_do_is_named() {
         if let Some(content) = content {
             std::fs::write(home.folder.path().join("serial"), content).unwrap();
         }
-        let mut check = std::process::Command::new(common::program("sophon-uplink"));
-        let output = check.arg("check-config").arg(home.config()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), said.contains("box.serial_file")), (Some(78), true), "{content:?}: {said}");
+        let (code, said) = check_config(&home);
+        assert_eq!((code, said.contains("box.serial_file")), (Some(78), true), "{content:?}: {said}");
     }
 }
 
@@ -193,10 +198,8 @@ fn a_key_that_does_not_do_is_named_and_never_shown() {
             std::fs::write(&key, content).unwrap();
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let mut check = std::process::Command::new(common::program("sophon-uplink"));
-        let output = check.arg("check-config").arg(home.config()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(78), "{said}");
+        let (code, said) = check_config(&home);
+        assert_eq!(code, Some(78), "{said}");
         assert!(said.contains("sign.key_file") && said.contains(words) && !said.contains("s3cret"), "{said}");
     }
 }

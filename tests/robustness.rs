@@ -19,7 +19,7 @@ use common::{Answer, Daemon, Sink, event, picture, publish};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::config::Timeouts;
-use sophon_uplink::deliver::connect::Deadline;
+use sophon_uplink::deliver::deadline::Deadline;
 use sophon_uplink::deliver::failure::Code;
 use sophon_uplink::deliver::{tls, transport};
 use sophon_uplink::ring::Memory;

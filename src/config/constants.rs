@@ -135,8 +135,8 @@ fn pieces(text: &str) -> Vec<Result<&str, &str>> {
 /// The address of the interface that the default route leads through; else of the first one by name that has one. Empty where none has.
 fn mac() -> Option<String> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let default = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let default = default.into_iter().find(|words| words.get(1) == Some(&"00000000")).map(|words| words[0].to_owned());
+    let mut routes = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let default = routes.find(|words| words.get(1) == Some(&"00000000")).map(|words| words[0].to_owned());
     let others = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mut others: Vec<_> = others.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     others.sort_unstable();

@@ -147,8 +147,11 @@ impl<'a> Fields<'a> {
         self.take(key, allowed, is_good).unwrap_or_default()
     }
 
-    pub fn is_object(&self, key: &str) -> bool {
-        self.members.get(key).is_some_and(Value::is_object)
+    /// An object that may be left out; none, too, where it is something else, which is a fault.
+    pub fn optional_object<'b>(&'b mut self, key: &str) -> Option<Fields<'b>> {
+        let is_object = self.members.get(key)?.is_object();
+        let fields = self.object(key);
+        is_object.then_some(fields)
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -157,8 +160,9 @@ impl<'a> Fields<'a> {
 
     /// An object with an object for each of some URLs.
     pub fn by_url<T>(&mut self, key: &str, is_tls: bool, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
-        const ALLOWED: &str = "an object of URLs, each as in event_server_url, with an object for each";
-        let written = self.take(key, ALLOWED, |value| value.as_object().cloned()).unwrap_or_default();
+        let urls = if is_tls { "https URLs" } else { "URLs" };
+        let allowed = format!("an object of {urls}, each as in event_server_url, with an object for each");
+        let written = self.take(key, &allowed, |value| value.as_object().cloned()).unwrap_or_default();
         let mut found: Vec<(Url, T)> = Vec::new();
         for (index, (text, value)) in written.into_iter().enumerate() {
             // Not the text: a password or a token may be in it.

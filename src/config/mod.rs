@@ -34,7 +34,7 @@ use crate::body::{BodyOptions, Format, TimestampUnit};
 use answers::{AcceptBody, Answers};
 use fields::Fields;
 use proxy::Proxy;
-pub use url::{Url, is_forbidden_address};
+pub use url::{Url, is_forbidden_address, without_brackets};
 
 /// Where the file lies on a box.
 pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
@@ -288,18 +288,17 @@ impl Config {
 
     /// What is allowed and yet may be a mistake, for a person to read.
     pub fn doubts(&self) -> Vec<String> {
-        let idle = self.tls_destinations.iter().filter(|(url, _)| !self.event_server_url.contains(url));
-        let idle = idle.map(|(url, _)| format!("{}: not in use, for event_server_url has no such URL", tls_key(url)));
-        let own = self.own_options.iter().filter(|(url, _)| !self.event_server_url.contains(url));
-        let own =
-            own.map(|(url, _)| format!("destinations.\"{url}\": not in use, for event_server_url has no such URL"));
+        let of_tls = self.tls_destinations.iter().map(|(url, _)| (url, tls_key(url)));
+        let own = self.own_options.iter().map(|(url, _)| (url, format!("destinations.\"{url}\"")));
+        let idle = of_tls.chain(own).filter(|(url, _)| !self.event_server_url.contains(url));
+        let idle = idle.map(|(_, key)| format!("{key}: not in use, for event_server_url has no such URL"));
         let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
             format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
         });
         let environment = proxy::in_environment().filter(|_| self.proxy.is_none());
         let environment =
             environment.map(|name| format!("{name} of the environment is not used: set proxy.url in the config"));
-        idle.chain(own).chain(doubles).chain(environment).collect()
+        idle.chain(doubles).chain(environment).collect()
     }
 
     /// What holds for a destination.
@@ -362,9 +361,9 @@ fn tls_files(fields: &mut Fields<'_>) -> TlsFiles {
 
 fn options(fields: &mut Fields<'_>) -> Options {
     Options {
-        answers: fields.has("answers").then(|| Answers::take(fields.object("answers"))),
+        answers: fields.optional_object("answers").map(Answers::take),
         accept_body: fields.has("accept_body").then(|| AcceptBody::take(fields)),
-        sign: if fields.has("sign") { sign(fields.object("sign")) } else { None },
+        sign: fields.optional_object("sign").and_then(sign),
     }
 }
 

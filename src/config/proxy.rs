@@ -12,7 +12,7 @@ use hyper::header::HeaderValue;
 use serde_json::Value;
 
 use super::fields::{Fields, Refused};
-use super::url::Url;
+use super::url::{Url, without_brackets};
 
 /// The most exceptions.
 const MOST: usize = 64;
@@ -45,14 +45,10 @@ impl fmt::Debug for Proxy {
 impl Proxy {
     /// Takes the key out of the file's; null is as good as nothing.
     pub(super) fn take(fields: &mut Fields<'_>) -> Option<Proxy> {
-        if fields.take_null("proxy") || !fields.has("proxy") {
+        if fields.take_null("proxy") {
             return None;
         }
-        let is_object = fields.is_object("proxy");
-        let mut fields = fields.object("proxy");
-        if !is_object {
-            return None; // which was said
-        }
+        let mut fields = fields.optional_object("proxy")?;
         let url =
             fields.secret("url", "an http:// URL with host and port, as http://user:password@10.0.0.1:3128", parse);
         let exceptions = fields.list(
@@ -69,17 +65,17 @@ impl Proxy {
     /// Its host and port.
     pub fn address(&self) -> (&str, u16) {
         let uri = self.url.uri();
-        (host_of(uri.host().unwrap_or_default()), uri.port_u16().unwrap_or(80))
+        (without_brackets(uri.host().unwrap_or_default()), uri.port_u16().unwrap_or(80))
     }
 
-    /// What it is shown as who we are.
+    /// The value of `Proxy-Authorization`, where its URL has a user.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
     /// Whether `url` is reached through it. The box itself never is.
     pub fn is_for(&self, url: &Url) -> bool {
-        let host = host_of(url.uri().host().unwrap_or_default());
+        let host = without_brackets(url.uri().host().unwrap_or_default());
         let address = host.parse::<IpAddr>().ok();
         let is_here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
         !is_here && !self.exceptions.iter().any(|exception| exception.has(host, address))
@@ -114,12 +110,7 @@ fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {
     (one ^ other).checked_shr(bits - u32::from(length)).unwrap_or(0) == 0
 }
 
-/// An IPv6 address without its brackets.
-fn host_of(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-/// A proxy's URL, and who we are to it.
+/// A proxy's URL, and the value of `Proxy-Authorization`.
 fn parse(value: &Value) -> Option<(Url, Option<HeaderValue>)> {
     let text = value.as_str()?.trim();
     let rest = text.strip_prefix("http://")?;
@@ -162,7 +153,7 @@ fn exception(value: &Value, _: &std::path::Path) -> Result<Exception, Refused> {
         }
         let (address, length) =
             text.split_once('/').map_or((text.as_str(), None), |(address, length)| (address, Some(length)));
-        match (host_of(address).parse::<IpAddr>(), length) {
+        match (without_brackets(address).parse::<IpAddr>(), length) {
             (Ok(address), length) => {
                 let most = if address.is_ipv4() { 32 } else { 128 };
                 let length = length.map_or(Some(most), |length| length.parse().ok())?;

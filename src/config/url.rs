@@ -108,6 +108,11 @@ impl Url {
     }
 }
 
+/// A URL's host as it is connected to: an IPv6 address without its brackets.
+pub fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();

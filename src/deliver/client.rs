@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::answer::{DRAIN_LIMIT, Heard, answer_in_time, drain};
-use super::connect::{Deadline, Memory};
+use super::connect::Memory;
+use super::deadline::Deadline;
 use super::failure::{Code, Early, Failure};
 use super::head::{HYPER_TAKES, State};
 use super::history::History;
@@ -409,9 +410,7 @@ impl Client {
         permit: Option<BodyPermit>,
         turn: Option<Turn>,
     ) -> Try {
-        if self.is_listening {
-            self.heard.take();
-        }
+        self.heard.take();
         let sent = Sent::default();
         let template = self.template(&upload.event);
         let length = template.length();
@@ -461,7 +460,7 @@ impl Client {
             let is_answer = outcome.failure().is_none_or(|failure| failure.code.is_answer());
             self.memory.note(peer, is_answer);
         }
-        if let Try::Outcome(outcome) = &mut tried {
+        if let (Try::Outcome(outcome), false) = (&mut tried, self.is_listening) {
             let larger = upload.event.reg_pic.len().max(upload.event.spot_pic.len());
             self.learn(EventSize { body: length, field: base64::encoded_len(larger) }, outcome);
         }
@@ -473,16 +472,10 @@ impl Client {
         if *outcome == Outcome::Acknowledged {
             return self.sizes.borrow_mut().took(size);
         }
-        let Some((failure, way)) = outcome.failure().and_then(|failure| Some((failure, Way::of(failure)?))) else {
-            return;
-        };
+        let Some(way) = outcome.failure().and_then(Way::of) else { return };
         let was_known = self.limit().is_some();
-        let heard = || self.heard.borrow().said();
-        self.sizes.borrow_mut().refused(size, way, || if failure.status.is_some() { heard() } else { String::new() });
-        let Some(limit) = self.limit().filter(|limit| size.body >= limit.refuses_body_bytes && !self.is_listening)
-        else {
-            return;
-        };
+        self.sizes.borrow_mut().refused(size, way, || self.heard.borrow().said());
+        let Some(limit) = self.limit().filter(|limit| size.body >= limit.refuses_body_bytes) else { return };
         if !was_known {
             warn!(url = %self.url, "the server has a limit: {limit}");
         }
@@ -510,7 +503,7 @@ impl Client {
         if let Some(meaning) = answers.and_then(|answers| answers.meaning(status)) {
             outcome = outcome.meaning(meaning, early);
         }
-        let proxy = settings.proxy.as_ref().filter(|_| status == 401 && !self.url.is_tls());
+        let proxy = self.forward_proxy(&settings).filter(|_| status == 401);
         if let (Some(failure), Some(proxy)) = (outcome.failure_mut(), proxy) {
             // tinyproxy answers so to a wrong password.
             failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
@@ -518,6 +511,11 @@ impl Client {
         let rule = settings.options.accept_body.as_ref();
         let rule = rule.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged).cloned();
         (outcome, rule)
+    }
+
+    /// The proxy that reads the requests and forwards them; through a tunnel it reads nothing.
+    fn forward_proxy<'a>(&self, settings: &'a Settings) -> Option<&'a Proxy> {
+        settings.proxy.as_deref().filter(|_| !self.url.is_tls())
     }
 
     fn request(&self, upload: &Upload, mut template: Template, sent: &Sent) -> Request<EventBody> {
@@ -535,9 +533,8 @@ impl Client {
         for (name, value) in &settings.headers {
             headers.insert(name, value.clone());
         }
-        if let Some(login) =
-            settings.proxy.as_ref().filter(|_| !self.url.is_tls()).and_then(|proxy| proxy.authorization())
-        {
+        let proxy = self.forward_proxy(&settings);
+        if let Some(login) = proxy.and_then(Proxy::authorization) {
             headers.insert(PROXY_AUTHORIZATION, login.clone());
         }
         headers.insert(CONTENT_TYPE, content_type);
@@ -546,8 +543,6 @@ impl Client {
         let body = EventBody::new(template, Arc::clone(&upload.source), Arc::clone(&settings.pool), Arc::clone(sent));
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        // A proxy is told the whole of it, but for TLS, of which it sees nothing.
-        let proxy = settings.proxy.as_ref().filter(|_| !self.url.is_tls());
         *request.uri_mut() = if proxy.is_some() { self.url.uri() } else { self.url.target() }.clone();
         *request.headers_mut() = headers;
         request

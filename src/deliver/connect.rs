@@ -13,17 +13,17 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
+use super::deadline::Deadline;
 use super::failure::{Code, Failure};
-use super::progress::TRICKLE;
 use crate::config::is_forbidden_address;
 
 /// From one attempt to the next: RFC 8305 section 5.
@@ -34,54 +34,6 @@ const REPEAT_DELAY: Duration = Duration::from_millis(500);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// What is remembered of addresses counts for this long: then the resolver's order is tried again.
 const REMEMBERED: Duration = Duration::from_secs(600);
-
-/// Until when a connection is waited for. It moves while the destination acknowledges bytes on another one: then its link is busy, and not
-/// cut.
-#[derive(Clone, Debug)]
-pub struct Deadline {
-    at: Arc<Mutex<Instant>>,
-    last: Instant,
-    bound: Duration,
-}
-
-impl Deadline {
-    /// `bound` from now.
-    pub fn new(bound: Duration) -> Deadline {
-        let now = Instant::now();
-        Deadline { at: Arc::new(Mutex::new(now + bound)), last: now + bound * TRICKLE, bound }
-    }
-
-    /// How long it is at first.
-    pub const fn bound(&self) -> Duration {
-        self.bound
-    }
-
-    /// The destination acknowledged bytes then.
-    pub fn heard(&self, at: Instant) {
-        let mut known = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = (*known).max(at + self.bound).min(self.last);
-    }
-
-    /// Waits for it.
-    pub async fn passed(&self) {
-        loop {
-            let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
-            if at <= Instant::now() {
-                return;
-            }
-            sleep_until(at).await;
-        }
-    }
-
-    /// Waits for `work` until then.
-    pub async fn wait_for<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = self.passed() => None,
-        }
-    }
-}
 
 /// What is known of a destination's addresses.
 #[derive(Debug, Default)]
@@ -206,7 +158,7 @@ pub async fn connect(
         Ok(address) => (vec![address], None),
         Err(_) => {
             let looked_up = deadline.wait_for(resolve(host, memory)).await;
-            looked_up.unwrap_or_else(|| Err(unanswered(host, deadline.bound)))?
+            looked_up.unwrap_or_else(|| Err(unanswered(host, deadline.bound())))?
         }
     };
     let addresses = in_order(&found, memory);
@@ -345,7 +297,7 @@ async fn race(
                 is_repeated = true;
             }
             () = deadline.passed() => {
-                let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound.as_millis());
+                let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound().as_millis());
                 return Err(Some(Failure::new(Code::ConnectTimeout, why)));
             }
         }
@@ -410,26 +362,6 @@ mod tests {
         assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.3", "10.0.0.2"]));
         memory.note("10.0.0.2".parse().unwrap(), true);
         assert_eq!(sorted(&all), addresses(&["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deadline_moves_while_the_destination_is_heard_and_not_for_ever() {
-        let bound = Duration::from_secs(5);
-        let took = async |heard_for: Duration| {
-            let (began, deadline) = (Instant::now(), Deadline::new(bound));
-            let hear = async {
-                while began.elapsed() < heard_for {
-                    deadline.heard(Instant::now());
-                    sleep(Duration::from_secs(1)).await;
-                }
-                std::future::pending::<()>().await;
-            };
-            assert!(deadline.wait_for(hear).await.is_none());
-            began.elapsed().as_secs()
-        };
-        assert_eq!(took(Duration::ZERO).await, 5);
-        assert_eq!(took(Duration::from_secs(10)).await, 9 + 5);
-        assert_eq!(took(Duration::MAX).await, 5 * u64::from(TRICKLE));
     }
 
     #[tokio::test]

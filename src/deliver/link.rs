@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connect::Deadline;
 use super::core::schedule::YIELD;
+use super::deadline::Deadline;
 use super::failure::Failure;
 
 /// A link that takes this long for a body, beyond what its distance explains, ...
@@ -72,8 +72,8 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Waits until a body with `pictures` bytes of pictures may go out; who had to wait lets other destinations' events go first, for one of those may have ended the body
-    /// before, whose room the ring needed.
+    /// Waits until a body with `pictures` bytes of pictures may go out; who had to wait lets other destinations' events go first, for one of
+    /// those may have ended the body before, whose room the ring needed.
     ///
     /// # Errors
     /// The failure of the try before it: it is no time to begin.

@@ -14,7 +14,7 @@
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
 //! | [`setup`], [`signature`] | what the config and its files say to each client; signed requests |
 //! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
-//! | [`answer`], [`head`], [`progress`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
+//! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
 //! | [`outcome`], [`failure`] | what an answer means, why a try failed |
 //! | [`recent`], [`history`] | what became of the last hour's events, and how long they took |
@@ -25,6 +25,7 @@ pub mod answer;
 pub mod client;
 pub mod connect;
 pub mod core;
+pub mod deadline;
 pub mod driver;
 pub mod failure;
 pub mod head;

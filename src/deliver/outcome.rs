@@ -55,6 +55,21 @@ pub enum Outcome {
     SourceLost,
 }
 
+/// The failure in an outcome, borrowed as the outcome is.
+macro_rules! failure_of {
+    ($outcome:expr) => {
+        match $outcome {
+            Outcome::Unreachable { failure }
+            | Outcome::NotBegun { failure }
+            | Outcome::Down { failure, .. }
+            | Outcome::NotNow { failure, .. }
+            | Outcome::Misconfigured { failure }
+            | Outcome::Refused { failure } => Some(failure),
+            Outcome::Acknowledged | Outcome::SourceLost => None,
+        }
+    };
+}
+
 impl Outcome {
     /// A failure of the network or of the server's HTTP.
     pub const fn down(failure: Failure) -> Outcome {
@@ -128,28 +143,12 @@ impl Outcome {
 
     /// Why the try failed, where it did so for a reason that is told.
     pub const fn failure(&self) -> Option<&Failure> {
-        match self {
-            Outcome::Unreachable { failure }
-            | Outcome::NotBegun { failure }
-            | Outcome::Down { failure, .. }
-            | Outcome::NotNow { failure, .. }
-            | Outcome::Misconfigured { failure }
-            | Outcome::Refused { failure } => Some(failure),
-            Outcome::Acknowledged | Outcome::SourceLost => None,
-        }
+        failure_of!(self)
     }
 
     /// The same, to say more.
     pub const fn failure_mut(&mut self) -> Option<&mut Failure> {
-        match self {
-            Outcome::Unreachable { failure }
-            | Outcome::NotBegun { failure }
-            | Outcome::Down { failure, .. }
-            | Outcome::NotNow { failure, .. }
-            | Outcome::Misconfigured { failure }
-            | Outcome::Refused { failure } => Some(failure),
-            Outcome::Acknowledged | Outcome::SourceLost => None,
-        }
+        failure_of!(self)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::deadline::{longest, patience};
 use super::failure::{Code, Early, Failure};
 use super::head::{Head, State};
 use super::link::{Link, Turn};
@@ -19,22 +20,6 @@ use super::permit::BodyPermit;
 use super::unacknowledged::{Signs, bound_queue, signs, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
-
-/// An answer that trickles in may take this many times the response timeout in all; a body that shares a narrow link, the progress timeout;
-/// a connection over a busy one, the connect timeout.
-pub const TRICKLE: u32 = 6;
-/// TCP repeats what was lost after about 3, 9 and 21 round trips: so many without a movement are no sign yet.
-const ROUND_TRIPS: u32 = 15;
-
-/// How long a body may stand still, or an answer be waited for, on a way whose round trip takes `rtt`.
-pub fn patience(configured: Duration, rtt: Duration) -> Duration {
-    configured.max(rtt * ROUND_TRIPS)
-}
-
-/// How long it may at the most, whatever is heard meanwhile; `rtt` is how long it took to connect.
-pub fn longest(configured: Duration, rtt: Duration) -> Duration {
-    patience(configured, rtt) * TRICKLE
-}
 
 /// What moved on a connection.
 #[derive(Debug)]

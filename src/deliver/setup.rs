@@ -13,7 +13,7 @@ use crate::body::base64::Pool;
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, Format};
 use crate::config::{Config, Fault, Url};
-use crate::secret_file;
+use crate::secret_file::{self, Secret};
 
 /// A config with its files read.
 pub struct Setup {
@@ -72,7 +72,10 @@ impl Setup {
 
 fn key(file: &Path) -> Result<Key, Fault> {
     let fault = |why: String| Fault { key: "sign.key_file".into(), value: None, allowed: format!("the file {why}") };
-    let bytes = secret_file::read(file, *KEY.end()).map_err(fault)?;
+    let Secret { bytes, length } = secret_file::read(file, *KEY.end()).map_err(fault)?;
+    if bytes.len() > *KEY.end() {
+        return Err(fault(format!("has {length} bytes, and takes {} at the most", KEY.end())));
+    }
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     if !KEY.contains(&secret.len()) {
         return Err(fault(format!("has {} bytes, and a key has 16 to 1024", secret.len())));

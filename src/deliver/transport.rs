@@ -20,16 +20,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::connect::{self, Deadline, Memory};
+use super::connect::{self, Memory};
+use super::deadline::{Deadline, longest};
 use super::failure::{Code, Failure};
 use super::head::State;
-use super::progress::{self, Progress};
+use super::progress::Progress;
 use super::tls::Validity;
 use super::tls_error;
 use super::tunnel;
 use super::wire::Wire;
 use crate::config::Timeouts;
 use crate::config::proxy::Proxy;
+use crate::config::without_brackets;
 use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -136,8 +138,7 @@ impl Service<Uri> for Tcp {
             let host = uri.host().unwrap_or_default();
             let is_tls = uri.scheme_str() == Some("https");
             let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-            let plain = host.trim_start_matches('[').trim_end_matches(']');
-            let (next, next_port) = proxy.as_ref().map_or((plain, port), |proxy| proxy.address());
+            let (next, next_port) = proxy.as_ref().map_or((without_brackets(host), port), |proxy| proxy.address());
             let connected = connect::connect(next, next_port, &memory, &deadline).await;
             let (mut tcp, rtt) = connected.map_err(|failure| match &proxy {
                 None => failure,
@@ -145,7 +146,7 @@ impl Service<Uri> for Tcp {
             })?;
             tune(&tcp, timeouts, rtt).map_err(|error| describe(&error, Code::ConnectFailed))?;
             if let Some(proxy) = proxy.filter(|_| is_tls) {
-                tunnel::dig(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
+                tunnel::open(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
             }
             Ok(TokioIo::new(Wire { tcp, taken: 0, rtt }))
         })
@@ -159,7 +160,7 @@ fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()>
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
-    let silence = progress::longest(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
+    let silence = longest(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
     socket.set_tcp_user_timeout(Some(silence + silence / 4))?;
     socket.set_tcp_notsent_lowat(UNSENT)
 }

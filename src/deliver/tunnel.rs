@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::connect::Deadline;
+use super::deadline::Deadline;
 use super::failure::{Code, Failure};
 use super::head::{Head, State};
 use crate::config::proxy::Proxy;
@@ -15,7 +15,7 @@ use crate::config::proxy::Proxy;
 ///
 /// # Errors
 /// What the proxy said, or that it said nothing.
-pub async fn dig(tcp: &mut TcpStream, target: &str, proxy: &Proxy, deadline: &Deadline) -> Result<(), Failure> {
+pub async fn open(tcp: &mut TcpStream, target: &str, proxy: &Proxy, deadline: &Deadline) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Code::ProxyFailed, format!("{proxy}: {error}"));
     let status = match deadline.wait_for(ask(tcp, target, proxy)).await {
         Some(answered) => answered.map_err(failed)?,

@@ -10,7 +10,7 @@ use ::ring::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use ::ring::hkdf::{HKDF_SHA256, Salt};
 
 use super::seal::FileKey;
-use crate::secret_file;
+use crate::secret_file::{self, Secret};
 
 /// Bytes of a key, and of its file.
 pub const KEY: usize = 32;
@@ -62,11 +62,10 @@ impl Key {
     /// # Errors
     /// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
     pub fn read(path: &Path) -> Result<Key, String> {
-        let bytes = secret_file::read(path, KEY).map_err(|why| format!("spool.key_file {why}"))?;
-        let secret: [u8; KEY] = bytes.try_into().map_err(|bytes: Vec<u8>| {
+        let Secret { bytes, length } = secret_file::read(path, KEY).map_err(|why| format!("spool.key_file {why}"))?;
+        let secret: [u8; KEY] = bytes.try_into().map_err(|_| {
             format!(
-                "spool.key_file has {} bytes, and a key has {KEY}, as they come out of a random source: {MAKE}",
-                bytes.len()
+                "spool.key_file has {length} bytes, and a key has {KEY}, as they come out of a random source: {MAKE}"
             )
         })?;
         if secret.iter().all(|byte| *byte == secret[0]) {

@@ -232,11 +232,17 @@ def php(scene):
     return example(scene, ["php", *settings, "-S", "127.0.0.1:PORT", EXAMPLES / "php" / "receive.php"])
 
 
-def go(scene):
+def build_go(scene):
+    """The example in Go, as a program."""
     program = scene.dir / "receiver"
     caches = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
-    subprocess.run(["go", "build", "-o", program, *sorted((EXAMPLES / "go").glob("*.go"))], check=True, env={**os.environ, **caches})
-    return example(scene, [program])
+    sources = sorted((EXAMPLES / "go").glob("*.go"))
+    subprocess.run(["go", "build", "-o", program, *sources], check=True, env={**os.environ, **caches})
+    return program
+
+
+def go(scene):
+    return example(scene, [build_go(scene)])
 
 
 def servlet(scene):

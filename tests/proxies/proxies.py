@@ -20,7 +20,9 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "api"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
 from box import Box  # noqa: E402
+from driver import free_port  # noqa: E402
 
 PROGRAMS = sys.argv[1]
 USER, PASSWORD = "box", "pa55word"
@@ -32,12 +34,6 @@ def own_address():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return probe.getsockname()[0]
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("0.0.0.0", 0))
-        return listener.getsockname()[1]
 
 
 def wait(condition, what):

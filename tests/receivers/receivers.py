@@ -10,15 +10,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "peers"))
+import driver  # noqa: E402
+from driver import Failure  # noqa: E402
+
 ROOT = HERE.parents[1]
 DOCUMENTS = [ROOT / "docs" / name for name in ("receivers.md", "receivers.zh-CN.md")]
 FORMATS = ("json", "form-data")
@@ -65,36 +66,27 @@ def php(scene):
 
 
 def go(scene):
-    caches = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GO111MODULE": "off"}
-    program = scene.folder / "receiver"
-    sources = sorted((ROOT / "examples" / "receivers" / "go").glob("*.go"))
-    subprocess.run(["go", "build", "-o", program, *sources], check=True, env={**os.environ, **caches})
-    scene.start("go", [program], STORE=str(scene.folder / "store"), PORT=str(scene.port))
+    scene.start("go", [driver.build_go(scene)], STORE=str(scene.dir / "store"), PORT=str(scene.port))
     scene.path = "RealTimeEvent"
 
 
 def tomcat(scene):
-    scene.start("tomcat", ["java", "-cp", os.environ["SERVLET_CLASSPATH"], "Tomcat10", "Parameters", scene.port], BASE=str(scene.folder))
+    scene.start("tomcat", ["java", "-cp", os.environ["SERVLET_CLASSPATH"], "Tomcat10", "Parameters", scene.port], BASE=str(scene.dir))
     scene.path = "RealTimeEvent"
-
-
-def rust(name):
-    program = ROOT / "target" / "receivers-rust" / "release" / "stacks"
-    return lambda scene: scene.start(name, [program, name, scene.port])
 
 
 def nginx(scene):
     """nginx with no more than what it needs to pass requests on, before a server that takes everything."""
-    front, scene.port = scene.port, free_port()
+    front, scene.port = scene.port, driver.free_port()
     python("tornado")(scene)
-    scene.wait_for_port()
+    scene.wait_until_it_listens()
     user = "user root;" if os.geteuid() == 0 else ""
-    places = " ".join(f"{name}_temp_path {scene.folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    config = f"""{user} daemon off; pid {scene.folder}/pid; error_log stderr; events {{}}
+    places = " ".join(f"{name}_temp_path {scene.dir}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = f"""{user} daemon off; pid {scene.dir}/pid; error_log stderr; events {{}}
         http {{ access_log off; {places} server {{ listen 127.0.0.1:{front}; location / {{ proxy_pass http://127.0.0.1:{scene.port}; }} }} }}"""
-    (scene.folder / "nginx.conf").write_text(config)
+    (scene.dir / "nginx.conf").write_text(config)
     scene.port = front
-    scene.start("nginx", ["nginx", "-e", "stderr", "-p", scene.folder, "-c", scene.folder / "nginx.conf"])
+    scene.start("nginx", ["nginx", "-e", "stderr", "-p", scene.dir, "-c", scene.dir / "nginx.conf"])
 
 
 LOST = "picture_lost"
@@ -125,54 +117,19 @@ STACKS = [
 ]
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-class Failure(Exception):
-    """What was not as the test says."""
-
-
-class Scene:
+class Scene(driver.Scene):
     """A server's folder, port, log and processes; leaving it ends them all."""
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="sophon-receivers."))
-        self.port, self.path, self.running, self.environment = free_port(), "", [], {}
+        super().__enter__()
+        self.port, self.path, self.environment = driver.free_port(), "", {}
         return self
 
-    def __exit__(self, *_):
-        for process in self.running:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def start(self, name, command, **environment):
-        with open(self.folder / "log", "ab") as log:
-            environment = {**os.environ, **environment, **self.environment}
-            command = [str(word) for word in command]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment, start_new_session=True)
-        process.name = name
-        self.running.append(process)
+        return super().start(name, command, **environment, **self.environment)
 
-    def wait_for_port(self):
-        end = time.monotonic() + LIMIT
-        while True:
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            ended = [process.name for process in self.running if process.poll() is not None]
-            if ended or time.monotonic() > end:
-                raise Failure(f"{ended or 'nobody'} does not listen: {self.log()}")
-            time.sleep(0.05)
-
-    def log(self):
-        return (self.folder / "log").read_text(errors="replace")[-2000:]
+    def wait_until_it_listens(self):
+        self.wait_for_port(self.port, "the server")
 
     def tried(self, programs, formats):
         """What `try` finds, for programs."""
@@ -214,15 +171,15 @@ def compare(found, expected):
 
 def run(stack, programs):
     formats = list(stack.expected)
-    with Scene() as scene:
+    with Scene(programs) as scene:
         try:
             stack.start(scene)
-            scene.wait_for_port()
+            scene.wait_until_it_listens()
             found = {one["format"]: one for one in scene.tried(programs, formats)["formats"]}
             for name in formats:
                 print(f"  {stack.name}, {name}: {compare(found[name], stack.expected[name])} | ok", flush=True)
         except Failure as failure:
-            raise Failure(f"{failure}\n{scene.log()}") from None
+            raise Failure("\n".join([str(failure), *scene.logs()])) from None
 
 
 def is_there(stack):
@@ -239,10 +196,10 @@ def mend_flask(programs):
     """A new integrator's first hour: a form that Flask refuses, and the setting that `try` prints for it, taken as it stands."""
     setting = None
     for turn in ("refused", "mended"):
-        with Scene() as scene:
+        with Scene(programs) as scene:
             scene.environment = {"SETTING": setting} if setting else {}
             python("flask")(scene)
-            scene.wait_for_port()
+            scene.wait_until_it_listens()
             found = scene.tried(programs, ["form-data"])["formats"][0]
             if (found["refuses_picture_bytes"] is None) != (turn == "mended"):
                 raise Failure(f"{turn}: {found}")
