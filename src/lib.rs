@@ -29,12 +29,15 @@
 //! | [`status`] | what is told about the running uplink |
 //! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
 //! | [`signals`] | which it obeys, whatever hangs, and which it does not mind |
+//! | `backtrace` | on the box: no backtraces, and nothing that makes them |
 //! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
 //! | [`output`] | what the commands print |
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where nobody reads: see [`output`]
 
 pub mod api;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod backtrace;
 pub mod body;
 pub mod clock;
 pub mod config;

@@ -38,6 +38,8 @@ const SILENT: (Duration, u32) = (Duration::from_secs(3), 5);
 pub struct Link {
     /// The largest body that it bore, in bytes; 0 where it bears no two at once.
     borne: Cell<u64>,
+    /// Where it is narrow, how many bytes on their way keep it busy.
+    queue: Cell<Option<usize>>,
     /// Bodies that are on their way, or began in one's turn and are not acknowledged.
     bodies: Cell<usize>,
     /// The round trip of the last connection that was used.
@@ -60,6 +62,7 @@ impl Default for Link {
     fn default() -> Link {
         Link {
             borne: Cell::new(0),
+            queue: Cell::new(None),
             bodies: Cell::new(0),
             rtt: Cell::new(Duration::ZERO),
             moved_at: Cell::new(Instant::now()),
@@ -134,17 +137,22 @@ impl Link {
         self.changed.notify_waiters();
     }
 
-    /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it. Where the link
-    /// is narrow: how many bytes on their way keep it busy.
-    pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) -> Option<usize> {
+    /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it.
+    pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) {
         let flights = (bytes.div_ceil(FIRST_FLIGHT) + 1).next_power_of_two().trailing_zeros();
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
         let is_narrow = took.saturating_sub(rtt * flights) > LONG && rate < SLOW as f64;
         if is_narrow || whole {
+            let most = ((rate * (QUEUE + rtt * 2).as_secs_f64()) as usize).max(LEAST_QUEUE);
             self.borne.set(if is_narrow { 0 } else { self.borne.get().max(bytes) });
+            self.queue.set(is_narrow.then_some(most));
             self.changed.notify_waiters();
         }
-        is_narrow.then(|| ((rate * (QUEUE + rtt * 2).as_secs_f64()) as usize).max(LEAST_QUEUE))
+    }
+
+    /// Where the link is narrow: how many bytes on their way keep it busy.
+    pub fn queue(&self) -> Option<usize> {
+        self.queue.get()
     }
 }
 
@@ -179,6 +187,19 @@ mod tests {
             link.judge(bytes, Duration::from_millis(took_ms), Duration::from_millis(rtt_ms), true);
             assert_eq!(link.borne.get() > 0, is_wide, "{bytes} bytes in {took_ms} ms, {rtt_ms} ms away");
         }
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_bounded_while_the_link_is_narrow() {
+        let link = Link::default();
+        assert_eq!(link.queue(), None);
+        link.judge(20_000, Duration::from_secs(4), NEAR, false); // 5 KB/s
+        let most = link.queue().expect("it is narrow");
+        assert!((10_000..=10_020).contains(&most), "what goes in two seconds and two round trips: {most}");
+        link.judge(100, Duration::from_secs(4), NEAR, true);
+        assert_eq!(link.queue(), Some(LEAST_QUEUE));
+        link.judge(200_000, NEAR, NEAR, true);
+        assert_eq!(link.queue(), None, "it is wide again");
     }
 
     #[tokio::test]

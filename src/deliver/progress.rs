@@ -128,6 +128,7 @@ impl Progress {
         self.turn.replace(request.turn);
         link.begins(self.rtt, now);
         self.link.replace(Rc::clone(link));
+        self.bound();
         self.begins.set(request.begins);
     }
 
@@ -190,15 +191,22 @@ impl Progress {
         if self.arrived_at.get().is_none() && (whole || has_moved) {
             let (began, before) = self.began.get();
             let bytes = acknowledged.saturating_sub(before);
-            let most = self.link.borrow().judge(bytes, now - began, self.rtt, whole);
-            if let (Some(most), Some(socket), false) = (most, self.socket.get(), self.is_bounded.get()) {
-                bound_queue(socket, most);
-                self.is_bounded.set(true);
-            }
+            self.link.borrow().judge(bytes, now - began, self.rtt, whole);
+            self.bound();
             if whole {
                 self.arrived_at.set(Some(now));
                 self.turn.take();
             }
+        }
+    }
+
+    /// Bounds what may be on its way, where the link is narrow.
+    fn bound(&self) {
+        if let (Some(most), Some(socket), false) =
+            (self.link.borrow().queue(), self.socket.get(), self.is_bounded.get())
+        {
+            bound_queue(socket, most);
+            self.is_bounded.set(true);
         }
     }
 

@@ -97,6 +97,13 @@ class Installation:
     def uplink(self):
         return (self.root / "run/uplink").read_text()
 
+    def uplink_now(self):
+        """What `uplink` gives, or None while none runs."""
+        try:
+            return self.uplink() or None
+        except FileNotFoundError:
+            return None
+
     def versions(self):
         return sorted(path.name for path in (self.gate / "versions").iterdir())
 

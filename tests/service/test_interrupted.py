@@ -14,13 +14,15 @@ from service import under_both_shells, wait_for
 
 class Interrupted(Installation):
     def begin_install(self, archive):
-        """An installer that waits for the health of a release that is silent."""
+        """An installer that waits for the health of a release that is silent, and whose uplink runs in place of the one before."""
+        before = self.uplink()
         self.environment["SOPHON_HEALTH_SECONDS"] = "120"
         command = [*self.shell, SCRIPTS / "install", archive]
         installer = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         self.addCleanup(installer.stdout.close)
         self.addCleanup(lambda: installer.poll() is None and os.killpg(installer.pid, signal.SIGKILL))
-        wait_for("the trial", lambda: (self.gate / "trial").is_symlink() and self.service("status")[0] == 0)
+        # The link is there before the uplink of the release before it is stopped.
+        wait_for("the trial", lambda: (self.gate / "trial").is_symlink() and self.uplink_now() not in (None, before) and self.service("status")[0] == 0)
         return installer
 
     def test_a_second_installation_at_the_same_time_changes_nothing(self):
