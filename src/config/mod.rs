@@ -17,6 +17,7 @@ pub mod proxy;
 mod repeated;
 mod rings;
 pub mod save;
+pub mod sending;
 pub mod text;
 mod url;
 
@@ -34,6 +35,7 @@ use crate::body::{BodyOptions, Format, TimestampUnit};
 use answers::{AcceptBody, Answers};
 use fields::Fields;
 use proxy::Proxy;
+use sending::{Bounds, Order};
 pub use url::{Url, is_forbidden_address, without_brackets};
 
 /// Where the file lies on a box.
@@ -94,6 +96,14 @@ pub struct Options {
     pub accept_body: Option<AcceptBody>,
     /// How requests are signed.
     pub sign: Option<Sign>,
+    /// In which order events are sent.
+    pub order: Option<Order>,
+    /// For how long an event that the server does not take may stop those behind it, where the order is strict; zero: for ever.
+    pub order_gives_up: Option<Duration>,
+    /// Of the link.
+    pub bounds: Option<Bounds>,
+    /// Servers that stand in while the destination's own does not answer, the first one first; never for all destinations.
+    pub standby: Vec<Url>,
 }
 
 /// How requests are signed.
@@ -244,7 +254,10 @@ impl Config {
         let mut fields = Fields::of("", written, folder, &mut faults);
         let (tls, tls_destinations) = tls(fields.object("tls"));
         let constants = constants::Written::take(&mut fields);
-        let own_options = fields.by_url("destinations", false, options);
+        let own_options = fields.by_url("destinations", false, |fields| {
+            let standby = sending::standby(fields);
+            Options { standby, ..options(fields) }
+        });
         let config = Config {
             rings: fields
                 .list("rings", "a list of 1 to 16 different paths", 1..=16, fields::path)
@@ -309,6 +322,10 @@ impl Config {
             answers: own.answers.or_else(|| self.options.answers.clone()),
             accept_body: own.accept_body.or_else(|| self.options.accept_body.clone()),
             sign: own.sign.or_else(|| self.options.sign.clone()),
+            order: own.order.or(self.options.order),
+            order_gives_up: own.order_gives_up.or(self.options.order_gives_up),
+            bounds: own.bounds.or_else(|| self.options.bounds.clone()),
+            standby: own.standby,
         }
     }
 }
@@ -364,6 +381,10 @@ fn options(fields: &mut Fields<'_>) -> Options {
         answers: fields.optional_object("answers").map(Answers::take),
         accept_body: fields.has("accept_body").then(|| AcceptBody::take(fields)),
         sign: fields.optional_object("sign").and_then(sign),
+        order: sending::order(fields),
+        order_gives_up: sending::gives_up(fields),
+        bounds: fields.optional_object("bounds").map(sending::bounds),
+        standby: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
 use crate::config::answers::AcceptBody;
 use crate::config::proxy::Proxy;
+use crate::config::sending::{GIVES_UP, Order};
 use crate::config::{Options, Timeouts, Url};
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
@@ -109,6 +110,14 @@ pub struct Settings {
     pub pool: Arc<Pool>,
     /// Of what was delivered; one for all clients.
     pub history: Rc<History>,
+}
+
+impl Settings {
+    /// Where events go one at a time: for how long one that is not taken may stop the others; zero: for ever.
+    pub fn in_order(&self) -> Option<Duration> {
+        let is_strict = self.options.order == Some(Order::Strict);
+        is_strict.then(|| self.options.order_gives_up.unwrap_or(GIVES_UP))
+    }
 }
 
 /// The client of one destination.

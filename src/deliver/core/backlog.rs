@@ -26,6 +26,8 @@ pub struct Backlog {
     additions: u64,
     /// Nothing is picked before.
     not_before: Option<Instant>,
+    /// Always the oldest one is picked.
+    pub is_in_order: bool,
 }
 
 /// Which event is to be taken out of the spool, and what was known when that was decided.
@@ -53,6 +55,11 @@ pub enum Wanted {
 }
 
 impl Backlog {
+    /// Of which nothing is known yet.
+    pub fn new(is_in_order: bool) -> Backlog {
+        Backlog { is_in_order, ..Backlog::default() }
+    }
+
     /// There is a new event, which failed before as `state` says.
     pub fn add(&mut self, counter: u64, state: Option<RetryState>) {
         self.put_back(counter, state);
@@ -62,6 +69,10 @@ impl Backlog {
     /// An event that was on its way is there again.
     pub fn put_back(&mut self, counter: u64, state: Option<RetryState>) {
         self.additions += 1;
+        if self.is_in_order {
+            self.cursor = self.cursor.min(counter.saturating_sub(1));
+            self.dry = false;
+        }
         match state {
             Some(_) if self.failed.count() >= MAX_FAILED => self.overflowed = true,
             Some(state) => self.failed.insert(counter, state),
@@ -130,6 +141,24 @@ impl Backlog {
         Some(Pick { wanted: Wanted::This(counter, state), is_newest: false, additions: self.additions })
     }
 
+    /// Begins to pick the oldest one, whatever is known of it; else when to look again.
+    pub fn pick_oldest(&mut self, now: Instant) -> Result<Pick, Instant> {
+        let waits_until = self.failed.lowest().map(|state| state.retry_at).max(self.not_before);
+        match waits_until.filter(|moment| *moment > now) {
+            Some(moment) => Err(moment),
+            None => Ok(Pick {
+                wanted: Wanted::Next { after: self.cursor, but: Vec::new() },
+                is_newest: false,
+                additions: self.additions,
+            }),
+        }
+    }
+
+    /// What is known of an event that was picked.
+    pub fn take_state(&mut self, counter: u64) -> Option<RetryState> {
+        self.failed.remove(counter)
+    }
+
     /// A pick found an event.
     pub fn found(&mut self, pick: &Pick, counter: u64) {
         if pick.is_next() && self.additions == pick.additions {
@@ -141,6 +170,9 @@ impl Backlog {
     pub fn found_nothing(&mut self, pick: &Pick) {
         if pick.is_next() && self.additions == pick.additions {
             self.dry = true;
+            if self.is_in_order {
+                self.failed.clear(); // they are gone
+            }
         }
     }
 

@@ -189,7 +189,27 @@ impl Lane {
                 condition
             }
         };
-        Verdict::Again(Some(self.retry(judge, &failing, own_condition)))
+        let retry = self.retry(judge, &failing, own_condition);
+        match self.stops_others_too_long(&failing, retry, judge.now) {
+            Some(reason) => Verdict::Over(self.reject(judge, &failing, reason)),
+            None => Verdict::Again(Some(retry)),
+        }
+    }
+
+    /// Where the order counts: why an event that is not taken is given up for those behind it, if it is.
+    fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, now: Instant) -> Option<String> {
+        let most = self.in_order.filter(|most| !most.is_zero())?;
+        // These speak of the server alone.
+        let is_about_server = matches!(failing.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504));
+        let is_too_long = retry.tries >= BROKEN_AFTER && retry.age(now) >= most;
+        (is_too_long && !is_about_server).then(|| {
+            format!(
+                "it stopped the events behind it for {} s, and order_gives_up_s is {}: {}",
+                retry.age(now).as_secs(),
+                most.as_secs(),
+                failing.failure.why
+            )
+        })
     }
 
     /// A try failed while others passed.

@@ -43,6 +43,8 @@ pub enum Input<T> {
     Settled(Result<bool, ()>),
     /// There may be something in the spool that was not known.
     LookIntoSpool,
+    /// Whether this is a time at which a lane's backlog is sent.
+    BacklogHours(LaneId, bool),
     /// The spool has to see to removed destinations, and try again whatever failed.
     Settle,
     /// The spool's folder is not the one that was opened.
@@ -83,6 +85,8 @@ pub struct LaneSettings {
     pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
+    /// Events go one at a time, the oldest first; one that its server does not take stops the others for so long, zero: for ever.
+    pub in_order: Option<Duration>,
 }
 
 /// An event is durable.

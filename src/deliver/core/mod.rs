@@ -144,6 +144,7 @@ impl<T: Held> Core<T> {
             Input::KeyChecked(is_there) => self.key_checked(is_there, turn),
             Input::Settled(result) => self.settled(result, turn),
             Input::LookIntoSpool => self.look_into_spool_at(now),
+            Input::BacklogHours(lane, is_open) => self.backlog_hours(lane, is_open, turn),
             Input::Settle => {
                 self.writer.settle(now);
                 self.look_into_spool_at(now);

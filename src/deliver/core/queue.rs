@@ -121,6 +121,11 @@ impl Failed {
         Some(state)
     }
 
+    /// What is known of the one with the lowest number.
+    pub fn lowest(&self) -> Option<RetryState> {
+        self.states.values().next().copied()
+    }
+
     /// The one that may be tried first, and from when on.
     pub fn first(&self) -> Option<(Instant, u64)> {
         self.by_time.first().copied()
@@ -166,6 +171,11 @@ impl Queue {
     /// Whether an event waits.
     pub fn contains(&self, number: u64) -> bool {
         self.fresh.contains(number) || self.failed.contains(number)
+    }
+
+    /// The lowest one.
+    pub fn first(&self) -> Option<u64> {
+        self.fresh.first().into_iter().chain(self.failed.numbers().next()).min()
     }
 
     /// Adds an event, with what is known of it.

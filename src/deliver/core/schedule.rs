@@ -50,6 +50,9 @@ impl Lane {
         if let Some(until) = self.yields_until.filter(|until| *until > now) {
             return Next::Wait(Some(until));
         }
+        if self.in_order.is_some() {
+            return self.next_in_order(now);
+        }
         let is_up = self.health.is_up();
         if !self.limit.is_free(is_up, now) {
             if is_up && self.has_more(now) {
@@ -79,6 +82,34 @@ impl Lane {
         }
     }
 
+    /// The oldest event, when none is on its way to the server or to the disk: the backlog's, then the ring's.
+    fn next_in_order(&mut self, now: Instant) -> Next {
+        if !self.in_flight.is_empty() || !self.storing.is_empty() {
+            return Next::Wait(None);
+        }
+        if !self.backlog.is_empty() {
+            return match self.backlog.pick_oldest(now) {
+                _ if self.rests_backlog() => Next::Wait(None),
+                Ok(pick) => Next::Backlog(pick),
+                Err(moment) => Next::Wait(Some(moment)),
+            };
+        }
+        let Some(event) = self.queue.first() else { return Next::Wait(None) };
+        let retry = self.queue.remove(event).flatten();
+        match retry.filter(|retry| retry.retry_at > now) {
+            Some(retry) => {
+                self.queue.insert(event, Some(retry));
+                Next::Wait(Some(retry.retry_at))
+            }
+            None => Next::Live(EventNo(event), retry),
+        }
+    }
+
+    /// Whether nothing is taken out of the spool now.
+    fn rests_backlog(&self) -> bool {
+        self.leaves_backlog || self.is_off_hours
+    }
+
     /// A live event came: where this destination failed lately or takes its time, the others have it first. However many events come, this
     /// takes half of the time at most.
     pub fn yield_to_others(&mut self, now: Instant) {
@@ -90,7 +121,7 @@ impl Lane {
 
     /// Whether an event that never failed is to be taken out of the spool; else when to look again, if ever.
     fn next_fresh_of_backlog(&mut self, now: Instant) -> Result<(), Option<Instant>> {
-        if self.leaves_backlog || self.is_picking() {
+        if self.rests_backlog() || self.is_picking() {
             return Err(None);
         }
         self.backlog.has_fresh(now)?;
@@ -109,7 +140,7 @@ impl Lane {
     /// The event that failed and may be tried again first; else when there is one.
     fn next_retry(&mut self, now: Instant) -> Result<Next, Option<Instant>> {
         let live = self.queue.failed.first().map(|(moment, _)| moment);
-        let backlog = self.backlog.first_retry(now).filter(|_| !self.leaves_backlog && !self.is_picking());
+        let backlog = self.backlog.first_retry(now).filter(|_| !self.rests_backlog() && !self.is_picking());
         let Some(first) = live.into_iter().chain(backlog).min() else { return Err(None) };
         let first = first.max(self.health.retries_at(now).unwrap_or(first));
         if first > now {
@@ -181,7 +212,8 @@ mod tests {
 
     fn lane(now: Instant) -> Lane {
         let address = Address { destination: Destination([0; 8]), former: None, shown: "http://a/".into() };
-        let settings = LaneSettings { address, needs_box: false, response_timeout: Duration::from_secs(10) };
+        let settings =
+            LaneSettings { address, needs_box: false, response_timeout: Duration::from_secs(10), in_order: None };
         let mut lane = Lane::new(LaneId(1), settings, EventNo(1), now);
         (1..20).for_each(|counter| lane.backlog.add(counter, None));
         lane

@@ -48,7 +48,8 @@ impl<T: Held> Core<T> {
         let retry = lane.still_known(retry);
         lane.queue.insert(event.0, retry);
         if lane.wants_spool() || retry.is_some() {
-            self.writer.add(event.0, turn.now);
+            let first = lane.in_flight_to_spool();
+            first.into_iter().chain([event]).for_each(|event| self.writer.add(event.0, turn.now));
         }
         self.touch(id, turn.now);
     }
@@ -82,10 +83,11 @@ impl<T: Held> Core<T> {
         let Some(InFlight { source: Source::Picking(pick), retry, began, .. }) = lane.in_flight.remove(&upload) else {
             return;
         };
-        let retry = lane.still_known(retry);
+        let mut retry = lane.still_known(retry);
         match picked {
             Picked::Event(counter, event) => {
                 lane.backlog.found(&pick, counter);
+                retry = retry.or_else(|| lane.backlog.take_state(counter));
                 let has_it = lane.delivered.as_ref().is_some_and(|delivered| delivered.contains(event));
                 if !has_it && lane.may_begin_picked(turn.now) {
                     let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
@@ -272,6 +274,14 @@ impl<T: Held> Core<T> {
         }
     }
 
+    /// Whether this is a time at which a lane's backlog is sent.
+    pub(super) fn backlog_hours(&mut self, id: LaneId, is_open: bool, turn: &mut Turn<'_, T>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.is_off_hours = !is_open;
+            self.touch(id, turn.now);
+        }
+    }
+
     /// An upload is over: another one may begin, and a closed lane may have nothing left.
     fn end_of(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
         if let Some(next) = self.lane_mut(id).limit.end(upload) {
@@ -283,8 +293,9 @@ impl<T: Held> Core<T> {
 
     /// What waits is better off in the spool.
     pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
-        let numbers = self.lane_mut(id).queue.numbers();
-        numbers.into_iter().for_each(|event| self.writer.add(event, turn.now));
+        let lane = self.lane_mut(id);
+        let first = lane.in_flight_to_spool().map(|event| event.0);
+        first.into_iter().chain(lane.queue.numbers()).for_each(|event| self.writer.add(event, turn.now));
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {

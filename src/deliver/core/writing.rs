@@ -64,14 +64,30 @@ impl<T: Held> Core<T> {
                     let retry = lane.queue.remove(event.0).flatten();
                     lane.storing.insert(event, Meanwhile::Waits(retry));
                     job.to.push(self.target(id));
+                    job.counter = job.counter.filter(|counter| self.takes_number(id, *counter));
                 }
-            } else if !is_unfit && must && !lane.storing.contains_key(&event) && lane.upload_of(event).is_some() {
+            } else if !is_unfit
+                && (must || lane.spools_in_flight())
+                && !lane.storing.contains_key(&event)
+                && lane.upload_of(event).is_some()
+            {
                 lane.storing.insert(event, Meanwhile::InFlight);
                 job.in_flight.push(lane.destination());
                 job.to.push(self.target(id));
+                job.counter = job.counter.filter(|counter| self.takes_number(id, *counter));
             }
         }
         (!job.to.is_empty() || !job.dead.is_empty()).then_some(job)
+    }
+
+    /// Whether the last event that a lane stores may have this number in the spool, which it has for others. Where the order counts, it has to be
+    /// above those of all before it, and they have to be known. A destination that was removed and is there again knows its events by
+    /// their numbers, and does without the order for as long as that takes.
+    fn takes_number(&self, id: LaneId, counter: u64) -> bool {
+        let lane = &self.lanes[&id];
+        let is_there_twice =
+            || self.lanes.values().filter(|other| other.destination() == lane.destination()).count() > 1;
+        lane.in_order.is_none() || (counter > lane.spooled_to && lane.storing.len() == 1) || is_there_twice()
     }
 
     fn target(&self, id: LaneId) -> Target {
@@ -111,6 +127,7 @@ impl<T: Held> Core<T> {
         for (id, meanwhile) in self.take_storing(event) {
             let lane = self.lane_mut(id);
             lane.counters.spooled += 1;
+            lane.spooled_to = lane.spooled_to.max(counter);
             match meanwhile {
                 Meanwhile::InFlight => {
                     if let Some(upload) = lane.upload_of(event) {

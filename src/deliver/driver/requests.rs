@@ -43,6 +43,7 @@ impl Driver {
                 address: Address::from(url),
                 needs_box: url.is_tls() || settings.sign.is_some(),
                 response_timeout: settings.timeouts.response,
+                in_order: settings.in_order(),
             };
             lanes.push((known.copied(), lane));
         }

@@ -8,6 +8,8 @@ use super::{Answer, Mode};
 /// Something that happens in a history.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// These destinations get their events in order; comes first.
+    InOrder(u8),
     /// Events of this length come, each bad for the destinations of the mask, and too large for the spool or not.
     Publish { count: u32, length: u32, bad: u8, too_large: bool },
     /// A destination changes.
@@ -45,7 +47,8 @@ pub const DESTINATIONS: usize = 4;
 impl History {
     pub fn random(seed: u64) -> History {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut steps = vec![(0, Step::Configure(1 + random.u8(..15)))];
+        let in_order = if random.bool() { 0 } else { random.u8(..16) };
+        let mut steps = vec![(0, Step::InOrder(in_order)), (0, Step::Configure(1 + random.u8(..15)))];
         for _ in 0..random.usize(3..25) {
             let pause = match random.u8(..6) {
                 0 => random.u64(..20_000),

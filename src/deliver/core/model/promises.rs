@@ -228,3 +228,60 @@ fn an_upload_that_was_ended_for_the_ring_is_not_given_up_when_its_event_is_store
         wait(&mut world, 60 * SECOND);
     }
 }
+
+/// Of one destination that keeps the order, where an event stops the others for so long.
+fn world_in_order(stops_others: Duration) -> World {
+    let mut world = World::new(7);
+    world.set_in_order(1, stops_others);
+    world.configure(1);
+    world.set(0, Mode::Well, Answer::Status(500, 0), MS);
+    world
+}
+
+#[test]
+fn a_destination_with_an_order_gets_the_backlog_and_then_what_comes_live() {
+    let mut world = world_in_order(60 * SECOND);
+    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    publish(&mut world, 50);
+    wait(&mut world, 20 * SECOND);
+    world.set(0, Mode::Well, Answer::Ok, 20 * MS);
+    for _ in 0..50 {
+        publish(&mut world, 1);
+        wait(&mut world, 100 * MS);
+    }
+    wait(&mut world, 120 * SECOND);
+    let times: Vec<_> = (0..100).map(|event| world.acknowledged(0, event).expect("it came")).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn an_event_that_is_not_taken_stops_those_behind_it_for_as_long_as_the_config_says() {
+    for (stops, ends) in [(60 * SECOND, true), (1800 * SECOND, true), (Duration::ZERO, false)] {
+        let mut world = world_in_order(stops);
+        for event in 0..5 {
+            assert!(world.publish(1, u8::from(event == 2), false));
+        }
+        wait(&mut world, stops.max(SECOND));
+        let came = |world: &World| (0..5).filter(|event| world.acknowledged(0, *event).is_some()).count();
+        assert_eq!((came(&world), world.dead()), (2, 0), "{stops:?}");
+        wait(&mut world, 900 * SECOND);
+        assert_eq!((came(&world), world.dead()), if ends { (4, 1) } else { (2, 0) }, "{stops:?}");
+    }
+}
+
+#[test]
+fn outside_its_hours_the_backlog_waits_and_live_events_do_not() {
+    let mut world = world_of_one(Answer::Unreachable);
+    publish(&mut world, 10);
+    wait(&mut world, 20 * SECOND);
+    world.set_hours(0, false);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    world.configure(1);
+    publish(&mut world, 1);
+    wait(&mut world, 3600 * SECOND);
+    let came = |world: &World| (0..11).filter(|event| world.acknowledged(0, *event).is_some()).count();
+    assert_eq!((came(&world), world.acknowledged(0, 10).is_some()), (1, true));
+    world.set_hours(0, true);
+    wait(&mut world, 60 * SECOND);
+    assert_eq!(came(&world), 11);
+}

@@ -6,6 +6,7 @@ use super::servers::{Answer, Server};
 use super::spool::Folder;
 use super::{DESTINATIONS, World, destination};
 use crate::deliver::core::EventNo;
+use crate::deliver::core::lane::{Lane, Meanwhile};
 
 /// The longest pause of a lane, or of an event that failed.
 const PAUSE: Duration = Duration::from_secs(300);
@@ -58,7 +59,11 @@ impl World {
     /// Whether the deliveries of the first `count` events that `are_over` speaks of are: it is told whether an event is bad for its server, and what that says then.
     pub(super) fn check_over(&self, count: u64, are_over: impl Fn(bool, Answer) -> bool) -> Result<(), String> {
         let mut stuck = Vec::new();
-        for (server, state) in self.servers.iter().enumerate().filter(|(_, state)| state.lane.is_some()) {
+        let is_bad_for = |server: usize| self.events.iter().any(|event| event.bad & 1 << server != 0);
+        // Where the order counts, a bad event stops the good ones, and there may be many.
+        let is_held_up = |server: usize| self.in_order[server].is_some() && is_bad_for(server);
+        let told = self.servers.iter().enumerate().filter(|(_, state)| state.lane.is_some());
+        for (server, state) in told.filter(|(server, _)| !is_held_up(*server)) {
             for event in state.given.range(..count) {
                 let is_bad = self.events[*event as usize].bad & 1 << server != 0;
                 if self.is_here(server, *event) && are_over(is_bad, state.bad) {
@@ -72,7 +77,33 @@ impl World {
         Err(format!("{} deliveries never come to their end: {:?}", stuck.len(), &stuck[..stuck.len().min(5)]))
     }
 
-    /// Whether a delivery waits, in the spool or in memory.
+    /// Before an event begins that is to come in order: every older one is over, and no other is on its way.
+    pub(super) fn check_order(&self, server: usize, event: u64) {
+        if self.in_order[server].is_none() || !self.keeps_order || self.events.iter().any(|event| event.too_large) {
+            return;
+        }
+        let lane = self.servers[server].lane;
+        let beside = self.uploads.values().any(|upload| Some(upload.lane) == lane && upload.event != event);
+        assert!(!beside, "event {event} begins beside another one, at {server}");
+        let older = self.servers[server].given.range(..event).find(|older| self.waits(server, **older));
+        assert_eq!(older, None, "event {event} begins before an older one, at {server}");
+    }
+
+    /// Whether a delivery waits to be sent, in the spool or in memory.
+    fn waits(&self, server: usize, event: u64) -> bool {
+        let folder = self.folders.get(&destination(server).0);
+        let is_spooled =
+            |folder: &Folder| folder.events.iter().any(|(counter, one)| *one == event && !folder.out.contains(counter));
+        let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));
+        let number = self.number_of(event);
+        let in_memory = |lane: &Lane| {
+            let storing = lane.storing.get(&number);
+            lane.queue.contains(number.0) || storing.is_some_and(|one| !matches!(one, Meanwhile::Ended(_)))
+        };
+        folder.is_some_and(is_spooled) || lane.is_some_and(in_memory)
+    }
+
+    /// Whether a delivery is not over.
     fn is_here(&self, server: usize, event: u64) -> bool {
         let folder = self.folders.get(&destination(server).0);
         let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));

@@ -113,10 +113,18 @@ pub struct World {
     is_stopped: bool,
     /// A stored event can always be opened.
     always_relocates: bool,
+    /// Destinations that keep the order, and for how long an event may stop the others.
+    in_order: [Option<Duration>; DESTINATIONS],
+    /// Nothing happened after which an older event may come to a destination later than a younger one: the disk refused one, or a removed
+    /// destination's events came.
+    keeps_order: bool,
 }
 
 /// The destination that speaks TLS, and waits for the clock.
 const OVER_TLS: usize = 3;
+
+/// An event that a destination with an order does not take stops the others for so long.
+const STOPS_OTHERS: Duration = Duration::from_secs(60);
 
 /// Of the ring, in units of an event's length.
 const CAPACITY: u64 = 400;
@@ -170,6 +178,8 @@ impl World {
             lack: None,
             is_stopped: false,
             always_relocates: false,
+            in_order: [None; DESTINATIONS],
+            keeps_order: true,
         }
     }
 
@@ -212,11 +222,13 @@ impl World {
                     self.publish(*length, *bad, *too_large);
                 }
             }
+            Step::InOrder(mask) => self.set_in_order(*mask, STOPS_OTHERS),
             Step::Become(server, mode) => self.servers[*server].mode = *mode,
             Step::Bad(server, answer) => self.servers[*server].bad = *answer,
             Step::Delay(server, delay) => self.servers[*server].delay = Duration::from_millis(*delay),
             Step::Spool { usable, latency_ms } => {
                 (self.usable, self.latency) = (*usable, Duration::from_millis(*latency_ms));
+                self.keeps_order &= usable;
             }
             Step::Configure(mask) => self.configure(*mask),
             Step::Reload => {
@@ -226,13 +238,27 @@ impl World {
             }
             Step::Stale(server, count) => self.servers[*server].stale = *count,
             Step::Clock(is_set) => self.set_clock(*is_set),
-            Step::Reopen => self.input(Input::Reopen),
+            Step::Reopen => {
+                self.keeps_order = false;
+                self.input(Input::Reopen);
+            }
             Step::Stop => {
                 self.is_stopped = true;
                 self.input(Input::LeaveBacklog);
                 self.input(Input::Suspend);
             }
         }
+    }
+
+    /// These destinations get their events in order from the next config on.
+    pub fn set_in_order(&mut self, mask: u8, stops_others: Duration) {
+        self.in_order = std::array::from_fn(|server| (mask & 1 << server != 0).then_some(stops_others));
+    }
+
+    /// Whether this is a time at which a destination's backlog is sent.
+    pub fn set_hours(&mut self, server: usize, is_open: bool) {
+        let lane = self.servers[server].lane.expect("it is in the config");
+        self.input(Input::BacklogHours(lane, is_open));
     }
 
     fn set_clock(&mut self, is_set: bool) {
@@ -245,13 +271,20 @@ impl World {
 
     pub fn configure(&mut self, mask: u8) {
         let wanted: Vec<usize> = (0..DESTINATIONS).filter(|server| mask & 1 << server != 0).collect();
+        let is_removed = |server: &Server, at: usize| server.lane.is_some() && !wanted.contains(&at);
+        self.keeps_order &= !self.servers.iter().enumerate().any(|(at, server)| is_removed(server, at));
         self.call(Call::Configure(wanted.iter().map(|server| destination(*server)).collect()));
         let lanes = wanted.iter().map(|server| {
             let address =
                 Address { destination: destination(*server), former: None, shown: format!("http://{server}/") };
             (
                 self.servers[*server].lane,
-                LaneSettings { address, needs_box: *server == OVER_TLS, response_timeout: TIMEOUT },
+                LaneSettings {
+                    address,
+                    needs_box: *server == OVER_TLS,
+                    response_timeout: TIMEOUT,
+                    in_order: self.in_order[*server],
+                },
             )
         });
         let lanes: Vec<_> = lanes.collect();

@@ -22,6 +22,8 @@ impl World {
         assert!(!has_it, "event {event} is sent again to {server}");
         let twice = self.uploads.values().any(|upload| upload.lane == lane && upload.event == event);
         assert!(!twice, "event {event} is on its way to {server} twice");
+        self.check_order(server, event);
+        let state = &mut self.servers[server];
         let is_bad = self.events[event as usize].bad & 1 << server != 0;
         let answer = match state.mode {
             _ if is_bad => state.bad,

@@ -1,0 +1,158 @@
+//! How a destination's events are sent, where that is not side by side and as soon as possible: `order`, `standby`, `bounds`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::fields::Fields;
+use super::{Url, url};
+
+/// In which order a destination gets its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Several at once, live events before those that wait in the spool.
+    Any,
+    /// One at a time, the oldest first.
+    Strict,
+}
+
+/// What a link that is paid for by the byte, or used by others, allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// What has waited in the spool for longer is let go.
+    pub max_age: Option<Duration>,
+    /// Bytes that go out in a second, at the most, on average.
+    pub bytes_per_second: Option<u32>,
+    /// When what waits in the spool is sent.
+    pub backlog_hours: Option<Hours>,
+}
+
+/// A part of each day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hours {
+    /// Its beginning and its end, in seconds of a day in UTC; they differ, and the end may be the lower one.
+    from: u64,
+    until: u64,
+}
+
+const DAY: u64 = 86_400;
+const HOURS: &str = "a part of the day and its distance from UTC, as \"22:00-06:00+08:00\"";
+const MOST_SECONDS: u64 = 10 * 366 * DAY;
+
+/// The most servers that stand in for a destination.
+const MOST_STANDBY: usize = 4;
+
+/// How long an event that its server does not take may stop those behind it, by default.
+pub const GIVES_UP: Duration = Duration::from_secs(3600);
+
+pub(super) fn order(fields: &mut Fields<'_>) -> Option<Order> {
+    let choices = [("any", Some(Order::Any)), ("strict", Some(Order::Strict))];
+    fields.one_of("order", None, &choices)
+}
+
+pub(super) fn gives_up(fields: &mut Fields<'_>) -> Option<Duration> {
+    let allowed = "seconds, 0 (never) to 316224000 (ten years)";
+    fields
+        .has("order_gives_up_s")
+        .then(|| Duration::from_secs(fields.integer("order_gives_up_s", GIVES_UP.as_secs(), 0..=MOST_SECONDS, allowed)))
+}
+
+pub(super) fn standby(fields: &mut Fields<'_>) -> Vec<Url> {
+    let allowed = "a list of at most 4 different http or https URLs";
+    fields.list("standby", allowed, 0..=MOST_STANDBY, url::from_value).unwrap_or_default()
+}
+
+pub(super) fn bounds(mut fields: Fields<'_>) -> Bounds {
+    let max_age = fields.has("max_age_s").then(|| {
+        Duration::from_secs(fields.integer("max_age_s", 60, 60..=MOST_SECONDS, "seconds, 60 to 316224000 (ten years)"))
+    });
+    let bytes_per_second = fields.has("bytes_per_second").then(|| {
+        let allowed = "bytes a second, 1000 to 1000000000";
+        fields.integer("bytes_per_second", 1000, 1000..=1_000_000_000, allowed) as u32
+    });
+    let anything = Hours { from: 0, until: 1 }; // of a fault
+    let backlog_hours = fields.has("backlog_hours").then(|| fields.parsed("backlog_hours", anything, HOURS));
+    fields.end();
+    Bounds { max_age, bytes_per_second, backlog_hours }
+}
+
+impl FromStr for Hours {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Hours, ()> {
+        let (from, rest) = text.split_once('-').ok_or(())?;
+        let at = rest.find(['+', '-', 'Z']).ok_or(())?;
+        let (until, zone) = rest.split_at(at);
+        let east = match zone.split_at(1) {
+            ("Z", "") => 0,
+            ("+", zone) => time(zone)?,
+            ("-", zone) => DAY - time(zone)?,
+            _ => return Err(()),
+        };
+        let in_utc = |time: u64| (time + DAY - east % DAY) % DAY;
+        let (from, until) = (in_utc(time(from)?), in_utc(time(until)?));
+        (from != until).then_some(Hours { from, until }).ok_or(())
+    }
+}
+
+/// `hh:mm`, in seconds.
+fn time(text: &str) -> Result<u64, ()> {
+    let (hours, minutes) = text.split_once(':').ok_or(())?;
+    let number = |text: &str, below: u64| {
+        let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = is_number.then(|| text.parse::<u64>().ok()).flatten();
+        number.filter(|number| *number < below).ok_or(())
+    };
+    Ok(number(hours, 24)? * 3600 + number(minutes, 60)? * 60)
+}
+
+impl Hours {
+    /// Whether `unix_time`, in seconds, lies in them, and for how many seconds more that stays so.
+    pub fn at(&self, unix_time: u64) -> (bool, u64) {
+        let now = unix_time % DAY;
+        let until = |time: u64| (time + DAY - now - 1) % DAY + 1;
+        let (begins, ends) = (until(self.from), until(self.until));
+        (ends < begins, begins.min(ends))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_a_part_of_the_day_in_any_zone() {
+        let hours = |text: &str| text.parse::<Hours>();
+        let midnight = 20_000 * DAY;
+        // In Beijing from ten in the evening to six in the morning: 14:00 to 22:00 in UTC.
+        let night = hours("22:00-06:00+08:00").unwrap();
+        for (hour, expected) in
+            [(0, (false, 14)), (13, (false, 1)), (14, (true, 8)), (21, (true, 1)), (22, (false, 16))]
+        {
+            let (is_open, seconds) = night.at(midnight + hour * 3600);
+            assert_eq!((is_open, seconds / 3600), expected, "{hour}");
+        }
+        assert_eq!(night.at(midnight + 22 * 3600 - 1), (true, 1));
+        for (text, same) in [
+            ("22:00-06:00Z", "02:00-10:00+04:00"),
+            ("22:00-06:00Z", "14:30-22:30-07:30"),
+            ("22:00-06:00Z", "22:00-06:00+00:00"),
+        ] {
+            assert_eq!(hours(text), hours(same), "{same}");
+        }
+        for wrong in [
+            "",
+            "22:00",
+            "22:00-06:00",
+            "22-06Z",
+            "24:00-06:00Z",
+            "22:60-06:00Z",
+            "06:00-06:00Z",
+            "2:00-06:00Z",
+            "22:00-06:00+8",
+            "22:00-06:00Z+08:00",
+            "22:00-+6:00Z",
+        ] {
+            assert_eq!(hours(wrong), Err(()), "{wrong}");
+        }
+    }
+}
