@@ -35,6 +35,12 @@ pub fn date(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(END_OF_TIME)))
 }
 
+/// How long ago a time in seconds of Unix time was; none where that cannot be told, for the clock was not set then or is not now.
+pub fn age(seconds: i64) -> Option<Duration> {
+    let was_set = u64::try_from(seconds).ok().filter(|seconds| *seconds >= FLOOR)?;
+    is_set().then(|| now().checked_sub(was_set).map(Duration::from_secs)).flatten()
+}
+
 /// False: the time is before the program was built.
 pub fn is_set() -> bool {
     now() >= BUILT_AT - LAG

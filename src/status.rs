@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config;
-use crate::deliver::client::Client;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
+use crate::deliver::endpoints::Endpoints;
 use crate::deliver::recent::Recent;
 use crate::deliver::sizes::Known;
 use crate::ring::inspect::RingState;
@@ -76,6 +76,8 @@ pub struct Shares {
     pub acknowledged: u64,
     /// Went: refused by the server, or its destination was removed; kept as a dead letter.
     pub dead: u64,
+    /// Went: let go, for it had waited in the spool for longer than the config allows.
+    pub expired: u64,
     /// Went: given up by the spool for newer ones, or too large for it while the ring needed the room.
     pub evicted: u64,
     /// Went: damaged in the spool and set aside.
@@ -110,6 +112,7 @@ impl Shares {
             resent: spool.resent,
             acknowledged: acknowledged + spool.delivered,
             dead: spool.dead,
+            expired: spool.expired,
             evicted: evicted + spool.evicted,
             quarantined: spool.quarantined,
             vanished: spool.vanished,
@@ -269,6 +272,16 @@ pub struct Destination {
     pub dead: u64,
     /// Given up for newer ones since the start.
     pub evicted: u64,
+    /// Let go since the start, for they were older than `bounds.max_age_s`.
+    pub expired: u64,
+    /// The server of `standby` that gets the events now, if any.
+    pub standing_in: Option<String>,
+    /// Events go one at a time, the oldest first.
+    pub in_order: bool,
+    /// What waits in the spool is not sent at this time of the day.
+    pub off_hours: bool,
+    /// `bounds.bytes_per_second`.
+    pub bytes_per_second: Option<u32>,
     /// Tries that came to nothing since the start.
     pub failed_tries: u64,
     /// Whether refusals are an exception or the rule.
@@ -288,8 +301,8 @@ pub struct LastHour {
 
 impl Destination {
     /// What lane and client know, and the spool.
-    pub fn of(lane: &Lane, client: &Client, recent: &Recent, spool: &spool::Status) -> Destination {
-        let (health, now) = (&lane.health, Instant::now());
+    pub fn of(lane: &Lane, endpoints: &Endpoints, recent: &Recent, spool: &spool::Status) -> Destination {
+        let (client, health, now) = (endpoints.first(), &lane.health, Instant::now());
         let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
         let tally = here.map_or(Tally::default(), |here| here.tally);
         let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs_f64();
@@ -316,6 +329,11 @@ impl Destination {
             acknowledged: lane.counters.acknowledged + tally.delivered,
             dead: tally.dead,
             evicted: lane.counters.evicted + tally.evicted,
+            expired: tally.expired,
+            standing_in: endpoints.standing_in().map(|client| client.url().to_string()),
+            in_order: lane.in_order.is_some(),
+            off_hours: lane.is_off_hours,
+            bytes_per_second: client.bounds().bytes_per_second,
             failed_tries: lane.counters.failures,
             last_hour: recent.last_hour(),
         }

@@ -194,6 +194,15 @@ fn destination_in_words(text: &mut String, destination: &Value) {
     if let Some(next) = seconds("next_try_seconds") {
         let _ = write!(text, ", next try in {next}");
     }
+    if let Some(url) = destination["standing_in"].as_str() {
+        let _ = write!(text, ", {url} stands in");
+    }
+    if destination["off_hours"] == true {
+        text.push_str(", the spool's events wait for bounds.backlog_hours");
+    }
+    if count("expired") > 0 {
+        let _ = write!(text, ", {} let go for bounds.max_age_s", count("expired"));
+    }
     let error = destination["last_error"].as_str().filter(|_| state != "up");
     let _ = writeln!(text, "{}", error.map_or(String::new(), |error| format!("\n              {error}")));
     let limit = &destination["limit"];

@@ -179,6 +179,11 @@ mod tests {
             acknowledged: 0,
             dead: 0,
             evicted: 0,
+            expired: 0,
+            standing_in: None,
+            in_order: false,
+            off_hours: false,
+            bytes_per_second: None,
             failed_tries: 0,
             last_hour: LastHour::default(),
         }

@@ -88,6 +88,7 @@ fn events(text: &mut Text, status: &Status) {
     for (outcome, count) in [
         ("acknowledged", shares.acknowledged),
         ("dead", shares.dead),
+        ("expired", shares.expired),
         ("evicted", shares.evicted),
         ("quarantined", shares.quarantined),
         ("vanished", shares.vanished),

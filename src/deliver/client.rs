@@ -37,6 +37,7 @@ use super::link::{Link, Turn};
 use super::outcome::Outcome;
 use super::permit::BodyPermit;
 use super::progress::{Begun, Progress};
+use super::rate::Rate;
 use super::servers::Way;
 use super::signature::Key;
 use super::sizes::{EventSize, Known, Sizes};
@@ -47,7 +48,7 @@ use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
 use crate::config::answers::AcceptBody;
 use crate::config::proxy::Proxy;
-use crate::config::sending::{GIVES_UP, Order};
+use crate::config::sending::{Bounds, GIVES_UP, Order};
 use crate::config::{Options, Timeouts, Url};
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
@@ -104,6 +105,10 @@ pub struct Settings {
     pub sign: Option<(HeaderName, Key)>,
     /// From the config, where this destination is reached through it.
     pub proxy: Option<Arc<Proxy>>,
+    /// The servers that stand in, with their own settings.
+    pub standby: Vec<(Url, Settings)>,
+    /// How fast bytes may go out.
+    pub rate: Option<Arc<Rate>>,
     /// From the config's certificate files.
     pub tls: Arc<rustls::ClientConfig>,
     /// For encoded chunks; one for all clients.
@@ -245,6 +250,11 @@ impl Client {
         self.last_answer.get()
     }
 
+    /// What the link allows.
+    pub fn bounds(&self) -> Bounds {
+        self.settings.borrow().options.bounds.clone().unwrap_or_default()
+    }
+
     /// How bodies are written.
     pub fn body_options(&self) -> BodyOptions {
         self.settings.borrow().body
@@ -365,14 +375,15 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let generation = self.generation.get();
-        let (tls, timeouts, proxy) = {
+        let (tls, timeouts, way) = {
             let settings = self.settings.borrow();
-            (Arc::clone(&settings.tls), settings.timeouts, settings.proxy.clone())
+            let way = transport::Way { proxy: settings.proxy.clone(), rate: settings.rate.clone() };
+            (Arc::clone(&settings.tls), settings.timeouts, way)
         };
         let deadline = Deadline::new(timeouts.connect);
         let transport = tokio::select! {
             biased;
-            connected = transport::connect(self.url.uri(), tls, proxy, timeouts, &self.memory, &deadline) => connected?,
+            connected = transport::connect(self.url.uri(), tls, way, timeouts, &self.memory, &deadline) => connected?,
             never = self.link.extend(&deadline) => match never {},
         };
         if self.is_listening {

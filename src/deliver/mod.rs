@@ -13,6 +13,7 @@
 //! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
 //! | [`setup`], [`signature`] | what the config and its files say to each client; signed requests |
+//! | [`endpoints`], [`rate`] | a destination's own server and those that stand in; how fast bytes may go out |
 //! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
 //! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
@@ -27,6 +28,7 @@ pub mod connect;
 pub mod core;
 pub mod deadline;
 pub mod driver;
+pub mod endpoints;
 pub mod failure;
 pub mod head;
 pub mod history;
@@ -35,6 +37,7 @@ pub mod link;
 pub mod outcome;
 pub mod permit;
 pub mod progress;
+pub mod rate;
 pub mod recent;
 pub mod record;
 pub mod servers;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::client::Settings;
 use super::history::History;
+use super::rate::Rate;
 use super::signature::Key;
 use super::tls::ClientConfigs;
 use crate::body::base64::Pool;
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, Format};
-use crate::config::{Config, Fault, Url};
+use crate::config::{Config, Fault, Options, Url};
 use crate::secret_file::{self, Secret};
 
 /// A config with its files read.
@@ -22,6 +23,8 @@ pub struct Setup {
     constants: Arc<Constants>,
     /// By their files.
     keys: Vec<(PathBuf, Key)>,
+    /// Of all destinations without bounds of their own.
+    rate: Option<Arc<Rate>>,
 }
 
 /// The most bytes of a key that requests are signed with, and the fewest.
@@ -37,16 +40,22 @@ impl Setup {
         let files =
             config.event_server_url.iter().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
         let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, Fault>>()?;
-        Ok(Setup { keys, tls: ClientConfigs::read(config)?, constants, config: config.clone() })
+        let rate = rate(&config.options);
+        Ok(Setup { keys, rate, tls: ClientConfigs::read(config)?, constants, config: config.clone() })
     }
 
     /// For a destination.
     pub fn of(&self, url: &Url, pool: &Arc<Pool>, history: &Rc<History>) -> Settings {
         let options = self.config.options_of(url);
+        let standby = options.standby.clone();
+        let own = self.config.own_options.iter().find(|(known, own)| known == url && own.bounds.is_some());
+        let rate = own.map_or(self.rate.clone(), |(_, own)| rate(own));
         let sign =
             options.sign.as_ref().and_then(|sign| Some((sign.header.clone(), self.key(&sign.key_file)?.clone())));
-        Settings {
+        let settings = Settings {
             sign,
+            standby: Vec::new(),
+            rate,
             body: self.config.body,
             constants: Arc::clone(&self.constants),
             headers: self.config.headers.clone(),
@@ -56,7 +65,13 @@ impl Setup {
             tls: self.tls.of(url),
             pool: Arc::clone(pool),
             history: Rc::clone(history),
-        }
+        };
+        let standing_in = standby.into_iter().map(|url| {
+            let proxy = self.config.proxy.clone().filter(|proxy| proxy.is_for(&url));
+            let settings = Settings { proxy, tls: self.tls.of(&url), ..settings.clone() };
+            (url, settings)
+        });
+        Settings { standby: standing_in.collect(), ..settings }
     }
 
     fn key(&self, file: &Path) -> Option<&Key> {
@@ -68,6 +83,10 @@ impl Setup {
         let body = BodyOptions { format, ..self.config.body };
         Settings { body, ..self.of(url, &Arc::default(), &Rc::default()) }
     }
+}
+
+fn rate(options: &Options) -> Option<Arc<Rate>> {
+    options.bounds.as_ref()?.bytes_per_second.map(|bytes| Arc::new(Rate::new(bytes)))
 }
 
 fn key(file: &Path) -> Result<Key, Fault> {

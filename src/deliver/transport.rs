@@ -25,6 +25,7 @@ use super::deadline::{Deadline, longest};
 use super::failure::{Code, Failure};
 use super::head::State;
 use super::progress::Progress;
+use super::rate::Rate;
 use super::tls::Validity;
 use super::tls_error;
 use super::tunnel;
@@ -65,7 +66,7 @@ pub fn is_oversize(error: &hyper::Error) -> bool {
 pub async fn connect(
     uri: &Uri,
     tls: Arc<rustls::ClientConfig>,
-    proxy: Option<Arc<Proxy>>,
+    way: Way,
     timeouts: Timeouts,
     memory: &Arc<Memory>,
     deadline: &Deadline,
@@ -74,7 +75,7 @@ pub async fn connect(
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
         return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
-    let tcp = Tcp { timeouts, proxy, deadline: deadline.clone(), memory: Arc::clone(memory) };
+    let tcp = Tcp { timeouts, way, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match deadline.wait_for(connector.call(uri.clone())).await {
         Some(Ok(stream)) => Ok(Transport::new(stream)),
@@ -113,12 +114,20 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// How a server is reached.
+#[derive(Clone, Default)]
+pub struct Way {
+    /// Where the connection leads in place of the server; TLS is spoken through it.
+    pub proxy: Option<Arc<Proxy>>,
+    /// How fast bytes may go out.
+    pub rate: Option<Arc<Rate>>,
+}
+
 /// Resolves and connects.
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,
-    /// Where the connection leads in place of the server; TLS is spoken through it.
-    proxy: Option<Arc<Proxy>>,
+    way: Way,
     deadline: Deadline,
     memory: Arc<Memory>,
 }
@@ -133,7 +142,7 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Tcp { timeouts, proxy, deadline, memory } = self.clone();
+        let Tcp { timeouts, way: Way { proxy, rate }, deadline, memory } = self.clone();
         Box::pin(async move {
             let host = uri.host().unwrap_or_default();
             let is_tls = uri.scheme_str() == Some("https");
@@ -148,7 +157,7 @@ impl Service<Uri> for Tcp {
             if let Some(proxy) = proxy.filter(|_| is_tls) {
                 tunnel::open(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
             }
-            Ok(TokioIo::new(Wire { tcp, taken: 0, rtt }))
+            Ok(TokioIo::new(Wire::new(tcp, rtt, rate)))
         })
     }
 }
@@ -390,7 +399,8 @@ mod tests {
         let long = Duration::from_secs(30);
         let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
         let deadline = Deadline::new(long);
-        let transport = connect(&uri, Arc::new(client), None, timeouts, &Arc::default(), &deadline).await.unwrap();
+        let transport =
+            connect(&uri, Arc::new(client), Way::default(), timeouts, &Arc::default(), &deadline).await.unwrap();
         transport.progress.begins.set(true);
         loop {
             match transport.check_silence() {

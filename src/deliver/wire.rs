@@ -1,14 +1,19 @@
 //! The TCP connection below TLS, which counts what the kernel took: what TLS has taken may still lie in TLS' own buffer, and is
-//! neither gone nor moving.
+//! neither gone nor moving. Where bytes may go out only so fast, they wait here.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::rate::Rate;
 
 /// A TCP connection and its count.
 pub struct Wire {
@@ -18,12 +23,37 @@ pub struct Wire {
     pub taken: u64,
     /// How long the connection took: about a round trip.
     pub rtt: Duration,
+    rate: Option<Arc<Rate>>,
+    /// Until bytes may go out again.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
+    /// On which nothing went out yet.
+    pub fn new(tcp: TcpStream, rtt: Duration, rate: Option<Arc<Rate>>) -> Wire {
+        Wire { tcp, taken: 0, rtt, rate, pause: None }
+    }
+
+    /// How many of `wanted` bytes may go out; pending while none may.
+    fn allowed(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+        let Some(rate) = &self.rate else { return Poll::Ready(wanted) };
+        loop {
+            match rate.allowed(wanted, Instant::now()) {
+                Ok(bytes) => {
+                    self.pause = None;
+                    return Poll::Ready(bytes);
+                }
+                Err(at) => ready!(self.pause.insert(Box::pin(sleep_until(at))).as_mut().poll(cx)),
+            }
+        }
+    }
+
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = written {
             self.taken += count as u64;
+            if let Some(rate) = &self.rate {
+                rate.pay(count, Instant::now());
+            }
         }
         written
     }
@@ -37,7 +67,8 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let allowed = ready!(self.allowed(cx, bytes.len()));
+        let written = Pin::new(&mut self.tcp).poll_write(cx, &bytes[..allowed]);
         self.count(written)
     }
 
@@ -58,7 +89,14 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes);
+        let wanted: usize = bytes.iter().map(|slice| slice.len()).sum();
+        let allowed = ready!(self.allowed(cx, wanted));
+        let written = if allowed == wanted {
+            Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes)
+        } else {
+            let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            Pin::new(&mut self.tcp).poll_write(cx, &first[..allowed.min(first.len())])
+        };
         self.count(written)
     }
 }

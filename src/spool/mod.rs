@@ -279,6 +279,14 @@ impl<D: Disk> Spool<D> {
         self.done_with(destination, counter, |tally| &mut tally.handed_over)
     }
 
+    /// The same, where the event has waited for longer than the config allows.
+    ///
+    /// # Errors
+    /// As [`Spool::delivered`].
+    pub fn expired(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+        self.done_with(destination, counter, |tally| &mut tally.expired)
+    }
+
     fn done_with(
         &mut self,
         destination: Destination,

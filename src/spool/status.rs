@@ -20,7 +20,7 @@ pub enum State {
 
 /// What became of events in the spool, since the process started: each counted once for each destination whose folder it was in.
 ///
-/// `recovered + stored + inherited + resent` came in; `delivered + evicted + quarantined + dead + vanished + handed_over` left; the
+/// `recovered + stored + inherited + resent` came in; `delivered + expired + evicted + quarantined + dead + vanished + handed_over` left; the
 /// difference is what waits or is hidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -36,6 +36,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Given over to others, because the destination was removed.
     pub handed_over: u64,
+    /// Let go, for they had waited for longer than the config allows.
+    pub expired: u64,
     /// Given up for newer ones.
     pub evicted: u64,
     /// Set aside because they were damaged.
@@ -52,7 +54,13 @@ impl Tally {
     /// What is in the folders by this account.
     pub fn remaining(&self) -> u64 {
         let came = self.recovered + self.stored + self.inherited + self.resent;
-        let left = self.delivered + self.evicted + self.quarantined + self.dead + self.vanished + self.handed_over;
+        let left = self.delivered
+            + self.expired
+            + self.evicted
+            + self.quarantined
+            + self.dead
+            + self.vanished
+            + self.handed_over;
         came - left
     }
 }

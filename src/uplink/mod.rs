@@ -323,7 +323,7 @@ impl Uplink {
             events_mended: counters.mended.get(),
             destinations: self
                 .driver
-                .each(|lane, client, recent| status::Destination::of(lane, client, recent, &spool)),
+                .each(|lane, endpoints, recent| status::Destination::of(lane, endpoints, recent, &spool)),
         }
     }
 }

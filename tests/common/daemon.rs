@@ -301,7 +301,7 @@ impl Stopped {
         let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<u64>();
         let came = sum(&["entered", "recovered", "inherited", "resent"]);
         let went =
-            sum(&["acknowledged", "dead", "evicted", "quarantined", "vanished", "refused", "lost", "handed_over"]);
+            sum(&["acknowledged", "dead", "expired", "evicted", "quarantined", "vanished", "refused", "lost", "handed_over"]);
         assert_eq!(came, went + sum(&["spooled", "open"]), "{line}");
         Stopped {
             read: number("read"),

@@ -206,6 +206,11 @@ function showServer(article, server) {
   if (server.last_answer) facts.push(text("last_answer")(server.last_answer));
   if (server.failed_tries) facts.push(text("n_failed")(number(server.failed_tries)));
   if (server.next_try_seconds !== null) facts.push(text("next_try")(duration(server.next_try_seconds)));
+  if (server.standing_in) facts.push(text("standing_in")(server.standing_in));
+  if (server.in_order) facts.push(text("in_order"));
+  if (server.bytes_per_second) facts.push(text("at_most")(bytes(server.bytes_per_second)));
+  if (server.off_hours) facts.push(text("off_hours"));
+  if (server.expired) facts.push(text("n_expired")(number(server.expired)));
   set(find(".facts"), facts.join(" · "));
   showLimit(find(".limit"), server.limit);
   const trouble = find(".trouble");

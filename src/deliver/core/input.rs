@@ -87,6 +87,8 @@ pub struct LaneSettings {
     pub response_timeout: Duration,
     /// Events go one at a time, the oldest first; one that its server does not take stops the others for so long, zero: for ever.
     pub in_order: Option<Duration>,
+    /// At this time of the day nothing is taken out of the spool; see [`Input::BacklogHours`].
+    pub is_off_hours: bool,
 }
 
 /// An event is durable.

@@ -181,7 +181,7 @@ impl Lane {
             live_at: None,
             yields_until: None,
             leaves_backlog: false,
-            is_off_hours: false,
+            is_off_hours: settings.is_off_hours,
             in_order: settings.in_order,
             spooled_to: 0,
             born,
@@ -270,7 +270,7 @@ impl Lane {
     /// Uses another config, and begins anew: somebody may have set right what was wrong.
     pub fn configure(&mut self, settings: super::LaneSettings, now: Instant) {
         (self.needs_box, self.response_timeout) = (settings.needs_box, settings.response_timeout);
-        self.in_order = settings.in_order;
+        (self.in_order, self.is_off_hours) = (settings.in_order, settings.is_off_hours);
         self.begin_anew(now);
         self.queue.forgive();
         self.backlog.is_in_order = self.in_order.is_some();

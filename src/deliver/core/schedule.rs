@@ -212,8 +212,13 @@ mod tests {
 
     fn lane(now: Instant) -> Lane {
         let address = Address { destination: Destination([0; 8]), former: None, shown: "http://a/".into() };
-        let settings =
-            LaneSettings { address, needs_box: false, response_timeout: Duration::from_secs(10), in_order: None };
+        let settings = LaneSettings {
+            address,
+            needs_box: false,
+            response_timeout: Duration::from_secs(10),
+            in_order: None,
+            is_off_hours: false,
+        };
         let mut lane = Lane::new(LaneId(1), settings, EventNo(1), now);
         (1..20).for_each(|counter| lane.backlog.add(counter, None));
         lane

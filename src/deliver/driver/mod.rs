@@ -10,6 +10,7 @@
 //!
 //! Inputs are worked one after the other, each with all its effects, however they come to be.
 
+mod hours;
 mod requests;
 mod say;
 mod spool;
@@ -24,8 +25,9 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::client::{Client, Upload};
+use super::client::Upload;
 use super::core::{Core, Effect, EventNo, Held, Input, LaneId, UploadId};
+use super::endpoints::Endpoints;
 use super::ledger::Ticket;
 use super::recent::Recent;
 use super::record::Relocatable;
@@ -54,9 +56,9 @@ impl Held for HeldEvent {
     }
 }
 
-/// A lane's client, and what is said of it.
+/// A lane's servers, and what is said of them.
 struct Destination {
-    client: Rc<Client>,
+    endpoints: Endpoints,
     /// What became of its events in the last hour.
     recent: Recent,
     /// Messages about its ups and downs, each of which a person may want to see.
@@ -178,7 +180,7 @@ impl Driver {
             Effect::Settle => self.settle_some(),
             Effect::Retire(lane) => {
                 if let Some(destination) = self.destination(lane) {
-                    destination.client.retire();
+                    destination.endpoints.retire();
                 }
             }
             Effect::Removed(lane) => drop(self.destinations.borrow_mut().remove(&lane)),
@@ -186,10 +188,11 @@ impl Driver {
         }
     }
 
-    /// Rings when the core wants it, and drops connections that were idle for long enough.
+    /// Rings when the core wants it and at the hours of backlogs, and drops connections that were idle for long enough.
     async fn keep_time(self: Rc<Self>) {
         loop {
-            let next = self.drop_idle().into_iter().chain(self.core.borrow().next_timer()).min();
+            let next = self.drop_idle().into_iter().chain(self.look_at_hours());
+            let next = next.chain(self.core.borrow().next_timer()).min();
             self.armed.set(next);
             match next {
                 None => self.rearm.notified().await,
@@ -203,7 +206,7 @@ impl Driver {
 
     /// Drops connections that have been idle for too long; when the next one is.
     fn drop_idle(&self) -> Option<Instant> {
-        self.destinations.borrow().values().filter_map(|one| one.client.drop_idle()).min().map(Into::into)
+        self.destinations.borrow().values().filter_map(|one| one.endpoints.drop_idle()).min().map(Into::into)
     }
 
     fn destination(&self, lane: LaneId) -> Option<Rc<Destination>> {

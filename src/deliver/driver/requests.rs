@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Destination, Driver, HeldEvent};
+use super::{Destination, Driver, HeldEvent, hours};
 use crate::config::Url;
-use crate::deliver::client::{Client, Settings};
+use crate::deliver::client::Settings;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::pressure::Need;
 use crate::deliver::core::{EventNo, Input, LaneId, LaneSettings};
+use crate::deliver::endpoints::Endpoints;
 use crate::deliver::ledger::Ticket;
 use crate::deliver::recent::Recent;
 use crate::event::Event;
@@ -35,15 +36,17 @@ impl Driver {
         let old: Vec<LaneId> = self.core.borrow().lanes().map(|lane| lane.id).collect();
         let mut lanes = Vec::new();
         for (url, settings) in &destinations {
-            let known = old.iter().find(|lane| self.destination(**lane).is_some_and(|one| one.client.url() == url));
+            let known =
+                old.iter().find(|lane| self.destination(**lane).is_some_and(|one| one.endpoints.first().url() == url));
             if let Some(one) = known.and_then(|lane| self.destination(*lane)) {
-                one.client.configure(settings.clone());
+                one.endpoints.configure(settings.clone());
             }
             let lane = LaneSettings {
                 address: Address::from(url),
                 needs_box: url.is_tls() || settings.sign.is_some(),
                 response_timeout: settings.timeouts.response,
                 in_order: settings.in_order(),
+                is_off_hours: !hours::are_open(settings.options.bounds.as_ref()),
             };
             lanes.push((known.copied(), lane));
         }
@@ -51,11 +54,11 @@ impl Driver {
         let mut next = self.core.borrow().next_lane();
         for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
             if known.is_none() {
-                let client = Rc::new(Client::new(url, settings));
+                let endpoints = Endpoints::new(url, settings);
                 let (complaints, changes) = (RateLimited::new(3), RateLimited::new(20));
                 self.destinations
                     .borrow_mut()
-                    .insert(next, Rc::new(Destination { client, recent: Recent::default(), complaints, changes }));
+                    .insert(next, Rc::new(Destination { endpoints, recent: Recent::default(), complaints, changes }));
                 next = LaneId(next.0 + 1);
             }
         }
@@ -130,9 +133,9 @@ impl Driver {
     }
 
     /// What `tell` says of each destination in force, in the order of the config.
-    pub fn each<R>(&self, tell: impl Fn(&Lane, &Client, &Recent) -> R) -> Vec<R> {
+    pub fn each<R>(&self, tell: impl Fn(&Lane, &Endpoints, &Recent) -> R) -> Vec<R> {
         let (core, destinations) = (self.core.borrow(), self.destinations.borrow());
         let known = core.lanes().filter_map(|lane| Some((lane, destinations.get(&lane.id)?)));
-        known.map(|(lane, one)| tell(lane, &one.client, &one.recent)).collect()
+        known.map(|(lane, one)| tell(lane, &one.endpoints, &one.recent)).collect()
     }
 }

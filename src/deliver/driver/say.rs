@@ -73,6 +73,6 @@ impl Driver {
     }
 
     fn url(&self, lane: LaneId) -> String {
-        self.destination(lane).map_or(String::new(), |one| one.client.url().to_string())
+        self.destination(lane).map_or(String::new(), |one| one.endpoints.first().url().to_string())
     }
 }

@@ -103,6 +103,13 @@ impl Driver {
                     self.worker.call(move |spool| spool.skip(to, counter)).await;
                     format!("the spooled event {} cannot be read any more", record.id)
                 }
+                Ok(event) if self.is_too_old(lane, &event) => {
+                    let done = self.worker.call(move |spool| spool.expired(to, counter)).await;
+                    done.err().map_or_else(
+                        || format!("{}: let go, for it is older than bounds.max_age_s", event.id),
+                        |fault| fault.to_string(),
+                    )
+                }
                 Ok(event) => {
                     let id = event.id;
                     let source = Arc::new(Relocatable::new(Arc::new(record)));

@@ -83,7 +83,7 @@ impl Driver {
         tokio::task::spawn_local(async move {
             let id = loaded.event.id;
             let (outcome, took) = {
-                let sending = destination.client.send(&loaded, Some(permit));
+                let sending = destination.endpoints.send(&loaded, permit);
                 tokio::select! {
                     biased;
                     sent = sending => sent,

@@ -284,6 +284,7 @@ impl World {
                     needs_box: *server == OVER_TLS,
                     response_timeout: TIMEOUT,
                     in_order: self.in_order[*server],
+                    is_off_hours: false,
                 },
             )
         });

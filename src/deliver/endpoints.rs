@@ -1,0 +1,197 @@
+//! A destination's own server, and those that stand in for it (`standby`).
+//!
+//! An event goes to the server in use; where that does not answer, it goes on to the next one within the same try. While a server stands in,
+//! one event in a while goes to the first server again, later and later; when that takes it, it is in use again. So a server that is down costs
+//! one event now and then the time of one try, and no event is lost. What the first server took although its answer was lost, the next one gets
+//! too: with the same `X-Event-Id`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::client::{Client, Settings, Upload};
+use super::outcome::Outcome;
+use super::permit::BodyPermit;
+use crate::config::Url;
+
+/// Between two looks at the first server while another one stands in: the first pause, which doubles, and the longest.
+const LOOKS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
+
+/// Which server is used.
+#[derive(Debug, Default)]
+struct Choice {
+    in_use: usize,
+    /// While another one is in use: when the first one is tried again, and the pause after that.
+    look: Option<(Instant, Duration)>,
+}
+
+impl Choice {
+    /// Of `count` servers, those to try for an event, in order.
+    fn order(&mut self, count: usize, now: Instant) -> impl Iterator<Item = usize> + use<> {
+        let is_look = self.look.is_some_and(|(at, _)| at <= now);
+        if let (true, Some((_, pause))) = (is_look, self.look) {
+            self.look = Some((now + pause, (pause * 2).min(LOOKS.1))); // others do not look meanwhile
+        }
+        let first = if is_look { 0 } else { self.in_use.min(count - 1) };
+        (first..count).chain(0..first)
+    }
+
+    /// A server took an event; whether another one was in use before.
+    fn works(&mut self, server: usize, now: Instant) -> bool {
+        let is_other = self.in_use != server;
+        self.in_use = server;
+        match server {
+            0 => self.look = None,
+            _ if self.look.is_none() => self.look = Some((now + LOOKS.0, LOOKS.0 * 2)),
+            _ => {}
+        }
+        is_other
+    }
+}
+
+/// A destination's servers.
+pub struct Endpoints {
+    first: Rc<Client>,
+    standby: RefCell<Vec<Rc<Client>>>,
+    choice: RefCell<Choice>,
+    is_retired: Cell<bool>,
+}
+
+impl Endpoints {
+    /// Without connections yet.
+    pub fn new(url: Url, settings: Settings) -> Endpoints {
+        let standby = settings.standby.clone();
+        let first = Rc::new(Client::new(url, settings));
+        let endpoints =
+            Endpoints { first, standby: RefCell::default(), choice: RefCell::default(), is_retired: Cell::new(false) };
+        endpoints.stand_by(standby);
+        endpoints
+    }
+
+    /// The destination's own server.
+    pub fn first(&self) -> &Rc<Client> {
+        &self.first
+    }
+
+    /// The one that stands in for it now, if any.
+    pub fn standing_in(&self) -> Option<Rc<Client>> {
+        let in_use = self.choice.borrow().in_use;
+        self.standby.borrow().get(in_use.checked_sub(1)?).cloned()
+    }
+
+    /// Uses other settings from the next try on; the destination's own server is tried first.
+    pub fn configure(&self, settings: Settings) {
+        let standby = settings.standby.clone();
+        self.first.configure(settings);
+        self.stand_by(standby);
+        self.choice.take();
+    }
+
+    fn stand_by(&self, wanted: Vec<(Url, Settings)>) {
+        let known = self.standby.take();
+        let clients =
+            wanted.into_iter().map(|(url, settings)| match known.iter().find(|client| *client.url() == url) {
+                Some(client) => {
+                    client.configure(settings);
+                    Rc::clone(client)
+                }
+                None => Rc::new(Client::new(url, settings)),
+            });
+        self.standby.replace(clients.collect());
+    }
+
+    /// Begins no request any more.
+    pub fn retire(&self) {
+        self.is_retired.set(true);
+        self.each(|client| client.retire());
+    }
+
+    /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
+    pub fn drop_idle(&self) -> Option<Instant> {
+        let standby = self.standby.borrow();
+        [&self.first].into_iter().chain(&*standby).filter_map(|client| client.drop_idle()).min()
+    }
+
+    fn each(&self, act: impl Fn(&Client)) {
+        act(&self.first);
+        self.standby.borrow().iter().for_each(|client| act(client));
+    }
+
+    /// Tries once to deliver `upload`; what became of it, and how long the try took that counts.
+    pub async fn send(&self, upload: &Upload, permit: BodyPermit) -> (Outcome, Duration) {
+        if self.standby.borrow().is_empty() {
+            return self.first.send(upload, Some(permit)).await;
+        }
+        self.send_to_any(upload, permit).await
+    }
+
+    async fn send_to_any(&self, upload: &Upload, permit: BodyPermit) -> (Outcome, Duration) {
+        let clients: Vec<Rc<Client>> =
+            [Rc::clone(&self.first)].into_iter().chain(self.standby.borrow().iter().cloned()).collect();
+        let order = self.choice.borrow_mut().order(clients.len(), Instant::now());
+        let (mut permit, mut last) = (Some(permit), None);
+        for server in order {
+            let Some(next) = permit.take() else { break };
+            let more = next.again();
+            let (outcome, took) = clients[server].send(upload, Some(next)).await;
+            if !is_servers(&outcome) || self.is_retired.get() {
+                if outcome == Outcome::Acknowledged && self.choice.borrow_mut().works(server, Instant::now()) {
+                    self.say(server, clients[server].url(), last.as_ref());
+                }
+                return (outcome, took);
+            }
+            last = Some((outcome, took));
+            permit = more.permit().await;
+        }
+        last.expect("there is a server at least")
+    }
+
+    fn say(&self, server: usize, url: &Url, why: Option<&(Outcome, Duration)>) {
+        let first = self.first.url();
+        let why = why.and_then(|(outcome, _)| outcome.failure()).map_or(String::new(), ToString::to_string);
+        match server {
+            0 => info!(url = %first, "in use again"),
+            _ => warn!(url = %first, "{url} stands in: {why}"),
+        }
+    }
+}
+
+/// Whether a try says of the server that another one should be asked.
+fn is_servers(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Unreachable { .. } | Outcome::Down { .. } | Outcome::Misconfigured { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_server_is_used_again_when_it_takes_an_event_and_asked_less_and_less_often_meanwhile() {
+        let (mut choice, began) = (Choice::default(), Instant::now());
+        assert!(choice.order(3, began).eq([0, 1, 2]));
+        assert!(choice.works(1, began), "another one than before");
+        let mut looks = Vec::new();
+        for second in 0..1200 {
+            let mut order = choice.order(3, began + second * SECOND);
+            if order.next() == Some(0) {
+                looks.push(second);
+                assert!(order.eq([1, 2]));
+            } else {
+                assert!(choice.order(3, began + second * SECOND).eq([1, 2, 0]));
+            }
+            assert!(!choice.works(1, began + second * SECOND));
+        }
+        assert_eq!(looks, [15, 45, 105, 225, 465, 765, 1065]);
+        assert!(choice.works(0, began + 1200 * SECOND));
+        assert!(choice.order(3, began + 1200 * SECOND).eq([0, 1, 2]));
+        assert!(
+            choice.works(2, began + 1200 * SECOND) && choice.order(1, began).eq([0]),
+            "there are fewer servers now"
+        );
+    }
+}

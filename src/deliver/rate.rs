@@ -1,0 +1,76 @@
+//! How fast bytes may go out, over all connections that share a bound. They go in small pieces, each followed by the pause that it costs, so a
+//! link that others use has room in between.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A piece is what goes in this time, ...
+const PIECE: Duration = Duration::from_millis(100);
+/// ... and no smaller than a segment, in bytes.
+const LEAST: usize = 1460;
+
+/// A bound in bytes a second.
+#[derive(Debug)]
+pub struct Rate {
+    per_second: u32,
+    /// When what went out has been paid for.
+    paid_at: Mutex<Instant>,
+}
+
+impl Rate {
+    /// Nothing went out yet.
+    pub fn new(bytes_per_second: u32) -> Rate {
+        Rate { per_second: bytes_per_second.max(1), paid_at: Mutex::new(Instant::now()) }
+    }
+
+    /// The bound, in bytes a second.
+    pub fn per_second(&self) -> u32 {
+        self.per_second
+    }
+
+    /// How many of `wanted` bytes may go out now.
+    ///
+    /// # Errors
+    /// None may: when to ask again.
+    pub fn allowed(&self, wanted: usize, now: Instant) -> Result<usize, Instant> {
+        let paid_at = *self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let piece = (f64::from(self.per_second) * PIECE.as_secs_f64()) as usize;
+        if paid_at > now { Err(paid_at) } else { Ok(wanted.min(piece.max(LEAST))) }
+    }
+
+    /// So many went out.
+    pub fn pay(&self, bytes: usize, now: Instant) {
+        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *paid_at = (*paid_at).max(now) + Duration::from_secs_f64(bytes as f64 / f64::from(self.per_second));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_wanted_no_more_goes_out_than_is_allowed() {
+        let seed = fastrand::u64(..);
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for per_second in [1000, 50_000, 1_000_000] {
+            let began = Instant::now();
+            let rate = Rate::new(per_second);
+            let (mut now, mut gone) = (began, 0);
+            while now < began + Duration::from_secs(600) {
+                match rate.allowed(random.usize(1..200_000), now) {
+                    Ok(bytes) => {
+                        rate.pay(bytes, now);
+                        gone += bytes;
+                    }
+                    Err(at) => now = at,
+                }
+            }
+            let most = f64::from(per_second) * (now - began).as_secs_f64();
+            assert!((0.99..=1.01).contains(&(gone as f64 / most)), "{gone} bytes of {most}");
+        }
+    }
+}
