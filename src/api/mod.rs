@@ -21,6 +21,7 @@
 pub mod ask;
 pub mod dead_letters;
 pub mod event_server_url;
+mod further;
 pub mod guard;
 pub mod health;
 pub mod listen;
@@ -280,7 +281,8 @@ impl App {
                 Ok(self.tagged(&event_server_url::show(&self.control)))
             }
             Route::Settings => {
-                let (changes, revision) = settings::changes(read::read(&head.headers, body, &self.limits).await?)?;
+                let (changes, revision) =
+                    settings::changes(read::read(&head.headers, body, &self.limits).await?, &self.control)?;
                 self.change(changes, revision.map(|revision| vec![revision]).or_else(|| if_match(&head.headers)))
                     .await?;
                 Ok(self.tagged(&settings::show(&self.control)))

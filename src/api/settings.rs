@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::event_server_url::{format_name, url_list};
+use super::further::{self, MORE};
 use super::read::Fields;
 use super::refusal::{Refusal, shortened};
 use crate::body::TimestampUnit;
@@ -25,6 +26,7 @@ pub fn show(control: &Control) -> Value {
             TimestampUnit::Seconds => "s",
             TimestampUnit::Milliseconds => "ms",
         },
+        MORE: further::show(control),
     }})
 }
 
@@ -36,18 +38,27 @@ pub type Changes = Vec<(&'static str, Value)>;
 ///
 /// # Errors
 /// 400: no JSON, no key, or one that is not the page's to change.
-pub fn changes(fields: Fields) -> Result<(Changes, Option<String>), Refusal> {
+pub fn changes(fields: Fields, control: &Control) -> Result<(Changes, Option<String>), Refusal> {
+    changes_of(fields, |more| further::changes(more, control))
+}
+
+fn changes_of(
+    fields: Fields,
+    further: impl FnOnce(Value) -> Result<Changes, Refusal>,
+) -> Result<(Changes, Option<String>), Refusal> {
     let Fields::Json(mut members) = fields else {
         return Err(Refusal::invalid("the settings are sent as application/json"));
     };
     if members.is_empty() {
-        return Err(Refusal::invalid(format!("no key is given; there are {}", KEYS.join(", "))));
+        return Err(Refusal::invalid(format!("no key is given; there are {}, {MORE}", KEYS.join(", "))));
     }
     let known = |key: String| {
-        let refusal = || Refusal::invalid(format!("{}: not a setting; there are {}", shortened(&key), KEYS.join(", ")));
+        let refusal =
+            || Refusal::invalid(format!("{}: not a setting; there are {}, {MORE}", shortened(&key), KEYS.join(", ")));
         KEYS.into_iter().find(|known| *known == key).ok_or_else(refusal)
     };
     let revision = members.iter().position(|(key, _)| key == REVISION).map(|index| members.remove(index).1);
+    let more = members.iter().position(|(key, _)| key == MORE).map(|index| members.remove(index).1);
     let revision = match revision {
         None => None,
         Some(Value::String(revision)) => Some(revision),
@@ -57,7 +68,8 @@ pub fn changes(fields: Fields) -> Result<(Changes, Option<String>), Refusal> {
         key if key == KEYS[0] => Ok((key, url_list(value)?)),
         key => Ok((key, value)),
     };
-    let changes = members.into_iter().map(read).collect::<Result<_, _>>()?;
+    let mut changes: Changes = members.into_iter().map(read).collect::<Result<_, _>>()?;
+    changes.extend(more.map(further).transpose()?.unwrap_or_default());
     Ok((changes, revision))
 }
 
@@ -68,7 +80,8 @@ mod tests {
     #[test]
     fn only_the_pages_keys_can_be_changed() {
         let call = |members: &[(&str, Value)]| {
-            changes(Fields::Json(members.iter().map(|(key, value)| ((*key).into(), value.clone())).collect()))
+            let members = members.iter().map(|(key, value)| ((*key).into(), value.clone())).collect();
+            changes_of(Fields::Json(members), |more| Ok(vec![("order", more)]))
         };
         let threshold = vec![("threshold", json!(0.5))];
         assert_eq!(call(&[("threshold", json!(0.5))]), Ok((threshold.clone(), None)));
@@ -80,7 +93,8 @@ mod tests {
         }
         let one = call(&[("event_server_url", json!([" http://a/\n"]))]);
         assert_eq!(one, Ok((vec![("event_server_url", json!(["http://a/"]))], None)));
+        assert_eq!(call(&[("more", json!("strict"))]), Ok((vec![("order", json!("strict"))], None)));
         assert!(call(&[]).is_err());
-        assert!(changes(Fields::Form(vec![("threshold".into(), "1".into())])).is_err());
+        assert!(changes_of(Fields::Form(vec![("threshold".into(), "1".into())]), |_| Ok(vec![])).is_err());
     }
 }

@@ -169,6 +169,37 @@ def a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere(browser,
     set_address(browser, server.url + "/RealTimeEvent")
 
 
+def further_settings_are_saved_without_their_secrets_and_faults_are_said(browser, box, server):
+    def write(text):
+        browser.run(f"""const more = document.getElementById('more'); document.getElementById('further').open = true;
+            more.value = {json.dumps(text)}; more.dispatchEvent(new Event('input', {{ bubbles: true }}));
+            document.getElementById('settings').requestSubmit();""")
+
+    before = box.config.read_text()
+    write("{")
+    browser.wait("document.getElementById('saved').textContent.includes('must be a JSON object')")
+    write('{"bounds": {"max_age_s": 1}}')
+    browser.wait("document.getElementById('saved').textContent.includes('bounds.max_age_s: 1 is not allowed: seconds, 60')")
+    assert box.config.read_text() == before
+    wanted = {"order": "strict", "bounds": {"bytes_per_second": 1000000},
+              "proxy": {"url": "http://gate:a%20secret@192.0.2.9:3128", "no_proxy": ["*"]}}
+    write(json.dumps(wanted))
+    browser.wait("document.getElementById('saved').classList.contains('good')")
+    saved = json.loads(box.config.read_text())
+    assert all(saved[key] == value for key, value in wanted.items()), saved
+    shown = browser.run("return document.getElementById('more').value")
+    assert "***@192.0.2.9" in shown and "secret" not in shown, shown
+    browser.wait("document.querySelector('.facts').textContent.includes('in strict order')")
+    # What was hidden stays, and what is taken out has its default again.
+    write(json.dumps({key: value for key, value in json.loads(shown).items() if key != "order"}))
+    browser.wait("document.getElementById('saved').classList.contains('good')")
+    saved = json.loads(box.config.read_text())
+    assert (saved["proxy"], saved["order"]) == (wanted["proxy"], "any"), saved
+    write("")
+    browser.wait("document.getElementById('saved').classList.contains('good') && !document.getElementById('further').open")
+    set_address(browser, server.url + "/RealTimeEvent")
+
+
 def what_is_kept_and_what_waits_for_a_restart_is_shown(browser, box, server):
     with AnsweringServer(422, "") as refusing:
         set_address(browser, refusing.url)

@@ -300,8 +300,17 @@ impl Stopped {
         assert_eq!(number("read"), number("filtered") + number("malformed") + number("sent"), "{line}");
         let sum = |names: &[&str]| names.iter().map(|name| number(name)).sum::<u64>();
         let came = sum(&["entered", "recovered", "inherited", "resent"]);
-        let went =
-            sum(&["acknowledged", "dead", "expired", "evicted", "quarantined", "vanished", "refused", "lost", "handed_over"]);
+        let went = sum(&[
+            "acknowledged",
+            "dead",
+            "expired",
+            "evicted",
+            "quarantined",
+            "vanished",
+            "refused",
+            "lost",
+            "handed_over",
+        ]);
         assert_eq!(came, went + sum(&["spooled", "open"]), "{line}");
         Stopped {
             read: number("read"),

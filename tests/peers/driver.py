@@ -206,16 +206,26 @@ def example(scene, command, **environment):
     return port
 
 
+def sign(scene):
+    """Has the box sign its requests, and the example verify them."""
+    scene.key = scene.dir / "sign.key"
+    scene.key.write_text("a key of the tests alone\n")
+    scene.key.chmod(0o600)
+    return {"SIGN_KEY_FILE": str(scene.key)}
+
+
+def sign_json(scene):
+    """The same where the example can have the bytes of a body: of JSON alone."""
+    return sign(scene) if scene.content_type == "json" else {}
+
+
 def python_example(folder, module, *command):
     """The example in `folder`, run by a module of the tests' environment."""
     here = EXAMPLES / folder
 
     def start(scene):
-        scene.key = scene.dir / "sign.key"
-        scene.key.write_text("a key of the tests alone\n")
-        scene.key.chmod(0o600)
-        places = {"PYTHONPATH": f"{EXAMPLES}:{here}", "HOME": str(scene.dir), "SIGN_KEY_FILE": str(scene.key)}
-        return example(scene, [sys.executable, "-m", module, *command], **places)
+        places = {"PYTHONPATH": f"{EXAMPLES}:{here}", "HOME": str(scene.dir)}
+        return example(scene, [sys.executable, "-m", module, *command], **places, **sign(scene))
 
     return start
 
@@ -224,12 +234,12 @@ GUNICORN = ("--threads", "4", "--no-control-socket", "--bind", "127.0.0.1:PORT")
 
 
 def express(scene):
-    return example(scene, ["node", EXAMPLES / "express" / "app.js"], NODE_PATH=str(NODE_MODULES))
+    return example(scene, ["node", EXAMPLES / "express" / "app.js"], NODE_PATH=str(NODE_MODULES), **sign(scene))
 
 
 def php(scene):
     settings = ["-d", "post_max_size=32M", "-d", "memory_limit=256M"]
-    return example(scene, ["php", *settings, "-S", "127.0.0.1:PORT", EXAMPLES / "php" / "receive.php"])
+    return example(scene, ["php", *settings, "-S", "127.0.0.1:PORT", EXAMPLES / "php" / "receive.php"], **sign_json(scene))
 
 
 def build_go(scene):
@@ -242,13 +252,13 @@ def build_go(scene):
 
 
 def go(scene):
-    return example(scene, [build_go(scene)])
+    return example(scene, [build_go(scene)], **sign(scene))
 
 
 def servlet(scene):
     java = ["java", "-cp", os.environ["SERVLET_CLASSPATH"], "Tomcat10", "ReceiveEvents", "PORT", str(32 << 20)]
     scene.dir.joinpath("store").mkdir()
-    return example(scene, java, BASE=str(scene.dir))
+    return example(scene, java, BASE=str(scene.dir), **sign_json(scene))
 
 
 def multipart(fields):
@@ -336,6 +346,7 @@ def sort_pictures(source, scratch):
 
 def deliver(scene, peer, content_type, pictures):
     """Runs one combination and returns how many events it compared."""
+    scene.content_type = content_type
     port = peer(scene)
     ring = scene.ring_dir / "events.ring"
     config = {

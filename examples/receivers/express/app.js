@@ -5,6 +5,7 @@ const express = require("express");
 const fs = require("fs");
 const multer = require("multer");
 const path = require("path");
+const signature = require("./signature");
 
 const STORE = process.env.STORE || "store";
 const LIMIT = 32 * 1024 * 1024; // bytes of a request; by default express.json takes 100 kB, a field of multer 1 MiB
@@ -46,7 +47,7 @@ function keep(id, event) {
 }
 
 const app = express();
-const parsers = [express.json({ limit: LIMIT }), multer({ limits: { fieldSize: LIMIT } }).none()];
+const parsers = [signature.hash, express.json({ limit: LIMIT }), multer({ limits: { fieldSize: LIMIT } }).none(), signature.check];
 app.post("/RealTimeEvent", ...parsers, (request, response) => response.json(keep(request.get("X-Event-Id"), { ...request.body })));
 app.use((error, request, response, next) => { // multer's errors have no status, and would be answered with 500
     const status = error.status || (error instanceof multer.MulterError ? 413 : error instanceof TypeError ? 400 : 500);

@@ -1,4 +1,4 @@
-// A receiver in Go (1.19 or newer, its library alone).   STORE=/folder PORT=9528 go run main.go store.go
+// A receiver in Go (1.19 or newer, its library alone).   STORE=/folder PORT=9528 go run main.go store.go signature.go
 package main
 
 import (
@@ -34,6 +34,10 @@ func receive(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	r.Body = http.MaxBytesReader(w, r.Body, 32<<20)
+	if !isSigned(r) {
+		http.Error(w, "the signature is missing, wrong or old", http.StatusUnauthorized)
+		return
+	}
 	event, ext, err := read(r)
 	id := r.Header.Get("X-Event-Id")
 	if err != nil || ext == nil || !validID.MatchString(id) {

@@ -1,5 +1,6 @@
 <?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY, with 200, unless it is looked at as here.
 // STORE=/folder php -d post_max_size=32M -d memory_limit=256M -S 0.0.0.0:9528 receive.php   (or under PHP-FPM, with post_max_size in php.ini)
+require __DIR__ . '/signature.php';
 $store = getenv('STORE') ?: 'store';
 
 function answer(int $status, array $what): never {
@@ -17,7 +18,9 @@ function to_disk(string $path, string $data): void {
 if (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH) !== '/RealTimeEvent') answer(404, ['error' => 'POST /RealTimeEvent']);
 if ($_SERVER['REQUEST_METHOD'] !== 'POST') answer(405, ['error' => 'POST /RealTimeEvent']);
 $is_json = str_starts_with($_SERVER['CONTENT_TYPE'] ?? '', 'application/json');
-$event = $is_json ? json_decode(file_get_contents('php://input'), true) : $_POST;
+$body = $is_json ? file_get_contents('php://input') : null;
+if (!is_signed($body)) answer(401, ['error' => 'the signature is missing, wrong, old, or of a form']);
+$event = $is_json ? json_decode($body, true) : $_POST;
 if (!$is_json && !$_POST && $_SERVER['CONTENT_LENGTH'] > 0) answer(413, ['error' => 'larger than post_max_size']);
 $id = $_SERVER['HTTP_X_EVENT_ID'] ?? '';
 if (!preg_match('/^[0-9a-f]{32}-[0-9]+$/D', $id)) answer(400, ['error' => 'X-Event-Id is missing or malformed']);

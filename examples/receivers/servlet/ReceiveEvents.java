@@ -1,9 +1,8 @@
-// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson): this class in WEB-INF/classes, Jackson's in WEB-INF/lib.
+// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson): this class and Signature in WEB-INF/classes, Jackson's in WEB-INF/lib.
 // In Tomcat set maxPostSize="33554432" at the Connector, or forms above 2 MiB fail. The environment's STORE is the folder of the events.
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import jakarta.servlet.annotation.*;
-import jakarta.servlet.http.*;
+import jakarta.servlet.annotation.*; import jakarta.servlet.http.*;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.file.*;
@@ -20,7 +19,8 @@ public class ReceiveEvents extends HttpServlet {
         try (FileChannel file = FileChannel.open(path)) { file.force(true); }
     }
     static ObjectNode read(HttpServletRequest request) throws Exception {
-        if (request.getContentType().startsWith("application/json")) return (ObjectNode) JSON.readTree(request.getInputStream());
+        byte[] body = Signature.checked(request);
+        if (body != null) return (ObjectNode) JSON.readTree(body);
         ObjectNode event = JSON.createObjectNode();
         for (Part part : request.getParts()) event.put(part.getName(), new String(part.getInputStream().readAllBytes(), "UTF-8"));
         event.put("timestamp", Long.parseLong(event.get("timestamp").asText())).put("score", Double.parseDouble(event.get("score").asText()));
@@ -44,7 +44,7 @@ public class ReceiveEvents extends HttpServlet {
                 files.put(name + ".jpg", data);
             }
             files.put("event.json", JSON.writeValueAsBytes(event));
-        } catch (Exception fault) { answer.sendError(400, "not an event: " + fault.getMessage()); return; }
+        } catch (Exception fault) { answer.sendError(fault instanceof SecurityException ? 401 : 400, "not an event: " + fault.getMessage()); return; }
         Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException, of a full disk say, is 500: the event comes again
         for (var file : files.entrySet()) toDisk(folder.resolve(file.getKey()), file.getValue());
         toDisk(folder, null);

@@ -26,6 +26,8 @@ const TEXTS = {
     settings: "Settings", urls: "Server addresses", add_url: "Add an address", remove_url: "Remove this address",
     url_label: (n) => `Address ${n}`, format: "Format", threshold: "Threshold",
     threshold_note: "Events with a lower score are not sent.", unit: "Timestamp", unit_s: "seconds", unit_ms: "milliseconds",
+    further: "Further settings", more: "As JSON, with the keys of the config file",
+    more_note: "order, order_gives_up_s, bounds (max_age_s, bytes_per_second, backlog_hours), destinations (with standby), proxy, answers, accept_body, ext_data, top. A proxy's login is shown as *** and stays.",
     reg_pic: "Send the registered picture", save: "Save", undo: "Discard changes", saving: "Saving…", saved: "Saved; in force at once.",
     not_saved: "Not saved: ", test: "Test event", test_text: "Sends one event that is marked as a test to every saved address.",
     send_test: "Send a test event", send_large: "Test with large pictures", pictures: (size) => `Two pictures of ${size}`,
@@ -97,6 +99,7 @@ const TEXTS = {
       port: "The port is a number from 1 to 65535.", reserved: "Events may not go to this address: it is link-local, or belongs to a cloud's metadata.",
       host: "The host must be a name of letters, digits, - and . or an IP address.", twice: "This address is there twice.",
       many: "At most 16 addresses.", number: "The threshold must be a number.",
+      json: "The further settings must be a JSON object, as {\"order\": \"strict\"}.",
     },
   },
   zh: {
@@ -123,6 +126,8 @@ const TEXTS = {
     settings: "设置", urls: "服务器地址", add_url: "添加地址", remove_url: "删除此地址",
     url_label: (n) => `地址 ${n}`, format: "格式", threshold: "阈值",
     threshold_note: "相似度低于此值的事件不上传。", unit: "时间戳", unit_s: "秒", unit_ms: "毫秒",
+    further: "更多设置", more: "JSON，字段与配置文件相同",
+    more_note: "order、order_gives_up_s、bounds（max_age_s、bytes_per_second、backlog_hours）、destinations（含 standby）、proxy、answers、accept_body、ext_data、top。代理的用户名和密码显示为 ***，保持不变。",
     reg_pic: "上传注册照片", save: "保存", undo: "放弃修改", saving: "正在保存…", saved: "已保存，立即生效。",
     not_saved: "未保存：", test: "测试事件", test_text: "向每个已保存的地址发送一条带测试标记的事件。",
     send_test: "发送测试事件", send_large: "用大图片测试", pictures: (size) => `两张图片，各 ${size}`,
@@ -194,6 +199,7 @@ const TEXTS = {
       port: "端口必须是 1 到 65535 之间的数字。", reserved: "不允许把事件发往该地址：它是链路本地地址或云元数据地址。",
       host: "主机名只能由字母、数字、“-”和“.”组成，或者是 IP 地址。", twice: "此地址重复。",
       many: "最多 16 个地址。", number: "阈值必须是数字。",
+      json: "更多设置必须是 JSON 对象，例如 {\"order\": \"strict\"}。",
     },
   },
 };

@@ -333,6 +333,9 @@ function fillForm() {
   at("threshold").value = settings.threshold;
   at("unit").value = settings.timestamp_unit;
   at("reg-pic").checked = settings.real_need_reg_pic;
+  const more = Object.keys(settings.more).length > 0;
+  at("more").value = more ? JSON.stringify(settings.more, null, 2) : "";
+  at("further").open = more;
   changed(false);
 }
 
@@ -374,7 +377,7 @@ function say(tone, words) {
   set(at("saved"), tone ? words() : "");
 }
 
-const NAMES = { event_server_url: "urls", "content-type": "format", threshold: "threshold", timestamp_unit: "unit", real_need_reg_pic: "reg_pic" };
+const NAMES = { event_server_url: "urls", "content-type": "format", threshold: "threshold", timestamp_unit: "unit", real_need_reg_pic: "reg_pic", more: "further" };
 
 /** The question whose changes are to stand, while it is open. */
 function showConflict() {
@@ -399,6 +402,16 @@ function mark(row, words) {
   words ? input.setAttribute("aria-invalid", "true") : input.removeAttribute("aria-invalid");
 }
 
+/** Further settings as they are written; undefined where that is no JSON object. */
+function furtherSettings() {
+  const written = at("more").value.trim();
+  if (written === "") return {};
+  try {
+    const more = JSON.parse(written);
+    return more && typeof more === "object" && !Array.isArray(more) ? more : undefined;
+  } catch { return undefined; }
+}
+
 const fault = (said) => {
   const found = FAULTS.find(([pattern]) => pattern.test(said));
   return found ? text("faults")[found[1]] : said;
@@ -414,13 +427,16 @@ async function save(event) {
   odd ? at("threshold").setAttribute("aria-invalid", "true") : at("threshold").removeAttribute("aria-invalid");
   if (odd) say("bad", () => text("faults").number);
   const first = rows[faults.findIndex(Boolean)];
-  if (first || odd) return (first ? first.querySelector("input") : at("threshold")).focus();
+  const more = furtherSettings();
+  more ? at("more").removeAttribute("aria-invalid") : at("more").setAttribute("aria-invalid", "true");
+  if (!more) say("bad", () => text("faults").json);
+  if (first || odd || !more) return (first ? first.querySelector("input") : at(odd ? "threshold" : "more")).focus();
   await busy(at("save"), async () => {
     say("quiet", () => text("saving"));
     try {
       const form = {
         event_server_url: urls.filter(Boolean), "content-type": at("settings").elements.format.value,
-        threshold: Number(threshold), timestamp_unit: at("unit").value, real_need_reg_pic: at("reg-pic").checked,
+        threshold: Number(threshold), timestamp_unit: at("unit").value, real_need_reg_pic: at("reg-pic").checked, more,
       };
       // Only what was changed here: the rest is whatever it is by now.
       const changes = Object.fromEntries(differing(form, settings).map((key) => [key, form[key]]));

@@ -1,0 +1,13 @@
+<?php // Whether a request is the box's: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE, not older
+// than 5 minutes. Without SIGN_KEY_FILE every request is. PHP gives a script no byte of a form's body (php://input is empty then), so a box
+// that signs has to send JSON.
+
+/** null: a form's body. */
+function is_signed(?string $body): bool {
+    $file = getenv('SIGN_KEY_FILE');
+    if (!$file) return true;
+    $has_signature = preg_match('/^t=([0-9]{1,12}),v1=([0-9a-f]{64})$/D', $_SERVER['HTTP_X_SIGNATURE'] ?? '', $parts);
+    if ($body === null || !$has_signature) return false;
+    $key = preg_replace('/\n$/D', '', file_get_contents($file));
+    return hash_equals(hash_hmac('sha256', "$parts[1].$body", $key), $parts[2]) && abs(time() - (int) $parts[1]) < 300;
+}
