@@ -1,5 +1,5 @@
 //! The budgets of docs/benchmarks.md that need an optimised build: `scripts/test budgets`. RssAnon idle, and with four uploads
-//! of 4 MiB pictures on their way. (CPU time against the limit is `scripts/bench`.)
+//! of 4 MiB pictures on their way; how often the uplink wakes a box on which nothing happens. (CPU time against the limit is `scripts/bench`.)
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
@@ -19,8 +19,17 @@ use sophon_uplink::ring::producer::{NewEvent, Producer};
 const IDLE_BUDGET_KIB: u64 = 1536;
 const GROWTH_BUDGET_KIB: u64 = 1024;
 
+/// Wake-ups a second, of all threads, and over how many seconds they are counted.
+const WAKE_UPS: [(&str, usize, bool, f64); 3] = [
+    ("one ring", 1, false, 1.0),
+    ("sixteen rings", 16, false, 2.0),
+    ("a destination down, with a backlog", 1, true, 3.0),
+];
+const COUNTED: Duration = Duration::from_secs(20);
+
 fn main() {
-    if !memory() {
+    let is_held = WAKE_UPS.map(|(what, rings, is_down, most)| wake_ups(what, rings, is_down, most));
+    if !memory() || is_held.contains(&false) {
         std::process::exit(1);
     }
 }
@@ -33,7 +42,7 @@ fn memory() -> bool {
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let ring = folder.path().join("ring");
     let mut recognizer: Producer<RingFile> = Producer::open(&ring, 64 << 20).unwrap();
-    let uplink = start_uplink(folder.path(), &ring, sink.address);
+    let uplink = start_uplink(folder.path(), &[ring.clone()], sink.address);
     while RingState::of(&ring).unwrap().consumer.is_none() {
         thread::sleep(Duration::from_millis(1));
     }
@@ -54,6 +63,45 @@ fn memory() -> bool {
         verdict(growth <= GROWTH_BUDGET_KIB)
     );
     idle <= IDLE_BUDGET_KIB && growth <= GROWTH_BUDGET_KIB
+}
+
+// --- wake-ups -------------------------------------------------------------------------------------------------------
+
+/// Whether an uplink with so many rings, and a server that is down where `is_down`, leaves the processor alone.
+fn wake_ups(what: &str, rings: usize, is_down: bool, most: f64) -> bool {
+    let sink = Sink::start(Sink::read_heads_then_wait);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let paths: Vec<PathBuf> = (0..rings).map(|ring| folder.path().join(format!("ring{ring}"))).collect();
+    let mut recognizers: Vec<Producer<RingFile>> =
+        paths.iter().map(|path| Producer::open(path, 1 << 20).unwrap()).collect();
+    let uplink = start_uplink(folder.path(), &paths, if is_down { closed } else { sink.address });
+    for path in &paths {
+        while RingState::of(path).unwrap().consumer.is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    if is_down {
+        let event = NewEvent { score: 1.0, device_type: -1, reg_pic: &[7; 20_000], ..NewEvent::default() };
+        (0..20).for_each(|_| assert!(recognizers[0].publish(&event).is_ok()));
+    }
+    thread::sleep(Duration::from_secs(5)); // what begins has come to rest
+    let before = voluntary_switches(uplink.0.id());
+    thread::sleep(COUNTED);
+    let found = (voluntary_switches(uplink.0.id()) - before) as f64 / COUNTED.as_secs_f64();
+    println!("wake-ups a second, {what}: {found:.2}, budget {most}: {}", verdict(found <= most));
+    found <= most
+}
+
+/// How often the process's threads have gone to sleep.
+fn voluntary_switches(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    let count = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    status.map(count).sum()
 }
 
 fn rss_anon_kib(pid: u32) -> u64 {
@@ -79,10 +127,11 @@ fn uplink() -> PathBuf {
     folder.map_or_else(|| env!("CARGO_BIN_EXE_sophon-uplink").into(), |folder| folder.join("sophon-uplink"))
 }
 
-fn start_uplink(folder: &Path, ring: &Path, address: SocketAddr) -> Uplink {
+fn start_uplink(folder: &Path, rings: &[PathBuf], address: SocketAddr) -> Uplink {
     let config = folder.join("uplink.json");
     let url = format!("http://{address}/RealTimeEvent");
-    std::fs::write(&config, json!({ "rings": [ring], "event_server_url": [url] }).to_string()).unwrap();
+    let written = json!({ "rings": rings, "event_server_url": [url], "spool": { "dir": folder.join("spool") }, "api": { "listen": "127.0.0.1:0" } });
+    std::fs::write(&config, written.to_string()).unwrap();
     let mut command = Command::new(uplink());
     Uplink(command.arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap())
 }

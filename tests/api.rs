@@ -350,11 +350,21 @@ fn the_page_changes_its_settings_and_no_others() {
     let daemon = Daemon::start(&home, &[], json!({ "headers": { "X-Key": "canary" } }));
     let api = daemon.api();
     let answer = post_json(api, "/api/settings", &json!({"threshold": 0.75, "timestamp_unit": "ms"}));
-    let wanted = json!({"event_server_url": [], "real_need_reg_pic": true, "content-type": "json", "threshold": 0.75, "timestamp_unit": "ms"});
+    let wanted = json!({"event_server_url": [], "real_need_reg_pic": true, "content-type": "json", "threshold": 0.75, "timestamp_unit": "ms", "more": {}});
     assert_eq!(answer.json()["data"], wanted);
     assert_eq!((&on_disk(&home)["threshold"], &on_disk(&home)["headers"]["X-Key"]), (&json!(0.75), &json!("canary")));
     refused(&post_json(api, "/api/settings", &json!({"headers": {}})), 400, "INVALID_ARGUMENT", "headers");
     refused(&post_json(api, "/api/settings", &json!({"threshold": "high"})), 400, "INVALID_ARGUMENT", "threshold");
+    let more = json!({"order": "strict", "proxy": {"url": "http://gate:canary@192.0.2.9:1"}});
+    let answer = post_json(api, "/api/settings", &json!({ "more": more }));
+    assert_eq!(answer.json()["data"]["more"]["proxy"]["url"], "http://***@192.0.2.9:1");
+    assert_eq!((&on_disk(&home)["order"], &on_disk(&home)["proxy"]), (&more["order"], &more["proxy"]));
+    let left = json!({"proxy": answer.json()["data"]["more"]["proxy"]});
+    post_json(api, "/api/settings", &json!({ "more": left }));
+    assert_eq!((&on_disk(&home)["order"], &on_disk(&home)["proxy"]), (&json!("any"), &more["proxy"]));
+    let wrong = json!({"more": {"bounds": {"bytes_per_second": 1}}});
+    refused(&post_json(api, "/api/settings", &wrong), 400, "INVALID_ARGUMENT", "bounds.bytes_per_second");
+    refused(&post_json(api, "/api/settings", &json!({"more": {"headers": {}}})), 400, "INVALID_ARGUMENT", "more.");
     daemon.terminate();
 }
 

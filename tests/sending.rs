@@ -117,6 +117,21 @@ fn no_more_bytes_go_out_in_a_second_than_are_allowed() {
 }
 
 #[test]
+fn a_rate_that_holds_bytes_back_for_longer_than_a_server_may_is_no_failure() {
+    let home = Home::new();
+    let sinks = [Sink::start(), Sink::start(), Sink::start()];
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let config = json!({ "bounds": { "bytes_per_second": 4000 }, "timeouts_ms": { "progress": 100 } });
+    let daemon = Daemon::start(&home, &sinks.each_ref().map(Sink::url), config);
+    publish(&mut recognizer, &event(&picture(1500, 1), &picture(1500, 2)));
+    sinks.iter().for_each(|sink| drop(sink.wait(1)));
+    home.wait_done();
+    let destinations = daemon.status()["destinations"].clone();
+    let failed: Vec<_> = destinations.as_array().unwrap().iter().map(|one| one["failed_tries"].clone()).collect();
+    assert_eq!(failed, [0, 0, 0]);
+}
+
+#[test]
 fn what_waited_longer_than_allowed_is_let_go_and_counted() {
     let home = Home::new();
     let port = ClosedPort::new();

@@ -160,7 +160,7 @@ mod tests {
         assert!(
             refused(json!({ "proxy": { "url": "http://***@other:3128" } })).contains("write its user and password")
         );
-        assert!(refused(json!({ "headers": {} })).contains("more.headers: not a setting here"));
+        assert!(refused(json!({ "headers": {} })).contains("not a setting here; there are order"));
         assert!(refused(json!(7)).contains("an object"));
         let own = json!({ "proxy": { "url": "http://new:word@other:1" } });
         assert_eq!(changes_of(own.clone(), |_| None).unwrap(), [("proxy", own["proxy"].clone())]);

@@ -37,7 +37,7 @@ pub struct Progress {
     reached: Cell<u64>,
     /// When the request began, and what was acknowledged by then.
     began: Cell<(Instant, u64)>,
-    /// The last time that bytes of the request moved.
+    /// The last time that bytes of the request moved; later, where they wait for a bound of ours.
     moved_at: Cell<Instant>,
     /// When the peer had the whole request.
     arrived_at: Cell<Option<Instant>>,
@@ -147,8 +147,17 @@ impl Progress {
     pub fn took(&self, taken: u64) {
         if self.taken.replace(taken) != taken {
             self.begins.set(false);
-            self.moved_at.set(Instant::now());
+            self.moved(Instant::now());
         }
+    }
+
+    /// Bytes wait for a bound of ours: that is no silence of the peer's.
+    pub fn is_held_back(&self, until: Instant) {
+        self.moved(until);
+    }
+
+    fn moved(&self, at: Instant) {
+        self.moved_at.set(at.max(self.moved_at.get()));
     }
 
     /// Bytes came in. How far the answer's head is, and whether it is larger than hyper would take.
@@ -184,7 +193,7 @@ impl Progress {
         // What is repeated for nothing moves nothing new, and yet fills a slow link: its answers tell that it moves.
         let heard_at = signs.heard_before.and_then(|before| now.checked_sub(before));
         if let Some(moved_at) = if has_moved { Some(now) } else { heard_at.filter(|at| *at > self.moved_at.get()) } {
-            self.moved_at.set(moved_at);
+            self.moved(moved_at);
             self.link.borrow().moved(moved_at);
         }
         let whole = self.is_sent() && unacknowledged == 0;

@@ -270,7 +270,11 @@ impl Transport {
     /// server that refuses an event early says so and closes, and its words are still there to be read. The reading side tells of the end.
     fn written<T>(&self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
-        self.progress.took(wire(self.stream.inner()).taken);
+        let wire = wire(self.stream.inner());
+        self.progress.took(wire.taken);
+        if let Some(until) = wire.held_back_until() {
+            self.progress.is_held_back(until);
+        }
         if let MaybeHttpsStream::Https(tls) = self.stream.inner() {
             self.progress.is_held.set(tls.inner().get_ref().1.wants_write());
         }

@@ -34,6 +34,11 @@ impl Wire {
         Wire { tcp, taken: 0, rtt, rate, pause: None }
     }
 
+    /// While bytes wait for a bound of ours, and not for the peer: until when, at the least.
+    pub fn held_back_until(&self) -> Option<Instant> {
+        self.pause.as_ref().map(|pause| pause.deadline())
+    }
+
     /// How many of `wanted` bytes may go out; pending while none may.
     fn allowed(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
         let Some(rate) = &self.rate else { return Poll::Ready(wanted) };

@@ -5,8 +5,9 @@
 //! wakes, or the consumer does not go to sleep (the kernel compares `publications` once more under its own lock).
 //! `publications` is stored with release after `head`, so who sees the new count finds the new records.
 //!
-//! The bound on the wait is no part of the protocol. It covers a recognizer that dies between its stores and the wake-up, and
-//! it is the rhythm in which [`Watcher`] notices that it should stop.
+//! The bound on the wait is no part of the protocol. Whoever reads the ring looks at it now and then anyway: that covers a recognizer that
+//! dies between its stores and the wake-up. [`Watcher`] is woken to stop; only where it is just about to sleep then, it notices that by
+//! the bound.
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use tokio::sync::Notify;
 
 use super::{Memory, Word};
 
-/// The longest sleep.
-pub const WAIT_BOUND: Duration = Duration::from_millis(100);
+/// The longest sleep: an idle box is to be left alone.
+pub const WAIT_BOUND: Duration = Duration::from_secs(30);
 
 /// After a wake-up the consumer is awake anyway: where events come in less than this, what is published within it needs no wake-up
 /// of its own, and the recognizer no system call for it. Where they come more slowly, the rest would be one more wake-up for each.
@@ -52,22 +53,20 @@ pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
 }
 
 /// A thread that sleeps on a ring and passes every wake-up on to the event loop.
-pub struct Watcher {
+pub struct Watcher<M: Memory> {
+    memory: M,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
+impl<M: Memory + Clone + Send + 'static> Watcher<M> {
     /// Starts the thread; `published` is notified after each publication (or once for several).
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start<M>(memory: M, published: Arc<Notify>) -> io::Result<Watcher>
-    where
-        M: Memory + Send + 'static,
-    {
+    pub fn start(memory: M, published: Arc<Notify>) -> io::Result<Watcher<M>> {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stopped, woken) = (Arc::clone(&stop), memory.clone());
         let watch = move || {
             let mut seen = publications(&memory);
             published.notify_one(); // what was there before the first sleep
@@ -88,14 +87,15 @@ impl Watcher {
             }
         };
         let thread = thread::Builder::new().name("ring-watcher".into()).stack_size(64 * 1024).spawn(watch)?;
-        Ok(Watcher { stop, thread: Some(thread) })
+        Ok(Watcher { memory: woken, stop, thread: Some(thread) })
     }
 }
 
-impl Drop for Watcher {
-    /// The thread ends by itself within [`WAIT_BOUND`]; nobody waits for it, and it keeps the memory it looks at.
+impl<M: Memory> Drop for Watcher<M> {
+    /// The thread ends at once, or by itself within [`WAIT_BOUND`]; nobody waits for it, and it keeps the memory it looks at.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.memory.futex_wake();
         drop(self.thread.take());
     }
 }

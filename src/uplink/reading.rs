@@ -19,8 +19,11 @@ use crate::ring::file::{Naming, OpenError, RingFile};
 use crate::ring::wake::Watcher;
 use crate::ring::{Memory, Word};
 
-/// How often a ring that is not there, or that may have been replaced, is looked for.
+/// How often a ring that is not there is looked for, and one that holds events is looked at: whether it was replaced, whether its recognizer
+/// lives, whether events were refused.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often a ring that holds none is looked at: an idle box is to be left alone.
+const LOOK_IDLE: Duration = Duration::from_secs(1);
 /// Events read in one go before the uploads get their turn.
 const BATCH: usize = 32;
 
@@ -49,7 +52,7 @@ pub(super) struct Attached {
     pub(super) largest: u64,
     /// When uploads are given up for room that is not needed at once.
     pub(super) relief_at: Option<Instant>,
-    _watcher: Watcher,
+    _watcher: Watcher<Arc<RingFile>>,
 }
 
 impl Attached {
@@ -153,8 +156,7 @@ impl Uplink {
     /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory or its name went away;
     /// nothing at all when the uplink stops and what was published by then is read.
     async fn read_until_replaced(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
-        let mut look = tokio::time::interval(LOOK_AGAIN);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look_at = Instant::now();
         while self.phase.get() != Phase::Over {
             if self.phase.get() == Phase::Ending && ring.read_to.is_none() {
                 ring.read_to = Some(ring.file.load(Word::Head, Ordering::Acquire));
@@ -174,12 +176,15 @@ impl Uplink {
                 tokio::task::yield_now().await;
                 continue;
             }
+            let is_idle = ring.ledger.oldest().is_none();
+            look_at = look_at.min(self.next_look(if is_idle { LOOK_IDLE } else { LOOK_AGAIN }));
             tokio::select! {
                 () = ring.published.notified() => {}
                 () = ring.ledger.released() => {}
                 () = sleep_until(ring.relief_at.unwrap_or_else(Instant::now)), if ring.relief_at.is_some() => {}
                 () = self.stop.notified() => {}
-                _ = look.tick() => {
+                () = sleep_until(look_at) => {
+                    look_at = self.next_look(LOOK_IDLE);
                     ring.ledger.refresh();
                     if let Some(next) = self.leave(watch, ring) {
                         return Some(next);
@@ -188,6 +193,13 @@ impl Uplink {
             }
         }
         None
+    }
+
+    /// When a ring is looked at next: all of them at the same moments, so that many wake the box no more often than one.
+    fn next_look(&self, pause: Duration) -> Instant {
+        let (began, now) = (self.started, Instant::now());
+        let pauses = now.duration_since(began).as_millis() / pause.as_millis() + 1;
+        began + pause * pauses as u32
     }
 
     /// Whether to leave the ring, and for which one: its name names another file, or nothing any more, its recognizer is gone, and it is

@@ -115,6 +115,8 @@ pub struct World {
     always_relocates: bool,
     /// Destinations that keep the order, and for how long an event may stop the others.
     in_order: [Option<Duration>; DESTINATIONS],
+    /// Destinations whose backlog waits for its hours.
+    off_hours: [bool; DESTINATIONS],
     /// Nothing happened after which an older event may come to a destination later than a younger one: the disk refused one, or a removed
     /// destination's events came.
     keeps_order: bool,
@@ -179,6 +181,7 @@ impl World {
             is_stopped: false,
             always_relocates: false,
             in_order: [None; DESTINATIONS],
+            off_hours: [false; DESTINATIONS],
             keeps_order: true,
         }
     }
@@ -258,6 +261,7 @@ impl World {
     /// Whether this is a time at which a destination's backlog is sent.
     pub fn set_hours(&mut self, server: usize, is_open: bool) {
         let lane = self.servers[server].lane.expect("it is in the config");
+        self.off_hours[server] = !is_open;
         self.input(Input::BacklogHours(lane, is_open));
     }
 
@@ -284,7 +288,7 @@ impl World {
                     needs_box: *server == OVER_TLS,
                     response_timeout: TIMEOUT,
                     in_order: self.in_order[*server],
-                    is_off_hours: false,
+                    is_off_hours: self.off_hours[*server],
                 },
             )
         });
