@@ -42,7 +42,7 @@ fn memory() -> bool {
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let ring = folder.path().join("ring");
     let mut recognizer: Producer<RingFile> = Producer::open(&ring, 64 << 20).unwrap();
-    let uplink = start_uplink(folder.path(), &[ring.clone()], sink.address);
+    let uplink = start_uplink(folder.path(), std::slice::from_ref(&ring), sink.address);
     while RingState::of(&ring).unwrap().consumer.is_none() {
         thread::sleep(Duration::from_millis(1));
     }

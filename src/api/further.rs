@@ -91,14 +91,11 @@ fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<
 fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, Refusal> {
     if let ("proxy", Some(url)) = (key, value.get_mut("url")) {
         let known = before.as_ref().and_then(|before| before["url"].as_str());
-        match url.as_str().filter(|url| url.contains(&format!("://{HIDDEN}@"))) {
-            Some(hidden) => match known.filter(|known| without_login(known) == hidden) {
-                Some(known) => *url = json!(known),
-                None => {
-                    return Err(Refusal::invalid("more.proxy.url: another proxy: write its user and password, too"));
-                }
-            },
-            None => {}
+        if let Some(hidden) = url.as_str().filter(|url| url.contains(&format!("://{HIDDEN}@"))) {
+            let Some(known) = known.filter(|known| without_login(known) == hidden) else {
+                return Err(Refusal::invalid("more.proxy.url: another proxy: write its user and password, too"));
+            };
+            *url = json!(known);
         }
     } else if let ("destinations", Some(Value::Object(before)), Some(destinations)) =
         (key, before, value.as_object_mut())

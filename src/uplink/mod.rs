@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
 use crate::body::base64::Pool;
@@ -42,7 +42,7 @@ use ring_watch::RingWatch;
 
 /// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
 const DISK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Between looks whether the spool's folder is still the one that was opened.
+/// Between looks whether the spool's folder is still the one that was opened: a multiple of those at rings that are idle.
 const WATCH: Duration = Duration::from_secs(5);
 /// Spooled events given up at once where a config has no room to be saved.
 const WAY: usize = 4;
@@ -156,7 +156,8 @@ impl Uplink {
         let watching = Rc::downgrade(&uplink);
         tokio::task::spawn_local(async move {
             loop {
-                sleep(WATCH).await;
+                let Some(next) = watching.upgrade().map(|uplink| uplink.next_look(WATCH)) else { return };
+                sleep_until(next).await;
                 let Some(uplink) = watching.upgrade() else { return };
                 if uplink.driver.worker.call(|spool| spool.notice().then(|| spool.state().clone())).await.is_some() {
                     uplink.driver.reopen();

@@ -23,7 +23,7 @@ use crate::ring::{Memory, Word};
 /// lives, whether events were refused.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often a ring that holds none is looked at: an idle box is to be left alone.
-const LOOK_IDLE: Duration = Duration::from_secs(1);
+const LOOK_IDLE: Duration = Duration::from_secs(5);
 /// Events read in one go before the uploads get their turn.
 const BATCH: usize = 32;
 
@@ -196,7 +196,7 @@ impl Uplink {
     }
 
     /// When a ring is looked at next: all of them at the same moments, so that many wake the box no more often than one.
-    fn next_look(&self, pause: Duration) -> Instant {
+    pub(super) fn next_look(&self, pause: Duration) -> Instant {
         let (began, now) = (self.started, Instant::now());
         let pauses = now.duration_since(began).as_millis() / pause.as_millis() + 1;
         began + pause * pauses as u32

@@ -13,8 +13,8 @@
 //! A destination over TLS waits while the clock is not set or the kernel has no random numbers, and begins anew when that is over:
 //! nothing is tried, nothing counts as a failure.
 //!
-//! A lane that keeps the order sends one event at a time: the oldest of the backlog, and live ones when that is empty. What it has on its
-//! way is in the spool before any younger event is, so the numbers there are in order, too.
+//! A lane that keeps the order sends one event at a time: the oldest of the backlog, and live ones when that is empty. Whenever anything is
+//! written to the spool it stores what it holds up to there, so its numbers there are in order, too.
 //!
 //! In memory a delivery is in one of four places: `queue`, `in_flight`, `rejected`, `storing` (an upload may be reading it meanwhile).
 
@@ -71,8 +71,6 @@ pub struct Lane {
     pub is_off_hours: bool,
     /// Events go one at a time, the oldest first; see [`super::LaneSettings::in_order`].
     pub in_order: Option<Duration>,
-    /// The highest number that an event of it got in the spool.
-    pub spooled_to: u64,
     /// The first event that was published when it was there.
     pub born: EventNo,
     /// Of those before: taken over from lanes that were removed.
@@ -183,7 +181,6 @@ impl Lane {
             leaves_backlog: false,
             is_off_hours: settings.is_off_hours,
             in_order: settings.in_order,
-            spooled_to: 0,
             born,
             taken_over: RunSet::default(),
             delivered: Some(Delivered::default()),
@@ -218,16 +215,6 @@ impl Lane {
     /// Whether what is queued is better off in the spool.
     pub fn wants_spool(&self) -> bool {
         !self.is_open() || !self.health.is_up()
-    }
-
-    /// Whether what is on its way out of the ring has to be in the spool before what is younger: it may fail, and is to be sent first then.
-    pub fn spools_in_flight(&self) -> bool {
-        self.in_order.is_some() && self.wants_spool()
-    }
-
-    /// The event for which that holds.
-    pub fn in_flight_to_spool(&self) -> Option<EventNo> {
-        self.in_flight.values().filter(|_| self.spools_in_flight()).find_map(InFlight::ring_event)
     }
 
     /// The same for an event to be stored; `heirs` are its heirs' destinations.

@@ -35,6 +35,11 @@ impl RunSet {
         self.runs.keys().next().copied()
     }
 
+    /// The highest one.
+    pub fn last(&self) -> Option<u64> {
+        self.runs.values().next_back().map(|end| end - 1)
+    }
+
     /// Adds a number; false where it was there.
     pub fn insert(&mut self, number: u64) -> bool {
         if self.contains(number) {

@@ -69,6 +69,11 @@ impl Writer {
         self.hurry = true;
     }
 
+    /// The last event that may have something to write.
+    pub fn last(&self) -> Option<u64> {
+        self.waiting.last()
+    }
+
     /// The next event that may have something to write.
     pub fn take(&mut self) -> Option<u64> {
         let first = self.waiting.pop_first();

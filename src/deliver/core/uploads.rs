@@ -48,8 +48,7 @@ impl<T: Held> Core<T> {
         let retry = lane.still_known(retry);
         lane.queue.insert(event.0, retry);
         if lane.wants_spool() || retry.is_some() {
-            let first = lane.in_flight_to_spool();
-            first.into_iter().chain([event]).for_each(|event| self.writer.add(event.0, turn.now));
+            self.writer.add(event.0, turn.now);
         }
         self.touch(id, turn.now);
     }
@@ -293,9 +292,8 @@ impl<T: Held> Core<T> {
 
     /// What waits is better off in the spool.
     pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
-        let lane = self.lane_mut(id);
-        let first = lane.in_flight_to_spool().map(|event| event.0);
-        first.into_iter().chain(lane.queue.numbers()).for_each(|event| self.writer.add(event, turn.now));
+        let numbers = self.lane_mut(id).queue.numbers();
+        numbers.into_iter().for_each(|event| self.writer.add(event, turn.now));
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {

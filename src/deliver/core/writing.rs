@@ -1,8 +1,10 @@
 //! To the spool: what is to be written of an event, and what follows when it was, or was not.
 
+use std::time::Instant;
+
 use super::classify::Verdict;
 use super::counters::End;
-use super::lane::{Lane, Meanwhile, Source};
+use super::lane::{InFlight, Lane, Meanwhile, Source};
 use super::spooling::{BATCH, Needs};
 use super::{Core, Effect, EventNo, Fate, Held, Job, LaneId, NotStored, Notice, Stored, Target, Turn};
 
@@ -17,6 +19,7 @@ impl<T: Held> Core<T> {
             turn.effects.push(Effect::Repair(needs));
         }
         if self.writer.is_due(turn.now) {
+            self.join_in_order(turn.now);
             let (mut jobs, mut bytes) = (Vec::<Job>::new(), 0);
             while jobs.len() < BATCH && bytes < BATCH_BYTES && jobs.iter().all(Job::is_plain) {
                 let Some(event) = self.writer.take().map(EventNo) else { break };
@@ -34,6 +37,17 @@ impl<T: Held> Core<T> {
         // All that waited for removed destinations must be in their folders: else an heir may deliver an event, and get it again.
         if !self.blocks_settling() && self.writer.begin_to_settle(turn.now) {
             turn.effects.push(Effect::Settle);
+        }
+    }
+
+    /// A lane that keeps the order stores whatever it holds up to the last event that is written for anybody, what is on its way too: so the
+    /// numbers that its events get in the spool are in their order, whoever needs a number first.
+    fn join_in_order(&mut self, now: Instant) {
+        let Some(last) = self.writer.last() else { return };
+        for lane in self.lanes.values().filter(|lane| lane.in_order.is_some() && lane.is_open()) {
+            let in_flight = lane.in_flight.values().filter_map(InFlight::ring_event).map(|event| event.0);
+            let held = in_flight.chain(lane.queue.numbers()).filter(|event| *event <= last);
+            held.for_each(|event| self.writer.add(event, now));
         }
     }
 
@@ -55,7 +69,8 @@ impl<T: Held> Core<T> {
                 lane.storing.insert(event, Meanwhile::Ended(End::Rejected(reason.clone())));
                 job.dead.push((self.target(id), reason));
             } else if lane.queue.contains(event.0) {
-                let is_wanted = must || lane.wants_spool() || lane.queue.failed.contains(event.0);
+                let is_wanted =
+                    must || lane.in_order.is_some() || lane.wants_spool() || lane.queue.failed.contains(event.0);
                 if is_unfit && is_spilled && !self.is_ending && self.lanes[&id].wants_spool() {
                     self.lane_mut(id).queue.remove(event.0);
                     self.over(id, event, &End::Evicted, turn);
@@ -64,30 +79,18 @@ impl<T: Held> Core<T> {
                     let retry = lane.queue.remove(event.0).flatten();
                     lane.storing.insert(event, Meanwhile::Waits(retry));
                     job.to.push(self.target(id));
-                    job.counter = job.counter.filter(|counter| self.takes_number(id, *counter));
                 }
             } else if !is_unfit
-                && (must || lane.spools_in_flight())
+                && (must || lane.in_order.is_some())
                 && !lane.storing.contains_key(&event)
                 && lane.upload_of(event).is_some()
             {
                 lane.storing.insert(event, Meanwhile::InFlight);
                 job.in_flight.push(lane.destination());
                 job.to.push(self.target(id));
-                job.counter = job.counter.filter(|counter| self.takes_number(id, *counter));
             }
         }
         (!job.to.is_empty() || !job.dead.is_empty()).then_some(job)
-    }
-
-    /// Whether the last event that a lane stores may have this number in the spool, which it has for others. Where the order counts, it has to be
-    /// above those of all before it, and they have to be known. A destination that was removed and is there again knows its events by
-    /// their numbers, and does without the order for as long as that takes.
-    fn takes_number(&self, id: LaneId, counter: u64) -> bool {
-        let lane = &self.lanes[&id];
-        let is_there_twice =
-            || self.lanes.values().filter(|other| other.destination() == lane.destination()).count() > 1;
-        lane.in_order.is_none() || (counter > lane.spooled_to && lane.storing.len() == 1) || is_there_twice()
     }
 
     fn target(&self, id: LaneId) -> Target {
@@ -127,7 +130,6 @@ impl<T: Held> Core<T> {
         for (id, meanwhile) in self.take_storing(event) {
             let lane = self.lane_mut(id);
             lane.counters.spooled += 1;
-            lane.spooled_to = lane.spooled_to.max(counter);
             match meanwhile {
                 Meanwhile::InFlight => {
                     if let Some(upload) = lane.upload_of(event) {
