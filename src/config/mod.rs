@@ -324,7 +324,7 @@ impl Config {
             sign: own.sign.or_else(|| self.options.sign.clone()),
             order: own.order.or(self.options.order),
             order_gives_up: own.order_gives_up.or(self.options.order_gives_up),
-            bounds: own.bounds.or_else(|| self.options.bounds.clone()),
+            bounds: own.bounds.or(self.options.bounds),
             standby: own.standby,
         }
     }

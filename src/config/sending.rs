@@ -16,7 +16,7 @@ pub enum Order {
 }
 
 /// What a link that is paid for by the byte, or used by others, allows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// What has waited in the spool for longer is let go.
     pub max_age: Option<Duration>,

@@ -252,7 +252,7 @@ impl Client {
 
     /// What the link allows.
     pub fn bounds(&self) -> Bounds {
-        self.settings.borrow().options.bounds.clone().unwrap_or_default()
+        self.settings.borrow().options.bounds.unwrap_or_default()
     }
 
     /// How bodies are written.

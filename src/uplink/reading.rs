@@ -156,7 +156,9 @@ impl Uplink {
     /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory or its name went away;
     /// nothing at all when the uplink stops and what was published by then is read.
     async fn read_until_replaced(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
-        let mut look_at = Instant::now();
+        let look = sleep_until(Instant::now());
+        tokio::pin!(look);
+        let mut was_idle = false;
         while self.phase.get() != Phase::Over {
             if self.phase.get() == Phase::Ending && ring.read_to.is_none() {
                 ring.read_to = Some(ring.file.load(Word::Head, Ordering::Acquire));
@@ -176,15 +178,19 @@ impl Uplink {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let is_idle = ring.ledger.oldest().is_none();
-            look_at = look_at.min(self.next_look(if is_idle { LOOK_IDLE } else { LOOK_AGAIN }));
+            if was_idle && ring.ledger.oldest().is_some() {
+                was_idle = false;
+                let next = look.deadline().min(self.next_look(LOOK_AGAIN));
+                look.as_mut().reset(next);
+            }
             tokio::select! {
                 () = ring.published.notified() => {}
                 () = ring.ledger.released() => {}
                 () = sleep_until(ring.relief_at.unwrap_or_else(Instant::now)), if ring.relief_at.is_some() => {}
                 () = self.stop.notified() => {}
-                () = sleep_until(look_at) => {
-                    look_at = self.next_look(LOOK_IDLE);
+                () = &mut look => {
+                    was_idle = ring.ledger.oldest().is_none();
+                    look.as_mut().reset(self.next_look(if was_idle { LOOK_IDLE } else { LOOK_AGAIN }));
                     ring.ledger.refresh();
                     if let Some(next) = self.leave(watch, ring) {
                         return Some(next);

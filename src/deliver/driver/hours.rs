@@ -2,9 +2,10 @@
 //!
 //! While the box's clock is not set, every hour is one in which they are, and no event is too old.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Driver;
+use super::{Destination, Driver};
 use crate::clock;
 use crate::config::sending::Bounds;
 use crate::deliver::core::{Input, LaneId};
@@ -31,14 +32,10 @@ pub(super) fn are_open(bounds: Option<&Bounds>) -> bool {
 impl Driver {
     /// Tells lanes whose hours begin or end; when to look again, if ever.
     pub(super) fn look_at_hours(&self) -> Option<Instant> {
-        let destinations = self.destinations.borrow();
-        let looks: Vec<(LaneId, bool, Duration)> = destinations
-            .iter()
-            .filter_map(|(lane, one)| {
-                at_this_time(&one.endpoints.first().bounds()).map(|(open, time)| (*lane, open, time))
-            })
-            .collect();
-        drop(destinations);
+        let of = |(lane, one): (&LaneId, &Rc<Destination>)| {
+            at_this_time(&one.endpoints.first().bounds()).map(|(open, time)| (*lane, open, time))
+        };
+        let looks: Vec<(LaneId, bool, Duration)> = self.destinations.borrow().iter().filter_map(of).collect();
         for (lane, are_open, _) in &looks {
             let is_news = self.core.borrow().lane(*lane).is_some_and(|lane| lane.is_off_hours == *are_open);
             if is_news {

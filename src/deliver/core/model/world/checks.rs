@@ -48,7 +48,7 @@ impl World {
         let asks = |server: &Server| matches!(server.bad, Answer::Status(429, _));
         let asked: u32 = (0..DESTINATIONS).filter(|at| asks(&self.servers[*at])).map(bad).sum();
         let longest = (0..DESTINATIONS).map(bad).max().unwrap_or(0);
-        (6 + 2 * (1 + longest).ilog2()) * PAUSE + asked * Duration::from_secs(40)
+        (6 + 3 * (1 + longest).ilog2()) * PAUSE + asked * Duration::from_secs(40)
     }
 
     /// The same for those that their servers never take, and that are given up at last: after up to so many tries, each with a pause.
