@@ -171,6 +171,34 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
+    fn whatever_servers_do_an_event_comes_to_one_that_works_and_the_first_one_is_used_soon_after_it_does() {
+        let seed = fastrand::u64(..);
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2000 {
+            let (count, began) = (random.usize(1..=5), Instant::now());
+            let (mut choice, mut works) = (Choice::default(), vec![true; count]);
+            let (mut now, mut first_works_since) = (began, began);
+            for _ in 0..200 {
+                now += Duration::from_millis(random.u64(1..60_000));
+                if random.u8(..8) == 0 {
+                    let server = random.usize(..count);
+                    works[server] = random.bool();
+                    first_works_since = if server == 0 { now } else { first_works_since };
+                }
+                let order: Vec<usize> = choice.order(count, now).collect();
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                assert!(sorted.iter().copied().eq(0..count), "each is tried once: {order:?}");
+                let Some(server) = order.iter().copied().find(|server| works[*server]) else { continue };
+                choice.works(server, now);
+                let is_long_ago = now >= first_works_since + LOOKS.1 + Duration::from_secs(60);
+                assert!(server == 0 || !works[0] || !is_long_ago, "SEED={seed}: {choice:?} at {:?}", now - began);
+            }
+        }
+    }
+
+    #[test]
     fn the_first_server_is_used_again_when_it_takes_an_event_and_asked_less_and_less_often_meanwhile() {
         let (mut choice, began) = (Choice::default(), Instant::now());
         assert!(choice.order(3, began).eq([0, 1, 2]));

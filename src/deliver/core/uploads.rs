@@ -317,6 +317,6 @@ impl Lane {
     /// Whether what was picked may still be sent: what happened while the disk was read may have changed our mind.
     fn may_begin_picked(&self, now: Instant) -> bool {
         let is_paused = self.health.paused_until(now).is_some() || self.health.waits().is_some();
-        self.is_open() && !is_paused && (self.health.is_up() || self.limit.in_flight() == 1)
+        self.is_open() && !is_paused && !self.is_off_hours && (self.health.is_up() || self.limit.in_flight() == 1)
     }
 }

@@ -28,6 +28,8 @@ pub enum Step {
     Stale(usize, u32),
     /// The box's clock is set, or lost.
     Clock(bool),
+    /// A destination's backlog waits for its hours from now on, or not any more.
+    Hours(usize, bool),
     /// Another folder lies where the spool was.
     Reopen,
     /// The process ends.
@@ -73,7 +75,9 @@ impl History {
                     Step::Publish { count: 1 + count % 4, length: random.u32(1..12), bad: bad & !1, too_large: false }
                 }
                 Step::Configure(mask) => Step::Configure(mask | 1),
-                Step::Become(0, _) | Step::Bad(0, _) | Step::Delay(0, _) | Step::Stale(0, _) => continue,
+                Step::Become(0, _) | Step::Bad(0, _) | Step::Delay(0, _) | Step::Stale(0, _) | Step::Hours(0, _) => {
+                    continue;
+                }
                 // What a disk is doing when it hangs cannot be taken back: it holds its events' room.
                 Step::Spool { usable, latency_ms } => Step::Spool { usable, latency_ms: latency_ms.min(30) },
                 step => step,
@@ -161,6 +165,7 @@ impl Step {
             17 => Step::Reload,
             18 => match random.u8(..4) {
                 0 => Step::Reopen,
+                2 => Step::Hours(destination, random.bool()),
                 clock => Step::Clock(clock != 1),
             },
             _ => Step::Stale(destination, random.u32(1..8)),

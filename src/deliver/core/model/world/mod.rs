@@ -197,6 +197,7 @@ impl World {
         }
         (self.usable, self.latency) = (true, Duration::from_millis(1));
         self.set_clock(true);
+        (0..DESTINATIONS).for_each(|server| self.set_hours(server, true));
         for server in &mut self.servers {
             (server.mode, server.delay) = (Mode::Well, Duration::from_millis(1));
         }
@@ -241,6 +242,7 @@ impl World {
             }
             Step::Stale(server, count) => self.servers[*server].stale = *count,
             Step::Clock(is_set) => self.set_clock(*is_set),
+            Step::Hours(server, is_open) => self.set_hours(*server, *is_open),
             Step::Reopen => {
                 self.keeps_order = false;
                 self.input(Input::Reopen);
@@ -260,9 +262,10 @@ impl World {
 
     /// Whether this is a time at which a destination's backlog is sent.
     pub fn set_hours(&mut self, server: usize, is_open: bool) {
-        let lane = self.servers[server].lane.expect("it is in the config");
         self.off_hours[server] = !is_open;
-        self.input(Input::BacklogHours(lane, is_open));
+        if let Some(lane) = self.servers[server].lane {
+            self.input(Input::BacklogHours(lane, is_open));
+        }
     }
 
     fn set_clock(&mut self, is_set: bool) {

@@ -23,6 +23,11 @@ impl World {
         let twice = self.uploads.values().any(|upload| upload.lane == lane && upload.event == event);
         assert!(!twice, "event {event} is on its way to {server} twice");
         self.check_order(server, event);
+        let is_backlog = counter.is_some();
+        assert!(
+            !(is_backlog && self.off_hours[server]),
+            "an event of the backlog begins outside its hours, at {server}"
+        );
         let state = &mut self.servers[server];
         let is_bad = self.events[event as usize].bad & 1 << server != 0;
         let answer = match state.mode {
