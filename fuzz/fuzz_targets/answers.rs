@@ -181,6 +181,8 @@ fn settings(format: Format) -> Settings {
         options: Options::default(),
         sign: None,
         proxy: None,
+        standby: Vec::new(),
+        rate: None,
         timeouts: Timeouts { connect: wait, progress: wait, response: wait, connection_age: wait },
         tls: TLS.with(Arc::clone),
         pool: POOL.with(Arc::clone),
