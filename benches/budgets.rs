@@ -85,7 +85,8 @@ fn wake_ups(what: &str, rings: usize, is_down: bool, most: f64) -> bool {
         let event = NewEvent { score: 1.0, device_type: -1, reg_pic: &[7; 20_000], ..NewEvent::default() };
         (0..20).for_each(|_| assert!(recognizers[0].publish(&event).is_ok()));
     }
-    thread::sleep(Duration::from_secs(5)); // what begins has come to rest
+    // What begins has come to rest, and the count begins between two looks at the ring, which come every five seconds.
+    thread::sleep(Duration::from_millis(7500));
     let before = voluntary_switches(uplink.0.id());
     thread::sleep(COUNTED);
     let found = (voluntary_switches(uplink.0.id()) - before) as f64 / COUNTED.as_secs_f64();
