@@ -43,9 +43,7 @@ fn memory() -> bool {
     let ring = folder.path().join("ring");
     let mut recognizer: Producer<RingFile> = Producer::open(&ring, 64 << 20).unwrap();
     let uplink = start_uplink(folder.path(), std::slice::from_ref(&ring), sink.address);
-    while RingState::of(&ring).unwrap().consumer.is_none() {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_attached(&ring);
     thread::sleep(Duration::from_millis(500)); // idle is when nothing happens
     let idle = rss_anon_kib(uplink.0.id());
     let picture = random_bytes(4 << 20);
@@ -76,11 +74,7 @@ fn wake_ups(what: &str, rings: usize, is_down: bool, most: f64) -> bool {
     let mut recognizers: Vec<Producer<RingFile>> =
         paths.iter().map(|path| Producer::open(path, 1 << 20).unwrap()).collect();
     let uplink = start_uplink(folder.path(), &paths, if is_down { closed } else { sink.address });
-    for path in &paths {
-        while RingState::of(path).unwrap().consumer.is_none() {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
+    paths.iter().for_each(|path| wait_attached(path));
     if is_down {
         let event = NewEvent { score: 1.0, device_type: -1, reg_pic: &[7; 20_000], ..NewEvent::default() };
         (0..20).for_each(|_| assert!(recognizers[0].publish(&event).is_ok()));
@@ -135,6 +129,13 @@ fn start_uplink(folder: &Path, rings: &[PathBuf], address: SocketAddr) -> Uplink
     std::fs::write(&config, written.to_string()).unwrap();
     let mut command = Command::new(uplink());
     Uplink(command.arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Until the uplink reads the ring.
+fn wait_attached(ring: &Path) {
+    while RingState::of(ring).unwrap().consumer.is_none() {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 struct Sink {

@@ -17,13 +17,6 @@ fn body(text: &'static str) -> Answer {
     Answer::Raw(Box::leak(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into_boxed_str()))
 }
 
-/// The exit code of `check-config`, and what it says.
-fn check_config(home: &Home) -> (Option<i32>, String) {
-    let mut check = std::process::Command::new(common::program("sophon-uplink"));
-    let output = check.arg("check-config").arg(home.config()).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 /// The texts of a form's parts by their names.
 fn form(content_type: &str, body: &[u8]) -> Value {
     let boundary = format!("--{}", content_type.split_once("boundary=").unwrap().1);
@@ -89,7 +82,7 @@ fn a_serial_file_that_does_not_do_is_named() {
         if let Some(content) = content {
             std::fs::write(home.folder.path().join("serial"), content).unwrap();
         }
-        let (code, said) = check_config(&home);
+        let (code, said) = home.check_config();
         assert_eq!((code, said.contains("box.serial_file")), (Some(78), true), "{content:?}: {said}");
     }
 }
@@ -198,7 +191,7 @@ fn a_key_that_does_not_do_is_named_and_never_shown() {
             std::fs::write(&key, content).unwrap();
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let (code, said) = check_config(&home);
+        let (code, said) = home.check_config();
         assert_eq!(code, Some(78), "{said}");
         assert!(said.contains("sign.key_file") && said.contains(words) && !said.contains("s3cret"), "{said}");
     }

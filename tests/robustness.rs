@@ -51,7 +51,7 @@ fn an_address_that_no_event_may_go_to_is_refused_when_it_is_connected_to() {
         let parsed = uri.parse().unwrap();
         let failure = runtime.block_on(async {
             let deadline = Deadline::new(timeouts.connect);
-            transport::connect(&parsed, Arc::clone(&tls), transport::Way::default(), timeouts, &memory, &deadline)
+            transport::connect(&parsed, Arc::clone(&tls), transport::Route::default(), timeouts, &memory, &deadline)
                 .await
                 .err()
                 .unwrap()

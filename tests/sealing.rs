@@ -301,15 +301,10 @@ fn a_spool_can_hold_both_and_sealing_can_be_turned_on_and_off_by_a_reload() {
 fn check_config_names_a_key_that_does_not_do_and_does_not_call_the_config_bad() {
     let here = Outage::new();
     here.configure(true);
-    let check = || {
-        let output =
-            Command::new(program("sophon-uplink")).arg("check-config").arg(here.home.config()).output().unwrap();
-        (output.status.success(), String::from_utf8(output.stderr).unwrap())
-    };
-    let (is_good, said) = check();
-    assert!(is_good && said.contains("spool.key_file cannot be read"), "{said}");
+    let (code, said) = here.home.check_config();
+    assert!(code == Some(0) && said.contains("spool.key_file cannot be read"), "{said}");
     make_key(&here.home.key());
-    assert_eq!(check(), (true, String::new()));
+    assert_eq!(here.home.check_config(), (Some(0), String::new()));
 }
 
 #[test]

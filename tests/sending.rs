@@ -192,10 +192,8 @@ fn what_is_written_wrongly_is_named() {
         "destinations": { "http://a/": { "standby": ["ftp://b"], "bounds": 7 } },
     });
     home.configure(&["http://a/".into()], bad);
-    let mut check = std::process::Command::new(common::program("sophon-uplink"));
-    let output = check.arg("check-config").arg(home.config()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let (code, said) = home.check_config();
+    assert_eq!(code, Some(78), "{said}");
     for key in [
         "order: \"random\" is not allowed: \"any\" or \"strict\"",
         "order_gives_up_s: -1",

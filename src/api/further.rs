@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::refusal::{Refusal, shortened};
+use crate::config::sending::GIVES_UP;
 use crate::control::Control;
 
 /// The member of `/api/settings`.
@@ -15,7 +16,7 @@ pub const MORE: &str = "more";
 fn keys() -> [(&'static str, Value); 9] {
     [
         ("order", json!("any")),
-        ("order_gives_up_s", json!(3600)),
+        ("order_gives_up_s", json!(GIVES_UP.as_secs())),
         ("bounds", json!({})),
         ("destinations", json!({})),
         ("proxy", Value::Null),

@@ -80,7 +80,11 @@ impl<'a> Fields<'a> {
     }
 
     pub fn integer(&mut self, key: &str, default: u64, range: RangeInclusive<u64>, allowed: &str) -> u64 {
-        self.take(key, allowed, |value| value.as_u64().filter(|number| range.contains(number))).unwrap_or(default)
+        self.optional_integer(key, range, allowed).unwrap_or(default)
+    }
+
+    pub fn optional_integer(&mut self, key: &str, range: RangeInclusive<u64>, allowed: &str) -> Option<u64> {
+        self.take(key, allowed, |value| value.as_u64().filter(|number| range.contains(number)))
     }
 
     pub fn finite(&mut self, key: &str, default: f32) -> f32 {
@@ -95,7 +99,11 @@ impl<'a> Fields<'a> {
     }
 
     pub fn parsed<T: std::str::FromStr>(&mut self, key: &str, default: T, allowed: &str) -> T {
-        self.take(key, allowed, |value| value.as_str()?.trim().parse().ok()).unwrap_or(default)
+        self.optional_parsed(key, allowed).unwrap_or(default)
+    }
+
+    pub fn optional_parsed<T: std::str::FromStr>(&mut self, key: &str, allowed: &str) -> Option<T> {
+        self.take(key, allowed, |value| value.as_str()?.trim().parse().ok())
     }
 
     pub fn path(&mut self, key: &str, default: &str) -> PathBuf {

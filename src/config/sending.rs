@@ -51,9 +51,7 @@ pub(super) fn order(fields: &mut Fields<'_>) -> Option<Order> {
 
 pub(super) fn gives_up(fields: &mut Fields<'_>) -> Option<Duration> {
     let allowed = "seconds, 0 (never) to 316224000 (ten years)";
-    fields
-        .has("order_gives_up_s")
-        .then(|| Duration::from_secs(fields.integer("order_gives_up_s", GIVES_UP.as_secs(), 0..=MOST_SECONDS, allowed)))
+    fields.optional_integer("order_gives_up_s", 0..=MOST_SECONDS, allowed).map(Duration::from_secs)
 }
 
 pub(super) fn standby(fields: &mut Fields<'_>) -> Vec<Url> {
@@ -62,17 +60,11 @@ pub(super) fn standby(fields: &mut Fields<'_>) -> Vec<Url> {
 }
 
 pub(super) fn bounds(mut fields: Fields<'_>) -> Bounds {
-    let max_age = fields.has("max_age_s").then(|| {
-        Duration::from_secs(fields.integer("max_age_s", 60, 60..=MOST_SECONDS, "seconds, 60 to 316224000 (ten years)"))
-    });
-    let bytes_per_second = fields.has("bytes_per_second").then(|| {
-        let allowed = "bytes a second, 1000 to 1000000000";
-        fields.integer("bytes_per_second", 1000, 1000..=1_000_000_000, allowed) as u32
-    });
-    let anything = Hours { from: 0, until: 1 }; // of a fault
-    let backlog_hours = fields.has("backlog_hours").then(|| fields.parsed("backlog_hours", anything, HOURS));
+    let max_age = fields.optional_integer("max_age_s", 60..=MOST_SECONDS, "seconds, 60 to 316224000 (ten years)");
+    let rate = fields.optional_integer("bytes_per_second", 1000..=1_000_000_000, "bytes a second, 1000 to 1000000000");
+    let backlog_hours = fields.optional_parsed("backlog_hours", HOURS);
     fields.end();
-    Bounds { max_age, bytes_per_second, backlog_hours }
+    Bounds { max_age: max_age.map(Duration::from_secs), bytes_per_second: rate.map(|rate| rate as u32), backlog_hours }
 }
 
 impl FromStr for Hours {

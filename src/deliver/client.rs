@@ -123,6 +123,11 @@ impl Settings {
         let is_strict = self.options.order == Some(Order::Strict);
         is_strict.then(|| self.options.order_gives_up.unwrap_or(GIVES_UP))
     }
+
+    /// What the link allows.
+    pub fn bounds(&self) -> Bounds {
+        self.options.bounds.unwrap_or_default()
+    }
 }
 
 /// The client of one destination.
@@ -252,7 +257,7 @@ impl Client {
 
     /// What the link allows.
     pub fn bounds(&self) -> Bounds {
-        self.settings.borrow().options.bounds.unwrap_or_default()
+        self.settings.borrow().bounds()
     }
 
     /// How bodies are written.
@@ -375,15 +380,15 @@ impl Client {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let generation = self.generation.get();
-        let (tls, timeouts, way) = {
+        let (tls, timeouts, route) = {
             let settings = self.settings.borrow();
-            let way = transport::Way { proxy: settings.proxy.clone(), rate: settings.rate.clone() };
-            (Arc::clone(&settings.tls), settings.timeouts, way)
+            let route = transport::Route { proxy: settings.proxy.clone(), rate: settings.rate.clone() };
+            (Arc::clone(&settings.tls), settings.timeouts, route)
         };
         let deadline = Deadline::new(timeouts.connect);
         let transport = tokio::select! {
             biased;
-            connected = transport::connect(self.url.uri(), tls, way, timeouts, &self.memory, &deadline) => connected?,
+            connected = transport::connect(self.url.uri(), tls, route, timeouts, &self.memory, &deadline) => connected?,
             never = self.link.extend(&deadline) => match never {},
         };
         if self.is_listening {

@@ -5,7 +5,7 @@
 //! one event now and then the time of one try, and no event is lost. What the first server took although its answer was lost, the next one gets
 //! too: with the same `X-Event-Id`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,11 +31,13 @@ struct Choice {
 impl Choice {
     /// Of `count` servers, those to try for an event, in order.
     fn order(&mut self, count: usize, now: Instant) -> impl Iterator<Item = usize> + use<> {
-        let is_look = self.look.is_some_and(|(at, _)| at <= now);
-        if let (true, Some((_, pause))) = (is_look, self.look) {
-            self.look = Some((now + pause, (pause * 2).min(LOOKS.1))); // others do not look meanwhile
-        }
-        let first = if is_look { 0 } else { self.in_use.min(count - 1) };
+        let first = match self.look {
+            Some((at, pause)) if at <= now => {
+                self.look = Some((now + pause, (pause * 2).min(LOOKS.1))); // others do not look meanwhile
+                0
+            }
+            _ => self.in_use.min(count - 1),
+        };
         (first..count).chain(0..first)
     }
 
@@ -57,7 +59,6 @@ pub struct Endpoints {
     first: Rc<Client>,
     standby: RefCell<Vec<Rc<Client>>>,
     choice: RefCell<Choice>,
-    is_retired: Cell<bool>,
 }
 
 impl Endpoints {
@@ -65,8 +66,7 @@ impl Endpoints {
     pub fn new(url: Url, settings: Settings) -> Endpoints {
         let standby = settings.standby.clone();
         let first = Rc::new(Client::new(url, settings));
-        let endpoints =
-            Endpoints { first, standby: RefCell::default(), choice: RefCell::default(), is_retired: Cell::new(false) };
+        let endpoints = Endpoints { first, standby: RefCell::default(), choice: RefCell::default() };
         endpoints.stand_by(standby);
         endpoints
     }
@@ -103,21 +103,16 @@ impl Endpoints {
         self.standby.replace(clients.collect());
     }
 
-    /// Begins no request any more.
+    /// Begins no request any more: neither does any of its servers, nor does the lane permit another body.
     pub fn retire(&self) {
-        self.is_retired.set(true);
-        self.each(|client| client.retire());
+        self.first.retire();
+        self.standby.borrow().iter().for_each(|client| client.retire());
     }
 
     /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
     pub fn drop_idle(&self) -> Option<Instant> {
         let standby = self.standby.borrow();
         [&self.first].into_iter().chain(&*standby).filter_map(|client| client.drop_idle()).min()
-    }
-
-    fn each(&self, act: impl Fn(&Client)) {
-        act(&self.first);
-        self.standby.borrow().iter().for_each(|client| act(client));
     }
 
     /// Tries once to deliver `upload`; what became of it, and how long the try took that counts.
@@ -137,7 +132,7 @@ impl Endpoints {
             let Some(next) = permit.take() else { break };
             let more = next.again();
             let (outcome, took) = clients[server].send(upload, Some(next)).await;
-            if !is_servers(&outcome) || self.is_retired.get() {
+            if !is_servers(&outcome) {
                 if outcome == Outcome::Acknowledged && self.choice.borrow_mut().works(server, Instant::now()) {
                     self.say(server, clients[server].url(), last.as_ref());
                 }

@@ -152,7 +152,7 @@ impl Progress {
     }
 
     /// Bytes wait for a bound of ours: that is no silence of the peer's.
-    pub fn is_held_back(&self, until: Instant) {
+    pub fn held_back(&self, until: Instant) {
         self.moved(until);
     }
 

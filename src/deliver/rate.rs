@@ -25,11 +25,6 @@ impl Rate {
         Rate { per_second: bytes_per_second.max(1), paid_at: Mutex::new(Instant::now()) }
     }
 
-    /// The bound, in bytes a second.
-    pub fn per_second(&self) -> u32 {
-        self.per_second
-    }
-
     /// How many of `wanted` bytes may go out now.
     ///
     /// # Errors

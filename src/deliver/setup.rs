@@ -13,6 +13,7 @@ use super::tls::ClientConfigs;
 use crate::body::base64::Pool;
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, Format};
+use crate::config::proxy::Proxy;
 use crate::config::{Config, Fault, Options, Url};
 use crate::secret_file::{self, Secret};
 
@@ -61,17 +62,20 @@ impl Setup {
             headers: self.config.headers.clone(),
             timeouts: self.config.timeouts,
             options,
-            proxy: self.config.proxy.clone().filter(|proxy| proxy.is_for(url)),
+            proxy: self.proxy(url),
             tls: self.tls.of(url),
             pool: Arc::clone(pool),
             history: Rc::clone(history),
         };
         let standing_in = standby.into_iter().map(|url| {
-            let proxy = self.config.proxy.clone().filter(|proxy| proxy.is_for(&url));
-            let settings = Settings { proxy, tls: self.tls.of(&url), ..settings.clone() };
+            let settings = Settings { proxy: self.proxy(&url), tls: self.tls.of(&url), ..settings.clone() };
             (url, settings)
         });
         Settings { standby: standing_in.collect(), ..settings }
+    }
+
+    fn proxy(&self, url: &Url) -> Option<Arc<Proxy>> {
+        self.config.proxy.clone().filter(|proxy| proxy.is_for(url))
     }
 
     fn key(&self, file: &Path) -> Option<&Key> {

@@ -66,7 +66,7 @@ pub fn is_oversize(error: &hyper::Error) -> bool {
 pub async fn connect(
     uri: &Uri,
     tls: Arc<rustls::ClientConfig>,
-    way: Way,
+    route: Route,
     timeouts: Timeouts,
     memory: &Arc<Memory>,
     deadline: &Deadline,
@@ -75,7 +75,7 @@ pub async fn connect(
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
         return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
     }
-    let tcp = Tcp { timeouts, way, deadline: deadline.clone(), memory: Arc::clone(memory) };
+    let tcp = Tcp { timeouts, route, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
     match deadline.wait_for(connector.call(uri.clone())).await {
         Some(Ok(stream)) => Ok(Transport::new(stream)),
@@ -116,7 +116,7 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// How a server is reached.
 #[derive(Clone, Default)]
-pub struct Way {
+pub struct Route {
     /// Where the connection leads in place of the server; TLS is spoken through it.
     pub proxy: Option<Arc<Proxy>>,
     /// How fast bytes may go out.
@@ -127,7 +127,7 @@ pub struct Way {
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,
-    way: Way,
+    route: Route,
     deadline: Deadline,
     memory: Arc<Memory>,
 }
@@ -142,7 +142,7 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Tcp { timeouts, way: Way { proxy, rate }, deadline, memory } = self.clone();
+        let Tcp { timeouts, route: Route { proxy, rate }, deadline, memory } = self.clone();
         Box::pin(async move {
             let host = uri.host().unwrap_or_default();
             let is_tls = uri.scheme_str() == Some("https");
@@ -273,7 +273,7 @@ impl Transport {
         let wire = wire(self.stream.inner());
         self.progress.took(wire.taken);
         if let Some(until) = wire.held_back_until() {
-            self.progress.is_held_back(until);
+            self.progress.held_back(until);
         }
         if let MaybeHttpsStream::Https(tls) = self.stream.inner() {
             self.progress.is_held.set(tls.inner().get_ref().1.wants_write());
@@ -404,7 +404,7 @@ mod tests {
         let timeouts = Timeouts { connect: long, progress: long, response: long, connection_age: long };
         let deadline = Deadline::new(long);
         let transport =
-            connect(&uri, Arc::new(client), Way::default(), timeouts, &Arc::default(), &deadline).await.unwrap();
+            connect(&uri, Arc::new(client), Route::default(), timeouts, &Arc::default(), &deadline).await.unwrap();
         transport.progress.begins.set(true);
         loop {
             match transport.check_silence() {

@@ -105,6 +105,12 @@ impl Home {
         self.configure(urls, json!({ "spool": spool }));
     }
 
+    /// The exit code of `check-config`, and what it says.
+    pub fn check_config(&self) -> (Option<i32>, String) {
+        let output = Command::new(program("sophon-uplink")).arg("check-config").arg(self.config()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Writes a config for this home's ring; `more` adds to it.
     pub fn configure(&self, urls: &[String], more: Value) {
         let spool = json!({ "dir": self.spool(), "min_free_bytes": 0 });

@@ -126,6 +126,11 @@ impl Failed {
         Some(state)
     }
 
+    /// What is known of an event.
+    pub fn get(&self, number: u64) -> Option<RetryState> {
+        self.states.get(&number).copied()
+    }
+
     /// What is known of the one with the lowest number.
     pub fn lowest(&self) -> Option<RetryState> {
         self.states.values().next().copied()

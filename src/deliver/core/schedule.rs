@@ -95,13 +95,10 @@ impl Lane {
             };
         }
         let Some(event) = self.queue.first() else { return Next::Wait(None) };
-        let retry = self.queue.remove(event).flatten();
-        match retry.filter(|retry| retry.retry_at > now) {
-            Some(retry) => {
-                self.queue.insert(event, Some(retry));
-                Next::Wait(Some(retry.retry_at))
-            }
-            None => Next::Live(EventNo(event), retry),
+        let retry_at = self.queue.failed.get(event).map(|retry| retry.retry_at);
+        match retry_at.filter(|moment| *moment > now) {
+            Some(moment) => Next::Wait(Some(moment)),
+            None => Next::Live(EventNo(event), self.queue.remove(event).flatten()),
         }
     }
 

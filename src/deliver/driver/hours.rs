@@ -15,7 +15,7 @@ use crate::event::Event;
 const LOOK: Duration = Duration::from_secs(60);
 
 /// Whether backlogs are sent at this time, and for how long that stays so.
-fn at_this_time(bounds: &Bounds) -> Option<(bool, Duration)> {
+fn at_this_time(bounds: Bounds) -> Option<(bool, Duration)> {
     let hours = bounds.backlog_hours?;
     if !clock::is_set() {
         return Some((true, LOOK));
@@ -25,15 +25,15 @@ fn at_this_time(bounds: &Bounds) -> Option<(bool, Duration)> {
 }
 
 /// Whether a backlog is sent at this time.
-pub(super) fn are_open(bounds: Option<&Bounds>) -> bool {
-    bounds.and_then(at_this_time).is_none_or(|(are_open, _)| are_open)
+pub(super) fn are_open(bounds: Bounds) -> bool {
+    at_this_time(bounds).is_none_or(|(are_open, _)| are_open)
 }
 
 impl Driver {
     /// Tells lanes whose hours begin or end; when to look again, if ever.
     pub(super) fn look_at_hours(&self) -> Option<Instant> {
         let of = |(lane, one): (&LaneId, &Rc<Destination>)| {
-            at_this_time(&one.endpoints.first().bounds()).map(|(open, time)| (*lane, open, time))
+            at_this_time(one.endpoints.first().bounds()).map(|(open, time)| (*lane, open, time))
         };
         let looks: Vec<(LaneId, bool, Duration)> = self.destinations.borrow().iter().filter_map(of).collect();
         for (lane, are_open, _) in &looks {

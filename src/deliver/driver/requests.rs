@@ -46,7 +46,7 @@ impl Driver {
                 needs_box: url.is_tls() || settings.sign.is_some(),
                 response_timeout: settings.timeouts.response,
                 in_order: settings.in_order(),
-                is_off_hours: !hours::are_open(settings.options.bounds.as_ref()),
+                is_off_hours: !hours::are_open(settings.bounds()),
             };
             lanes.push((known.copied(), lane));
         }

@@ -20,7 +20,7 @@ pub enum Call {
     Configure(Vec<Destination>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Folder {
     pub events: BTreeMap<u64, u64>,
     pub out: BTreeSet<u64>,
