@@ -33,6 +33,17 @@
  *         else sophon_ring_abort(ring);
  *     }
  *
+ *     // Further pictures and members at the top level (ABI 2).
+ *     sophon_picture face;
+ *     sophon_event2 more;
+ *     sophon_event2_init(&more);                     // everything "none", device_type "not reported"
+ *     more.event = event;
+ *     more.top_json = "{\"device_id\": \"9d1c\"}";
+ *     face.name = "recognize_face";  face.place = SOPHON_PLACE_EXT_DATA;
+ *     face.data = cut_out;           face.len = cut_out_bytes;
+ *     more.pictures = &face;         more.pictures_count = 1;
+ *     error = sophon_ring_publish2(ring, &more);     // -EPROTONOSUPPORT: this sophon-uplink reads ABI 1 only
+ *
  *     sophon_ring_close(ring);
  *
  * Threads: one at a time a ring. Nothing is locked inside; a recognizer with several threads puts its own mutex around
@@ -59,6 +70,15 @@
  * Users: the ring is its user's alone (mode 0600), and in /dev/shm nobody else but root may remove it. So a recognizer that
  * was tried once as root and is then started as its own user gets -EACCES from sophon_ring_open, until root removes what
  * it left there: `rm /dev/shm/sophonfog.events*`. Root finds the ring of another user, and sets it aside as PATH.bad.
+ *
+ * Versions: a ring begins as ABI 1, which every sophon-uplink reads, and becomes ABI 2 with the first event that needs
+ * it. So a recognizer that uses only sophon_event works with every sophon-uplink. The first event of ABI 2 is refused
+ * while a sophon-uplink is attached that reads ABI 1 only; once the ring is ABI 2, such a one refuses the ring and says so
+ * in its log. Events that are in the ring then stay in it.
+ *
+ * Growth: sophon_event stays as it is for ever. sophon_event2 grows at its end, and its member `size` says how much of
+ * it the caller knows: what it does not know counts as 0. Set it with sophon_event2_init(). An event that a sophon-uplink
+ * could misread makes a new ABI version, and the ring becomes one of that version as told above.
  *
  * The layout is in docs/ring-abi.md, byte by byte; it is asserted below.
  */
@@ -92,8 +112,12 @@
 extern "C" {
 #endif
 
-/* The version of the layout. sophon-uplink refuses a ring of a version that it does not know. */
-#define SOPHON_RING_ABI_VERSION 1u
+/* The newest version of the layout that is written here. sophon-uplink refuses a ring of a version that it does not know. */
+#define SOPHON_RING_ABI_VERSION 2u
+
+/* The most named pictures of an event, and the longest name in bytes. */
+#define SOPHON_RING_MAX_PICTURES 16u
+#define SOPHON_RING_MAX_NAME 64u
 
 /* An open ring. Its members are nobody's business but this header's. */
 typedef struct sophon_ring sophon_ring;
@@ -113,6 +137,27 @@ typedef struct sophon_event {
     const void *reg_pic;  size_t reg_pic_len;    /* JPEG; NULL/0: none */
     const void *spot_pic; size_t spot_pic_len;
 } sophon_event;
+
+/* Where a named picture or member goes in the body. */
+#define SOPHON_PLACE_TOP 0              /* beside reg_pic */
+#define SOPHON_PLACE_EXT_DATA 1         /* beside spot_pic */
+
+/* A picture with a name of its own. */
+typedef struct sophon_picture {
+    const char *name;                   /* 1 to 64 of the characters A-Z a-z 0-9 _ - . */
+    int32_t     place;                  /* SOPHON_PLACE_... */
+    const void *data;                   /* JPEG; ignored by sophon_ring_reserve2 */
+    size_t      len;                    /* its bytes; for sophon_ring_reserve2 the most that it may have; 0: left out */
+} sophon_picture;
+
+/* A recognized face with more to it. Begin with sophon_event2_init(). */
+typedef struct sophon_event2 {
+    size_t       size;                  /* sizeof(sophon_event2) of the caller */
+    sophon_event event;
+    const char  *top_json;              /* NULL, or a JSON object: members at the top level; the documented keys win */
+    const sophon_picture *pictures;     /* NULL, or an array: no two with the same name at the same place, no documented key */
+    size_t       pictures_count;        /* 0 to 16 */
+} sophon_event2;
 
 /*
  * Makes the ring at `path`, or takes over the one that is there: events that sophon-uplink has not read yet are kept.
@@ -173,6 +218,40 @@ SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_ev
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len);
 
+/* Makes `event` one of which nothing is reported: all members 0, `size` set, device_type -1. Does nothing for NULL. */
+SOPHON_RING_FUNCTION_ void sophon_event2_init(sophon_event2 *event);
+
+/*
+ * The same as sophon_ring_publish for an event with further pictures or members. Errors as there, and
+ *
+ * -EINVAL    also: `size` is smaller than the first sophon_event2 was, more than 16 pictures, a picture without data, a
+ *            name or a place that is not allowed, the same name twice at one place, or a key of the documented event
+ *            (identity_id, identity_name, group_name, reg_pic, timestamp, score, ext_data at the top; device_ip,
+ *            person_type, device_type, spot_pic in ext_data). Nothing was written.
+ * -EPROTONOSUPPORT   the sophon-uplink that reads this ring knows ABI 1 only. Nothing was written, and the event is not
+ *            counted as dropped: update sophon-uplink, or publish the event without what is new. An event without
+ *            top_json and without named pictures is never refused for that.
+ */
+SOPHON_RING_FUNCTION_ int sophon_ring_publish2(sophon_ring *ring, const sophon_event2 *event);
+
+/*
+ * The same as sophon_ring_reserve. The lengths in `event`, of reg_pic, spot_pic and each named picture, are the most bytes
+ * that each may have; its pointers to pictures are ignored.
+ *
+ * reg_pic, spot_pic   as of sophon_ring_reserve.
+ * rooms               an array of pictures_count pointers, each set as those two; may be NULL where no named picture has
+ *                     a maximum.
+ */
+SOPHON_RING_FUNCTION_ int sophon_ring_reserve2(sophon_ring *ring, const sophon_event2 *event, void **reg_pic,
+                                               void **spot_pic, void **rooms);
+
+/*
+ * The same as sophon_ring_commit. `lens` is an array with the length of each named picture, in the order of the
+ * reservation, or NULL: without any of them (which is what sophon_ring_commit does).
+ */
+SOPHON_RING_FUNCTION_ int sophon_ring_commit2(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len,
+                                              const size_t *lens);
+
 /* Gives a reservation back, as if it had never been made. Does nothing where none is open, or ring is NULL. */
 SOPHON_RING_FUNCTION_ void sophon_ring_abort(sophon_ring *ring);
 
@@ -211,6 +290,10 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
 #define SOPHON_RING_TEXTS_ 6u
 #define SOPHON_RING_REG_PIC_ 7u
 #define SOPHON_RING_SPOT_PIC_ 8u
+#define SOPHON_RING_TOP_JSON_ 9u
+#define SOPHON_RING_NAMES_ 10u
+#define SOPHON_RING_NAMED_PIC_ 16u      /* of the first name; the next numbers are those of the next names */
+#define SOPHON_RING_OLDEST_ABI_ 1u
 
 /* The first page of the file. The producer's words and the consumer's stand 128 bytes apart. */
 struct sophon_ring_header_ {
@@ -232,7 +315,9 @@ struct sophon_ring_header_ {
     uint32_t waiting;
     uint32_t consumer_pid;
     uint64_t resyncs;
-    uint8_t  reserved_3[0x1000 - 0x120];
+    uint32_t consumer_abi;              /* the newest version that it reads */
+    uint32_t consumer_abi_pid;          /* whose word that is: consumer_pid, or it is an older one's */
+    uint8_t  reserved_3[0x1000 - 0x128];
 };
 
 struct sophon_ring_record_ {
@@ -272,6 +357,8 @@ SOPHON_RING_AT_(header, consumed, 0x108);
 SOPHON_RING_AT_(header, waiting, 0x110);
 SOPHON_RING_AT_(header, consumer_pid, 0x114);
 SOPHON_RING_AT_(header, resyncs, 0x118);
+SOPHON_RING_AT_(header, consumer_abi, 0x120);
+SOPHON_RING_AT_(header, consumer_abi_pid, 0x124);
 SOPHON_RING_ASSERT_(record_is_40_bytes, sizeof(struct sophon_ring_record_) == 40);
 SOPHON_RING_AT_(record, length, 0);
 SOPHON_RING_AT_(record, kind, 4);
@@ -349,10 +436,11 @@ struct sophon_ring {
     uint64_t dropped;
     uint32_t publications;
     uint32_t padding;                   /* of the reservation: bytes of padding record before its record */
-    uint32_t reg_pic;                   /* of the reservation: offset in the record of the section, if there is one */
-    uint32_t spot_pic;
-    uint32_t reg_pic_max;
-    uint32_t spot_pic_max;
+    uint32_t pictures;                  /* of the reservation: registered picture, spot picture, named ones */
+    struct sophon_ring_room_ {
+        uint32_t at;                    /* offset in the record of the section, if there is one */
+        uint32_t max;
+    } room[2 + SOPHON_RING_MAX_PICTURES];
     char *path;                         /* as it was opened */
     char *spare;                        /* room for it and a suffix */
     uint64_t folder[2];                 /* device and number of the folder that it is in */
@@ -423,22 +511,150 @@ SOPHON_RING_FUNCTION_ int sophon_ring_refuse_(sophon_ring *ring, uint64_t tail)
 }
 
 SOPHON_RING_FUNCTION_ void sophon_ring_look_at_name_(sophon_ring *ring);
+SOPHON_RING_FUNCTION_ int sophon_ring_become_2_(sophon_ring *ring);
+
+/* What is to be written of an event: texts by their sections' kinds, the names, and how long each picture may be. */
+struct sophon_ring_plan_ {
+    const char *text[SOPHON_RING_TEXTS_ + 1];
+    size_t      text_length[SOPHON_RING_TEXTS_ + 1];
+    const sophon_picture *named;
+    size_t      names;                  /* how many */
+    size_t      names_length;           /* of their section */
+    size_t      max[2 + SOPHON_RING_MAX_PICTURES];
+    int         needs_2;
+};
+
+/* Whether `event` has as many bytes of an event of version 2 as the first one had. */
+SOPHON_RING_FUNCTION_ int sophon_ring_is_event2_(const sophon_event2 *event)
+{
+    const size_t first = offsetof(sophon_event2, pictures_count) + sizeof event->pictures_count;
+    return event != SOPHON_RING_NULL_ && event->size >= first;
+}
+
+/* The length of a picture's name; 0 if it may not be one. */
+SOPHON_RING_FUNCTION_ size_t sophon_ring_name_length_(const sophon_picture *picture)
+{
+    static const char *const top[] = { "identity_id", "identity_name", "group_name", "reg_pic",
+                                       "timestamp", "score", "ext_data", SOPHON_RING_NULL_ };
+    static const char *const ext_data[] = { "device_ip", "person_type", "device_type", "spot_pic", SOPHON_RING_NULL_ };
+    const char *const *key = picture->place == SOPHON_PLACE_TOP ? top : ext_data;
+    const char *const name = picture->name;
+    size_t length = 0;
+    if (name == SOPHON_RING_NULL_ || (picture->place != SOPHON_PLACE_TOP && picture->place != SOPHON_PLACE_EXT_DATA))
+        return 0;
+    for (; name[length] != '\0'; length++) {
+        const char c = name[length];
+        if (length == SOPHON_RING_MAX_NAME || !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+                                                || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.'))
+            return 0;
+    }
+    for (; *key != SOPHON_RING_NULL_; key++)
+        if (strcmp(*key, name) == 0)
+            return 0;
+    return length;
+}
+
+/* What an event of version 1 has to be written; its pictures have at most these lengths. */
+SOPHON_RING_FUNCTION_ void sophon_ring_plan_event_(struct sophon_ring_plan_ *plan, const sophon_event *event,
+                                                   size_t reg_pic_max, size_t spot_pic_max)
+{
+    memset(plan, 0, sizeof *plan);
+    plan->text[0] = event->identity_id;
+    plan->text[1] = event->identity_name;
+    plan->text[2] = event->group_name;
+    plan->text[3] = event->group_id;
+    plan->text[4] = event->device_ip;
+    plan->text[5] = event->ext_json;
+    plan->max[0] = reg_pic_max;
+    plan->max[1] = spot_pic_max;
+}
+
+/* The same of version 2. */
+SOPHON_RING_FUNCTION_ int sophon_ring_plan_event2_(struct sophon_ring_plan_ *plan, const sophon_event2 *event)
+{
+    size_t i, j;
+    sophon_ring_plan_event_(plan, &event->event, event->event.reg_pic_len, event->event.spot_pic_len);
+    plan->text[SOPHON_RING_TEXTS_] = event->top_json;
+    if (event->pictures_count > SOPHON_RING_MAX_PICTURES
+        || (event->pictures == SOPHON_RING_NULL_ && event->pictures_count > 0))
+        return -EINVAL;
+    plan->named = event->pictures;
+    plan->names = event->pictures_count;
+    for (i = 0; i < plan->names; i++) {
+        const size_t length = sophon_ring_name_length_(&plan->named[i]);
+        if (length == 0)
+            return -EINVAL;
+        for (j = 0; j < i; j++)
+            if (plan->named[i].place == plan->named[j].place && strcmp(plan->named[i].name, plan->named[j].name) == 0)
+                return -EINVAL;
+        plan->names_length += 2 + length;
+        plan->max[2 + i] = plan->named[i].len;
+    }
+    plan->needs_2 = plan->names > 0 || (event->top_json != SOPHON_RING_NULL_ && *event->top_json != '\0');
+    return 0;
+}
+
+/* Bytes of the record, at most; 0 if they are more than `half`. Each length by itself first: then no sum can overflow. */
+SOPHON_RING_FUNCTION_ uint64_t sophon_ring_measure_(struct sophon_ring_plan_ *plan, uint64_t half)
+{
+    uint64_t need = sizeof(struct sophon_ring_record_) + sophon_ring_section_size_(plan->names_length);
+    size_t i;
+    for (i = 0; i < 2 + plan->names; i++) {
+        if (plan->max[i] > half)
+            return 0;
+        need += sophon_ring_section_size_(plan->max[i]);
+    }
+    for (i = 0; i <= SOPHON_RING_TEXTS_; i++) {
+        plan->text_length[i] = plan->text[i] == SOPHON_RING_NULL_ ? 0 : strlen(plan->text[i]);
+        if (plan->text_length[i] > half)
+            return 0;
+        need += sophon_ring_section_size_(plan->text_length[i]);
+    }
+    return need > half ? 0 : need;
+}
+
+/* Writes the sections before the pictures, and returns where they end. */
+SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_put_texts_(unsigned char *at, const struct sophon_ring_plan_ *plan)
+{
+    size_t i;
+    for (i = 0; i <= SOPHON_RING_TEXTS_; i++) {
+        const size_t length = plan->text_length[i];
+        const uint32_t kind = i == SOPHON_RING_TEXTS_ ? SOPHON_RING_TOP_JSON_
+                                                      : SOPHON_RING_FIRST_TEXT_ + SOPHON_RING_CAST_(uint32_t, i);
+        if (length == 0)
+            continue;
+        sophon_ring_put_section_(at, kind, length);
+        memcpy(at + sizeof(struct sophon_ring_section_), plan->text[i], length);
+        at += sophon_ring_section_size_(length);
+    }
+    if (plan->names > 0) {
+        unsigned char *name = at + sizeof(struct sophon_ring_section_);
+        sophon_ring_put_section_(at, SOPHON_RING_NAMES_, plan->names_length);
+        for (i = 0; i < plan->names; i++) {
+            const size_t length = strlen(plan->named[i].name);
+            *name++ = SOPHON_RING_CAST_(unsigned char, plan->named[i].place);
+            *name++ = SOPHON_RING_CAST_(unsigned char, length);
+            memcpy(name, plan->named[i].name, length);
+            name += length;
+        }
+        at += sophon_ring_section_size_(plan->names_length);
+    }
+    return at;
+}
 
 /*
  * Checks an event, finds room for it, and writes all of it but its pictures: steps 1 to 4 of "Publishing" in the ABI.
  * The reservation that it leaves is invisible to the consumer.
  */
-SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_event *event, size_t reg_pic_max,
-                                             size_t spot_pic_max)
+SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_event *event,
+                                             struct sophon_ring_plan_ *plan)
 {
-    const char *text[SOPHON_RING_TEXTS_];
-    size_t length[SOPHON_RING_TEXTS_];
     struct sophon_ring_record_ record;
     unsigned char *at;
-    const uint64_t half = ring->capacity / 2;       /* also that of a ring that takes this one's place */
-    uint64_t need = sizeof record;
-    uint64_t left, tail, used, padding;
-    uint32_t score_bits, i;
+    uint64_t need, left, tail, used, padding;
+    uint32_t score_bits;
+    size_t i;
+    int error;
 
     /* The bits, because isfinite() is a constant under -ffast-math. */
     memcpy(&score_bits, &event->score, sizeof score_bits);
@@ -447,27 +663,14 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
         return -EINVAL;
     if (ring->reserved)
         return -EBUSY;
-
-    text[0] = event->identity_id;
-    text[1] = event->identity_name;
-    text[2] = event->group_name;
-    text[3] = event->group_id;
-    text[4] = event->device_ip;
-    text[5] = event->ext_json;
-    /* Each length by itself first: then no sum can overflow. */
-    if (reg_pic_max > half || spot_pic_max > half)
-        return -EMSGSIZE;
-    need += sophon_ring_section_size_(reg_pic_max) + sophon_ring_section_size_(spot_pic_max);
-    for (i = 0; i < SOPHON_RING_TEXTS_; i++) {
-        length[i] = text[i] == SOPHON_RING_NULL_ ? 0 : strlen(text[i]);
-        if (length[i] > half)
-            return -EMSGSIZE;
-        need += sophon_ring_section_size_(length[i]);
-    }
-    if (need > half)
+    need = sophon_ring_measure_(plan, ring->capacity / 2);      /* also that of a ring that takes this one's place */
+    if (need == 0)
         return -EMSGSIZE;
 
     sophon_ring_look_at_name_(ring);
+    error = plan->needs_2 ? sophon_ring_become_2_(ring) : 0;
+    if (error != 0)
+        return error;
     left = ring->capacity - (ring->head & (ring->capacity - 1));
     padding = need > left ? left : 0;
     tail = __atomic_load_n(&ring->header->tail, __ATOMIC_ACQUIRE);
@@ -493,42 +696,79 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     record.device_type = event->device_type;
     record.reserved = 0;
     memcpy(at, &record, sizeof record);
-    at += sizeof record;
-    for (i = 0; i < SOPHON_RING_TEXTS_; i++) {
-        if (length[i] == 0)
-            continue;
-        sophon_ring_put_section_(at, SOPHON_RING_FIRST_TEXT_ + i, length[i]);
-        memcpy(at + sizeof(struct sophon_ring_section_), text[i], length[i]);
-        at += sophon_ring_section_size_(length[i]);
+    at = sophon_ring_put_texts_(at + sizeof record, plan);
+    ring->pictures = SOPHON_RING_CAST_(uint32_t, 2 + plan->names);
+    for (i = 0; i < ring->pictures; i++) {
+        ring->room[i].at = SOPHON_RING_CAST_(uint32_t, at - sophon_ring_record_at_(ring));
+        ring->room[i].max = SOPHON_RING_CAST_(uint32_t, plan->max[i]);
+        at += sophon_ring_section_size_(plan->max[i]);
     }
-    ring->reg_pic = SOPHON_RING_CAST_(uint32_t, at - sophon_ring_record_at_(ring));
-    ring->reg_pic_max = SOPHON_RING_CAST_(uint32_t, reg_pic_max);
-    ring->spot_pic = ring->reg_pic + SOPHON_RING_CAST_(uint32_t, sophon_ring_section_size_(reg_pic_max));
-    ring->spot_pic_max = SOPHON_RING_CAST_(uint32_t, spot_pic_max);
     ring->reserved = 1;
     return 0;
 }
 
+/* Where to write picture number `i` of the reservation; NULL where there is to be none. */
+SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_room_(const sophon_ring *ring, size_t i)
+{
+    return ring->room[i].max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->room[i].at
+                                                          + sizeof(struct sophon_ring_section_);
+}
+
+/* Whether an event of version 1 has each picture that it says it has. */
+SOPHON_RING_FUNCTION_ int sophon_ring_has_pictures_(const sophon_event *event)
+{
+    return (event->reg_pic != SOPHON_RING_NULL_ || event->reg_pic_len == 0)
+        && (event->spot_pic != SOPHON_RING_NULL_ || event->spot_pic_len == 0);
+}
+
+/* Copies a picture into its room. */
+SOPHON_RING_FUNCTION_ void sophon_ring_put_picture_(const sophon_ring *ring, size_t i, const void *data, size_t length)
+{
+    if (length > 0)
+        memcpy(sophon_ring_room_(ring, i), data, length);
+}
+
 SOPHON_RING_FUNCTION_ int sophon_ring_publish(sophon_ring *ring, const sophon_event *event)
 {
+    struct sophon_ring_plan_ plan;
     int error;
-    if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_
-        || (event->reg_pic == SOPHON_RING_NULL_ && event->reg_pic_len > 0)
-        || (event->spot_pic == SOPHON_RING_NULL_ && event->spot_pic_len > 0))
+    if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_ || !sophon_ring_has_pictures_(event))
         return -EINVAL;
-    error = sophon_ring_place_(ring, event, event->reg_pic_len, event->spot_pic_len);
+    sophon_ring_plan_event_(&plan, event, event->reg_pic_len, event->spot_pic_len);
+    error = sophon_ring_place_(ring, event, &plan);
     if (error != 0)
         return error;
-    if (event->reg_pic_len > 0)
-        memcpy(sophon_ring_record_at_(ring) + ring->reg_pic + 8, event->reg_pic, event->reg_pic_len);
-    if (event->spot_pic_len > 0)
-        memcpy(sophon_ring_record_at_(ring) + ring->spot_pic + 8, event->spot_pic, event->spot_pic_len);
+    sophon_ring_put_picture_(ring, 0, event->reg_pic, event->reg_pic_len);
+    sophon_ring_put_picture_(ring, 1, event->spot_pic, event->spot_pic_len);
     return sophon_ring_commit(ring, event->reg_pic_len, event->spot_pic_len);
+}
+
+SOPHON_RING_FUNCTION_ int sophon_ring_publish2(sophon_ring *ring, const sophon_event2 *event)
+{
+    struct sophon_ring_plan_ plan;
+    size_t i;
+    int error;
+    if (ring == SOPHON_RING_NULL_ || !sophon_ring_is_event2_(event) || !sophon_ring_has_pictures_(&event->event))
+        return -EINVAL;
+    error = sophon_ring_plan_event2_(&plan, event);
+    for (i = 0; i < plan.names && error == 0; i++)
+        if (plan.named[i].data == SOPHON_RING_NULL_ && plan.named[i].len > 0)
+            error = -EINVAL;
+    if (error == 0)
+        error = sophon_ring_place_(ring, &event->event, &plan);
+    if (error != 0)
+        return error;
+    sophon_ring_put_picture_(ring, 0, event->event.reg_pic, event->event.reg_pic_len);
+    sophon_ring_put_picture_(ring, 1, event->event.spot_pic, event->event.spot_pic_len);
+    for (i = 0; i < plan.names; i++)
+        sophon_ring_put_picture_(ring, 2 + i, plan.named[i].data, plan.named[i].len);
+    return sophon_ring_commit2(ring, event->event.reg_pic_len, event->event.spot_pic_len, plan.max + 2);
 }
 
 SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_event *event, size_t reg_pic_max,
                                               size_t spot_pic_max, void **reg_pic, void **spot_pic)
 {
+    struct sophon_ring_plan_ plan;
     int error;
     if (reg_pic != SOPHON_RING_NULL_)
         *reg_pic = SOPHON_RING_NULL_;
@@ -537,41 +777,85 @@ SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_ev
     if (ring == SOPHON_RING_NULL_ || event == SOPHON_RING_NULL_ || (reg_pic == SOPHON_RING_NULL_ && reg_pic_max > 0)
         || (spot_pic == SOPHON_RING_NULL_ && spot_pic_max > 0))
         return -EINVAL;
-    error = sophon_ring_place_(ring, event, reg_pic_max, spot_pic_max);
+    sophon_ring_plan_event_(&plan, event, reg_pic_max, spot_pic_max);
+    error = sophon_ring_place_(ring, event, &plan);
     if (error != 0)
         return error;
-    if (reg_pic_max > 0)
-        *reg_pic = sophon_ring_record_at_(ring) + ring->reg_pic + 8;
-    if (spot_pic_max > 0)
-        *spot_pic = sophon_ring_record_at_(ring) + ring->spot_pic + 8;
+    if (reg_pic != SOPHON_RING_NULL_)
+        *reg_pic = sophon_ring_room_(ring, 0);
+    if (spot_pic != SOPHON_RING_NULL_)
+        *spot_pic = sophon_ring_room_(ring, 1);
+    return 0;
+}
+
+SOPHON_RING_FUNCTION_ int sophon_ring_reserve2(sophon_ring *ring, const sophon_event2 *event, void **reg_pic,
+                                               void **spot_pic, void **rooms)
+{
+    struct sophon_ring_plan_ plan;
+    void **target[2];
+    size_t i;
+    int error;
+    target[0] = reg_pic;
+    target[1] = spot_pic;
+    for (i = 0; i < 2; i++)
+        if (target[i] != SOPHON_RING_NULL_)
+            *target[i] = SOPHON_RING_NULL_;
+    if (ring == SOPHON_RING_NULL_ || !sophon_ring_is_event2_(event))
+        return -EINVAL;
+    error = sophon_ring_plan_event2_(&plan, event);
+    for (i = 0; i < plan.names && error == 0 && rooms != SOPHON_RING_NULL_; i++)
+        rooms[i] = SOPHON_RING_NULL_;
+    for (i = 0; i < 2 + plan.names && error == 0; i++)
+        if (plan.max[i] > 0 && (i < 2 ? target[i] : rooms) == SOPHON_RING_NULL_)
+            error = -EINVAL;
+    if (error == 0)
+        error = sophon_ring_place_(ring, &event->event, &plan);
+    if (error != 0)
+        return error;
+    for (i = 0; i < 2; i++)
+        if (target[i] != SOPHON_RING_NULL_)
+            *target[i] = sophon_ring_room_(ring, i);
+    for (i = 0; i < plan.names && rooms != SOPHON_RING_NULL_; i++)
+        rooms[i] = sophon_ring_room_(ring, 2 + i);
     return 0;
 }
 
 SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len)
 {
+    return sophon_ring_commit2(ring, reg_pic_len, spot_pic_len, SOPHON_RING_NULL_);
+}
+
+SOPHON_RING_FUNCTION_ int sophon_ring_commit2(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len,
+                                              const size_t *lens)
+{
+    size_t used[2 + SOPHON_RING_MAX_PICTURES];
     unsigned char *record;
-    uint32_t length;
+    uint32_t length, i;
     uint64_t sequence;
-    if (ring == SOPHON_RING_NULL_ || !ring->reserved || reg_pic_len > ring->reg_pic_max
-        || spot_pic_len > ring->spot_pic_max)
+    if (ring == SOPHON_RING_NULL_ || !ring->reserved)
         return -EINVAL;
+    for (i = 0; i < ring->pictures; i++) {
+        used[i] = i == 0 ? reg_pic_len : i == 1 ? spot_pic_len : lens == SOPHON_RING_NULL_ ? 0 : lens[i - 2];
+        if (used[i] > ring->room[i].max)
+            return -EINVAL;
+    }
 
     record = sophon_ring_record_at_(ring);
-    length = ring->reg_pic;
-    if (reg_pic_len > 0) {
-        sophon_ring_put_section_(record + length, SOPHON_RING_REG_PIC_, reg_pic_len);
-        length += SOPHON_RING_CAST_(uint32_t, sophon_ring_section_size_(reg_pic_len));
-    }
-    if (spot_pic_len > 0) {
-        /* What the first picture did not use and the second cannot move into. Its bytes stay as they are. */
-        if (length < ring->spot_pic) {
+    length = ring->room[0].at;
+    for (i = 0; i < ring->pictures; i++) {
+        const uint32_t kind = i == 0 ? SOPHON_RING_REG_PIC_ : i == 1 ? SOPHON_RING_SPOT_PIC_
+                                                                     : SOPHON_RING_NAMED_PIC_ + i - 2;
+        if (used[i] == 0)
+            continue;
+        /* What the pictures before did not use and this one cannot move into. Its bytes stay as they are. */
+        if (length < ring->room[i].at) {
             struct sophon_ring_section_ filler;
             filler.kind = SOPHON_RING_FILLER_;
-            filler.length = ring->spot_pic - length - SOPHON_RING_CAST_(uint32_t, sizeof filler);
+            filler.length = ring->room[i].at - length - SOPHON_RING_CAST_(uint32_t, sizeof filler);
             memcpy(record + length, &filler, sizeof filler);
         }
-        sophon_ring_put_section_(record + ring->spot_pic, SOPHON_RING_SPOT_PIC_, spot_pic_len);
-        length = ring->spot_pic + SOPHON_RING_CAST_(uint32_t, sophon_ring_section_size_(spot_pic_len));
+        sophon_ring_put_section_(record + ring->room[i].at, kind, used[i]);
+        length = ring->room[i].at + SOPHON_RING_CAST_(uint32_t, sophon_ring_section_size_(used[i]));
     }
     sequence = ring->sequence + 1;
     memcpy(record + offsetof(struct sophon_ring_record_, length), &length, sizeof length);
@@ -585,6 +869,15 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_l
     ring->reserved = 0;
     sophon_ring_wake_(ring);
     return 0;
+}
+
+SOPHON_RING_FUNCTION_ void sophon_event2_init(sophon_event2 *event)
+{
+    if (event == SOPHON_RING_NULL_)
+        return;
+    memset(event, 0, sizeof *event);
+    event->size = sizeof *event;
+    event->event.device_type = -1;
 }
 
 SOPHON_RING_FUNCTION_ void sophon_ring_abort(sophon_ring *ring)
@@ -650,6 +943,33 @@ SOPHON_RING_FUNCTION_ int sophon_ring_lock_byte_(int fd, short type, off_t byte)
 SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
 {
     return sophon_ring_lock_byte_(fd, F_WRLCK, offsetof(struct sophon_ring_header_, head));
+}
+
+/*
+ * Makes the ring one of version 2, if whoever reads it reads that: "Versions" in the ABI. The consumer's lock is held meanwhile
+ * where it is free, so that none that reads version 1 only can attach between the look and the change.
+ */
+SOPHON_RING_FUNCTION_ int sophon_ring_become_2_(sophon_ring *ring)
+{
+    struct sophon_ring_header_ *const header = ring->header;
+    const off_t consumer = offsetof(struct sophon_ring_header_, tail);
+    int error;
+    if (header->abi_version != SOPHON_RING_OLDEST_ABI_)
+        return 0;
+    error = sophon_ring_lock_byte_(ring->fd, F_WRLCK, consumer);
+    if (error == 0) {
+        __atomic_store_n(&header->abi_version, SOPHON_RING_ABI_VERSION, __ATOMIC_RELEASE);
+        sophon_ring_lock_byte_(ring->fd, F_UNLCK, consumer);
+        return 0;
+    }
+    if (error != -EBUSY)
+        return error;
+    if (__atomic_load_n(&header->consumer_abi, __ATOMIC_ACQUIRE) < SOPHON_RING_ABI_VERSION
+        || __atomic_load_n(&header->consumer_abi_pid, __ATOMIC_RELAXED)
+            != __atomic_load_n(&header->consumer_pid, __ATOMIC_RELAXED))
+        return -EPROTONOSUPPORT;
+    __atomic_store_n(&header->abi_version, SOPHON_RING_ABI_VERSION, __ATOMIC_RELEASE);
+    return 0;
 }
 
 /* Opens the regular file at `path` and locks it: who holds the lock of the file that a name names may change it. */
@@ -838,6 +1158,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_inherit_(sophon_ring *ring, const sophon_
     memcpy(ring->data + from, old->data + from, first);
     memcpy(ring->data, old->data, length - first);
     memcpy(ring->header->id, old->header->id, sizeof ring->header->id);
+    ring->header->abi_version = old->header->abi_version;
     ring->header->tail = tail;
     ring->header->consumed = __atomic_load_n(&old->header->consumed, __ATOMIC_RELAXED);
     ring->header->head = ring->head = old->head;
@@ -863,7 +1184,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t 
         return error;
     sophon_ring_make_id_(ring->header->id, fd);
     ring->header->magic = SOPHON_RING_MAGIC_;
-    ring->header->abi_version = SOPHON_RING_ABI_VERSION;
+    ring->header->abi_version = SOPHON_RING_OLDEST_ABI_;
     ring->header->header_size = SOPHON_RING_HEADER_SIZE_;
     ring->header->capacity = capacity;
     ring->header->producer_pid = SOPHON_RING_CAST_(uint32_t, getpid());
@@ -940,8 +1261,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_adopt_(sophon_ring *ring, int fd, const st
     ring->dropped = __atomic_load_n(&header->dropped, __ATOMIC_RELAXED);
     ring->publications = __atomic_load_n(&header->publications, __ATOMIC_RELAXED);
     tail = __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE);
-    if (header->magic == SOPHON_RING_MAGIC_ && header->abi_version == SOPHON_RING_ABI_VERSION
-        && header->header_size == SOPHON_RING_HEADER_SIZE_ && header->capacity == capacity
+    if (header->magic == SOPHON_RING_MAGIC_ && header->abi_version >= SOPHON_RING_OLDEST_ABI_
+        && header->abi_version <= SOPHON_RING_ABI_VERSION && header->header_size == SOPHON_RING_HEADER_SIZE_ && header->capacity == capacity
         && ring->head % 8 == 0 && tail % 8 == 0 && ring->head - tail <= capacity)
         return 1;
     sophon_ring_unmap_(ring);

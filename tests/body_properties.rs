@@ -45,6 +45,28 @@ fn ext() -> impl Strategy<Value = Option<Map<String, Value>>> {
     prop_oneof![Just(None), members]
 }
 
+fn top() -> impl Strategy<Value = Option<Map<String, Value>>> {
+    let documented = given::KEYS.map(String::from).to_vec();
+    let plain = "[a-z\r\n\"]{1,6}".prop_map(|key| key);
+    let key = prop_oneof![plain, prop::sample::select(documented), Just("n1".to_owned())];
+    let members =
+        prop::collection::vec((key, json_value()), 0..5).prop_map(|members| Some(members.into_iter().collect()));
+    prop_oneof![Just(None), members]
+}
+
+/// None to sixteen of them, each with another name; in some events one that is not allowed.
+fn pictures() -> impl Strategy<Value = Vec<(u8, Vec<u8>, Vec<u8>)>> {
+    let bad = prop::sample::select(vec!["a b", "", "reg_pic", "spot_pic", "x\"", "\r\n", "n0"]);
+    let most = prop::collection::vec((0..2u8, picture()), 0..=15);
+    (most, prop::option::weighted(0.1, (0..4u8, bad))).prop_map(|(pictures, bad)| {
+        let named = pictures.into_iter().enumerate();
+        let mut named: Vec<_> =
+            named.map(|(number, (place, jpeg))| (place, format!("n{number}").into_bytes(), jpeg)).collect();
+        named.extend(bad.map(|(place, name)| (place, name.as_bytes().to_vec(), vec![1])));
+        named
+    })
+}
+
 fn picture() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![
         Just(0),
@@ -64,6 +86,8 @@ prop_compose! {
     fn given()(
         texts in [text(), text(), text(), text(), text()],
         ext in ext(),
+        top in top(),
+        pictures in pictures(),
         timestamp_ms in prop_oneof![any::<i64>(), 0..4_000_000_000_000i64],
         score in prop_oneof![any::<f32>().prop_filter("finite", |score| score.is_finite()), 0.0f32..1.0],
         person_type in 0..=5,
@@ -71,19 +95,21 @@ prop_compose! {
         reg_pic in picture(),
         spot_pic in picture(),
     ) -> Given {
-        let ext_json = ext.map_or(Vec::new(), |members| serde_json::to_vec(&members).unwrap());
-        Given { texts, ext_json, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
+        let [ext_json, top_json] = [ext, top].map(|members| members.map_or(Vec::new(), |members| serde_json::to_vec(&members).unwrap()));
+        Given { texts, ext_json, top_json, pictures, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
     }
 }
 
 /// Found with the oracle of the fuzz target `body`: a member that was taken by itself made the whole body too deep for the parser that had taken it.
 #[test]
-fn ext_json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
+fn json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
     for depth in 120..130 {
         let ext_json = format!("{{\"a\":{}{},\"b\":1}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
         let given = Given {
             texts: Default::default(),
+            top_json: ext_json.clone(),
             ext_json,
+            pictures: Vec::new(),
             timestamp_ms: 0,
             score: 0.5,
             person_type: 0,

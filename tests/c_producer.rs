@@ -3,6 +3,8 @@
 //! The programs of tests/c are compiled here, with the compilers that integrators use; what cannot be compiled is a failure.
 
 mod common;
+#[path = "common/given.rs"]
+mod given;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -60,26 +62,36 @@ impl Drop for Recognizer {
     }
 }
 
+/// The recognizer's language, and the header that it was compiled with: today's, or that of ABI 1, which is kept in tests/c/abi1.
 #[derive(Clone, Copy, Debug)]
 enum Language {
     C,
     Cpp,
+    CAbi1,
+    CppAbi1,
 }
 
-const LANGUAGES: [Language; 2] = [Language::C, Language::Cpp];
+const LANGUAGES: [Language; 4] = [Language::C, Language::Cpp, Language::CAbi1, Language::CppAbi1];
+/// Those with today's header.
+const NEWEST: [Language; 2] = [Language::C, Language::Cpp];
 
 impl Language {
     /// Compiled once a test run, without a warning.
     fn program(self) -> &'static Path {
-        static PROGRAMS: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        static PROGRAMS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
         let (compiler, standard, source) = match self {
-            Language::C => ("gcc", "-std=c99", "producer.c"),
-            Language::Cpp => ("g++", "-std=c++11", "producer.cpp"),
+            Language::C | Language::CAbi1 => ("gcc", "-std=c99", "producer.c"),
+            Language::Cpp | Language::CppAbi1 => ("g++", "-std=c++11", "producer.cpp"),
+        };
+        let header = match self {
+            Language::C | Language::Cpp => "../../include/sophon_ring.h",
+            Language::CAbi1 | Language::CppAbi1 => "abi1/sophon_ring.h",
         };
         PROGRAMS[self as usize].get_or_init(|| {
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{source}.{}", std::process::id()));
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}.{}", std::process::id()));
             let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source);
             let compiled = Command::new(compiler)
+                .arg(format!("-DSOPHON_RING_HEADER=\"{header}\""))
                 .args([standard, "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o"])
                 .args([&program, &sources])
                 .status();
@@ -205,7 +217,12 @@ fn a_full_ring_and_an_event_that_cannot_fit_are_said_and_counted() {
 
 #[test]
 fn a_second_recognizer_is_refused_and_a_killed_one_is_succeeded() {
-    for (first, second) in [(Language::C, Language::Cpp), (Language::Cpp, Language::C)] {
+    for (first, second) in [
+        (Language::C, Language::Cpp),
+        (Language::Cpp, Language::C),
+        (Language::CAbi1, Language::C),
+        (Language::C, Language::CAbi1),
+    ] {
         let home = Home::new();
         let open = format!("open {} 1048576", home.ring().display());
         let mut killed = Recognizer::start(first);
@@ -291,4 +308,165 @@ fn a_recognizer_whose_ring_lost_its_name_makes_a_new_one_with_its_next_event() {
         home.wait_done();
         assert_eq!(daemon.terminate().acknowledged, more, "{language:?}");
     }
+}
+
+/// Sixteen pictures at both places, whose names are those of nothing else, and the words that publish them.
+fn sixteen(home: &Home) -> (Vec<(bool, String, Vec<u8>)>, String) {
+    let pictures: Vec<_> = (0..16usize)
+        .map(|number| (number % 2 == 0, format!("picture_{number}"), picture(number * 2500 % 20_011, number as u64)))
+        .collect();
+    let words = pictures.iter().map(|(is_top, name, bytes)| {
+        let file = home.folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        format!(" pic={}:{name}:{}", u8::from(!is_top), file.display())
+    });
+    let words = words.collect();
+    (pictures, words)
+}
+
+/// A member to the last digit, one that a picture has the name of, and one of the documented ones.
+const TOP_JSON: &str = r#"{"device_id": "9d1c", "identity_info": {"ids": [1.2300, 12345678901234567890123], "名": "é"}, "picture_2": 0, "score": 9}"#;
+
+#[test]
+fn sixteen_named_pictures_and_members_at_the_top_arrive_in_both_formats_byte_for_byte() {
+    for (language, format) in NEWEST.into_iter().flat_map(|language| [(language, "json"), (language, "form-data")]) {
+        let home = Home::new();
+        let sink = Sink::start();
+        let config = json!({"content-type": format, "top": {"device_id": "of the config", "site": "A"}});
+        let daemon = Daemon::start(&home, &[sink.url()], config);
+        let mut recognizer = Recognizer::on(language, &home, 1048576);
+        let (pictures, words) = sixteen(&home);
+        let event =
+            format!("identity_id=7 score=0.5 top_json={} ext_json={}", percent(TOP_JSON), percent(r#"{"lane":2}"#));
+        recognizer.ok(&format!("publish {event}{words}"));
+        recognizer.ok(&format!("reserve {event}{}", words_of(&pictures, |_, bytes| (bytes.len() + 999).to_string())));
+        recognizer.ok(&format!("write{words}"));
+        recognizer.ok("commit");
+        let (published, reserved) = (&sink.wait(2)[0], &sink.wait(2)[1]);
+        for request in [published, reserved] {
+            let (top, raw) = understood(request);
+            let text = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            for (is_top, name, bytes) in &pictures {
+                let got = if *is_top { top[name].clone() } else { top["ext_data"][name].clone() };
+                assert!(text(got) == STANDARD.encode(bytes), "{language:?} {format} {name}");
+            }
+            assert_eq!(
+                (&top["device_id"], &top["site"], &top["ext_data"]["lane"]),
+                (&json!("9d1c"), &json!("A"), &json!(2))
+            );
+            assert_eq!(top["score"].to_string().trim_matches('"'), "0.5");
+            assert!(raw.contains(r#""ids": [1.2300, 12345678901234567890123], "#), "to the last digit");
+            let info = &top["identity_info"]; // of a form a text
+            let info = info.as_str().map_or_else(|| info.clone(), |text| serde_json::from_str(text).unwrap());
+            assert_eq!(info["名"], "é");
+        }
+        // The shorter reservation is the same event but for its number.
+        assert_eq!(published.body.len(), reserved.body.len());
+        home.wait_done();
+        assert_eq!(RingState::of(&home.ring()).unwrap().abi_version, 2);
+        assert!(daemon.terminate().log.contains("a member of top_json was left out"));
+    }
+}
+
+/// `pic=` words with something else in place of the file.
+fn words_of(pictures: &[(bool, String, Vec<u8>)], value: impl Fn(usize, &[u8]) -> String) -> String {
+    let word = |(index, (is_top, name, bytes)): (usize, &(bool, String, Vec<u8>))| {
+        format!(" pic={}:{name}:{}", u8::from(!is_top), value(index, bytes))
+    };
+    pictures.iter().enumerate().map(word).collect()
+}
+
+/// The event as a receiver of its format has it, ext_data as an object, and the text without its pictures.
+fn understood(request: &common::Request) -> (serde_json::Value, String) {
+    let content_type = &request.headers["content-type"];
+    let mut top = if content_type.starts_with("application/json") {
+        request.json()
+    } else {
+        let mut form = given::parse_form(content_type, request.body.clone());
+        form["ext_data"] = serde_json::from_str(form["ext_data"].as_str().unwrap()).unwrap();
+        form
+    };
+    top["reg_pic"] = json!("");
+    let text = String::from_utf8(request.body.clone()).unwrap();
+    (top, text)
+}
+
+#[test]
+fn sixteen_pictures_of_4_mib_go_through_without_memory_of_their_size() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let mut recognizer = Recognizer::on(Language::C, &home, 256 << 20);
+    recognizer.ok("publish score=0.5");
+    sink.wait(1);
+    home.wait_done();
+    let before = daemon.rss_anon_kib();
+    let large = picture(4 << 20, 7);
+    let file = home.folder.path().join("large");
+    std::fs::write(&file, &large).unwrap();
+    let words = |number: usize| format!(" pic={}:picture_{number}:{}", number % 2, file.display());
+    let words: String = (0..16).map(words).collect();
+    (0..3).for_each(|_| drop(recognizer.ok(&format!("publish score=0.5{words}"))));
+    let most = std::cell::Cell::new(before);
+    let requests = sink.wait_for("three large events", |requests| {
+        most.set(most.get().max(daemon.rss_anon_kib()));
+        requests.len() == 4
+    });
+    for request in &requests[1..] {
+        let event = request.json();
+        let expected = json!(STANDARD.encode(&large));
+        for number in 0..16 {
+            let place = if number % 2 == 0 { &event } else { &event["ext_data"] };
+            assert!(place[format!("picture_{number}")] == expected, "{number}");
+        }
+    }
+    println!("RssAnon {before} KiB, with 3 x 64 MiB of pictures on their way {} KiB", most.get());
+    assert!(most.get() < before + 2048, "{} KiB, before {before} KiB", most.get());
+    home.wait_done();
+    daemon.terminate();
+}
+
+/// A new recognizer that takes over what an old one left, and an old one that comes after it.
+#[test]
+fn a_ring_of_abi_1_becomes_one_of_abi_2_with_the_first_event_that_needs_it() {
+    let home = Home::new();
+    let open = format!("open {} 1048576", home.ring().display());
+    let file = home.folder.path().join("face");
+    std::fs::write(&file, picture(999, 1)).unwrap();
+    let of_2 = format!("publish name=new score=0.5 pic=1:recognize_face:{}", file.display());
+    let version = || RingState::of(&home.ring()).unwrap().abi_version;
+    let mut old = Recognizer::start(Language::CAbi1);
+    old.ok(&open);
+    old.ok("publish name=old score=0.5");
+    drop(old);
+    let mut new = Recognizer::start(Language::C);
+    new.ok(&open);
+    new.ok("publish name=plain score=0.5");
+    assert_eq!(version(), 1, "an uplink of before reads it until then");
+    assert_eq!(new.ok(&of_2), "3");
+    assert_eq!(version(), 2);
+    drop(new);
+    // One of before cannot write it; what is in it is set aside, as every ring that it does not know.
+    let sink = Sink::start();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let mut names: Vec<_> = sink.wait(3).iter().map(|request| request.json()["identity_name"].to_string()).collect();
+    names.sort();
+    assert_eq!(names, [r#""new""#, r#""old""#, r#""plain""#]);
+    home.wait_done();
+    let mut old = Recognizer::start(Language::CAbi1);
+    old.ok(&open);
+    assert_eq!((old.ok("publish name=again score=0.5"), version()), ("1".into(), 1));
+    assert_eq!(sink.wait(4)[3].json()["identity_name"], "again");
+    home.wait_done();
+    drop(old);
+    daemon.terminate();
+    // Of a version that is not known here either.
+    let daemon = Daemon::restart(&home);
+    daemon.wait_attached();
+    daemon.terminate();
+    let file = std::fs::OpenOptions::new().write(true).open(home.ring()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &3u32.to_le_bytes(), 8).unwrap();
+    let daemon = Daemon::restart(&home);
+    daemon.wait_log("its ABI version is 3, this program knows 1 to 2: update the older side");
+    daemon.terminate();
 }

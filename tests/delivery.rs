@@ -46,6 +46,7 @@ fn an_event_arrives_with_every_field_as_it_was_published() {
             device_type: 4,
             reg_pic: &reg_pic,
             spot_pic: &spot_pic,
+            ..NewEvent::default()
         },
     );
     let request = &sink.wait(1)[0];

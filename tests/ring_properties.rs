@@ -15,16 +15,16 @@ use std::sync::atomic::Ordering;
 use disturbed::{CAPACITY, Story, check};
 use proptest::prelude::*;
 use restless::{Place, Write};
-use sophon_uplink::event::Event;
+use sophon_uplink::event::{Event, Malformed};
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
-use sophon_uplink::ring::producer::{NewEvent, Producer, PublishError};
+use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer, PublishError};
 use sophon_uplink::ring::{Memory, Word, consumer};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Lengths of the identity, ext_json, reg_pic and spot_pic.
-    Publish([usize; 4]),
+    /// Lengths of the identity, ext_json, reg_pic and spot_pic, and of each named picture.
+    Publish([usize; 4], Vec<usize>),
     Read,
     /// Release everything read so far.
     Release,
@@ -34,7 +34,9 @@ enum Step {
 
 fn steps(capacity: usize) -> impl Strategy<Value = Vec<Step>> {
     let length = prop_oneof![Just(0), 1..40usize, 0..capacity / 4];
-    let publish = [length.clone(), length.clone(), length.clone(), length].prop_map(Step::Publish);
+    let named = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0..capacity / 40, 1..=16)];
+    let publish = ([length.clone(), length.clone(), length.clone(), length], named)
+        .prop_map(|(lengths, named)| Step::Publish(lengths, named));
     let step = prop_oneof![6 => publish, 5 => Just(Step::Read), 3 => Just(Step::Release), 1 => Just(Step::Successor)];
     prop::collection::vec(step, 1..200)
 }
@@ -48,6 +50,8 @@ struct Published {
     identity: Vec<u8>,
     reg_pic: Vec<u8>,
     spot_pic: Vec<u8>,
+    /// Those that are not empty.
+    named: Vec<Vec<u8>>,
 }
 
 fn lent(memory: &Mapping, range: std::ops::Range<usize>) -> Vec<u8> {
@@ -134,6 +138,61 @@ fn a_record_that_breaks_a_rule_inside_is_malformed_and_the_next_one_is_read() {
     }
 }
 
+/// What no header of ours writes: names without a picture's right to them, pictures without a name.
+#[test]
+fn named_pictures_that_the_header_would_have_refused_are_malformed() {
+    let at_top = |name: &'static [u8]| NewPicture { place: 0, name, jpeg: b"jpeg" };
+    let good = at_top(b"face");
+    let seventeen: Vec<Vec<u8>> = (0..17).map(|number| format!("n{number}").into_bytes()).collect();
+    let many: Vec<_> = seventeen.iter().map(|name| NewPicture { place: 1, name, jpeg: b"" }).collect();
+    let below = |name: &'static [u8]| NewPicture { place: 1, ..at_top(name) };
+    for (what, pictures) in [
+        ("a quote", vec![at_top(b"a\"b")]),
+        ("no name", vec![at_top(b"")]),
+        ("a line's end", vec![good, at_top(b"a\r\nb")]),
+        ("65 bytes", vec![at_top(&[b'a'; 65])]),
+        ("not ASCII", vec![at_top("é".as_bytes())]),
+        ("a documented key", vec![at_top(b"ext_data")]),
+        ("a documented key of ext_data", vec![below(b"spot_pic")]),
+        ("twice", vec![good, below(b"face"), good]),
+        ("an unknown place", vec![NewPicture { place: 2, ..good }]),
+        ("seventeen", many.clone()),
+    ] {
+        let event = NewEvent { pictures: &pictures, device_type: -1, ..NewEvent::default() };
+        assert!(read_back(&event, &[]).is_err(), "{what}");
+    }
+    let pictures = [good, below(b"face"), below(b"reg_pic"), at_top(b"spot_pic")];
+    let event = NewEvent { pictures: &pictures, device_type: -1, ..NewEvent::default() };
+    let read = read_back(&event, &[]).unwrap();
+    let named: Vec<_> = read.pictures.iter().map(|named| (named.place.code(), named.name.as_str())).collect();
+    assert_eq!(named, [(0, "face"), (1, "face"), (1, "reg_pic"), (0, "spot_pic")]);
+    let sixteen = NewEvent { pictures: &many[..16], device_type: -1, ..NewEvent::default() };
+    assert!(read_back(&sixteen, &[]).unwrap().pictures.is_empty(), "names of pictures that the encoder did not make");
+
+    // The names' section begins at 40 with 10, 4 + 2 bytes, the picture's follows.
+    let one = [good];
+    let event = NewEvent { pictures: &one, device_type: -1, ..NewEvent::default() };
+    for (what, at, word) in [
+        ("a name longer than its section", 48, u64::from_le_bytes(*b"\0\x05face\0\0")),
+        ("half a name", 40, two(10, 5)),
+        ("one byte", 40, two(10, 1)),
+        ("names that are longer than all may be", 40, two(99, 6)),
+        ("a picture of a name that is not there", 56, two(17, 4)),
+    ] {
+        assert!(read_back(&event, &[(at, word)]).is_err(), "{what}");
+    }
+    assert!(read_back(&event, &[(56, two(99, 4))]).unwrap().pictures.is_empty(), "an unknown kind is skipped");
+}
+
+/// The event as the uplink reads it, after somebody wrote words into its record.
+fn read_back(event: &NewEvent<'_>, words: &[(usize, u64)]) -> Result<Event, Malformed> {
+    let memory = Arc::new(Mapping::on_heap((2 * event.record_len()).next_power_of_two()));
+    Producer::attach(Arc::clone(&memory)).publish(event).unwrap();
+    words.iter().for_each(|(at, word)| memory.set_word(*at, *word));
+    let frame = consumer::attach(Arc::clone(&memory)).0.read().unwrap().unwrap();
+    Event::from_record(&memory, &frame, RingId([0; 16]))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: common::count("SOPHON_PROPTEST_CASES", 300) as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -157,17 +216,22 @@ proptest! {
         let (mut dropped, mut sequence) = (0, 0);
         for step in steps {
             match step {
-                Step::Publish([identity, ext, reg, spot]) => {
+                Step::Publish([identity, ext, reg, spot], named) => {
                     let [identity, ext, reg_pic, spot_pic] = [identity, ext, reg, spot].map(|length| bytes(length, random));
+                    let named: Vec<_> = named.into_iter().map(|length| bytes(length, random)).collect();
+                    let names: Vec<_> = (0..named.len()).map(|number| format!("n{number}").into_bytes()).collect();
+                    let pictures: Vec<_> =
+                        names.iter().zip(&named).map(|(name, jpeg)| NewPicture { place: 1, name, jpeg }).collect();
                     let event = NewEvent {
                         identity_id: &identity, ext_json: &ext, reg_pic: &reg_pic, spot_pic: &spot_pic,
-                        device_type: -1, score: 0.5, ..NewEvent::default()
+                        pictures: &pictures, device_type: -1, score: 0.5, ..NewEvent::default()
                     };
                     match producer.publish(&event) {
                         Ok(given) => {
                             sequence += 1;
                             prop_assert_eq!(given, sequence);
-                            expected.push_back(Published { sequence, identity, reg_pic, spot_pic });
+                            let named = named.into_iter().filter(|jpeg| !jpeg.is_empty()).collect();
+                            expected.push_back(Published { sequence, identity, reg_pic, spot_pic, named });
                         }
                         Err(PublishError::TooLarge) => prop_assert!(event.record_len() > 2048),
                         Err(PublishError::Full) => {
@@ -175,6 +239,7 @@ proptest! {
                             // Padding is less than what did not fit.
                             prop_assert!(used(&memory) + 2 * event.record_len() > 4096);
                         }
+                        Err(PublishError::NotUnderstood) => prop_assert!(false, "heap memory has no consumer of ABI 1"),
                     }
                 }
                 Step::Read => match reader.read().unwrap() {
@@ -193,6 +258,8 @@ proptest! {
                         prop_assert_eq!(event.identity_id.as_bytes(), &published.identity[..]);
                         prop_assert_eq!(lent(&memory, event.reg_pic), published.reg_pic);
                         prop_assert_eq!(lent(&memory, event.spot_pic), published.spot_pic);
+                        let named: Vec<_> = event.pictures.into_iter().map(|named| lent(&memory, named.range)).collect();
+                        prop_assert_eq!(named, published.named);
                     }
                     if let (Some(end), events) = std::mem::take(&mut unreleased) {
                         releaser.release(end, events);

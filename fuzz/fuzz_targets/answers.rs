@@ -197,6 +197,7 @@ fn upload(number: u64, picture: usize) -> Upload {
         identity_name: "Ada".into(),
         group_name: "staff".into(),
         device_ip: None,
+        top: Vec::new(),
         ext: Vec::new(),
         timestamp_ms: 1_700_000_000_123,
         score: 0.75,
@@ -204,6 +205,7 @@ fn upload(number: u64, picture: usize) -> Upload {
         device_type: None,
         reg_pic: 0..picture,
         spot_pic: 0..0,
+        pictures: Vec::new(),
         mended: Vec::new(),
     };
     Upload { event: Rc::new(event), source: Arc::new(Picture) }

@@ -2,7 +2,8 @@
 //! hold is said in `tests/common/given.rs`.
 //!
 //! Input: options (u8), timestamp (u64), score (u32, the bits of an f32), person_type and device_type (u8 each, one more than it is),
-//! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16).
+//! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16), top_json in the same way, and
+//! named pictures to the end: place (u8), length of the name (u8), the name, length of the picture (u16).
 #![no_main]
 
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
@@ -27,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         with_reg_pic: flags & 2 == 0,
         timestamp_unit: if flags & 4 == 0 { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds },
     };
-    let given = Given {
+    let mut given = Given {
         timestamp_ms: input.u64() as i64,
         score: f32::from_bits(input.u32()),
         person_type: i32::from(input.u8()) - 1,
@@ -36,6 +37,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         spot_pic: picture(input.u16()),
         ext_json: text(&mut input),
         texts: std::array::from_fn(|_| text(&mut input)),
+        top_json: text(&mut input),
+        pictures: Vec::new(),
     };
+    while !input.is_empty() && given.pictures.len() < 17 {
+        let (place, length) = (input.u8() % 3, usize::from(input.u8()) % 70);
+        let name = input.bytes(length).to_vec();
+        given.pictures.push((place, name, picture(input.u16())));
+    }
     given.check_body(options);
 });

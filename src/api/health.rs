@@ -241,6 +241,7 @@ mod tests {
         let state = RingState {
             path: "/r".into(),
             id: String::new(),
+            abi_version: 1,
             capacity: 100,
             used: 0,
             published: 0,

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use sophon_uplink::event::{Place, is_name};
 use sophon_uplink::output::{complain, not_printed, print};
-use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::ring::layout::MAX_PICTURES;
+use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 use sophon_uplink::signals::ignore_strays;
 
 const PROGRAM: &str = "fake-recognizer";
@@ -24,13 +26,16 @@ const USAGE: &str = "\
 fake-recognizer publishes events into a ring, as a recognizer does.
 
 usage: fake-recognizer --ring PATH [--pictures DIR] [--rate N] [--count N] [--seed N] [--capacity BYTES]
+                       [--named PLACE:NAME]... [--top-json OBJECT]
 
   --ring PATH       the ring's file; made where there is none
   --pictures DIR    take the .jpg files in DIR in turn; without it, pictures of 4 to 64 KB are made up
   --rate N          events a second; without it as fast as the ring has room
   --count N         stop after N events; without it, go on until stopped
   --seed N          for everything random (default 1)
-  --capacity BYTES  of a ring that is made: a power of two (default 16777216)";
+  --capacity BYTES  of a ring that is made: a power of two (default 16777216)
+  --named PLACE:NAME  a further picture in each event; PLACE is top or ext_data; up to 16 times
+  --top-json OBJECT   further members at the top level of each event";
 
 struct Options {
     ring: PathBuf,
@@ -39,6 +44,8 @@ struct Options {
     count: u64,
     seed: u64,
     capacity: u64,
+    named: Vec<(Place, String)>,
+    top_json: String,
 }
 
 fn main() -> ExitCode {
@@ -64,8 +71,16 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
     let mut ring = None;
-    let mut options =
-        Options { ring: PathBuf::new(), pictures: None, rate: None, count: u64::MAX, seed: 1, capacity: 16 << 20 };
+    let mut options = Options {
+        ring: PathBuf::new(),
+        pictures: None,
+        rate: None,
+        count: u64::MAX,
+        seed: 1,
+        capacity: 16 << 20,
+        named: Vec::new(),
+        top_json: String::new(),
+    };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(None),
@@ -75,8 +90,14 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Long("count") => options.count = parser.value()?.parse()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
             Long("capacity") => options.capacity = parser.value()?.parse()?,
+            Long("named") => options.named.push(parser.value()?.parse_with(named)?),
+            Long("top-json") => options.top_json = parser.value()?.parse_with(object)?,
             other => return Err(other.unexpected()),
         }
+    }
+    let is_twice = (1..options.named.len()).any(|index| options.named[..index].contains(&options.named[index]));
+    if is_twice || options.named.len() > MAX_PICTURES {
+        return Err("--named: at most 16, each once".into());
     }
     options.ring = ring.ok_or("--ring is missing")?;
     Ok(Some(options))
@@ -85,6 +106,19 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
     number.ok_or_else(|| "a positive number is wanted".into())
+}
+
+fn named(text: &str) -> Result<(Place, String), String> {
+    let (place, name) = text.split_once(':').unwrap_or_default();
+    let place =
+        Place::ALL.into_iter().find(|known| known.name() == place).filter(|place| is_name(name.as_bytes(), *place));
+    let place = place.ok_or("top:NAME or ext_data:NAME is wanted, of letters, digits, _ - . and no documented key")?;
+    Ok((place, name.to_owned()))
+}
+
+fn object(text: &str) -> Result<String, String> {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -101,7 +135,21 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
             Some(pictures) => [0, 1].map(|other| pictures[(2 * index as usize + other) % pictures.len()].clone()),
             None => [made_up(&mut random), made_up(&mut random)],
         };
-        let line = publish(&mut producer, &mut random, index, &reg_pic, &spot_pic)?;
+        let named: Vec<_> = options.named.iter().map(|_| made_up(&mut random)).collect();
+        let further: Vec<_> = options
+            .named
+            .iter()
+            .zip(&named)
+            .map(|((place, name), jpeg)| NewPicture { place: place.code(), name: name.as_bytes(), jpeg })
+            .collect();
+        let further = NewEvent {
+            top_json: options.top_json.as_bytes(),
+            pictures: &further,
+            reg_pic: &reg_pic,
+            spot_pic: &spot_pic,
+            ..NewEvent::default()
+        };
+        let line = publish(&mut producer, &mut random, index, further)?;
         // Nobody can be told of what is published from here on.
         if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
             return Ok(not_printed(PROGRAM, &error));
@@ -132,13 +180,12 @@ fn made_up(random: &mut fastrand::Rng) -> Vec<u8> {
     picture
 }
 
-/// Publishes an event; the line to print about it.
+/// Publishes an event with these pictures and members; the line to print about it.
 fn publish(
     producer: &mut Producer<sophon_uplink::ring::file::RingFile>,
     random: &mut fastrand::Rng,
     index: u64,
-    reg_pic: &[u8],
-    spot_pic: &[u8],
+    further: NewEvent<'_>,
 ) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     const PEOPLE: [(&str, &str); 6] = [
         ("张伟", "研发部"),
@@ -163,8 +210,7 @@ fn publish(
         score: random.f32().mul_add(0.4, 0.6),
         person_type: random.i32(1..=5),
         device_type: random.i32(0..=4),
-        reg_pic,
-        spot_pic,
+        ..further
     };
     while !producer.has_room(&event) {
         sleep(Duration::from_millis(2));
@@ -173,12 +219,17 @@ fn publish(
     let picture = |bytes: &[u8]| {
         (!bytes.is_empty()).then(|| json!({ "sha256": hex(&Sha256::digest(bytes)), "bytes": bytes.len() }))
     };
-    Ok(json!({
+    let mut line = json!({
         "id": format!("{}-{sequence}", producer.id()),
         "score": event.score,
-        "reg_pic": picture(reg_pic),
-        "spot_pic": picture(spot_pic),
-    }))
+        "reg_pic": picture(event.reg_pic),
+        "spot_pic": picture(event.spot_pic),
+    });
+    if !event.pictures.is_empty() {
+        let named = event.pictures.iter();
+        line["named"] = named.map(|named| (String::from_utf8_lossy(named.name), picture(named.jpeg))).collect();
+    }
+    Ok(line)
 }
 
 fn hex(bytes: &[u8]) -> String {

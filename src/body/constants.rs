@@ -3,6 +3,8 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::event::{self, Event, Place};
+
 /// One of them.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -35,9 +37,23 @@ pub struct Constants {
 }
 
 impl Constants {
+    /// Those at the top of an event that has no member or picture of that name itself.
+    pub fn top_beside<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = &'a Member> {
+        self.top.iter().filter(|member| !has(&event.top, event, Place::Top, &member.key))
+    }
+
+    /// The same in its `ext_data`.
+    pub fn ext_data_beside<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = &'a Member> {
+        self.ext_data.iter().filter(|member| !has(&event.ext, event, Place::ExtData, &member.key))
+    }
+
     /// Their texts.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let members = self.top.iter().chain(&self.ext_data);
         members.flat_map(|member| [member.key.as_str(), member.text.as_str()]).chain(self.device_ip.as_deref())
     }
+}
+
+fn has(members: &[event::Member], event: &Event, place: Place, key: &str) -> bool {
+    members.iter().any(|(known, _)| known == key) || event.pictures_at(place).any(|picture| picture.name == key)
 }

@@ -6,10 +6,11 @@
 use super::constants::{Constants, Member};
 use super::json::{ext_data, timestamp};
 use super::{BodyOptions, Template, Writer};
-use crate::event::Event;
+use crate::event::{Event, NamedPicture, Place};
 
 pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
-    let mut form = Form { writer: Writer::new(1024), boundary: boundary(event, constants) };
+    let top: Vec<(String, String)> = event.top.iter().map(|(key, value)| (name(key), text(value.get()))).collect();
+    let mut form = Form { writer: Writer::new(1024), boundary: boundary(event, &top, constants) };
     form.part("identity_id", &event.identity_id);
     form.part("identity_name", &event.identity_name);
     form.part("group_name", &event.group_name);
@@ -19,12 +20,29 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     }
     form.part("timestamp", &timestamp(event, options).to_string());
     form.part("score", &serde_json::to_string(&event.score).expect("a finite number is JSON"));
-    for Member { key, text, .. } in &constants.top {
+    for (name, text) in &top {
+        form.part(name, text);
+    }
+    for Member { key, text, .. } in constants.top_beside(event) {
         form.part(key, text);
+    }
+    for NamedPicture { name, range, .. } in event.pictures_at(Place::Top) {
+        form.part(name, "");
+        form.writer.picture(range);
     }
     form.part("ext_data", "");
     ext_data(&mut form.writer, event, constants);
     form.finish()
+}
+
+/// A key as a part's name, as browsers write it.
+fn name(key: &str) -> String {
+    key.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22")
+}
+
+/// A JSON value as a field has it: a text without its quotes, everything else as it was written.
+fn text(json: &str) -> String {
+    serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
 }
 
 struct Form {
@@ -50,10 +68,13 @@ impl Form {
 
 /// `sophon-` and the event's id (at most 60 characters of the 70 that RFC 2046 allows), with a number where a text of the event has
 /// that in it. Pictures cannot: base64 has no `-`.
-fn boundary(event: &Event, constants: &Constants) -> String {
+fn boundary(event: &Event, top: &[(String, String)], constants: &Constants) -> String {
     let texts = [&event.identity_id, &event.identity_name, &event.group_name].into_iter().chain(&event.device_ip);
     let ext = event.ext.iter().flat_map(|(key, value)| [key.as_str(), value.get()]);
-    let texts: Vec<&str> = texts.map(String::as_str).chain(ext).chain(constants.texts()).collect();
+    let top = top.iter().flat_map(|(name, text)| [name.as_str(), text.as_str()]);
+    let names = event.pictures.iter().map(|picture| picture.name.as_str());
+    let texts = texts.map(String::as_str).chain(ext).chain(top).chain(names);
+    let texts: Vec<&str> = texts.chain(constants.texts()).collect();
     let id = format!("sophon-{}", event.id);
     let candidates = std::iter::once(id.clone()).chain((1u32..).map(|number| format!("{id}-{number}")));
     // A text has room for finitely many candidates.
@@ -80,6 +101,7 @@ mod tests {
             identity_name: name.into(),
             group_name: String::new(),
             device_ip: None,
+            top: Vec::new(),
             ext: vec![("key".into(), RawValue::from_string(ext.into()).unwrap())],
             timestamp_ms: 0,
             score: 0.5,
@@ -87,12 +109,13 @@ mod tests {
             device_type: None,
             reg_pic: 0..0,
             spot_pic: 0..0,
+            pictures: Vec::new(),
             mended: Vec::new(),
         }
     }
 
     fn boundary_of(event: &Event) -> String {
-        boundary(event, &Constants::default())
+        boundary(event, &[], &Constants::default())
     }
 
     #[test]

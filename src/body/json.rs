@@ -4,6 +4,7 @@
 //! that takes the body for ISO-8859-1 would spoil UTF-8, and answer 200.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use serde::Serialize as _;
 use serde_json::ser::Formatter;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::constants::{Constants, Member};
 use super::{BodyOptions, Template, TimestampUnit, Writer};
-use crate::event::Event;
+use crate::event::{Event, NamedPicture, Place};
 
 pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
     let mut writer = Writer::new(512);
@@ -32,8 +33,14 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     open_member(&mut writer, b',', "score");
     // The shortest decimal that reads back as the same f32.
     serde_json::to_writer(&mut writer.text, &event.score).expect("a finite number is JSON");
-    for Member { key, json, .. } in &constants.top {
+    for (key, value) in &event.top {
+        member(&mut writer, b',', key, value);
+    }
+    for Member { key, json, .. } in constants.top_beside(event) {
         member(&mut writer, b',', key, json);
+    }
+    for NamedPicture { name, range, .. } in event.pictures_at(Place::Top) {
+        picture(&mut writer, b',', name, range);
     }
     open_member(&mut writer, b',', "ext_data");
     ext_data(&mut writer, event, constants);
@@ -41,8 +48,8 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     writer.finish("application/json".into())
 }
 
-/// `ext_data` as a JSON object: what the event has of the table, then the further members of ext_json and those of the config, and
-/// spot_pic last.
+/// `ext_data` as a JSON object: what the event has of the table, the further members of ext_json and those of the config, and the
+/// pictures, spot_pic last.
 pub(super) fn ext_data(writer: &mut Writer, event: &Event, constants: &Constants) {
     let mut separator = b'{';
     let mut next = || std::mem::replace(&mut separator, b',');
@@ -61,16 +68,14 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event, constants: &Constants
     for (key, value) in &event.ext {
         member(writer, next(), key, value);
     }
-    for Member { key, json, .. } in &constants.ext_data {
-        if !event.ext.iter().any(|(known, _)| known == key) {
-            member(writer, next(), key, json);
-        }
+    for Member { key, json, .. } in constants.ext_data_beside(event) {
+        member(writer, next(), key, json);
+    }
+    for NamedPicture { name, range, .. } in event.pictures_at(Place::ExtData) {
+        picture(writer, next(), name, range);
     }
     if !event.spot_pic.is_empty() {
-        open_member(writer, next(), "spot_pic");
-        writer.text.push(b'"');
-        writer.picture(&event.spot_pic);
-        writer.text.push(b'"');
+        picture(writer, next(), "spot_pic", &event.spot_pic);
     }
     if next() == b'{' {
         writer.text.push(b'{');
@@ -86,7 +91,15 @@ pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
     }
 }
 
-/// Begins a member; `key` is one of ours, which needs no escapes.
+/// A picture that is there; its name needs no escapes.
+fn picture(writer: &mut Writer, separator: u8, name: &str, range: &Range<usize>) {
+    open_member(writer, separator, name);
+    writer.text.push(b'"');
+    writer.picture(range);
+    writer.text.push(b'"');
+}
+
+/// Begins a member; `key` is one of ours, or a picture's name, which need no escapes.
 fn open_member(writer: &mut Writer, separator: u8, key: &str) {
     writer.text.extend_from_slice(&[separator, b'"']);
     writer.text.extend_from_slice(key.as_bytes());

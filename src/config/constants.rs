@@ -8,10 +8,8 @@ use serde_json::{Map, Value};
 use super::Fault;
 use super::fields::{Fields, named};
 use crate::body::constants::{Constants, Member};
+use crate::event::TOP_KEYS;
 
-/// Keys that an event has at the top itself.
-const EVENTS_OWN: [&str; 7] =
-    ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
 /// Keys of ext_data that only a recognizer can know.
 const RECOGNIZERS_OWN: [&str; 3] = ["spot_pic", "person_type", "device_type"];
 /// The most members of each.
@@ -40,7 +38,7 @@ enum Name {
 impl Written {
     /// Takes the keys out of the file's.
     pub(super) fn take(fields: &mut Fields<'_>) -> Written {
-        let top = members(fields, "top", &EVENTS_OWN);
+        let top = members(fields, "top", &TOP_KEYS);
         let ext_data = members(fields, "ext_data", &RECOGNIZERS_OWN);
         let mut of_box = fields.object("box");
         let serial_file = of_box.optional_path("serial_file");

@@ -290,7 +290,7 @@ impl Client {
     /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection); what became of it, and how
     /// long the try took that counts. `permit` is dropped when its body has gone.
     pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (Outcome, Duration) {
-        let pictures = upload.event.reg_pic.len() + upload.event.spot_pic.len();
+        let pictures = upload.event.picture_sizes().sum::<usize>();
         let turn = match self.link.turn(pictures as u64).await {
             Ok(turn) => turn,
             Err(failure) => return (Outcome::NotBegun { failure }, Duration::ZERO),
@@ -486,7 +486,7 @@ impl Client {
             self.memory.note(peer, is_answer);
         }
         if let (Try::Outcome(outcome), false) = (&mut tried, self.is_listening) {
-            let larger = upload.event.reg_pic.len().max(upload.event.spot_pic.len());
+            let larger = upload.event.picture_sizes().max().unwrap_or_default();
             self.learn(EventSize { body: length, field: base64::encoded_len(larger) }, outcome);
         }
         tried

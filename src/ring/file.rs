@@ -16,7 +16,9 @@ use std::sync::atomic::Ordering;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::geteuid;
 
-use super::layout::{self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, PRODUCER_LOCK, Word};
+use super::layout::{
+    self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, PRODUCER_LOCK, Word,
+};
 use super::mapping::{Access, Lost, Mapping, PictureSource};
 use super::{Memory, opener};
 
@@ -156,7 +158,11 @@ impl RingFile {
     /// Every [`OpenError`].
     pub fn open_consumer(path: &Path) -> Result<RingFile, OpenError> {
         let ring = RingFile::open(path, Some(Side::Consumer), Access::Consumer)?;
-        ring.mapping.store(Word::ConsumerPid, u64::from(std::process::id()), Ordering::Relaxed);
+        let pid = u64::from(std::process::id());
+        ring.mapping.store(Word::ConsumerPid, pid, Ordering::Relaxed);
+        ring.mapping.store(Word::ConsumerAbiPid, pid, Ordering::Relaxed);
+        // Release: who sees this version sees whose it is.
+        ring.mapping.store(Word::ConsumerAbi, u64::from(ABI_VERSION), Ordering::Release);
         Ok(ring)
     }
 
@@ -216,6 +222,26 @@ impl RingFile {
             .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
     }
 
+    /// Makes the ring, whose producer this is, one of the newest version, and says whether it is one now: not while a consumer reads it
+    /// that knows only an older one. The consumer's lock is held meanwhile where it is free, so that no such one can attach between the
+    /// look and the change.
+    pub(super) fn become_newest(&self) -> bool {
+        if self.load(Word::AbiVersion, Ordering::Relaxed) == u64::from(ABI_VERSION) {
+            return true;
+        }
+        let is_unread = lock(&self.file, Side::Consumer).is_ok();
+        let reads = self.load(Word::ConsumerAbi, Ordering::Acquire);
+        let [pid, of] = [Word::ConsumerPid, Word::ConsumerAbiPid].map(|word| self.load(word, Ordering::Relaxed));
+        let is_understood = is_unread || (reads >= u64::from(ABI_VERSION) && pid == of);
+        if is_understood {
+            self.store(Word::AbiVersion, u64::from(ABI_VERSION), Ordering::Release);
+        }
+        if is_unread {
+            drop(unlock(&self.file, Side::Consumer));
+        }
+        is_understood
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.mapping.load(Word::Head, Ordering::Relaxed) == self.mapping.load(Word::Tail, Ordering::Relaxed)
     }
@@ -254,8 +280,10 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
     if magic != MAGIC {
         return Err(format!("it begins with {magic:#018x}, not with {MAGIC:#018x} (SPOHRING)"));
     }
-    if version != ABI_VERSION {
-        return Err(format!("its ABI version is {version}, this program knows {ABI_VERSION}: update the older side"));
+    if !layout::is_known_version(version) {
+        return Err(format!(
+            "its ABI version is {version}, this program knows {OLDEST_ABI} to {ABI_VERSION}: update the older side"
+        ));
     }
     if header_size != HEADER_SIZE as u32 || mapping.header_word(offset_of!(FileHeader, capacity)) != capacity {
         return Err("the sizes in its header do not fit the size of the file".into());
@@ -342,9 +370,12 @@ pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
 }
 
 impl Drop for RingFile {
-    /// A producer that ends in order takes its pid out of the header; one that dies cannot.
+    /// A producer that ends in order takes its pid out of the header, a consumer the version that it reads; one that dies cannot.
     fn drop(&mut self) {
         let pid = u64::from(std::process::id());
+        if self.mapping.is_consumers() && self.mapping.load(Word::ConsumerAbiPid, Ordering::Relaxed) == pid {
+            self.mapping.store(Word::ConsumerAbi, 0, Ordering::Relaxed);
+        }
         if self.mapping.is_producers() && self.mapping.load(Word::ProducerPid, Ordering::Relaxed) == pid {
             self.mapping.store(Word::ProducerPid, 0, Ordering::Relaxed);
         }

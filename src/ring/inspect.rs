@@ -16,6 +16,8 @@ pub struct RingState {
     pub path: PathBuf,
     /// 32 hex digits.
     pub id: String,
+    /// The version of its layout: 2 from the first event on that needs it.
+    pub abi_version: u64,
     /// Bytes for records.
     pub capacity: u64,
     /// Bytes published and not released.
@@ -53,6 +55,7 @@ impl RingFile {
         RingState {
             path: path.to_owned(),
             id: self.id.to_string(),
+            abi_version: word(Word::AbiVersion),
             capacity: self.capacity(),
             used: word(Word::Head).wrapping_sub(word(Word::Tail)),
             published: word(Word::Sequence),
@@ -72,6 +75,7 @@ impl fmt::Display for RingState {
         let percent = self.used as f64 * 100.0 / self.capacity as f64;
         writeln!(f, "ring       {}", self.path.display())?;
         writeln!(f, "id         {}", self.id)?;
+        writeln!(f, "ABI        version {}", self.abi_version)?;
         writeln!(f, "capacity   {} bytes", self.capacity)?;
         writeln!(f, "used       {} bytes ({percent:.1} %)", self.used)?;
         writeln!(f, "published  {}", self.published)?;

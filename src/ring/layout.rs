@@ -7,8 +7,14 @@ use std::mem::{offset_of, size_of};
 
 /// `SPOHRING`, read as a little-endian u64: the first eight bytes of every ring.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SPOHRING");
-/// The version of the layout; a reader refuses every other.
-pub const ABI_VERSION: u32 = 1;
+/// The newest version of the layout that is read and written here; a newer one is refused.
+pub const ABI_VERSION: u32 = 2;
+/// The version that every ring begins with, and the oldest that is read.
+pub const OLDEST_ABI: u32 = 1;
+/// The most named pictures of an event.
+pub const MAX_PICTURES: usize = 16;
+/// The longest name of a picture, in bytes.
+pub const MAX_NAME: usize = 64;
 /// Bytes before the data area: one page, so that the data area can be mapped read-only.
 pub const HEADER_SIZE: usize = 4096;
 /// The smallest data area, in bytes.
@@ -35,7 +41,7 @@ const _: () = assert!(cfg!(target_endian = "little") && cfg!(target_pointer_widt
 pub struct FileHeader {
     /// [`MAGIC`].
     pub magic: u64,
-    /// [`ABI_VERSION`].
+    /// [`OLDEST_ABI`], or what the producer has made of it since.
     pub abi_version: u32,
     /// [`HEADER_SIZE`].
     pub header_size: u32,
@@ -66,7 +72,11 @@ pub struct FileHeader {
     pub consumer_pid: u32,
     /// Times the consumer found the ring corrupt.
     pub resyncs: u64,
-    reserved_consumer: [u8; HEADER_SIZE - 0x120],
+    /// The newest version that the consumer reads.
+    pub consumer_abi: u32,
+    /// Whose word that is: `consumer_pid`, or it is an older one's.
+    pub consumer_abi_pid: u32,
+    reserved_consumer: [u8; HEADER_SIZE - 0x128],
 }
 
 const _: () = {
@@ -85,11 +95,15 @@ const _: () = {
     assert!(offset_of!(FileHeader, waiting) == 0x110);
     assert!(offset_of!(FileHeader, consumer_pid) == 0x114);
     assert!(offset_of!(FileHeader, resyncs) == 0x118);
+    assert!(offset_of!(FileHeader, consumer_abi) == 0x120);
+    assert!(offset_of!(FileHeader, consumer_abi_pid) == 0x124);
 };
 
 /// A word of the header that changes while the ring is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
+    /// u32, written by the producer.
+    AbiVersion,
     /// u64, written by the producer.
     Head,
     /// u64, written by the producer.
@@ -110,11 +124,16 @@ pub enum Word {
     ConsumerPid,
     /// u64, written by the consumer.
     Resyncs,
+    /// u32, written by the consumer.
+    ConsumerAbi,
+    /// u32, written by the consumer.
+    ConsumerAbiPid,
 }
 
 impl Word {
     /// Every word, for memories that are not made of bytes.
-    pub const ALL: [Word; 10] = [
+    pub const ALL: [Word; 13] = [
+        Word::AbiVersion,
         Word::Head,
         Word::Sequence,
         Word::Dropped,
@@ -125,11 +144,14 @@ impl Word {
         Word::Waiting,
         Word::ConsumerPid,
         Word::Resyncs,
+        Word::ConsumerAbi,
+        Word::ConsumerAbiPid,
     ];
 
     /// Where the word stands in the file.
     pub const fn offset(self) -> usize {
         match self {
+            Word::AbiVersion => offset_of!(FileHeader, abi_version),
             Word::Head => offset_of!(FileHeader, head),
             Word::Sequence => offset_of!(FileHeader, sequence),
             Word::Dropped => offset_of!(FileHeader, dropped),
@@ -140,12 +162,18 @@ impl Word {
             Word::Waiting => offset_of!(FileHeader, waiting),
             Word::ConsumerPid => offset_of!(FileHeader, consumer_pid),
             Word::Resyncs => offset_of!(FileHeader, resyncs),
+            Word::ConsumerAbi => offset_of!(FileHeader, consumer_abi),
+            Word::ConsumerAbiPid => offset_of!(FileHeader, consumer_abi_pid),
         }
     }
 
     /// Whether the word is a u32 (the others are u64).
     pub const fn is_u32(self) -> bool {
-        matches!(self, Word::ProducerPid | Word::Publications | Word::Waiting | Word::ConsumerPid)
+        match self {
+            Word::AbiVersion | Word::ProducerPid | Word::Publications => true,
+            Word::Waiting | Word::ConsumerPid | Word::ConsumerAbi | Word::ConsumerAbiPid => true,
+            Word::Head | Word::Sequence | Word::Dropped | Word::Tail | Word::Consumed | Word::Resyncs => false,
+        }
     }
 }
 
@@ -197,8 +225,14 @@ pub mod section {
     pub const REG_PIC: u32 = 7;
     /// JPEG.
     pub const SPOT_PIC: u32 = 8;
+    /// UTF-8, a JSON object.
+    pub const TOP_JSON: u32 = 9;
+    /// Place and name of each named picture.
+    pub const NAMES: u32 = 10;
+    /// JPEG: the picture of the first name. The next kinds are those of the next names.
+    pub const NAMED_PIC: u32 = 16;
     /// One more than the highest kind known.
-    pub const KNOWN: u32 = 9;
+    pub const KNOWN: u32 = NAMED_PIC + super::MAX_PICTURES as u32;
 }
 
 /// The fixed part of an event record, as a private copy.
@@ -264,6 +298,11 @@ pub const fn high(word: u64) -> u32 {
 /// `length` rounded up to a multiple of [`ALIGN`]; `length` is at most 2 GiB.
 pub const fn aligned(length: usize) -> usize {
     (length + ALIGN - 1) & !(ALIGN - 1)
+}
+
+/// Whether rings of this version are read here.
+pub const fn is_known_version(version: u32) -> bool {
+    version >= OLDEST_ABI && version <= ABI_VERSION
 }
 
 /// Whether a ring may have this capacity.

@@ -16,7 +16,7 @@ use super::file::{
     unlock,
 };
 use super::identity;
-use super::layout::{self, ABI_VERSION, FileHeader, HEADER_SIZE, MAGIC, Word};
+use super::layout::{self, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, Word};
 use super::mapping::{Access, Mapping};
 use super::{Memory, Words as _};
 
@@ -106,7 +106,7 @@ impl RingFile {
         self.set_id(old.id);
         self.store(Word::Tail, tail, Ordering::Relaxed);
         self.store(Word::Head, head, Ordering::Relaxed);
-        for word in [Word::Sequence, Word::Publications, Word::Consumed] {
+        for word in [Word::AbiVersion, Word::Sequence, Word::Publications, Word::Consumed] {
             self.store(word, old.load(word, Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -176,7 +176,7 @@ impl RingFile {
         let found = file.metadata()?;
         let inode = (found.dev(), found.ino());
         mapping.set_header_word(offset_of!(FileHeader, magic), MAGIC);
-        mapping.set_header_word(offset_of!(FileHeader, abi_version), layout::pack(ABI_VERSION, HEADER_SIZE as u32));
+        mapping.set_header_word(offset_of!(FileHeader, abi_version), layout::pack(OLDEST_ABI, HEADER_SIZE as u32));
         mapping.set_header_word(offset_of!(FileHeader, capacity), capacity);
         mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
         let mut ring = RingFile { file, mapping, id: RingId([0; 16]), inode };

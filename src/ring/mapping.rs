@@ -146,6 +146,11 @@ impl Mapping {
         matches!(self.backing, Backing::File { access: Access::Producer, .. })
     }
 
+    /// Whether it is a consumer's.
+    pub(super) fn is_consumers(&self) -> bool {
+        matches!(self.backing, Backing::File { access: Access::Consumer, .. })
+    }
+
     fn writable(&self) -> bool {
         !matches!(self.backing, Backing::File { access: Access::Inspect, .. })
     }

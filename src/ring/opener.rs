@@ -31,7 +31,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
 
-use super::layout::{self, ABI_VERSION, HEADER_SIZE, MAGIC};
+use super::layout::{self, HEADER_SIZE, MAGIC};
 
 /// The command that makes this program an opener.
 pub const COMMAND: &str = "open-rings";
@@ -161,10 +161,12 @@ fn open_ring(path: &Path) -> io::Result<File> {
     let found = file.metadata()?;
     let mut begin = [0; 16];
     let is_read = file.read_exact_at(&mut begin, 0).is_ok();
-    let header = u128::from(MAGIC) | u128::from(layout::pack(ABI_VERSION, HEADER_SIZE as u32)) << u64::BITS;
+    let [magic, sizes] = [0, 8].map(|at| u64::from_le_bytes(begin[at..at + 8].try_into().expect("8 bytes")));
     let is_ring = found.is_file()
         && layout::is_capacity(found.len().saturating_sub(HEADER_SIZE as u64))
         && is_read
-        && u128::from_le_bytes(begin) == header;
+        && magic == MAGIC
+        && layout::is_known_version(layout::low(sizes))
+        && layout::high(sizes) == HEADER_SIZE as u32;
     if is_ring { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::file::{OpenError, RingFile, RingId};
 use super::layout::{
-    ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack, positions_are_plausible,
-    section,
+    ABI_VERSION, ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack,
+    positions_are_plausible, section,
 };
 use super::{Memory, making, wake};
 
@@ -46,26 +46,56 @@ pub struct NewEvent<'a> {
     pub reg_pic: &'a [u8],
     /// JPEG; empty: none.
     pub spot_pic: &'a [u8],
+    /// Empty, or a JSON object: members at the top level.
+    pub top_json: &'a [u8],
+    /// At most [`MAX_PICTURES`](super::layout::MAX_PICTURES).
+    pub pictures: &'a [NewPicture<'a>],
+}
+
+/// A picture with a name of its own: `sophon_picture` of the C header. Nothing of it has been checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPicture<'a> {
+    /// Where it goes: the number of a [`Place`](crate::event::Place).
+    pub place: u8,
+    /// What it is called there; at most 255 bytes.
+    pub name: &'a [u8],
+    /// JPEG; empty: left out.
+    pub jpeg: &'a [u8],
 }
 
 impl<'a> NewEvent<'a> {
-    fn sections(&self) -> [(u32, &'a [u8]); 8] {
-        [
+    fn needs_newest(&self) -> bool {
+        !self.top_json.is_empty() || !self.pictures.is_empty()
+    }
+
+    /// The section with the names of its pictures; empty where it has none.
+    fn names(&self) -> Vec<u8> {
+        let entry = |picture: &NewPicture<'a>| [&[picture.place, picture.name.len() as u8], picture.name].concat();
+        self.pictures.iter().flat_map(entry).collect()
+    }
+
+    /// Its sections with something in them, in order.
+    fn sections<'b>(&'b self, names: &'b [u8]) -> impl Iterator<Item = (u32, &'b [u8])> {
+        let before = [
             (section::IDENTITY_ID, self.identity_id),
             (section::IDENTITY_NAME, self.identity_name),
             (section::GROUP_NAME, self.group_name),
             (section::GROUP_ID, self.group_id),
             (section::DEVICE_IP, self.device_ip),
             (section::EXT_JSON, self.ext_json),
+            (section::TOP_JSON, self.top_json),
+            (section::NAMES, names),
             (section::REG_PIC, self.reg_pic),
             (section::SPOT_PIC, self.spot_pic),
-        ]
+        ];
+        let named = (section::NAMED_PIC..).zip(self.pictures.iter().map(|picture| picture.jpeg));
+        before.into_iter().chain(named).filter(|(_, bytes)| !bytes.is_empty())
     }
 
     /// Bytes of its record.
     pub fn record_len(&self) -> usize {
-        let present = self.sections().into_iter().filter(|(_, bytes)| !bytes.is_empty());
-        EVENT_HEADER + present.map(|(_, bytes)| SECTION_HEADER + aligned(bytes.len())).sum::<usize>()
+        let lengths = |(_, bytes): (u32, &[u8])| SECTION_HEADER + aligned(bytes.len());
+        EVENT_HEADER + self.sections(&self.names()).map(lengths).sum::<usize>()
     }
 }
 
@@ -78,6 +108,9 @@ pub enum PublishError {
     /// It can never fit.
     #[error("the event is larger than half the ring")]
     TooLarge,
+    /// It has more than an event of ABI 1, and nobody would see it.
+    #[error("the uplink that reads this ring knows ABI 1 only, and this event needs ABI 2: update the uplink")]
+    NotUnderstood,
 }
 
 /// The producer's side of a ring.
@@ -101,6 +134,8 @@ struct Name<M> {
     look_at: Instant,
     /// The ring to go on with: none for the old one.
     renew: Renew<M>,
+    /// Makes the ring one of the newest version, and says whether it is one now.
+    become_newest: fn(&M) -> bool,
 }
 
 /// Makes a ring in the place of one whose name was removed from a folder, which is named by device and number.
@@ -118,6 +153,7 @@ impl Producer<RingFile> {
             folder,
             look_at: Instant::now() + LOOK.0,
             renew: RingFile::renewed,
+            become_newest: RingFile::become_newest,
         });
         Ok(producer)
     }
@@ -161,6 +197,9 @@ impl<M: Memory> Producer<M> {
     pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
         self.look_at_name();
         let length = event.record_len();
+        if event.needs_newest() && length as u64 <= self.memory.capacity() / 2 && !self.become_newest() {
+            return Err(PublishError::NotUnderstood);
+        }
         let Some((padding, offset)) = self.place(length)? else {
             self.refuse();
             return Err(PublishError::Full);
@@ -177,6 +216,17 @@ impl<M: Memory> Producer<M> {
         self.memory.store(Word::Head, self.head, Ordering::Release);
         wake::announce(&self.memory, &mut self.publications);
         Ok(self.sequence)
+    }
+
+    /// Makes the ring one of the newest version, and says whether it is one now.
+    fn become_newest(&self) -> bool {
+        match &self.name {
+            Some(name) => (name.become_newest)(&self.memory),
+            None => {
+                self.memory.store(Word::AbiVersion, u64::from(ABI_VERSION), Ordering::Relaxed);
+                true
+            }
+        }
     }
 
     /// Whether `event` would be published now; one that can never fit has room too, and is refused by `publish`.
@@ -232,7 +282,7 @@ impl<M: Memory> Producer<M> {
             self.memory.set_word(at, word);
             at += ALIGN;
         }
-        for (kind, bytes) in event.sections().into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        for (kind, bytes) in event.sections(&event.names()) {
             self.memory.set_word(at, pack(kind, bytes.len() as u32));
             at += SECTION_HEADER;
             for chunk in bytes.chunks(ALIGN) {

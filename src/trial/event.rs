@@ -23,6 +23,7 @@ pub fn event(picture: TestPicture) -> Event {
         identity_name: "测试事件 Test event".into(),
         group_name: "sophon-uplink".into(),
         device_ip: None,
+        top: Vec::new(),
         ext: vec![("test".into(), to_raw_value(&true).expect("it is JSON"))],
         timestamp_ms: now.as_millis() as i64,
         score: 1.0,
@@ -30,6 +31,7 @@ pub fn event(picture: TestPicture) -> Event {
         device_type: None,
         reg_pic: 0..picture.bytes(),
         spot_pic: 0..picture.bytes(),
+        pictures: Vec::new(),
         mended: Vec::new(),
     }
 }

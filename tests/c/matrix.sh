@@ -2,7 +2,7 @@
 # Compiles include/sophon_ring.h the way integrators do, with every compiler that is here, and then builds into FOLDER and
 # runs what tests/c has: the producers that the Rust tests drive, and ring_test.
 #
-#   tests/c/matrix.sh FOLDER [COUNT]      COUNT: random operations of ring_test, 100000 if not given
+#   tests/c/matrix.sh FOLDER [COUNT]      COUNT: random operations of ring_test, 100000 if not given; of ring2_test a fifth
 #
 # Exit code 0 only if every compilation was without a warning and every test passed. A compiler that is not installed is
 # named and not counted, but gcc and g++ must be there.
@@ -58,7 +58,27 @@ int other(sophon_ring *ring)
         return -1;
     memset(reg_pic, 1, 100);
     memset(spot_pic, 2, 200);
-    return sophon_ring_commit(ring, 100, 200);
+    if (sophon_ring_commit(ring, 100, 200) != 0)
+        return -1;
+    sophon_picture face;
+    face.name = "recognize_face";
+    face.place = SOPHON_PLACE_EXT_DATA;
+    face.data = "jpeg";
+    face.len = 4;
+    sophon_event2 more;
+    sophon_event2_init(&more);
+    more.event = event;
+    more.top_json = "{}";
+    more.pictures = &face;
+    more.pictures_count = 1;
+    if (sophon_ring_publish2(ring, &more) != 0)
+        return -1;
+    void *room;
+    if (sophon_ring_reserve2(ring, &more, &reg_pic, &spot_pic, &room) != 0)
+        return -1;
+    memset(room, 3, 4);
+    const size_t length = 4;
+    return sophon_ring_commit2(ring, 0, 0, &length);
 }
 END
 cat >"$work/two.c" <<'END'
@@ -149,8 +169,15 @@ build g++ -std=c++11 -O2 -g "${strict[@]}" -Wold-style-cast "$here/producer.cpp"
 test_flags=(-std=gnu99 -g -Wall -Wextra -Werror -pthread "$here/ring_test.c")
 build gcc -O2 "${test_flags[@]}" -o "$out/ring_test" -lm
 build gcc -O1 -fsanitize=address,undefined -fno-sanitize-recover=all "${test_flags[@]}" -o "$out/ring_test-asan" -lm
+test2_flags=(-std=gnu99 -g -Wall -Wextra -Werror "$here/ring2_test.c")
+build gcc -O2 "${test2_flags[@]}" -o "$out/ring2_test"
+build gcc -O1 -fsanitize=address,undefined -fno-sanitize-recover=all "${test2_flags[@]}" -o "$out/ring2_test-asan"
+# Recognizers of before: the header as it was in ABI 1.
+build gcc -std=c99 -O2 -g "${strict[@]}" '-DSOPHON_RING_HEADER="abi1/sophon_ring.h"' "$here/producer.c" -o "$out/producer-abi1"
 [ "$failed" -eq 0 ] || exit 1
 
+run "$out/ring2_test" --count $((count / 5))
+run "$out/ring2_test-asan" --count $((count / 50))
 run "$out/ring_test" --count "$count"
 run "$out/ring_test-asan" --count "$count"
 
@@ -165,6 +192,8 @@ fi
 if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
     build aarch64-linux-gnu-gcc -O2 -static "${test_flags[@]}" -o "$out/ring_test-aarch64" -lm
     run qemu-aarch64 "$out/ring_test-aarch64" --count $((count / 10))
+    build aarch64-linux-gnu-gcc -O2 -static "${test2_flags[@]}" -o "$out/ring2_test-aarch64"
+    run qemu-aarch64 "$out/ring2_test-aarch64" --count $((count / 100))
 else
     echo "ring_test: no aarch64 compiler or no qemu-aarch64 here, not tried"
 fi

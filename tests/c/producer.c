@@ -24,6 +24,10 @@
  *
  * FIELDS: identity_id= identity_name= (or name=) group_name= group_id= device_ip= ext_json= timestamp_ms= score=
  * person_type= device_type= (-1 if not given) reg_file= spot_file=
+ * and, where the header is one of ABI 2, which then takes the event: top_json=, and up to 16 times
+ *   pic=PLACE:NAME:PATH (publish), pic=PLACE:NAME:N (reserve: at most N bytes), pic=0:0:PATH (write), pic=0:0:N (commit)
+ *
+ * SOPHON_RING_HEADER names another header than today's.
  *
  * Event number n of `many`, from 1: identity_id "many-n", identity_name "n", group_name "many", timestamp_ms n, score 0.5;
  * byte j of its registered picture is (131 n + 7 j + j/256) mod 256, of its spot picture one more.
@@ -31,7 +35,11 @@
 #ifdef __STRICT_ANSI__
 #define _POSIX_C_SOURCE 200809L
 #endif
+#ifdef SOPHON_RING_HEADER
+#include SOPHON_RING_HEADER
+#else
 #include "../../include/sophon_ring.h"
+#endif
 
 #include <inttypes.h>
 #include <time.h>
@@ -41,11 +49,14 @@ struct bytes {
     size_t length;
 };
 
+/* Registered picture, spot picture, named ones. */
+#define PICTURES 18
+
 /* One ring, and at most one reservation in it. */
 static sophon_ring *ring;
-static unsigned char *room[2];
-static size_t room_max[2];
-static size_t written[2];
+static unsigned char *room[PICTURES];
+static size_t room_max[PICTURES];
+static size_t written[PICTURES];
 
 static const char *name_of(int error)
 {
@@ -58,6 +69,7 @@ static const char *name_of(int error)
     case EACCES: return "EACCES";
     case EISDIR: return "EISDIR";
     case ENOMEM: return "ENOMEM";
+    case EPROTONOSUPPORT: return "EPROTONOSUPPORT";
     default: return "OTHER";
     }
 }
@@ -123,12 +135,36 @@ static int read_file(const char *path, struct bytes *bytes)
 /* What a line says after its command. */
 struct fields {
     sophon_event event;
-    struct bytes picture[2];
-    size_t length[2];
-    int has_length[2];
+    struct bytes picture[PICTURES];
+    size_t length[PICTURES];
+    int has_length[PICTURES];
+    int is_of_2;
+    int named;
+    int place[PICTURES];
+    char *name[PICTURES];
+    const char *top_json;
 };
 
-static int set(struct fields *fields, const char *key, const char *value)
+/* pic=PLACE:NAME:PATH, or a number in place of the path. */
+static int set_picture(struct fields *fields, char *value)
+{
+    char *name = strchr(value, ':');
+    char *content = name == NULL ? NULL : strchr(name + 1, ':');
+    char *end;
+    const int i = 2 + fields->named;
+    if (content == NULL || i >= PICTURES)
+        return -EINVAL;
+    *name++ = *content++ = '\0';
+    fields->is_of_2 = 1;
+    fields->named++;
+    fields->place[i] = (int)strtol(value, NULL, 10);
+    fields->name[i] = name;
+    fields->length[i] = (size_t)strtoull(content, &end, 10);
+    fields->has_length[i] = *end == '\0' && end != content;
+    return fields->has_length[i] ? 0 : read_file(content, &fields->picture[i]);
+}
+
+static int set(struct fields *fields, const char *key, char *value)
 {
     sophon_event *event = &fields->event;
     if (strcmp(key, "identity_id") == 0) event->identity_id = value;
@@ -143,7 +179,11 @@ static int set(struct fields *fields, const char *key, const char *value)
     else if (strcmp(key, "device_type") == 0) event->device_type = (int32_t)strtol(value, NULL, 10);
     else if (strcmp(key, "reg_file") == 0) return read_file(value, &fields->picture[0]);
     else if (strcmp(key, "spot_file") == 0) return read_file(value, &fields->picture[1]);
-    else if (strcmp(key, "reg_max") == 0 || strcmp(key, "reg_len") == 0) {
+    else if (strcmp(key, "pic") == 0) return set_picture(fields, value);
+    else if (strcmp(key, "top_json") == 0) {
+        fields->top_json = value;
+        fields->is_of_2 = 1;
+    } else if (strcmp(key, "reg_max") == 0 || strcmp(key, "reg_len") == 0) {
         fields->length[0] = (size_t)strtoull(value, NULL, 10);
         fields->has_length[0] = 1;
     } else if (strcmp(key, "spot_max") == 0 || strcmp(key, "spot_len") == 0) {
@@ -178,17 +218,64 @@ static int parse(char *rest, struct fields *fields)
     return error;
 }
 
+#if SOPHON_RING_ABI_VERSION >= 2
+/* The event with what only ABI 2 has; its pictures stay where they are. */
+static sophon_event2 event2_of(const struct fields *fields, sophon_picture *pictures)
+{
+    sophon_event2 event;
+    int i;
+    sophon_event2_init(&event);
+    event.event = fields->event;
+    event.top_json = fields->top_json;
+    event.pictures = pictures;
+    event.pictures_count = (size_t)fields->named;
+    for (i = 0; i < fields->named; i++) {
+        pictures[i].name = fields->name[2 + i];
+        pictures[i].place = fields->place[2 + i];
+        pictures[i].data = fields->picture[2 + i].data;
+        pictures[i].len = fields->has_length[2 + i] ? fields->length[2 + i] : fields->picture[2 + i].length;
+    }
+    return event;
+}
+
+static int publish_2(const struct fields *fields)
+{
+    sophon_picture pictures[PICTURES];
+    const sophon_event2 event = event2_of(fields, pictures);
+    return sophon_ring_publish2(ring, &event);
+}
+
+static int reserve_2(const struct fields *fields, void **at)
+{
+    sophon_picture pictures[PICTURES];
+    sophon_event2 event = event2_of(fields, pictures);
+    event.event.reg_pic_len = fields->length[0];
+    event.event.spot_pic_len = fields->length[1];
+    return sophon_ring_reserve2(ring, &event, &at[0], &at[1], at + 2);
+}
+
+static int commit_2(const size_t *lengths)
+{
+    return sophon_ring_commit2(ring, lengths[0], lengths[1], lengths + 2);
+}
+#else
+static int publish_2(const struct fields *fields) { return fields == NULL ? 0 : -EINVAL; }
+static int reserve_2(const struct fields *fields, void **at) { return fields == NULL || at == NULL ? 0 : -EINVAL; }
+static int commit_2(const size_t *lengths) { return sophon_ring_commit(ring, lengths[0], lengths[1]); }
+#endif
+
 static void publish(struct fields *fields)
 {
-    answer_sequence(sophon_ring_publish(ring, &fields->event));
+    answer_sequence(fields->is_of_2 ? publish_2(fields) : sophon_ring_publish(ring, &fields->event));
 }
 
 static void reserve(struct fields *fields)
 {
-    void *at[2] = {NULL, NULL};
-    const int error = sophon_ring_reserve(ring, &fields->event, fields->length[0], fields->length[1], &at[0], &at[1]);
+    void *at[PICTURES] = {NULL};
+    const int error = fields->is_of_2 ? reserve_2(fields, at) : sophon_ring_reserve(
+        ring, &fields->event, fields->length[0], fields->length[1], &at[0], &at[1]);
     int i;
-    for (i = 0; error == 0 && i < 2; i++) {
+    for (i = 0; error == 0 && i < PICTURES; i++) {
         room[i] = at[i];
         room_max[i] = fields->length[i];
         written[i] = 0;
@@ -199,12 +286,12 @@ static void reserve(struct fields *fields)
 static void write_pictures(struct fields *fields)
 {
     int i;
-    for (i = 0; i < 2; i++)
+    for (i = 0; i < PICTURES; i++)
         if (fields->picture[i].length > (room[i] == NULL ? 0 : room_max[i])) {
             answer(-EINVAL);
             return;
         }
-    for (i = 0; i < 2; i++)
+    for (i = 0; i < PICTURES; i++)
         if (fields->picture[i].length > 0) {
             memcpy(room[i], fields->picture[i].data, fields->picture[i].length);
             written[i] = fields->picture[i].length;
@@ -215,7 +302,7 @@ static void write_pictures(struct fields *fields)
 static void write_half(void)
 {
     int i;
-    for (i = 0; i < 2; i++)
+    for (i = 0; i < PICTURES; i++)
         if (room[i] != NULL)
             memset(room[i], 0xAA, room_max[i] / 2);
     answer(room[0] == NULL && room[1] == NULL ? -EINVAL : 0);
@@ -224,7 +311,7 @@ static void write_half(void)
 static void forget_reservation(void)
 {
     int i;
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < PICTURES; i++) {
         room[i] = NULL;
         room_max[i] = written[i] = 0;
     }
@@ -232,8 +319,11 @@ static void forget_reservation(void)
 
 static void commit(struct fields *fields)
 {
-    const int error = sophon_ring_commit(ring, fields->has_length[0] ? fields->length[0] : written[0],
-                                         fields->has_length[1] ? fields->length[1] : written[1]);
+    size_t lengths[PICTURES];
+    int i, error;
+    for (i = 0; i < PICTURES; i++)
+        lengths[i] = fields->has_length[i] ? fields->length[i] : written[i];
+    error = commit_2(lengths);
     if (error == 0)
         forget_reservation();
     answer_sequence(error);
@@ -320,13 +410,14 @@ static void id(void)
 static void with_fields(char *rest, void (*then)(struct fields *))
 {
     struct fields fields;
+    int i;
     const int error = parse(rest, &fields);
     if (error == 0)
         then(&fields);
     else
         answer(error);
-    free(fields.picture[0].data);
-    free(fields.picture[1].data);
+    for (i = 0; i < PICTURES; i++)
+        free(fields.picture[i].data);
 }
 
 static void obey(const char *command, char *rest)

@@ -7,7 +7,11 @@
 #include <string>
 #include <vector>
 
+#ifdef SOPHON_RING_HEADER
+#include SOPHON_RING_HEADER
+#else
 #include "../../include/sophon_ring.h"
+#endif
 
 #include <chrono>
 #include <fstream>
@@ -43,6 +47,9 @@ public:
         ring_.reset(opened);
     }
     void publish(const sophon_event &event) { check(sophon_ring_publish(get(), &event)); }
+#if SOPHON_RING_ABI_VERSION >= 2
+    void publish(const sophon_event2 &event) { check(sophon_ring_publish2(get(), &event)); }
+#endif
     sophon_ring *get() const { return ring_.get(); }
     std::uint64_t sequence() const { return ring_->sequence; }
 
@@ -82,11 +89,15 @@ public:
     {
         static const char *const known[] = {
             "identity_id", "identity_name", "name", "group_name", "group_id", "device_ip", "ext_json", "timestamp_ms", "score",
-            "person_type", "device_type", "reg_file", "spot_file", "reg_max", "spot_max", "reg_len", "spot_len"};
+            "person_type", "device_type", "reg_file", "spot_file", "top_json", "reg_max", "spot_max", "reg_len", "spot_len"};
         std::string word;
         while (line >> word) {
             const std::size_t equals = word.find('=');
             const std::string key = word.substr(0, equals);
+            if (key == "pic" && equals != std::string::npos) {
+                named.push_back(named_picture(decoded(word.substr(equals + 1))));
+                continue;
+            }
             if (equals == std::string::npos || std::find(std::begin(known), std::end(known), key) == std::end(known))
                 throw Error(-EINVAL);
             values_[key] = decoded(word.substr(equals + 1));
@@ -129,12 +140,66 @@ public:
         return event;
     }
 
+    // Whether only ABI 2 can take the event.
+    bool is_of_2() const { return has("top_json") || !named.empty(); }
+
+    struct Named {
+        std::int32_t place;
+        std::string name;
+        bool is_length;         // of a reservation or a commit: the number in place of the picture
+        std::size_t length;
+        Picture picture;
+    };
+
     Picture reg_pic;
     Picture spot_pic;
+    std::vector<Named> named;
 
 private:
+    // PLACE:NAME:PATH, or a number in place of the path.
+    static Named named_picture(const std::string &text)
+    {
+        const std::size_t name = text.find(':');
+        const std::size_t content = name == std::string::npos ? name : text.find(':', name + 1);
+        if (content == std::string::npos)
+            throw Error(-EINVAL);
+        Named named;
+        named.place = static_cast<std::int32_t>(std::stoi(text.substr(0, name)));
+        named.name = text.substr(name + 1, content - name - 1);
+        const std::string rest = text.substr(content + 1);
+        named.is_length = !rest.empty() && rest.find_first_not_of("0123456789") == std::string::npos;
+        if (!named.is_length)
+            named.picture = file(rest);
+        named.length = named.is_length ? static_cast<std::size_t>(std::stoull(rest)) : named.picture.size();
+        return named;
+    }
+
     std::map<std::string, std::string> values_;
 };
+
+#if SOPHON_RING_ABI_VERSION >= 2
+// An event of ABI 2, which points into its fields.
+struct Event2 {
+    explicit Event2(const Fields &fields)
+    {
+        for (const Fields::Named &named : fields.named) {
+            sophon_picture picture = sophon_picture();
+            picture.name = named.name.c_str();
+            picture.place = named.place;
+            picture.data = named.picture.data();
+            picture.len = named.length;
+            pictures.push_back(picture);
+        }
+        sophon_event2_init(&event);
+        event.event = fields.event();
+        event.top_json = fields.text("top_json");
+        event.pictures = pictures.data();
+        event.pictures_count = pictures.size();
+    }
+    std::vector<sophon_picture> pictures;
+    sophon_event2 event;
+};
+#endif
 
 Picture drawn(std::size_t size, std::uint64_t seed)
 {
@@ -148,7 +213,8 @@ const char *name_of(int error)
 {
     static const std::map<int, const char *> names = {
         {EINVAL, "EINVAL"}, {EMSGSIZE, "EMSGSIZE"}, {ENOSPC, "ENOSPC"}, {EBUSY, "EBUSY"},
-        {ENOENT, "ENOENT"}, {EACCES, "EACCES"}, {EISDIR, "EISDIR"}, {ENOMEM, "ENOMEM"}};
+        {ENOENT, "ENOENT"}, {EACCES, "EACCES"}, {EISDIR, "EISDIR"}, {ENOMEM, "ENOMEM"},
+        {EPROTONOSUPPORT, "EPROTONOSUPPORT"}};
     const auto found = names.find(error);
     return found == names.end() ? "OTHER" : found->second;
 }
@@ -173,7 +239,7 @@ public:
             room_ = Room();
         } else if (command == "publish") {
             const Fields fields(line);
-            ring().publish(fields.event());
+            publish(fields);
             answer << ' ' << ring().sequence();
         } else if (command == "reserve") {
             reserve(Fields(line));
@@ -181,6 +247,8 @@ public:
             const Fields fields(line);
             write(fields.reg_pic, room_.reg_pic, room_.reg_max, room_.reg_len);
             write(fields.spot_pic, room_.spot_pic, room_.spot_max, room_.spot_len);
+            for (std::size_t i = 0; i < std::min(fields.named.size(), room_.named.size()); i++)
+                write(fields.named[i].picture, room_.named[i], room_.max[i], room_.len[i]);
             answer << ' ' << room_.reg_len << ' ' << room_.spot_len;
         } else if (command == "write_half") {
             if (room_.reg_pic == nullptr && room_.spot_pic == nullptr)
@@ -189,8 +257,7 @@ public:
             std::fill_n(static_cast<unsigned char *>(room_.spot_pic), room_.spot_max / 2, static_cast<unsigned char>(0xAA));
         } else if (command == "commit") {
             const Fields fields(line);
-            check(sophon_ring_commit(ring().get(), fields.size("reg_len", room_.reg_len),
-                                     fields.size("spot_len", room_.spot_len)));
+            commit(fields);
             room_ = Room();
             answer << ' ' << ring().sequence();
         } else if (command == "abort") {
@@ -224,6 +291,8 @@ private:
         void *reg_pic = nullptr;
         void *spot_pic = nullptr;
         std::size_t reg_max = 0, spot_max = 0, reg_len = 0, spot_len = 0;
+        std::vector<void *> named;
+        std::vector<std::size_t> max, len;
     };
 
     Ring &ring()
@@ -233,13 +302,57 @@ private:
         return *ring_;
     }
 
+#if SOPHON_RING_ABI_VERSION >= 2
+    void publish(const Fields &fields)
+    {
+        if (fields.is_of_2())
+            ring().publish(Event2(fields).event);
+        else
+            ring().publish(fields.event());
+    }
+
+    void commit(const Fields &fields)
+    {
+        std::vector<std::size_t> lengths = room_.len;
+        for (std::size_t i = 0; i < std::min(lengths.size(), fields.named.size()); i++)
+            lengths[i] = fields.named[i].length;
+        check(sophon_ring_commit2(ring().get(), fields.size("reg_len", room_.reg_len),
+                                  fields.size("spot_len", room_.spot_len), lengths.data()));
+    }
+
+    void reserve_2(const Fields &fields, Room &room)
+    {
+        Event2 event(fields);
+        event.event.event.reg_pic_len = room.reg_max;
+        event.event.event.spot_pic_len = room.spot_max;
+        room.named.resize(event.pictures.size());
+        room.len.resize(event.pictures.size());
+        for (const sophon_picture &picture : event.pictures)
+            room.max.push_back(picture.len);
+        check(sophon_ring_reserve2(ring().get(), &event.event, &room.reg_pic, &room.spot_pic, room.named.data()));
+    }
+#else
+    void publish(const Fields &fields) { ring().publish(fields.event()); }
+
+    void commit(const Fields &fields)
+    {
+        check(sophon_ring_commit(ring().get(), fields.size("reg_len", room_.reg_len),
+                                 fields.size("spot_len", room_.spot_len)));
+    }
+
+    void reserve_2(const Fields &, Room &) { throw Error(-EINVAL); }
+#endif
+
     void reserve(const Fields &fields)
     {
         const sophon_event event = fields.event();
         Room room;
         room.reg_max = fields.size("reg_max", 0);
         room.spot_max = fields.size("spot_max", 0);
-        check(sophon_ring_reserve(ring().get(), &event, room.reg_max, room.spot_max, &room.reg_pic, &room.spot_pic));
+        if (fields.is_of_2())
+            reserve_2(fields, room);
+        else
+            check(sophon_ring_reserve(ring().get(), &event, room.reg_max, room.spot_max, &room.reg_pic, &room.spot_pic));
         room_ = room;
     }
 

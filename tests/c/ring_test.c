@@ -1349,7 +1349,7 @@ static void foreign(void)
         case HEAD_CROOKED: store64(&view, HEAD, 60); break;
         case TAIL_CROOKED: store64(&view, TAIL, 4); break;
         case BAD_MAGIC: view.bytes[0] ^= 1; break;
-        case BAD_VERSION: store32(&view, VERSION, 2); break;
+        case BAD_VERSION: store32(&view, VERSION, 3); break;
         case BAD_HEADER_SIZE: store32(&view, HEADER_SIZE, 8192); break;
         case BAD_CAPACITY: store64(&view, CAPACITY, 131072); break;
         case ODD_CAPACITY: store64(&view, CAPACITY, 73728); CHECK(truncate(path, 4096 + 73728) == 0); break;

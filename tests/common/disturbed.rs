@@ -12,7 +12,7 @@ use sophon_uplink::event::Event;
 use sophon_uplink::ring::consumer::{self, Frame, Reader, Releaser};
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::layout::EVENT_HEADER;
-use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 use sophon_uplink::ring::{Memory, Word};
 
 use super::given::written;
@@ -54,7 +54,10 @@ pub fn check(story: Story) {
     let mut producer = Producer::attach(Arc::clone(&memory));
     for number in 0..story.events {
         let picture = vec![number; usize::from(number) * 3];
-        let _ = producer.publish(&event(&picture)); // no more than has room
+        let named = [NewPicture { place: number % 2, name: b"named", jpeg: &picture }];
+        let pictures = if number % 3 == 0 { &named[..] } else { &[] };
+        let top_json: &[u8] = if number % 4 == 0 { br#"{"top":[1]}"# } else { b"" };
+        let _ = producer.publish(&NewEvent { pictures, top_json, ..event(&picture) }); // no more than has room
     }
     // Each write may make the whole ring readable anew, and lets at most 255 moments pass before.
     let most = (story.writes.len() + 2) * (CAPACITY / 8 + 255);
@@ -107,7 +110,8 @@ impl Uplink {
         let is_inside = |range: &Range<usize>| {
             range.is_empty() || (record.start <= range.start && range.start <= range.end && range.end <= record.end)
         };
-        assert!(is_inside(&event.reg_pic) && is_inside(&event.spot_pic), "{event:?} in {record:?}");
+        let pictures = event.pictures.iter().map(|named| &named.range);
+        assert!(pictures.chain([&event.reg_pic, &event.spot_pic]).all(is_inside), "{event:?} in {record:?}");
         assert!(event.score.is_finite());
         let options =
             BodyOptions { format: Format::Json, with_reg_pic: true, timestamp_unit: TimestampUnit::Milliseconds };

@@ -14,12 +14,12 @@ use hyper::body::Body as _;
 use serde_json::{Map, Value, json};
 use sophon_uplink::body::base64::Pool;
 use sophon_uplink::body::constants::Constants;
-use sophon_uplink::body::{BodyOptions, EventBody, Sent, Template, TimestampUnit};
-use sophon_uplink::event::{Event, Malformed};
+use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
+use sophon_uplink::event::{Event, Malformed, Place, is_name};
 use sophon_uplink::ring::consumer;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
-use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 
 /// The keys of a body, in the contract's order.
 pub const KEYS: [&str; 7] = ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
@@ -30,6 +30,9 @@ pub struct Given {
     /// identity_id, identity_name, group_name, group_id, device_ip; none longer than what is cut off.
     pub texts: [Vec<u8>; 5],
     pub ext_json: Vec<u8>,
+    pub top_json: Vec<u8>,
+    /// Place, name and bytes of each named picture.
+    pub pictures: Vec<(u8, Vec<u8>, Vec<u8>)>,
     pub timestamp_ms: i64,
     pub score: f32,
     pub person_type: i32,
@@ -41,7 +44,33 @@ pub struct Given {
 impl Given {
     /// Whether a correct recognizer can have said it.
     pub fn is_well_formed(&self) -> bool {
-        self.score.is_finite() && (0..=5).contains(&self.person_type) && (-1..=4).contains(&self.device_type)
+        let names: Vec<_> = self.pictures.iter().map(|(place, name, _)| (place, name)).collect();
+        let is_allowed = |(place, name): &(&u8, &Vec<u8>)| {
+            let place = Place::ALL.into_iter().find(|known| known.code() == **place);
+            place.is_some_and(|place| is_name(name, place))
+        };
+        self.score.is_finite()
+            && (0..=5).contains(&self.person_type)
+            && (-1..=4).contains(&self.device_type)
+            && names.iter().all(is_allowed)
+            && names.iter().enumerate().all(|(index, name)| !names[..index].contains(name))
+    }
+
+    /// The pictures that go out at `place`, in order.
+    fn pictures_at(&self, place: Place) -> impl Iterator<Item = (String, String)> {
+        let here = self.pictures.iter().filter(move |(at, _, bytes)| *at == place.code() && !bytes.is_empty());
+        here.map(|(_, name, bytes)| (text(name), STANDARD.encode(bytes)))
+    }
+
+    /// The members at the top that are not the documented ones: name and value, in order. None where top_json is not taken whole.
+    fn top(&self) -> Option<Map<String, Value>> {
+        let json = String::from_utf8_lossy(&self.top_json);
+        let mut top =
+            if json.is_empty() { Map::new() } else { serde_json::from_str::<Map<String, Value>>(&json).ok()? };
+        let pictures: Vec<_> = self.pictures_at(Place::Top).collect();
+        top.retain(|key, _| !KEYS.contains(&key.as_str()) && !pictures.iter().any(|(name, _)| name == key));
+        top.extend(pictures.into_iter().map(|(name, text)| (name, text.into())));
+        Some(top)
     }
 
     /// Its ext_json as an object, where the parser takes it whole and as deep as it stands in a body; else only some members may go
@@ -75,7 +104,9 @@ impl Given {
             "device_type" => value.as_str().is_some_and(|kind| ["0", "1", "2", "3", "4"].contains(&kind)),
             key => key != "spot_pic",
         };
-        ext.retain(|key, value| is_good(key, value));
+        let pictures: Vec<_> = self.pictures_at(Place::ExtData).collect();
+        ext.retain(|key, value| is_good(key, value) && !pictures.iter().any(|(name, _)| name == key));
+        ext.extend(pictures.into_iter().map(|(name, text)| (name, text.into())));
         let device_ip = text(&self.texts[4]);
         if !device_ip.is_empty() {
             ext.insert("device_ip".into(), device_ip.into());
@@ -98,6 +129,8 @@ impl Given {
     /// What the uplink finds malformed.
     pub fn body(&self, options: BodyOptions) -> Result<(String, Vec<u8>), Malformed> {
         let texts = &self.texts;
+        let pictures = self.pictures.iter();
+        let pictures: Vec<_> = pictures.map(|(place, name, jpeg)| NewPicture { place: *place, name, jpeg }).collect();
         let event = NewEvent {
             identity_id: &texts[0],
             identity_name: &texts[1],
@@ -111,6 +144,8 @@ impl Given {
             device_type: self.device_type,
             reg_pic: &self.reg_pic,
             spot_pic: &self.spot_pic,
+            top_json: &self.top_json,
+            pictures: &pictures,
         };
         let memory = Arc::new(Mapping::on_heap((2 * event.record_len()).next_power_of_two()));
         Producer::attach(Arc::clone(&memory)).publish(&event).unwrap();
@@ -141,7 +176,14 @@ impl Given {
                 (form.clone(), part("score").parse().unwrap(), part("timestamp"), ext_data)
             }
         };
-        assert_eq!(parsed.as_object().unwrap().keys().collect::<Vec<_>>(), KEYS);
+        let keys: Vec<_> = parsed.as_object().unwrap().keys().collect();
+        let (documented, further) = keys.split_at(KEYS.len() - 1);
+        assert_eq!(documented, &KEYS[..KEYS.len() - 1]);
+        let (last, further) = further.split_last().unwrap();
+        assert_eq!(*last, KEYS[KEYS.len() - 1]);
+        if let Some(top) = self.top() {
+            self.check_top(&parsed, further, top, options);
+        }
         for key in ["identity_id", "identity_name", "group_name", "reg_pic"] {
             assert_eq!(parsed[key], expected[key]);
         }
@@ -153,6 +195,26 @@ impl Given {
         }
         if let Some(ext) = ext {
             assert_eq!(ext_data, ext);
+        }
+    }
+}
+
+impl Given {
+    /// The further members at the top are `top`; a form has texts without quotes, everything else as JSON, and names as browsers
+    /// write them.
+    fn check_top(&self, parsed: &Value, further: &[&String], top: Map<String, Value>, options: BodyOptions) {
+        let escaped = |key: &String| key.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22");
+        let is_form = options.format == Format::FormData;
+        let name = |key: &String| if is_form { escaped(key) } else { key.clone() };
+        // An object's order is that of its keys' last values in the text; a picture comes after all of them.
+        assert_eq!(further.len(), top.len(), "{further:?} for {top:?}");
+        for (key, value) in &top {
+            let got = &parsed[&name(key)];
+            match (is_form, value) {
+                (false, value) => assert_eq!(got, value),
+                (true, Value::String(text)) => assert_eq!(got, text),
+                (true, value) => assert_eq!(serde_json::from_str::<Value>(got.as_str().unwrap()).unwrap(), *value),
+            }
         }
     }
 }

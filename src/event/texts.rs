@@ -1,0 +1,97 @@
+//! The texts of a record, mended where they must be: an event is worth more than its decoration.
+
+use std::ops::Range;
+
+use super::members::{Member, members};
+use super::sections::{Sections, bytes};
+use super::{How, Mended};
+use crate::ring::Words;
+
+/// A JSON object that is longer is left out, in bytes.
+const MAX_JSON: usize = 256 * 1024;
+/// Another text that is longer is cut off, in bytes: nobody is called that.
+const MAX_TEXT: usize = 4096;
+
+/// Takes a record's texts out of it, and notes what had to be mended.
+pub(super) struct Texts<'a, W> {
+    pub(super) words: &'a W,
+    pub(super) sections: &'a Sections,
+    pub(super) mended: Vec<Mended>,
+}
+
+impl<W: Words> Texts<'_, W> {
+    /// A text of at most [`MAX_TEXT`] bytes, cut off between two characters.
+    pub(super) fn take(&mut self, kind: u32, field: &'static str) -> String {
+        let Some(range) = self.sections[kind as usize].clone() else { return String::new() };
+        let length = range.len();
+        // The whole of the character that may stand across the limit.
+        let read = range.start..range.end.min(range.start + MAX_TEXT + 3);
+        let mut text = self.decode(read, field);
+        if length > MAX_TEXT || text.len() > MAX_TEXT {
+            let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(end);
+            self.note(field, How::Shortened, format!("was cut off: {end} of its {length} bytes go out"));
+        }
+        text
+    }
+
+    /// The members of a JSON object; none where it is too long or no JSON object.
+    pub(super) fn members(&mut self, kind: u32, field: &'static str) -> Vec<Member> {
+        let Some(range) = self.sections[kind as usize].clone() else { return Vec::new() };
+        let why = if range.len() > MAX_JSON {
+            format!("{} bytes, more than {MAX_JSON}", range.len())
+        } else {
+            match members(&self.decode(range, field)) {
+                Ok(members) => return members,
+                Err(error) if error.is_data() => "it is no JSON object".into(), // the error's text would have its content
+                Err(error) => error.to_string(),
+            }
+        };
+        self.note(field, How::Shortened, format!("left out: {why}"));
+        Vec::new()
+    }
+
+    /// Leaves out of `members` what `keep` does not keep, and notes what of it nobody meant to be left out.
+    pub(super) fn retain(
+        &mut self,
+        members: &mut Vec<Member>,
+        field: &'static str,
+        mut keep: impl FnMut(&str, &str) -> Result<bool, String>,
+    ) {
+        let mut left_out = Vec::new();
+        members.retain(|(key, value)| {
+            keep(key, value.get()).unwrap_or_else(|why| {
+                left_out.push((key.clone(), why));
+                false
+            })
+        });
+        let Some((key, why)) = left_out.first() else { return };
+        let key: String = key.chars().take(40).collect();
+        let more =
+            if left_out.len() > 1 { format!(" (and {} members more)", left_out.len() - 1) } else { String::new() };
+        self.note(field, How::Shortened, format!("was left out: {key:?}: {why}{more}"));
+    }
+
+    /// Receivers may keep the seconds in 32 bits, as the documentation says.
+    pub(super) fn note_timestamp(&mut self, milliseconds: i64) {
+        let seconds = milliseconds.div_euclid(1000);
+        if i32::try_from(seconds).is_err() {
+            let what = format!(
+                "{seconds} s goes out and does not fit into 32 bits: timestamp_ms is {milliseconds}, and counts milliseconds since 1970"
+            );
+            self.note("timestamp", How::OutOfRange, what);
+        }
+    }
+
+    fn decode(&mut self, range: Range<usize>, field: &'static str) -> String {
+        String::from_utf8(bytes(self.words, range)).unwrap_or_else(|error| {
+            let what = "is not UTF-8 (GBK?): what cannot be read became U+FFFD".into();
+            self.note(field, How::Decoded, what);
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        })
+    }
+
+    fn note(&mut self, field: &'static str, how: How, what: String) {
+        self.mended.push(Mended { field, how, what });
+    }
+}
