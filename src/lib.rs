@@ -22,11 +22,12 @@
 //! | [`config`] | the configuration file, checked and saved |
 //! | [`confine`] | least privilege: user, capabilities, the filter of system calls |
 //! | [`uplink`] | the tasks that tie these together |
+//! | [`monitor`] | the state report |
 //! | [`control`] | the one way by which a config comes into force |
 //! | [`api`] | the local HTTP API and the box's page |
 //! | [`trial`] | trying a server: test events of every size, what they show, whose limit it is |
 //! | [`serve`] | what the HTTP servers of the package share |
-//! | [`status`] | what is told about the running uplink |
+//! | [`status`], [`health`] | what is told about the running uplink, and what of it is a problem |
 //! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
 //! | [`signals`] | which it obeys, whatever hangs, and which it does not mind |
 //! | `backtrace` | on the box: no backtraces, and nothing that makes them |
@@ -45,7 +46,9 @@ pub mod confine;
 pub mod control;
 pub mod deliver;
 pub mod event;
+pub mod health;
 pub mod log;
+pub mod monitor;
 pub mod output;
 pub mod rate_limited;
 pub mod readiness;

@@ -46,6 +46,27 @@ pub struct Status {
     pub spool: Spool,
     /// In the order of the config.
     pub destinations: Vec<Destination>,
+    /// The state report, where there is one.
+    pub monitor: Option<Monitor>,
+}
+
+/// The state report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Monitor {
+    /// From the config.
+    pub url: String,
+    /// From the config.
+    pub period_seconds: u64,
+    /// How long ago one was sent.
+    pub last_success_seconds: Option<f64>,
+    /// Why the last one was not, in words.
+    pub last_error: Option<String>,
+    /// The same for programs.
+    pub last_error_code: Option<&'static str>,
+    /// How long ago that was.
+    pub last_error_seconds: Option<f64>,
+    /// The status of the last answer.
+    pub last_answer: Option<u16>,
 }
 
 /// Events: `read` is the sum of the others.
@@ -282,6 +303,10 @@ pub struct Destination {
     pub off_hours: bool,
     /// `bounds.bytes_per_second`.
     pub bytes_per_second: Option<u32>,
+    /// It gets all events, once in so many seconds.
+    pub period_seconds: Option<u64>,
+    /// When what waits for that is sent, while something does.
+    pub next_round_seconds: Option<f64>,
     /// Tries that came to nothing since the start.
     pub failed_tries: u64,
     /// Whether refusals are an exception or the rule.
@@ -306,6 +331,7 @@ impl Destination {
         let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
         let tally = here.map_or(Tally::default(), |here| here.tally);
         let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs_f64();
+        let until = |moment: Instant| moment.saturating_duration_since(now).as_secs_f64();
         let failure = health.last_failure.as_ref();
         Destination {
             url: client.url().to_string(),
@@ -317,7 +343,7 @@ impl Destination {
             last_success_seconds: health.last_success.map(ago),
             last_answer: client.last_answer(),
             limit: client.limit(),
-            next_try_seconds: health.paused_until(now).map(|until| until.saturating_duration_since(now).as_secs_f64()),
+            next_try_seconds: health.paused_until(now).map(until),
             in_flight: lane.limit.in_flight() as u64,
             busy_seconds: lane.limit.busy_since().map(ago),
             queued: lane.queue.len(),
@@ -334,6 +360,8 @@ impl Destination {
             in_order: lane.in_order.is_some(),
             off_hours: lane.is_off_hours,
             bytes_per_second: client.bounds().bytes_per_second,
+            period_seconds: lane.rounds.as_ref().map(|rounds| rounds.period().as_secs()),
+            next_round_seconds: lane.rounds.as_ref().and_then(|rounds| rounds.due()).map(until),
             failed_tries: lane.counters.failures,
             last_hour: recent.last_hour(),
         }

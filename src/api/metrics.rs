@@ -5,8 +5,8 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::health::{problems, server};
 use crate::deliver::history::{BOUNDS, Histogram};
+use crate::health::{problems, server};
 use crate::status::{Destination, Ring, Status};
 
 /// What Prometheus asks for.
@@ -165,8 +165,13 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
     let mut family = |name: &str, kind, help, value: fn(&Destination) -> f64| {
         text.family(name, kind, help);
         for (destination, place) in destinations.iter().zip(&places) {
-            let labels = [("destination", place.as_str()), ("server", server(&destination.url))];
-            text.sample(name, &labels, value(destination));
+            let labels = [
+                ("destination", place.as_str()),
+                ("server", server(&destination.url)),
+                ("report", "history"), // stands only there: series of before keep their labels
+            ];
+            let is_history = destination.period_seconds.is_some();
+            text.sample(name, if is_history { &labels } else { &labels[..2] }, value(destination));
         }
     };
     family("destination_up", "gauge", "1 while deliveries succeed.", |destination| {

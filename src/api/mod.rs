@@ -20,10 +20,10 @@
 
 pub mod ask;
 pub mod dead_letters;
-pub mod event_server_url;
+pub mod documented;
 mod further;
 pub mod guard;
-pub mod health;
+
 pub mod listen;
 pub mod metrics;
 pub mod read;
@@ -48,10 +48,12 @@ use serde_json::Value;
 
 use crate::confine::Confined;
 use crate::control::{ChangeError, Control, Revisions};
+use crate::health;
 use crate::serve::{discard, guard as guard_answer};
 use crate::status::Status;
 use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
+use documented::Call;
 use guard::Access;
 use refusal::{Refusal, shortened};
 
@@ -116,7 +118,7 @@ macro_rules! page {
 enum Route {
     /// Its type, and it as gzip.
     Asset(&'static str, &'static [u8]),
-    EventServerUrl,
+    Documented(Call),
     Settings,
     Status,
     TestEvent,
@@ -133,7 +135,9 @@ impl Route {
             "/texts.js" => Route::Asset("text/javascript; charset=utf-8", page!("texts.js")),
             "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", page!("uplink.js")),
             "/icon.svg" => Route::Asset("image/svg+xml", page!("icon.svg")),
-            "/SophonFogSys/api/EventServerUrl" => Route::EventServerUrl,
+            "/SophonFogSys/api/EventServerUrl" => Route::Documented(Call::EventServerUrl),
+            "/SophonFogSys/api/HistoryEventUrl" => Route::Documented(Call::HistoryEventUrl),
+            "/SophonFogSys/api/MonitorServerUrl" => Route::Documented(Call::MonitorServerUrl),
             "/api/settings" => Route::Settings,
             "/api/status" => Route::Status,
             "/api/test-event" => Route::TestEvent,
@@ -145,7 +149,7 @@ impl Route {
     }
 
     fn takes_post(self) -> bool {
-        matches!(self, Route::EventServerUrl | Route::Settings | Route::TestEvent | Route::DeadLetters)
+        matches!(self, Route::Documented(_) | Route::Settings | Route::TestEvent | Route::DeadLetters)
     }
 
     fn takes_get(self) -> bool {
@@ -255,7 +259,7 @@ impl App {
                 reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
                 reply
             }
-            Route::EventServerUrl => self.tagged(&event_server_url::show(&self.control)),
+            Route::Documented(call) => self.tagged(&call.show(&self.control)),
             Route::Settings => self.tagged(&settings::show(&self.control)),
             Route::Status => json(&status::report(self, &self.uplink.status().await)),
             Route::Metrics => {
@@ -275,10 +279,10 @@ impl App {
         body: &mut Incoming,
     ) -> Result<Reply, Refusal> {
         match route {
-            Route::EventServerUrl => {
-                let changes = event_server_url::changes(read::read(&head.headers, body, &self.limits).await?)?;
-                self.change(changes, if_match(&head.headers)).await?;
-                Ok(self.tagged(&event_server_url::show(&self.control)))
+            Route::Documented(call) => {
+                let fields = read::read(&head.headers, body, &self.limits).await?;
+                self.change(call.changes(fields, &self.control)?, if_match(&head.headers)).await?;
+                Ok(self.tagged(&call.changed(&self.control)))
             }
             Route::Settings => {
                 let (changes, revision) =

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::event_server_url::{format_name, url_list};
+use super::documented::{format_name, url_list};
 use super::further::{self, MORE};
 use super::read::Fields;
 use super::refusal::{Refusal, shortened};
@@ -65,7 +65,7 @@ fn changes_of(
         Some(_) => return Err(Refusal::invalid("revision: the text that GET /api/settings gives")),
     };
     let read = |(key, value)| match known(key)? {
-        key if key == KEYS[0] => Ok((key, url_list(value)?)),
+        key if key == KEYS[0] => Ok((key, url_list(key, value)?)),
         key => Ok((key, value)),
     };
     let mut changes: Changes = members.into_iter().map(read).collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::App;
-use super::health::{notes, problems};
+use crate::health::{notes, problems};
 use crate::status::Status;
 
 /// The uplink's status with `health`, `history`, `config`, `privileges` and `api` beside it.

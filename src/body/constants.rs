@@ -37,6 +37,16 @@ pub struct Constants {
 }
 
 impl Constants {
+    /// With further members of `ext_data`, where the config has none of that name.
+    pub fn with_fallbacks(mut self, members: Vec<Member>) -> Constants {
+        for member in members {
+            if !self.ext_data.iter().any(|known| known.key == member.key) {
+                self.ext_data.push(member);
+            }
+        }
+        self
+    }
+
     /// Those at the top of an event that has no member or picture of that name itself.
     pub fn top_beside<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = &'a Member> {
         self.top.iter().filter(|member| !has(&event.top, event, Place::Top, &member.key))

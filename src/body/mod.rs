@@ -104,6 +104,12 @@ impl Template {
         }
     }
 
+    /// A body that is JSON and has no pictures.
+    pub fn of_json(text: Vec<u8>) -> Template {
+        let length = text.len() as u64;
+        Template { text, pictures: Vec::new(), length, content_type: "application/json".into() }
+    }
+
     /// The Content-Length.
     pub fn length(&self) -> u64 {
         self.length

@@ -1,12 +1,10 @@
 //! `ext_data`, `top` and `box`: what is the same in every event of a box, and where its own names come from.
 
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
 use super::Fault;
 use super::fields::{Fields, named};
+use super::this_box::{self, ThisBox};
 use crate::body::constants::{Constants, Member};
 use crate::event::TOP_KEYS;
 
@@ -16,15 +14,13 @@ const RECOGNIZERS_OWN: [&str; 3] = ["spot_pic", "person_type", "device_type"];
 const MOST: usize = 32;
 /// The longest value, as JSON, in bytes.
 const LONGEST: usize = 4096;
-/// A serial number is no longer, in bytes.
-const LONGEST_SERIAL: usize = 128;
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     top: Map<String, Value>,
     ext_data: Map<String, Value>,
-    serial_file: Option<PathBuf>,
+    this_box: ThisBox,
 }
 
 /// What `${…}` stands for.
@@ -37,17 +33,14 @@ enum Name {
 
 impl Written {
     /// Takes the keys out of the file's.
-    pub(super) fn take(fields: &mut Fields<'_>) -> Written {
+    pub(super) fn take(fields: &mut Fields<'_>, this_box: &ThisBox) -> Written {
         let top = members(fields, "top", &TOP_KEYS);
         let ext_data = members(fields, "ext_data", &RECOGNIZERS_OWN);
-        let mut of_box = fields.object("box");
-        let serial_file = of_box.optional_path("serial_file");
-        of_box.end();
         let texts = top.values().chain(ext_data.values()).map(Value::to_string).collect::<String>();
-        if texts.contains("${serial}") && serial_file.is_none() {
-            fields.fault("box.serial_file", None, "it is missing: ${serial} is the text of that file");
+        if texts.contains("${serial}") && !this_box.has_serial() {
+            fields.fault("box.serial_file", None, "it is missing: ${serial} is the text of that file, or box.serial");
         }
-        Written { top, ext_data, serial_file }
+        Written { top, ext_data, this_box: this_box.clone() }
     }
 
     /// Puts in what `${…}` stands for on this box.
@@ -89,22 +82,10 @@ impl Written {
     }
 
     fn value_of(&self, name: Name) -> Result<String, Fault> {
-        let of_file = |key: &str, path: &std::path::Path| {
-            let fault = |why: String| Fault {
-                key: key.into(),
-                value: None,
-                allowed: format!("a file with one line of text: {}: {why}", path.display()),
-            };
-            let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-            let text = text.trim_matches(['\0', ' ', '\t', '\r', '\n']).to_owned();
-            let is_good = (1..=LONGEST_SERIAL).contains(&text.len()) && !text.chars().any(char::is_control);
-            if is_good { Ok(text) } else { Err(fault(format!("it has not 1 to {LONGEST_SERIAL} bytes of plain text"))) }
-        };
-        match (name, &self.serial_file) {
-            (Name::Serial, Some(path)) => of_file("box.serial_file", path),
-            (Name::Serial, None) => unreachable!("it was checked"),
-            (Name::Hostname, _) => of_file("${hostname}", "/proc/sys/kernel/hostname".as_ref()),
-            (Name::Mac, _) => Ok(mac().unwrap_or_default()),
+        match name {
+            Name::Serial => self.this_box.serial(),
+            Name::Hostname => this_box::hostname(),
+            Name::Mac => Ok(this_box::mac().unwrap_or_default()),
         }
     }
 }
@@ -128,21 +109,6 @@ fn pieces(text: &str) -> Vec<Result<&str, &str>> {
     }
     pieces.push(Ok(rest));
     pieces
-}
-
-/// The address of the interface that the default route leads through; else of the first one by name that has one. Empty where none has.
-fn mac() -> Option<String> {
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let mut routes = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let default = routes.find(|words| words.get(1) == Some(&"00000000")).map(|words| words[0].to_owned());
-    let others = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut others: Vec<_> = others.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    others.sort_unstable();
-    let address = |name: String| {
-        let address = fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?.trim().to_owned();
-        (!address.is_empty() && address != "00:00:00:00:00:00").then_some(address)
-    };
-    default.into_iter().chain(others).find_map(address)
 }
 
 /// An object whose members go into every event.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use super::reports::HISTORY_URLS;
 use super::{Fault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
@@ -28,7 +29,7 @@ const RESERVED_HEADERS: [&str; 15] = [
 ];
 
 /// Keys whose values are not shown where they are of the wrong type: what was meant for a header or a URL may be in them.
-const MAY_BE_SECRET: [&str; 3] = ["headers", "event_server_url", "proxy"];
+const MAY_BE_SECRET: [&str; 6] = ["headers", "event_server_url", "proxy", "history", "monitor", HISTORY_URLS];
 
 pub(super) struct Fields<'a> {
     /// Before each key: `tls.`; empty at the top.
@@ -54,7 +55,7 @@ impl<'a> Fields<'a> {
 
     /// What is wrong with a key; `value` only where it cannot be a secret.
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
-        let value = value.filter(|_| !(self.prefix.is_empty() && MAY_BE_SECRET.contains(&key)));
+        let value = value.filter(|_| !MAY_BE_SECRET.contains(&key));
         let key = format!("{}{key}", self.prefix);
         self.faults.push(Fault { key, value: value.map(shown), allowed: allowed.into() });
     }
@@ -135,6 +136,11 @@ impl<'a> Fields<'a> {
             HeaderName::try_from(value.as_str()?).ok().filter(|name| !RESERVED_HEADERS.contains(&name.as_str()))
         };
         self.take(key, "the name of a header that the uplink does not set itself", read).unwrap_or(default)
+    }
+
+    /// A value that may be left out.
+    pub fn optional<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        self.take(key, allowed, read)
     }
 
     /// Null is as good as nothing.

@@ -15,10 +15,12 @@ mod fields;
 mod idn;
 pub mod proxy;
 mod repeated;
+pub mod reports;
 mod rings;
 pub mod save;
 pub mod sending;
 pub mod text;
+pub mod this_box;
 mod url;
 
 use std::fmt;
@@ -35,8 +37,10 @@ use crate::body::{BodyOptions, Format, TimestampUnit};
 use answers::{AcceptBody, Answers};
 use fields::Fields;
 use proxy::Proxy;
+use reports::{History, Monitor};
 use sending::{Bounds, Order};
-pub use url::{Url, is_forbidden_address, without_brackets};
+use this_box::ThisBox;
+pub use url::{Report, Url, is_forbidden_address, without_brackets};
 
 /// Where the file lies on a box.
 pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
@@ -54,7 +58,7 @@ pub fn folder_of(path: &Path) -> &Path {
 pub struct Config {
     /// Rings to attach to; at least one.
     pub rings: Vec<PathBuf>,
-    /// Every event goes to each of these; none: nothing is uploaded.
+    /// Every event whose score reaches the threshold goes to each of these; see [`Config::destinations`].
     pub event_server_url: Vec<Url>,
     /// How bodies are written.
     pub body: BodyOptions,
@@ -64,6 +68,12 @@ pub struct Config {
     pub proxy: Option<Arc<Proxy>>,
     /// What every event of this box has.
     pub constants: constants::Written,
+    /// All events, once a period.
+    pub history: Option<History>,
+    /// The state report.
+    pub monitor: Option<Monitor>,
+    /// What this box is called.
+    pub this_box: ThisBox,
     /// What holds for every destination.
     pub options: Options,
     /// What holds for some in place of that; as `tls_destinations`, they may be none of `event_server_url`.
@@ -253,7 +263,8 @@ impl Config {
         let mut faults = Vec::new();
         let mut fields = Fields::of("", written, folder, &mut faults);
         let (tls, tls_destinations) = tls(fields.object("tls"));
-        let constants = constants::Written::take(&mut fields);
+        let this_box = ThisBox::take(&mut fields);
+        let constants = constants::Written::take(&mut fields, &this_box);
         let own_options = fields.by_url("destinations", false, |fields| {
             let standby = sending::standby(fields);
             Options { standby, ..options(fields) }
@@ -284,6 +295,9 @@ impl Config {
             threshold: Threshold(fields.finite("threshold", 0.0)),
             proxy: Proxy::take(&mut fields).map(Arc::new),
             constants,
+            history: reports::history(&mut fields),
+            monitor: reports::monitor(&mut fields),
+            this_box,
             options: options(&mut fields),
             own_options,
             headers: fields.headers("headers"),
@@ -299,11 +313,22 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// Where events go, of both reports.
+    pub fn destinations(&self) -> impl Iterator<Item = &Url> {
+        self.event_server_url.iter().chain(self.history.iter().flat_map(|history| &history.urls))
+    }
+
+    /// Whether something is sent to this URL, in whatever report.
+    pub fn has_server(&self, url: &Url) -> bool {
+        let monitor = self.monitor.iter().map(|monitor| &monitor.url);
+        self.destinations().chain(monitor).any(|known| known.is_same_server_as(url))
+    }
+
     /// What is allowed and yet may be a mistake, for a person to read.
     pub fn doubts(&self) -> Vec<String> {
         let of_tls = self.tls_destinations.iter().map(|(url, _)| (url, tls_key(url)));
         let own = self.own_options.iter().map(|(url, _)| (url, format!("destinations.\"{url}\"")));
-        let idle = of_tls.chain(own).filter(|(url, _)| !self.event_server_url.contains(url));
+        let idle = of_tls.chain(own).filter(|(url, _)| !self.has_server(url));
         let idle = idle.map(|(_, key)| format!("{key}: not in use, for event_server_url has no such URL"));
         let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
             format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
@@ -316,8 +341,8 @@ impl Config {
 
     /// What holds for a destination.
     pub fn options_of(&self, url: &Url) -> Options {
-        let own =
-            self.own_options.iter().find(|(known, _)| known == url).map(|(_, own)| own.clone()).unwrap_or_default();
+        let own = self.own_options.iter().find(|(known, _)| known.is_same_server_as(url)).map(|(_, own)| own.clone());
+        let own = own.unwrap_or_default();
         Options {
             answers: own.answers.or_else(|| self.options.answers.clone()),
             accept_body: own.accept_body.or_else(|| self.options.accept_body.clone()),

@@ -14,10 +14,40 @@ use serde_json::Value;
 use super::fields::Refused;
 use super::idn;
 
-/// A checked URL. Shown without its query, which may hold a token.
+/// Which events a destination gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Report {
+    /// Those whose score reaches the threshold, at once: `event_server_url`.
+    #[default]
+    RealTime,
+    /// All of them, once a period: `history`.
+    History,
+}
+
+/// Stands behind the URL of a destination that gets all events once a period, wherever that is shown or kept. No URL of a config has a
+/// fragment, and none goes out.
+const HISTORY: &str = "#history";
+
+impl Report {
+    /// That of a destination by its URL as it is shown or kept.
+    pub fn of_shown(url: &str) -> Report {
+        if url.ends_with(HISTORY) { Report::History } else { Report::RealTime }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Report::RealTime => "",
+            Report::History => HISTORY,
+        }
+    }
+}
+
+/// A checked URL, and what is sent there: one URL may be the destination of both reports, which are two destinations then. Shown
+/// without its query, which may hold a token.
 #[derive(Clone)]
 pub struct Url {
     uri: Uri,
+    report: Report,
     /// Path and query: what goes into the request line.
     target: Uri,
     /// [`Url::former_identity`], where it is another one.
@@ -26,7 +56,7 @@ pub struct Url {
 
 impl PartialEq for Url {
     fn eq(&self, other: &Url) -> bool {
-        self.uri == other.uri
+        self.uri == other.uri && self.report == other.report
     }
 }
 
@@ -74,12 +104,29 @@ impl Url {
         let whole = format!("{scheme}://{host}{port}{target}");
         let former = format!("{scheme}://{}{slash}{written}", authority.to_ascii_lowercase());
         let former = (former != whole).then(|| former.into());
-        Ok(Url { uri: whole.parse().map_err(too_long)?, target: target.parse().map_err(too_long)?, former })
+        let (uri, target) = (whole.parse().map_err(too_long)?, target.parse().map_err(too_long)?);
+        Ok(Url { uri, report: Report::RealTime, target, former })
+    }
+
+    /// The same URL as the destination of a report.
+    pub fn with_report(self, report: Report) -> Url {
+        // Destinations of history are younger than the form that URLs have.
+        Url { report, former: self.former.filter(|_| report == Report::RealTime), ..self }
+    }
+
+    /// What is sent there.
+    pub fn report(&self) -> Report {
+        self.report
+    }
+
+    /// Whether it is the same URL, whatever is sent there.
+    pub fn is_same_server_as(&self, other: &Url) -> bool {
+        self.uri == other.uri
     }
 
     /// The URL in full, the same for URLs that are equal: what a destination is known by, on the disk too. Not to be shown.
     pub fn identity(&self) -> String {
-        self.uri.to_string()
+        format!("{}{}", self.uri, self.report.suffix())
     }
 
     /// What a release that told `http://a:80/` from `http://a/` knew it by, where that was something else: its spool has such folders.
@@ -117,7 +164,7 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         let query = if self.uri.query().is_some() { "?…" } else { "" };
-        write!(f, "{scheme}://{}{}{query}", self.authority(), self.target.path())
+        write!(f, "{scheme}://{}{}{query}{}", self.authority(), self.target.path(), self.report.suffix())
     }
 }
 

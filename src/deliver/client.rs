@@ -46,11 +46,12 @@ use super::transport::{self, describe};
 use crate::body::base64::{self, Pool};
 use crate::body::constants::Constants;
 use crate::body::{BodyOptions, EventBody, Sent, Template};
+use crate::config::Report;
 use crate::config::answers::AcceptBody;
 use crate::config::proxy::Proxy;
 use crate::config::sending::{Bounds, GIVES_UP, Order};
 use crate::config::{Options, Timeouts, Url};
-use crate::event::Event;
+use crate::event::{Event, EventId};
 use crate::ring::mapping::{Lost, PictureSource};
 
 /// Idle connections are dropped after this: below the 5 s of the servers that drop theirs first.
@@ -66,8 +67,11 @@ const WARY: Duration = Duration::from_secs(3600);
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The longest event id: a ring's 32 digits and a sequence number's 20.
-const ID_LENGTH: usize = 32 + 1 + 20;
+/// The longest event id: a ring's 32 digits, a sequence number's 20, and [`OF_HISTORY`].
+const ID_LENGTH: usize = 32 + 1 + 20 + OF_HISTORY.len();
+/// Stands behind the id of an event that is sent once more in the history: a receiver of both reports must not take it for a duplicate,
+/// and can join them.
+const OF_HISTORY: &str = "-history";
 
 /// What becomes of a connection on which nothing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +109,8 @@ pub struct Settings {
     pub sign: Option<(HeaderName, Key)>,
     /// From the config, where this destination is reached through it.
     pub proxy: Option<Arc<Proxy>>,
+    /// Between two times at which events are sent; none: at once.
+    pub period: Option<Duration>,
     /// The servers that stand in, with their own settings.
     pub standby: Vec<(Url, Settings)>,
     /// How fast bytes may go out.
@@ -160,15 +166,17 @@ pub struct Client {
 
 /// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
 /// may be another's.
-struct Connection {
-    sender: SendRequest<EventBody>,
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<EventBody>,
     /// hyper's side of it.
     task: AbortHandle,
     generation: u64,
-    is_tls: bool,
-    progress: Rc<Progress>,
+    pub(super) is_tls: bool,
+    pub(super) progress: Rc<Progress>,
     idle_since: Instant,
     peer: Option<IpAddr>,
+    /// The address that it goes out from.
+    pub(super) local: Option<IpAddr>,
     /// It begins no request after that: a name may lead elsewhere by then, and a balancer have another server.
     ends_at: Instant,
     /// Nor more than these.
@@ -344,7 +352,7 @@ impl Client {
         }
     }
 
-    async fn connect_unless_retired(&self) -> Result<Connection, Failure> {
+    pub(super) async fn connect_unless_retired(&self) -> Result<Connection, Failure> {
         let removed = || Err(Failure::new(Code::Removed, "the destination was removed"));
         if self.is_retired.get() {
             return removed();
@@ -394,7 +402,8 @@ impl Client {
         if self.is_listening {
             self.validity.set(transport.validity());
         }
-        let (progress, is_tls, peer) = (Rc::clone(&transport.progress), transport.is_tls(), transport.peer());
+        let (progress, is_tls) = (Rc::clone(&transport.progress), transport.is_tls());
+        let (peer, local) = (transport.peer(), transport.local());
         let (sender, connection) = http1::Builder::new()
             // As much of a request is gathered, too, before it is written: two buffers of ours, the first being a little shorter.
             .max_buf_size(HYPER_TAKES)
@@ -422,6 +431,7 @@ impl Client {
             progress,
             idle_since: now,
             peer,
+            local,
             ends_at: now + age,
             requests_left: MOST_REQUESTS - fastrand::u32(..MOST_REQUESTS / 4),
         })
@@ -439,7 +449,7 @@ impl Client {
         let sent = Sent::default();
         let template = self.template(&upload.event);
         let length = template.length();
-        let mut request = self.request(upload, template, &sent);
+        let mut request = self.request(Some(upload.event.id), Arc::clone(&upload.source), template, &sent);
         if self.settings.borrow().sign.is_some() {
             match Box::pin(self.signature(upload)).await {
                 Ok(signature) => request.headers_mut().extend(signature.map(|(name, value)| (Some(name), value))),
@@ -543,11 +553,15 @@ impl Client {
         settings.proxy.as_deref().filter(|_| !self.url.is_tls())
     }
 
-    fn request(&self, upload: &Upload, mut template: Template, sent: &Sent) -> Request<EventBody> {
+    /// A POST of a body; `id` is its event's, if it is one's.
+    pub(super) fn request(
+        &self,
+        id: Option<EventId>,
+        source: Arc<dyn PictureSource>,
+        mut template: Template,
+        sent: &Sent,
+    ) -> Request<EventBody> {
         let settings = self.settings.borrow();
-        let mut id = String::with_capacity(ID_LENGTH);
-        write!(id, "{}", upload.event.id).expect("a String takes everything");
-        let id = HeaderValue::try_from(id).expect("hex and digits");
         let content_type = match std::mem::take(&mut template.content_type) {
             Cow::Borrowed(name) => HeaderValue::from_static(name),
             Cow::Owned(name) => HeaderValue::try_from(name).expect("ours"),
@@ -563,14 +577,41 @@ impl Client {
             headers.insert(PROXY_AUTHORIZATION, login.clone());
         }
         headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(X_EVENT_ID, id.clone());
-        headers.insert(IDEMPOTENCY_KEY, id);
-        let body = EventBody::new(template, Arc::clone(&upload.source), Arc::clone(&settings.pool), Arc::clone(sent));
+        if let Some(id) = id.map(|id| self.name_of(id)) {
+            headers.insert(X_EVENT_ID, id.clone());
+            headers.insert(IDEMPOTENCY_KEY, id);
+        }
+        let body = EventBody::new(template, source, Arc::clone(&settings.pool), Arc::clone(sent));
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = if proxy.is_some() { self.url.uri() } else { self.url.target() }.clone();
         *request.headers_mut() = headers;
         request
+    }
+
+    /// What an event is called there.
+    fn name_of(&self, id: EventId) -> HeaderValue {
+        let mut name = String::with_capacity(ID_LENGTH);
+        write!(name, "{id}").expect("a String takes everything");
+        if self.url.report() == Report::History {
+            name.push_str(OF_HISTORY);
+        }
+        HeaderValue::try_from(name).expect("hex and digits")
+    }
+
+    /// The way there.
+    pub(super) fn link(&self) -> &Rc<Link> {
+        &self.link
+    }
+
+    /// How long to wait for what.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.settings.borrow().timeouts
+    }
+
+    /// The server answered with this status.
+    pub(super) fn note_answer(&self, status: u16) {
+        self.last_answer.set(Some(status));
     }
 
     /// Judges an answer, and keeps the connection where it can be kept.
@@ -620,7 +661,7 @@ fn closed() -> Failure {
 }
 
 /// The failure of a connection that ended, or brought what is no answer.
-fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
+pub(super) fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
     let code = match () {
         () if transport::is_unasked(error) => Code::UnaskedAnswer,
         () if error.is_parse_too_large() || progress.head_state() == State::TooLarge => Code::AnswerTooLarge,

@@ -13,6 +13,7 @@
 //! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
 //! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
 //! | [`setup`], [`signature`] | what the config and its files say to each client; signed requests |
+//! | `report` | a text that is no event, posted once |
 //! | [`endpoints`], [`rate`] | a destination's own server and those that stand in; how fast bytes may go out |
 //! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
@@ -40,6 +41,7 @@ pub mod progress;
 pub mod rate;
 pub mod recent;
 pub mod record;
+mod report;
 pub mod servers;
 pub mod setup;
 pub mod signature;

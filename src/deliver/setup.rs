@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::client::Settings;
 use super::history::History;
 use super::rate::Rate;
 use super::signature::Key;
 use super::tls::ClientConfigs;
 use crate::body::base64::Pool;
-use crate::body::constants::Constants;
+use crate::body::constants::{Constants, Member};
 use crate::body::{BodyOptions, Format};
+use crate::config::Report;
 use crate::config::proxy::Proxy;
+use crate::config::reports::{self, Monitor};
+use crate::config::this_box::ThisBox;
 use crate::config::{Config, Fault, Options, Url};
 use crate::secret_file::{self, Secret};
 
@@ -22,6 +27,8 @@ pub struct Setup {
     config: Config,
     tls: ClientConfigs,
     constants: Arc<Constants>,
+    /// The same with what a history event has besides.
+    history_constants: Arc<Constants>,
     /// By their files.
     keys: Vec<(PathBuf, Key)>,
     /// Of all destinations without bounds of their own.
@@ -37,19 +44,25 @@ impl Setup {
     /// # Errors
     /// A file that does not do: the key that names it, and why.
     pub fn read(config: &Config) -> Result<Setup, Fault> {
-        let constants = Arc::new(config.constants.read()?);
-        let files =
-            config.event_server_url.iter().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
+        let constants = config.constants.read()?;
+        let history_constants = match &config.history {
+            Some(_) => Arc::new(constants.clone().with_fallbacks(required_of_history(&config.this_box)?)),
+            None => Arc::default(),
+        };
+        let constants = Arc::new(constants);
+        let files = config.destinations().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
         let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, Fault>>()?;
         let rate = rate(&config.options);
-        Ok(Setup { keys, rate, tls: ClientConfigs::read(config)?, constants, config: config.clone() })
+        let tls = ClientConfigs::read(config)?;
+        Ok(Setup { keys, rate, tls, constants, history_constants, config: config.clone() })
     }
 
     /// For a destination.
     pub fn of(&self, url: &Url, pool: &Arc<Pool>, history: &Rc<History>) -> Settings {
         let options = self.config.options_of(url);
         let standby = options.standby.clone();
-        let own = self.config.own_options.iter().find(|(known, own)| known == url && own.bounds.is_some());
+        let mut own = self.config.own_options.iter();
+        let own = own.find(|(known, own)| known.is_same_server_as(url) && own.bounds.is_some());
         let rate = own.map_or(self.rate.clone(), |(_, own)| rate(own));
         let sign =
             options.sign.as_ref().and_then(|sign| Some((sign.header.clone(), self.key(&sign.key_file)?.clone())));
@@ -57,8 +70,13 @@ impl Setup {
             sign,
             standby: Vec::new(),
             rate,
-            body: self.config.body,
-            constants: Arc::clone(&self.constants),
+            body: self.body_of(url),
+            constants: Arc::clone(if url.report() == Report::History {
+                &self.history_constants
+            } else {
+                &self.constants
+            }),
+            period: self.history_of(url).map(|history| history.period),
             headers: self.config.headers.clone(),
             timeouts: self.config.timeouts,
             options,
@@ -74,6 +92,25 @@ impl Setup {
         Settings { standby: standing_in.collect(), ..settings }
     }
 
+    /// For the state report, which has headers of its own.
+    pub fn of_monitor(&self, monitor: &Monitor) -> Settings {
+        let settings = self.of(&monitor.url, &Arc::default(), &Rc::default());
+        Settings { headers: monitor.headers.clone(), sign: None, standby: Vec::new(), ..settings }
+    }
+
+    fn history_of(&self, url: &Url) -> Option<&reports::History> {
+        self.config.history.as_ref().filter(|_| url.report() == Report::History)
+    }
+
+    fn body_of(&self, url: &Url) -> BodyOptions {
+        let own = |history: &reports::History| BodyOptions {
+            with_reg_pic: history.with_reg_pic,
+            format: history.format,
+            ..self.config.body
+        };
+        self.history_of(url).map_or(self.config.body, own)
+    }
+
     fn proxy(&self, url: &Url) -> Option<Arc<Proxy>> {
         self.config.proxy.clone().filter(|proxy| proxy.is_for(url))
     }
@@ -87,6 +124,16 @@ impl Setup {
         let body = BodyOptions { format, ..self.config.body };
         Settings { body, ..self.of(url, &Arc::default(), &Rc::default()) }
     }
+}
+
+/// What every history event has in ext_data, if only as `{}`: the box's documentation wants it.
+fn required_of_history(this_box: &ThisBox) -> Result<Vec<Member>, Fault> {
+    let dev_sno = this_box.dev_sno.clone().map_or_else(|| this_box.serial(), Ok)?;
+    Ok(vec![
+        Member::new("dev_sno".into(), &dev_sno.into()),
+        Member::new("grab_fiqa_info".into(), &Value::Object(Map::new())),
+        Member::new("box_fiqa_info".into(), &Value::Object(Map::new())),
+    ])
 }
 
 fn rate(options: &Options) -> Option<Arc<Rate>> {

@@ -30,14 +30,14 @@ impl ClientConfigs {
     /// # Errors
     /// The key of the file that does not do, and why; never what is in it.
     pub fn read(config: &Config) -> Result<ClientConfigs, Fault> {
-        let in_use = config.tls_destinations.iter().filter(|(url, _)| config.event_server_url.contains(url));
+        let in_use = config.tls_destinations.iter().filter(|(url, _)| config.has_server(url));
         let own = in_use.map(|(url, files)| Ok((url.clone(), read(files, &config::tls_key(url))?)));
         Ok(ClientConfigs { common: client_config(&config.tls)?, own: own.collect::<Result<_, Fault>>()? })
     }
 
     /// For a destination.
     pub fn of(&self, url: &Url) -> Arc<ClientConfig> {
-        let own = self.own.iter().find(|(known, _)| known == url);
+        let own = self.own.iter().find(|(known, _)| known.is_same_server_as(url));
         Arc::clone(own.map_or(&self.common, |(_, own)| own))
     }
 }

@@ -213,6 +213,11 @@ impl Transport {
         self.socket().peer_addr().map(|peer| peer.ip()).ok()
     }
 
+    /// The address that it goes out from.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.socket().local_addr().map(|local| local.ip()).ok()
+    }
+
     /// Gives on what was held back; true where there was something.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if self.held.is_empty() {

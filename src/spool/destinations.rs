@@ -9,6 +9,7 @@ use super::index::{Entry, Mask, SLOTS, slots};
 use super::swapped::Moved;
 use super::volume::{Fault, Home};
 use super::{Hidden, Lodging, Spool};
+use crate::config::Report;
 use crate::ring::mapping::PictureSource as _;
 
 /// Events moved at once when a destination goes: what lies between two fsyncs, and what others wait for.
@@ -19,25 +20,30 @@ const HEIRS: &str = "the heirs of this destination's events:\n";
 const PEER: &str = "not ";
 
 impl<D: Disk> Spool<D> {
-    /// These are the destinations from now on. What waits for one that was removed is meant for those that are new: [`Spool::settle`]
-    /// sees to that. With none it is parked: it stays where it is until its destination, or a new one, comes. What failed is returned,
+    /// These are the destinations from now on. What waits for one that was removed is meant for those of the same report that are new:
+    /// [`Spool::settle`] sees to that. With none it is parked: it stays where it is until its destination, or a new one, comes. What failed is returned,
     /// and matters only if the process dies before the events have moved: the next start may then take other heirs. A folder is made
     /// with the next event stored.
     pub fn configure(&mut self, addresses: &[Address]) -> Vec<Fault> {
         let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
         let old: Vec<_> =
             self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
-        let added = || addresses.iter().map(|one| one.destination).filter(|one| !old.contains(one));
+        let new: Vec<(Destination, Report)> = addresses.iter().map(|one| (one.destination, one.report())).collect();
+        let added_to = |report: Report| {
+            let new = new.iter().filter(move |(_, its)| *its == report).map(|(one, _)| *one);
+            new.filter(|one| !old.contains(one))
+        };
         for lodging in self.lodgings.iter_mut().flatten().filter(|lodging| !is_wanted(&lodging.destination)) {
+            let report = lodging.report();
             if std::mem::take(&mut lodging.configured) {
-                lodging.peers = if added().next().is_none() { old.clone() } else { Vec::new() };
+                lodging.peers = if added_to(report).next().is_none() { old.clone() } else { Vec::new() };
                 lodging.heirs = None;
             }
             let before = lodging.heirs.take();
             let heirs = before.clone().unwrap_or_default();
             let is_settled = !heirs.is_empty() && heirs.iter().all(is_wanted);
             // An heir that was removed too has heirs of its own.
-            let others = added().filter(|one| !is_settled && !lodging.peers.contains(one));
+            let others = added_to(report).filter(|one| !is_settled && !lodging.peers.contains(one));
             let heirs = Some(heirs.into_iter().filter(is_wanted).chain(others).collect());
             lodging.noted &= heirs == before;
             lodging.heirs = heirs;
@@ -128,13 +134,19 @@ impl<D: Disk> Spool<D> {
             let heirs = heirs.into_iter().filter_map(|heir| self.configured_as(heir));
             let mut heirs: Vec<_> = itself.unwrap_or_else(|| heirs.collect());
             if heirs.is_empty() {
-                heirs.extend(added.iter().filter(|one| !peers.contains(one)));
+                let report = self.lodgings[slot].as_ref().map(Lodging::report);
+                let same = |one: &&Destination| self.lodging(**one).map(Lodging::report) == report;
+                heirs.extend(added.iter().filter(|one| !peers.contains(one)).filter(same));
             }
             if let Some(lodging) = &mut self.lodgings[slot] {
                 (lodging.heirs, lodging.peers) = (Some(heirs), peers);
                 lodging.noted = note == Some(lodging.note());
             }
         }
+    }
+
+    fn lodging(&self, destination: Destination) -> Option<&Lodging> {
+        self.lodgings.iter().flatten().find(|one| one.destination == destination)
     }
 
     /// The destination in the config that has this name, or had it in an earlier release.
@@ -322,6 +334,11 @@ impl<D: Disk> Spool<D> {
 }
 
 impl Lodging {
+    /// Which events its destination gets; those of the realtime report, where its URL cannot be read.
+    fn report(&self) -> Report {
+        self.url.as_deref().map_or(Report::RealTime, Report::of_shown)
+    }
+
     /// What [`HEIRS_FILE`] says of it.
     fn note(&self) -> String {
         let heirs = self.heirs.iter().flatten().map(|heir| format!("{heir}\n"));

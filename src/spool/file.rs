@@ -29,6 +29,7 @@ use super::disk::Mapped;
 use super::key::{Key, KeyId, SALT};
 use super::opened::Flaw;
 use super::seal::sealed_len;
+use crate::config::Report;
 use crate::config::Url;
 use crate::event::EventId;
 use crate::ring::file::RingId;
@@ -71,6 +72,13 @@ impl From<&Url> for Address {
     fn from(url: &Url) -> Address {
         let former = url.former_identity().map(Destination::of);
         Address { destination: Destination::of(&url.identity()), former, shown: url.to_string() }
+    }
+}
+
+impl Address {
+    /// Which events its destination gets.
+    pub fn report(&self) -> Report {
+        Report::of_shown(&self.shown)
     }
 }
 

@@ -17,7 +17,8 @@ mod ring_watch;
 use std::cell::{Cell, RefCell};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +29,11 @@ use tracing::{info, warn};
 use crate::body::base64::Pool;
 use crate::clock;
 use crate::config::{Config, Fault, Url};
-use crate::deliver::client::{Client, Settings};
+use crate::deliver::client::Client;
 use crate::deliver::driver::Driver;
 use crate::deliver::history::History;
 use crate::deliver::setup::Setup;
+use crate::monitor::{Reporter, Sender};
 use crate::readiness;
 use crate::spool::dead::{self, DeadLetter};
 use crate::spool::worker::Worker;
@@ -117,6 +119,9 @@ pub struct Uplink {
     spool_losses: Cell<(u64, Option<Instant>)>,
     /// In the order in which they were given.
     rings: RefCell<Vec<Rc<RingWatch>>>,
+    /// Sends the state report.
+    reporter: Reporter,
+    me: Weak<Uplink>,
 }
 
 /// Why the uplink cannot run.
@@ -137,7 +142,7 @@ impl Uplink {
     /// [`StartError`].
     pub fn start(config: Config) -> Result<Rc<Uplink>, StartError> {
         let (worker, found) = Worker::start(config.spool.clone(), addresses(&config))?;
-        let uplink = Rc::new(Uplink {
+        let uplink = Rc::new_cyclic(|me| Uplink {
             config: RefCell::new(config.clone()),
             fixed: Fixed::of(&config),
             driver: Driver::start(worker, found),
@@ -151,6 +156,8 @@ impl Uplink {
             spool_status: RefCell::new(spool::Status::of_nothing("it is being opened")),
             spool_losses: Cell::default(),
             rings: RefCell::default(),
+            reporter: Reporter::default(),
+            me: me.clone(),
         });
         uplink.apply(config).map_err(StartError::Config)?;
         let watching = Rc::downgrade(&uplink);
@@ -173,10 +180,20 @@ impl Uplink {
     /// # Errors
     /// A file that does not do; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), Fault> {
-        let settings = self.settings(&config, &self.history)?;
-        let destinations = config.event_server_url.iter().map(|url| (url.clone(), settings(url))).collect();
+        let setup = Setup::read(&config)?;
+        let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
+        let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
         self.tell_spool(&config);
         self.driver.configure(destinations);
+        let sender = Sender { this_box: config.this_box.clone(), spool: self.fixed.spool_dir.clone() };
+        let monitor = config.monitor.clone().map(|monitor| (monitor.clone(), setup.of_monitor(&monitor)));
+        let me = self.me.clone();
+        let ask = move || {
+            let me = me.clone();
+            let asked: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move { Some(me.upgrade()?.status().await) });
+            asked
+        };
+        self.reporter.configure(monitor, sender, Rc::new(ask));
         let old = self.config.replace(config);
         let fixed = Fixed::of(&self.config.borrow());
         let pending = self.fixed.differences(&fixed).join(", ");
@@ -186,22 +203,15 @@ impl Uplink {
         Ok(())
     }
 
-    /// What gives each destination's settings.
-    fn settings(&self, config: &Config, history: &Rc<History>) -> Result<impl Fn(&Url) -> Settings + use<>, Fault> {
-        let setup = Setup::read(config)?;
-        let (pool, history) = (Arc::clone(&self.pool), Rc::clone(history));
-        Ok(move |url: &Url| setup.of(url, &pool, &history))
-    }
-
     /// A client of its own for each destination in force, whose doings count nowhere: for test events.
     ///
     /// # Errors
     /// A file that does not do.
     pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
         let config = self.config.borrow();
-        let settings = self.settings(&config, &Rc::default())?;
-        let client = |url: &Url| trial::client(url.clone(), settings(url));
-        Ok(config.event_server_url.iter().map(client).collect())
+        let setup = Setup::read(&config)?;
+        let client = |url: &Url| trial::client(url.clone(), setup.of(url, &self.pool, &Rc::default()));
+        Ok(config.destinations().map(client).collect())
     }
 
     /// How delivery fared.
@@ -259,8 +269,10 @@ impl Uplink {
 
     /// The destination with this URL, if it is in force.
     pub fn destination(&self, url: &str) -> Option<Destination> {
-        let url = Url::parse(url).ok()?;
-        self.config.borrow().event_server_url.contains(&url).then(|| Address::from(&url).destination)
+        let config = self.config.borrow();
+        let shown = config.destinations().find(|known| known.to_string() == url);
+        let known = shown.cloned().or_else(|| Url::parse(url).ok().filter(|url| config.event_server_url.contains(url)));
+        known.map(|url| Address::from(&url).destination)
     }
 
     /// How many dead letters there are; some of them, from those with a number above `after`; and the last one's number, where there
@@ -325,13 +337,14 @@ impl Uplink {
             destinations: self
                 .driver
                 .each(|lane, endpoints, recent| status::Destination::of(lane, endpoints, recent, &spool)),
+            monitor: self.reporter.status(),
         }
     }
 }
 
 /// The destinations of `config`, as the spool knows them.
 pub fn addresses(config: &Config) -> Vec<Address> {
-    config.event_server_url.iter().map(Address::from).collect()
+    config.destinations().map(Address::from).collect()
 }
 
 async fn until(is_so: impl Fn() -> bool) {

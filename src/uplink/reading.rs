@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::ring_watch::RingWatch;
 use super::{Phase, Uplink, add};
+use crate::deliver::core::Scope;
 use crate::deliver::ledger::Ledger;
 use crate::event::Event;
 use crate::ring::consumer::{self, Frame, Reader};
@@ -282,11 +283,13 @@ impl Uplink {
             watch.complaints.say_of(kind, |more| warn!(%event, "{mended}{more}"));
         }
         let config = self.config.borrow();
-        if event.score < config.threshold.0 {
-            add(&self.counters.filtered, 1);
-            return ring.ledger.skip(frame.end, 1);
+        let is_filtered = event.score < config.threshold.0;
+        add(&self.counters.filtered, u64::from(is_filtered));
+        match (is_filtered, &config.history) {
+            (false, _) => self.driver.publish(event, Scope::All, |number| ring.ledger.enter(frame, number)),
+            (true, Some(_)) => self.driver.publish(event, Scope::History, |number| ring.ledger.enter(frame, number)),
+            (true, None) => ring.ledger.skip(frame.end, 1),
         }
-        self.driver.publish(event, |number| ring.ledger.enter(frame, number));
     }
 
     fn note_corrupt(&self, watch: &RingWatch, corrupt: &consumer::Corrupt) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::spooling::Needs;
 use super::{EventNo, LaneId, UploadId};
+use crate::config::Report;
 use crate::deliver::outcome::Outcome;
 use crate::event::EventId;
 use crate::readiness::NotReady;
@@ -12,8 +13,8 @@ use crate::spool::Address;
 /// What happened.
 #[derive(Debug)]
 pub enum Input<T> {
-    /// An event was read.
-    Published(T),
+    /// An event was read, for the destinations of these reports.
+    Published(T, Scope),
     /// The kernel took the last byte of an upload's body, or it has none any more.
     BodyGone(LaneId, UploadId),
     /// An upload begins once more, and waits for [`Effect::Body`].
@@ -89,6 +90,26 @@ pub struct LaneSettings {
     pub in_order: Option<Duration>,
     /// At this time of the day nothing is taken out of the spool; see [`Input::BacklogHours`].
     pub is_off_hours: bool,
+    /// Which events it gets. What a removed destination lacks goes to others of the same report only.
+    pub report: Report,
+    /// It sends once in such a time.
+    pub period: Option<Duration>,
+}
+
+/// Whose event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every destination's.
+    All,
+    /// Its score is below the threshold: only of those that get all events.
+    History,
+}
+
+impl Scope {
+    /// Whether destinations of this report get it.
+    pub fn is_for(self, report: Report) -> bool {
+        self == Scope::All || report == Report::History
+    }
 }
 
 /// An event is durable.

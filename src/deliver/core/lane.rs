@@ -28,9 +28,14 @@ use super::health::Health;
 use super::limit::ConcurrencyLimit;
 use super::queue::{Queue, RunSet};
 use super::retry::RetryState;
+use super::rounds::Rounds;
 use super::{EventNo, LaneId, Rejection, Target, UploadId};
+use crate::config::Report;
 use crate::event::EventId;
 use crate::spool::{Address, Destination};
+
+/// A lane that sends once a period does so for the first time within this.
+const FIRST_ROUND: Duration = Duration::from_secs(60);
 
 /// A destination and what waits for it.
 #[derive(Debug)]
@@ -71,6 +76,10 @@ pub struct Lane {
     pub is_off_hours: bool,
     /// Events go one at a time, the oldest first; see [`super::LaneSettings::in_order`].
     pub in_order: Option<Duration>,
+    /// Which events it gets.
+    pub report: Report,
+    /// Where it sends once a period.
+    pub rounds: Option<Rounds>,
     /// The first event that was published when it was there.
     pub born: EventNo,
     /// Of those before: taken over from lanes that were removed.
@@ -161,7 +170,13 @@ pub enum Meanwhile {
 
 impl Lane {
     /// A lane in which nothing waits.
-    pub fn new(id: LaneId, settings: super::LaneSettings, born: EventNo, now: Instant) -> Lane {
+    pub fn new(
+        id: LaneId,
+        settings: super::LaneSettings,
+        born: EventNo,
+        random: &mut fastrand::Rng,
+        now: Instant,
+    ) -> Lane {
         Lane {
             id,
             address: settings.address,
@@ -181,6 +196,8 @@ impl Lane {
             leaves_backlog: false,
             is_off_hours: settings.is_off_hours,
             in_order: settings.in_order,
+            report: settings.report,
+            rounds: settings.period.map(|period| Rounds::new(period, first_round(period, random, now))),
             born,
             taken_over: RunSet::default(),
             delivered: Some(Delivered::default()),
@@ -214,7 +231,12 @@ impl Lane {
 
     /// Whether what is queued is better off in the spool.
     pub fn wants_spool(&self) -> bool {
-        !self.is_open() || !self.health.is_up()
+        !self.is_open() || !self.health.is_up() || self.leaves_backlog && self.rounds.is_some()
+    }
+
+    /// Whether something waits, or is on its way, as far as is known.
+    pub fn has_something(&self) -> bool {
+        self.open_deliveries() > 0 || !self.in_flight.is_empty() || !self.backlog.is_empty()
     }
 
     /// The same for an event to be stored; `heirs` are its heirs' destinations.
@@ -255,7 +277,10 @@ impl Lane {
     }
 
     /// Uses another config, and begins anew: somebody may have set right what was wrong.
-    pub fn configure(&mut self, settings: super::LaneSettings, now: Instant) {
+    pub fn configure(&mut self, settings: super::LaneSettings, random: &mut fastrand::Rng, now: Instant) {
+        if self.rounds.as_ref().map(Rounds::period) != settings.period {
+            self.rounds = settings.period.map(|period| Rounds::new(period, first_round(period, random, now)));
+        }
         (self.needs_box, self.response_timeout) = (settings.needs_box, settings.response_timeout);
         (self.in_order, self.is_off_hours) = (settings.in_order, settings.is_off_hours);
         self.begin_anew(now);
@@ -269,6 +294,12 @@ impl Lane {
         self.health.begin_anew(now);
         self.evidence.begin_anew();
     }
+}
+
+/// When a lane that sends once a period does so first: soon, so that what an earlier process left does not wait for a whole period, and
+/// not with all boxes at once.
+fn first_round(period: Duration, random: &mut fastrand::Rng, now: Instant) -> Instant {
+    now + period.min(FIRST_ROUND).mul_f64(random.f64())
 }
 
 impl InFlight {

@@ -9,20 +9,22 @@ use crate::readiness::NotReady;
 use crate::spool::Destination;
 
 impl<T: Held> Core<T> {
-    /// Another config. What waits for a removed lane goes to each that was added; with none added it is kept in the spool, until its
-    /// destination or another one comes.
+    /// Another config. What waits for a removed lane goes to each of the same report that was added; with none added it is kept in the
+    /// spool, until its destination or another one comes.
     pub(super) fn configured(&mut self, lanes: Vec<(Option<LaneId>, LaneSettings)>, turn: &mut Turn<'_, T>) {
         let (mut order, mut added) = (Vec::new(), Vec::new());
         for (known, settings) in lanes {
             match known.filter(|id| self.order.contains(id)) {
                 Some(id) => {
-                    self.lane_mut(id).configure(settings, turn.now);
+                    let lane = self.lanes.get_mut(&id).expect("it is in force");
+                    lane.configure(settings, &mut self.random, turn.now);
                     order.push(id);
                 }
                 None => {
                     let id = self.next_lane;
                     self.next_lane = LaneId(id.0 + 1);
-                    self.lanes.insert(id, Lane::new(id, settings, self.events.next(), turn.now));
+                    let lane = Lane::new(id, settings, self.events.next(), &mut self.random, turn.now);
+                    self.lanes.insert(id, lane);
                     order.push(id);
                     added.push(id);
                 }
@@ -30,7 +32,7 @@ impl<T: Held> Core<T> {
         }
         let old = std::mem::replace(&mut self.order, order);
         old.iter().filter(|id| !self.order.contains(id)).copied().collect::<Vec<_>>().into_iter().for_each(|removed| {
-            self.close(removed, added.clone(), turn);
+            self.close(removed, self.of_the_same_report(removed, &added), turn);
         });
         self.wake_parked(&added, turn);
         self.look_at_box(self.lack, turn);
@@ -60,9 +62,18 @@ impl<T: Held> Core<T> {
         for id in self.lanes.values().filter(is_parked).map(|lane| lane.id).collect::<Vec<_>>() {
             let destination = self.lane_mut(id).destination();
             let same = self.open_lane_to(destination).filter(|lane| added.contains(lane));
-            self.lane_mut(id).phase = Phase::Closed(same.map_or(added.to_vec(), |lane| vec![lane]));
+            let heirs = same.map_or_else(|| self.of_the_same_report(id, added), |lane| vec![lane]);
+            if heirs.is_empty() {
+                continue;
+            }
+            self.lane_mut(id).phase = Phase::Closed(heirs);
             self.pass_on(id, turn);
         }
+    }
+
+    /// Those of `lanes` that get the same events as a lane.
+    fn of_the_same_report(&self, id: LaneId, lanes: &[LaneId]) -> Vec<LaneId> {
+        lanes.iter().copied().filter(|other| self.lanes[other].report == self.lanes[&id].report).collect()
     }
 
     fn open_lane_to(&self, destination: Destination) -> Option<LaneId> {
@@ -139,6 +150,17 @@ impl<T: Held> Core<T> {
     pub(super) fn look_into_spool_at(&mut self, now: Instant) {
         self.lanes.values_mut().for_each(|lane| lane.backlog.wake());
         self.order.clone().into_iter().for_each(|lane| self.touch(lane, now));
+    }
+
+    /// The process ends soon: nothing more is taken out of the spool, and what waits for its period goes there.
+    pub(super) fn leave_backlog(&mut self, turn: &mut Turn<'_, T>) {
+        self.lanes.values_mut().for_each(|lane| lane.leaves_backlog = true);
+        for id in self.order.clone() {
+            if self.lanes[&id].rounds.is_some() {
+                self.spool_queue(id, turn);
+                self.touch(id, turn.now);
+            }
+        }
     }
 
     /// The process ends: whatever is not sent by then goes to the spool.

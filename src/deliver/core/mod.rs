@@ -15,7 +15,7 @@
 //! | `mod.rs` | the state of all deliveries, and one turn of it |
 //! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | what it is told, what it wants done, what somebody should know, what can be asked |
 //! | [`lane`], [`queue`], [`backlog`] | one destination; what waits for it in memory, in the spool |
-//! | [`schedule`], [`limit`] | what is sent next, how many at once |
+//! | [`schedule`], [`limit`], [`rounds`] | what is sent next, how many at once, and when, where that is once a period |
 //! | [`classify`], [`evidence`], [`health`], [`retry`], [`backoff`] | what a try means, and whose fault it was |
 //! | [`events`] | the events, and who needs them |
 //! | `uploads.rs`, `writing.rs`, `spooling.rs`, `lanes.rs`, `pressure.rs` | the way of an event; to the spool; lanes that come and go; a ring that fills |
@@ -41,6 +41,7 @@ pub mod pressure;
 mod questions;
 pub mod queue;
 pub mod retry;
+pub mod rounds;
 pub mod schedule;
 pub mod spooling;
 mod uploads;
@@ -56,7 +57,7 @@ use lane::Lane;
 use spooling::Writer;
 
 pub use effect::{Effect, Fate, Job, Rejection, Target};
-pub use input::{Input, LaneSettings, NotStored, Picked, Stored};
+pub use input::{Input, LaneSettings, NotStored, Picked, Scope, Stored};
 pub use notice::Notice;
 
 /// An event's number: over all rings, the order in which events were read.
@@ -134,7 +135,7 @@ impl<T: Held> Core<T> {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
         match input {
-            Input::Published(held) => self.published(held, turn),
+            Input::Published(held, scope) => self.published(held, scope, turn),
             Input::BodyGone(lane, upload) => self.body_gone(lane, upload, turn),
             Input::BodyWanted(lane, upload) => self.body_wanted(lane, upload, turn),
             Input::Ended { lane, upload, id, outcome, took } => self.ended(lane, upload, id, outcome, took, turn),
@@ -152,7 +153,7 @@ impl<T: Held> Core<T> {
             Input::Reopen => self.reopen(turn),
             Input::Configured(lanes) => self.configured(lanes, turn),
             Input::Spill(events) => self.spill(&events, turn),
-            Input::LeaveBacklog => self.lanes.values_mut().for_each(|lane| lane.leaves_backlog = true),
+            Input::LeaveBacklog => self.leave_backlog(turn),
             Input::Suspend => self.suspend(turn),
             Input::Box(lack) => self.look_at_box(lack, turn),
             Input::Tick => {}

@@ -47,6 +47,10 @@ impl Lane {
         if let Some(until) = self.health.paused_until(now) {
             return Next::Wait(Some(until));
         }
+        let has_something = self.rounds.is_some() && self.has_something();
+        if let Some(Err(moment)) = self.rounds.as_mut().map(|rounds| rounds.look(has_something, now)) {
+            return Next::Wait(moment);
+        }
         if let Some(until) = self.yields_until.filter(|until| *until > now) {
             return Next::Wait(Some(until));
         }
@@ -202,6 +206,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Report;
     use crate::deliver::core::lane::InFlight;
     use crate::deliver::core::{LaneId, LaneSettings, UploadId};
     use crate::deliver::failure::{Code, Failure};
@@ -215,8 +220,10 @@ mod tests {
             response_timeout: Duration::from_secs(10),
             in_order: None,
             is_off_hours: false,
+            report: Report::RealTime,
+            period: None,
         };
-        let mut lane = Lane::new(LaneId(1), settings, EventNo(1), now);
+        let mut lane = Lane::new(LaneId(1), settings, EventNo(1), &mut fastrand::Rng::with_seed(1), now);
         (1..20).for_each(|counter| lane.backlog.add(counter, None));
         lane
     }

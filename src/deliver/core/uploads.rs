@@ -7,7 +7,7 @@ use super::counters::End;
 use super::lane::{InFlight, Lane, Meanwhile, Phase, Source};
 use super::retry::RetryState;
 use super::schedule::Next;
-use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Turn, UploadId};
+use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Scope, Turn, UploadId};
 use crate::deliver::outcome::Outcome;
 use crate::event::EventId;
 use crate::spool::Destination;
@@ -16,14 +16,19 @@ use crate::spool::Destination;
 const SHORTAGE: Duration = Duration::from_secs(1);
 
 impl<T: Held> Core<T> {
-    /// Puts an event into the queue of each lane; without lanes it is over.
-    pub(super) fn published(&mut self, held: T, turn: &mut Turn<'_, T>) {
-        if self.order.is_empty() {
+    /// Puts an event into the queue of each lane that gets it; without lanes it is over.
+    pub(super) fn published(&mut self, held: T, scope: Scope, turn: &mut Turn<'_, T>) {
+        let gets_it = |core: &Self, lane: &LaneId| scope.is_for(core.lanes[lane].report);
+        let lanes = self.order.iter().filter(|lane| gets_it(self, lane)).count();
+        if lanes == 0 {
             return turn.effects.push(Effect::Release(held));
         }
-        let event = self.events.add(held, self.order.len() as u32);
+        let event = self.events.add(held, lanes as u32);
         for place in 0..self.order.len() {
-            self.enter(self.order[place], event, turn);
+            let lane = self.order[place];
+            if gets_it(self, &lane) {
+                self.enter(lane, event, turn);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::deliver::client::Settings;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::pressure::Need;
-use crate::deliver::core::{EventNo, Input, LaneId, LaneSettings};
+use crate::deliver::core::{EventNo, Input, LaneId, LaneSettings, Scope};
 use crate::deliver::endpoints::Endpoints;
 use crate::deliver::ledger::Ticket;
 use crate::deliver::recent::Recent;
@@ -20,14 +20,14 @@ use crate::spool::Address;
 impl Driver {
     // --- what the uplink wants ---
 
-    /// Sends an event to every destination: its record is at `frame` of the ring of `ledger`. Its room is released when all have it, or
-    /// the spool for them.
-    pub fn publish(&self, event: Event, ticket: impl FnOnce(EventNo) -> Ticket) {
+    /// Sends an event to every destination that gets it: its record is at `frame` of the ring of `ledger`. Its room is released when all
+    /// have it, or the spool for them.
+    pub fn publish(&self, event: Event, scope: Scope, ticket: impl FnOnce(EventNo) -> Ticket) {
         let number = self.core.borrow().next_event();
         let weight = event.weight();
         let held = HeldEvent { number, ticket: ticket(number), texts: Some(Rc::new(event)), source: None };
         self.texts.borrow_mut().add(number, weight);
-        self.handle(Input::Published(held));
+        self.handle(Input::Published(held, scope));
         self.drop_texts();
     }
 
@@ -47,6 +47,8 @@ impl Driver {
                 response_timeout: settings.timeouts.response,
                 in_order: settings.in_order(),
                 is_off_hours: !hours::are_open(settings.bounds()),
+                report: url.report(),
+                period: settings.period,
             };
             lanes.push((known.copied(), lane));
         }

@@ -10,6 +10,8 @@ use super::{Answer, Mode};
 pub enum Step {
     /// These destinations get their events in order; comes first.
     InOrder(u8),
+    /// These destinations get all events, once a period; comes first.
+    Periodic(u8),
     /// Events of this length come, each bad for the destinations of the mask, and too large for the spool or not.
     Publish { count: u32, length: u32, bad: u8, too_large: bool },
     /// A destination changes.
@@ -50,7 +52,10 @@ impl History {
     pub fn random(seed: u64) -> History {
         let mut random = fastrand::Rng::with_seed(seed);
         let in_order = if random.bool() { 0 } else { random.u8(..16) };
-        let mut steps = vec![(0, Step::InOrder(in_order)), (0, Step::Configure(1 + random.u8(..15)))];
+        let configured = 1 + random.u8(..15);
+        let periodic = if random.u8(..3) > 0 { 0 } else { random.u8(..16) };
+        let mut steps =
+            vec![(0, Step::InOrder(in_order)), (0, Step::Periodic(periodic)), (0, Step::Configure(configured))];
         for _ in 0..random.usize(3..25) {
             let pause = match random.u8(..6) {
                 0 => random.u64(..20_000),

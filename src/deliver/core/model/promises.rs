@@ -270,6 +270,76 @@ fn an_event_that_is_not_taken_stops_those_behind_it_for_as_long_as_the_config_sa
 }
 
 #[test]
+fn a_destination_with_a_period_gets_all_events_at_its_moments_and_the_others_theirs_at_once() {
+    let mut world = World::new(7);
+    world.set_periodic(0b10);
+    world.configure(0b11);
+    (0..4).for_each(|server| world.set(server, Mode::Well, Answer::Ok, MS));
+    for _ in 0..120 {
+        publish(&mut world, 1);
+        wait(&mut world, 250 * MS);
+    }
+    wait(&mut world, 10 * SECOND);
+    let times: Vec<_> = (0..120).map(|event| world.acknowledged(1, event).expect("all of them")).collect();
+    let mut moments = times.clone();
+    moments.dedup_by(|one, other| one.saturating_sub(*other) < SECOND);
+    assert!((5..=6).contains(&moments.len()), "thirty seconds are five times seven: {moments:?}");
+    let apart: Vec<_> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(apart.iter().all(|apart| apart.abs_diff(7 * SECOND) < SECOND), "{apart:?}");
+    for event in 0..120 {
+        let at_once = world.acknowledged(0, event).map(|moment| moment < 250 * MS * (event as u32) + 50 * MS);
+        assert_eq!(at_once, (event % 3 != 2).then_some(true), "{event}: those below the threshold not at all");
+    }
+}
+
+#[test]
+fn what_waits_for_a_period_stays_in_the_ring_and_goes_to_the_spool_where_that_fills_and_at_the_end() {
+    let mut world = World::new(7);
+    world.set_periodic(1);
+    world.set_capacity(100);
+    world.configure(1);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    wait(&mut world, 100 * SECOND);
+    publish(&mut world, 40);
+    wait(&mut world, 20 * MS);
+    assert_eq!((world.in_ring(), world.stored()), (40, 0), "there is room");
+    for _ in 0..100 {
+        publish(&mut world, 2);
+        wait(&mut world, 20 * MS);
+    }
+    assert!(world.dropped() == 0 && world.stored() > 100 && world.in_ring() < 60, "{} stored", world.stored());
+    wait(&mut world, 20 * SECOND);
+    assert!((0..240).all(|event| world.acknowledged(0, event).is_some()));
+    publish(&mut world, 5);
+    world.step(&Step::Stop);
+    wait(&mut world, 100 * MS);
+    assert_eq!((world.in_ring(), world.acknowledged(0, 244)), (0, None), "what waits at the end is stored");
+}
+
+#[test]
+fn what_a_removed_destination_lacks_goes_to_another_one_of_its_report_only() {
+    for (added, expected) in [(0b0100, Some(2)), (0b0010, None), (0b0110, Some(2))] {
+        let mut world = World::new(7);
+        world.set_periodic(0b0101);
+        world.configure(0b0001);
+        (0..4).for_each(|server| world.set(server, Mode::Well, Answer::Ok, MS));
+        wait(&mut world, 100 * SECOND);
+        publish(&mut world, 6);
+        world.configure(added);
+        wait(&mut world, 100 * SECOND);
+        for server in 1..4 {
+            let has = (0..6).filter(|event| world.acknowledged(server, *event).is_some()).count();
+            assert_eq!(has, if Some(server) == expected { 6 } else { 0 }, "{added:b}: {server}");
+        }
+        // Those that nobody inherits come when their destination does.
+        world.configure(0b0001);
+        wait(&mut world, 100 * SECOND);
+        let has = (0..6).filter(|event| world.acknowledged(0, *event).is_some()).count();
+        assert_eq!(has, if expected.is_none() { 6 } else { 0 });
+    }
+}
+
+#[test]
 fn outside_its_hours_the_backlog_waits_and_live_events_do_not() {
     let mut world = world_of_one(Answer::Unreachable);
     publish(&mut world, 10);

@@ -48,12 +48,12 @@ impl World {
         let asks = |server: &Server| matches!(server.bad, Answer::Status(429, _));
         let asked: u32 = (0..DESTINATIONS).filter(|at| asks(&self.servers[*at])).map(bad).sum();
         let longest = (0..DESTINATIONS).map(bad).max().unwrap_or(0);
-        (6 + 3 * (1 + longest).ilog2()) * PAUSE + asked * Duration::from_secs(40)
+        (6 + 3 * (1 + longest).ilog2()) * PAUSE + asked * Duration::from_secs(40) + 2 * self.longest_rest()
     }
 
     /// The same for those that their servers never take, and that are given up at last: after up to so many tries, each with a pause.
     pub(super) fn bound_of_all(&self) -> Duration {
-        2 * PAUSE + Duration::from_secs(3600 * 4)
+        2 * PAUSE + Duration::from_secs(3600 * 4) + 2 * self.longest_rest()
     }
 
     /// Whether the deliveries of the first `count` events that `are_over` speaks of are: it is told whether an event is bad for its server, and what that says then.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::history::{DESTINATIONS, Step};
 use super::{Answer, Mode, TIMEOUT};
+use crate::config::Report;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::{Core, Held, Input, LaneId, LaneSettings, UploadId};
 use crate::event::EventId;
@@ -117,6 +118,8 @@ pub struct World {
     in_order: [Option<Duration>; DESTINATIONS],
     /// Destinations whose backlog waits for its hours.
     off_hours: [bool; DESTINATIONS],
+    /// Destinations that get all events, once a period.
+    periodic: [bool; DESTINATIONS],
     /// Nothing happened after which an older event may come to a destination later than a younger one: the disk refused one, or a removed
     /// destination's events came.
     keeps_order: bool,
@@ -127,6 +130,9 @@ const OVER_TLS: usize = 3;
 
 /// An event that a destination with an order does not take stops the others for so long.
 const STOPS_OTHERS: Duration = Duration::from_secs(60);
+
+/// Of destinations that send once a period.
+const PERIOD: Duration = Duration::from_secs(7);
 
 /// Of the ring, in units of an event's length.
 const CAPACITY: u64 = 400;
@@ -182,6 +188,7 @@ impl World {
             always_relocates: false,
             in_order: [None; DESTINATIONS],
             off_hours: [false; DESTINATIONS],
+            periodic: [false; DESTINATIONS],
             keeps_order: true,
         }
     }
@@ -210,7 +217,7 @@ impl World {
                 self.go_to(self.now + Duration::from_secs(5));
             }
             self.publish(1, 0, false); // which shows that the servers are well
-            self.go_to(self.now + Duration::from_secs(1));
+            self.go_to(self.now + Duration::from_secs(1) + self.longest_rest());
             if self.now >= good && !std::mem::replace(&mut is_checked, true) {
                 self.check_over(count, |is_bad, _| !is_bad)?;
             }
@@ -227,6 +234,7 @@ impl World {
                 }
             }
             Step::InOrder(mask) => self.set_in_order(*mask, STOPS_OTHERS),
+            Step::Periodic(mask) => self.set_periodic(*mask),
             Step::Become(server, mode) => self.servers[*server].mode = *mode,
             Step::Bad(server, answer) => self.servers[*server].bad = *answer,
             Step::Delay(server, delay) => self.servers[*server].delay = Duration::from_millis(*delay),
@@ -258,6 +266,20 @@ impl World {
     /// These destinations get their events in order from the next config on.
     pub fn set_in_order(&mut self, mask: u8, stops_others: Duration) {
         self.in_order = std::array::from_fn(|server| (mask & 1 << server != 0).then_some(stops_others));
+    }
+
+    /// These destinations get all events, once a period, from the next config on.
+    pub fn set_periodic(&mut self, mask: u8) {
+        self.periodic = std::array::from_fn(|server| mask & 1 << server != 0);
+    }
+
+    pub(super) fn report_of(&self, server: usize) -> Report {
+        if self.periodic[server] { Report::History } else { Report::RealTime }
+    }
+
+    /// How long an event may wait for its destination's period, at the most.
+    pub(super) fn longest_rest(&self) -> Duration {
+        if self.periodic.contains(&true) { PERIOD } else { Duration::ZERO }
     }
 
     /// Whether this is a time at which a destination's backlog is sent.
@@ -292,6 +314,8 @@ impl World {
                     response_timeout: TIMEOUT,
                     in_order: self.in_order[*server],
                     is_off_hours: self.off_hours[*server],
+                    report: self.report_of(*server),
+                    period: self.periodic[*server].then_some(PERIOD),
                 },
             )
         });
@@ -401,6 +425,11 @@ impl World {
     /// Events that hold room in the ring.
     pub fn in_ring(&self) -> usize {
         self.core.open_events()
+    }
+
+    /// Events that the spool ever took.
+    pub fn stored(&self) -> usize {
+        self.files.len()
     }
 
     pub fn dead(&self) -> usize {

@@ -1,8 +1,8 @@
 //! The ring: its room, and what becomes of it when it fills.
 
-use super::{Event, Token, World};
-use crate::deliver::core::Input;
+use super::{DESTINATIONS, Event, Token, World};
 use crate::deliver::core::pressure::Need;
+use crate::deliver::core::{Input, Scope};
 
 impl World {
     /// An event comes, unless the ring is full.
@@ -14,10 +14,16 @@ impl World {
         }
         let number = self.events.len() as u64;
         self.events.push(Event { length, bad, too_large, is_released: false });
-        for server in self.servers.iter_mut().filter(|server| server.lane.is_some()) {
-            server.given.insert(number);
+        // Of some, the score is below the threshold.
+        let is_low = self.periodic.contains(&true) && number % 3 == 2;
+        let scope = if is_low { Scope::History } else { Scope::All };
+        for server in 0..DESTINATIONS {
+            let gets_it = scope.is_for(self.report_of(server));
+            if let Some(server) = Some(&mut self.servers[server]).filter(|server| server.lane.is_some() && gets_it) {
+                server.given.insert(number);
+            }
         }
-        self.input(Input::Published(Token { number, length }));
+        self.input(Input::Published(Token { number, length }, scope));
         self.relieve(false);
         true
     }

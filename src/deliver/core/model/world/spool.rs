@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::servers::Answer;
-use super::{Later, Upload, World, id_of};
+use super::{DESTINATIONS, Later, Upload, World, id_of};
+use crate::config::Report;
 use crate::deliver::core::backlog::Wanted;
 use crate::deliver::core::spooling::Needs;
 use crate::deliver::core::{Fate, Input, Job, LaneId, NotStored, Picked, Stored, UploadId};
@@ -171,7 +172,10 @@ impl World {
         let is_old =
             |world: &World, one: &Destination| world.folders.get(&one.0).is_some_and(|folder| folder.is_configured);
         let added: Vec<Destination> = wanted.iter().copied().filter(|one| !is_old(self, one)).collect();
+        let reports: [Report; DESTINATIONS] = std::array::from_fn(|server| self.report_of(server));
         for (name, folder) in &mut self.folders {
+            let same = |one: &Destination| reports[usize::from(one.0[0])] == reports[usize::from(name[0])];
+            let added: Vec<Destination> = added.iter().copied().filter(same).collect();
             if wanted.iter().any(|one| one.0 == *name) {
                 continue;
             }

@@ -83,7 +83,7 @@ fn no_progress(destination: &Destination) -> Option<String> {
     let last_success = destination.last_success_seconds.unwrap_or(for_seconds).min(for_seconds);
     let quiet = destination.busy_seconds.map_or(last_success, |busy| busy.min(last_success));
     let (why, advice) = match destination.state {
-        _ if waiting == 0 => return None,
+        _ if waiting == 0 || destination.next_round_seconds.is_some() => return None,
         "up" if quiet > SLOWEST => {
             (format!("no event was delivered for {quiet:.0} s"), "look at the server's load and at the link to it")
         }
@@ -184,6 +184,8 @@ mod tests {
             in_order: false,
             off_hours: false,
             bytes_per_second: None,
+            period_seconds: None,
+            next_round_seconds: None,
             failed_tries: 0,
             last_hour: LastHour::default(),
         }

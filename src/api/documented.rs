@@ -1,0 +1,388 @@
+//! The box's documented calls that say where it reports to: `EventServerUrl`, `HistoryEventUrl` and `MonitorServerUrl`, each with GET
+//! and POST, as JSON or as a form. Which keys a call has stands in a table; what the values may be is checked where every config is.
+
+use serde_json::{Map, Value, json};
+
+use super::read::Fields;
+use super::refusal::{Refusal, shortened};
+use crate::body::Format;
+use crate::config::reports::{HISTORY_URLS, MONITOR_URL, PERIOD};
+use crate::control::Control;
+
+const URLS: &str = "event_server_url";
+const REG_PIC: &str = "real_need_reg_pic";
+const FORMAT: &str = "content-type";
+const HISTORY_REG_PIC: &str = "history_need_reg_pic";
+/// The period that is shown where none is set, in seconds.
+const USUAL_PERIOD: u64 = 60;
+
+/// One of the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Where realtime events go.
+    EventServerUrl,
+    /// Where all events go once a period.
+    HistoryEventUrl,
+    /// Where the state report goes.
+    MonitorServerUrl,
+}
+
+/// What a key's value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Urls,
+    /// True where it is left out.
+    Switch,
+    Text,
+    Seconds,
+}
+
+/// A key of a call.
+struct Key {
+    name: &'static str,
+    kind: Kind,
+    /// What is wanted, where it is missing.
+    wanted: &'static str,
+}
+
+const FORMAT_KEY: Key = Key { name: FORMAT, kind: Kind::Text, wanted: "\"json\" or \"form-data\"" };
+const PERIOD_KEY: Key = Key { name: PERIOD, kind: Kind::Seconds, wanted: "seconds, 1 to 86400" };
+
+const EVENT_SERVER_URL: [Key; 3] = [
+    Key { name: URLS, kind: Kind::Urls, wanted: "a list of URLs; [] uploads nothing" },
+    Key { name: REG_PIC, kind: Kind::Switch, wanted: "" },
+    FORMAT_KEY,
+];
+const HISTORY_EVENT_URL: [Key; 4] = [
+    Key { name: HISTORY_URLS, kind: Kind::Urls, wanted: "a list of URLs; [] ends the report" },
+    Key { name: HISTORY_REG_PIC, kind: Kind::Switch, wanted: "" },
+    FORMAT_KEY,
+    PERIOD_KEY,
+];
+const MONITOR_SERVER_URL: [Key; 3] = [
+    Key { name: MONITOR_URL, kind: Kind::Text, wanted: "a URL; \"\" ends the report" },
+    Key { name: FORMAT, kind: Kind::Text, wanted: "\"json\"" },
+    PERIOD_KEY,
+];
+
+impl Call {
+    fn keys(self) -> &'static [Key] {
+        match self {
+            Call::EventServerUrl => &EVENT_SERVER_URL,
+            Call::HistoryEventUrl => &HISTORY_EVENT_URL,
+            Call::MonitorServerUrl => &MONITOR_SERVER_URL,
+        }
+    }
+
+    /// What is in force, as GET shows it; the URLs as they were written.
+    pub fn show(self, control: &Control) -> Value {
+        json!({"data": self.data(control)})
+    }
+
+    /// The answer to a change.
+    pub fn changed(self, control: &Control) -> Value {
+        match self {
+            Call::EventServerUrl => self.show(control),
+            Call::HistoryEventUrl => json!({"data": self.data(control), "message": "ok"}),
+            Call::MonitorServerUrl => json!({"data": "ok"}),
+        }
+    }
+
+    fn data(self, control: &Control) -> Value {
+        let config = control.config();
+        let written = |key: &str, member: &str| control.written(key).and_then(|object| object.get(member).cloned());
+        match self {
+            Call::EventServerUrl => json!({
+                URLS: control.written(URLS).unwrap_or_else(|| json!([])),
+                REG_PIC: config.body.with_reg_pic,
+                FORMAT: format_name(config.body.format),
+            }),
+            Call::HistoryEventUrl => {
+                let history = config.history.as_ref();
+                json!({
+                    HISTORY_URLS: written("history", HISTORY_URLS).unwrap_or_else(|| json!([])),
+                    HISTORY_REG_PIC: history.is_none_or(|history| history.with_reg_pic),
+                    FORMAT: format_name(history.map_or(Format::Json, |history| history.format)),
+                    PERIOD: history.map_or(USUAL_PERIOD, |history| history.period.as_secs()),
+                })
+            }
+            Call::MonitorServerUrl => json!({
+                MONITOR_URL: written("monitor", MONITOR_URL).unwrap_or_else(|| json!("")),
+                PERIOD: config.monitor.as_ref().map_or(USUAL_PERIOD, |monitor| monitor.period.as_secs()),
+            }),
+        }
+    }
+
+    /// The keys of the config that a call wants changed; their values are checked where every config is.
+    ///
+    /// # Errors
+    /// 400: a key that is missing, unknown or there twice, or a value of the wrong type.
+    pub fn changes(self, fields: Fields, control: &Control) -> Result<Vec<(&'static str, Value)>, Refusal> {
+        let values = self.values(fields)?;
+        let object =
+            |values: Vec<(&'static str, Value)>| values.into_iter().map(|(key, value)| (key.to_owned(), value));
+        Ok(match self {
+            Call::EventServerUrl => values,
+            Call::HistoryEventUrl => vec![("history", object(values).collect::<Map<_, _>>().into())],
+            Call::MonitorServerUrl => {
+                // What the call does not speak of stays.
+                let mut kept =
+                    control.written("monitor").and_then(|kept| kept.as_object().cloned()).unwrap_or_default();
+                kept.extend(object(values));
+                vec![("monitor", kept.into())]
+            }
+        })
+    }
+
+    /// Each key's value, in order.
+    fn values(self, fields: Fields) -> Result<Vec<(&'static str, Value)>, Refusal> {
+        let keys = self.keys();
+        let mut values: Vec<Option<Value>> = vec![None; keys.len()];
+        let place_of = |name: &str| keys.iter().position(|key| key.name == name);
+        match fields {
+            Fields::Json(members) => {
+                for (key, value) in members {
+                    let place = place_of(&key).ok_or_else(|| self.unknown(&key))?;
+                    values[place] = Some(keys[place].of_json(value)?);
+                }
+            }
+            Fields::Form(fields) => {
+                let (mut listed, mut numbers) = (Vec::new(), Vec::new());
+                for (key, value) in fields {
+                    let (name, index) = indexed(&key);
+                    if let Some(number) = index.filter(|number| !number.is_empty()) {
+                        if numbers.contains(&number.to_owned()) {
+                            return Err(Refusal::invalid(format!("{key}: it is there twice")));
+                        }
+                        numbers.push(number.to_owned());
+                    }
+                    let place = place_of(name).ok_or_else(|| self.unknown(&key))?;
+                    match keys[place].kind {
+                        Kind::Urls => listed.push(value),
+                        _ if index.is_some() => return Err(self.unknown(&key)),
+                        Kind::Switch => once(&mut values[place], &key, boolean(name, &value)?)?,
+                        Kind::Text => once(&mut values[place], &key, value.into())?,
+                        Kind::Seconds => once(&mut values[place], &key, seconds(value.into()))?,
+                    }
+                }
+                if let Some(place) = keys.iter().position(|key| key.kind == Kind::Urls) {
+                    values[place] = list(keys[place].name, listed)?;
+                }
+            }
+        }
+        let named = keys.iter().zip(values).map(|(key, value)| match value {
+            Some(value) => Ok((key.name, value)),
+            None if key.kind == Kind::Switch => Ok((key.name, Value::Bool(true))),
+            None => Err(Refusal::invalid(format!("{}: it is missing; {}", key.name, key.wanted))),
+        });
+        named.collect()
+    }
+
+    fn unknown(self, key: &str) -> Refusal {
+        let names: Vec<_> = self.keys().iter().map(|key| key.name).collect();
+        let (last, others) = names.split_last().expect("a call has keys");
+        let there_are = format!("there are {} and {last}", others.join(", "));
+        Refusal::invalid(format!("{}: this key is not known; {there_are}", shortened(key)))
+    }
+}
+
+impl Key {
+    fn of_json(&self, value: Value) -> Result<Value, Refusal> {
+        Ok(match self.kind {
+            Kind::Urls => url_list(self.name, value)?,
+            Kind::Switch => switch(value),
+            Kind::Text => value,
+            Kind::Seconds => seconds(value),
+        })
+    }
+}
+
+/// How the config names a format.
+pub fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Json => "json",
+        Format::FormData => "form-data",
+    }
+}
+
+/// A number; some clients write it as text.
+fn seconds(value: Value) -> Value {
+    let number = value.as_str().and_then(|text| text.trim().parse::<u64>().ok());
+    number.map_or(value, Value::from)
+}
+
+fn once(place: &mut Option<Value>, key: &str, value: Value) -> Result<(), Refusal> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::invalid(format!("{key}: it is there twice"))),
+    }
+}
+
+/// The name and the index of a field as PHP, Rails, axios and jQuery write lists: `name[]`, `name[0]`.
+fn indexed(key: &str) -> (&str, Option<&str>) {
+    let split = key.strip_suffix(']').and_then(|rest| rest.split_once('['));
+    let split = split.filter(|(_, index)| index.bytes().all(|byte| byte.is_ascii_digit()));
+    split.map_or((key, None), |(name, index)| (name, Some(index)))
+}
+
+/// Repeated fields are the list; so is one field that holds a JSON list.
+fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, Refusal> {
+    match fields.as_slice() {
+        [] => Ok(None),
+        [only] if only.trim_start().starts_with('[') => match serde_json::from_str::<Value>(only) {
+            Ok(list) => url_list(key, list).map(Some),
+            Err(error) => Err(Refusal::invalid(format!("{key}: it begins like a JSON list and is none: {error}"))),
+        },
+        _ => url_list(key, fields.into()).map(Some),
+    }
+}
+
+/// A JSON value as a list of URLs without blanks around them. A text is a list of one, as R writes it, or a JSON list.
+///
+/// # Errors
+/// 400: a text that begins like a JSON list and is none.
+pub fn url_list(key: &str, value: Value) -> Result<Value, Refusal> {
+    let trimmed = |item: Value| match item {
+        Value::String(text) => text.trim().into(),
+        other => other,
+    };
+    match value {
+        Value::String(text) => Ok(list(key, vec![text])?.unwrap_or_default()),
+        Value::Array(items) => Ok(items.into_iter().map(trimmed).collect()),
+        other => Ok(other),
+    }
+}
+
+/// Perl writes 1 and 0.
+fn switch(value: Value) -> Value {
+    match value.as_u64() {
+        Some(number @ 0..=1) => (number == 1).into(),
+        _ => value,
+    }
+}
+
+/// Python's requests writes True and False; PHP's curl writes 1, and nothing for false.
+fn boolean(key: &str, value: &str) -> Result<Value, Refusal> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true.into()),
+        "false" | "0" | "" => Ok(false.into()),
+        _ => Err(Refusal::invalid(format!("{key}: {} is not allowed: true, false, 1 or 0", shortened(value)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json_call(value: Value) -> Result<Vec<(&'static str, Value)>, String> {
+        let Value::Object(members) = value else { panic!("an object") };
+        Call::EventServerUrl.values(Fields::Json(members.into_iter().collect())).map_err(|refusal| refusal.message)
+    }
+
+    fn form_call(fields: &[(&str, &str)]) -> Result<Vec<(&'static str, Value)>, String> {
+        let fields = fields.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        Call::EventServerUrl.values(Fields::Form(fields)).map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn json_and_both_ways_of_a_form_mean_the_same() {
+        let wanted =
+            Ok(vec![(URLS, json!(["http://a/", "http://b/"])), (REG_PIC, json!(true)), (FORMAT, json!("json"))]);
+        assert_eq!(json_call(json!({URLS: ["http://a/", "http://b/"], FORMAT: "json"})), wanted);
+        assert_eq!(form_call(&[(URLS, "http://a/"), (FORMAT, "json"), (URLS, "http://b/")]), wanted);
+        assert_eq!(form_call(&[(URLS, " [\"http://a/\", \"http://b/\"]"), (FORMAT, "json"), (REG_PIC, "1")]), wanted);
+    }
+
+    #[test]
+    fn a_form_says_true_and_false_in_several_ways() {
+        for (text, value) in
+            [("true", true), ("True", true), ("1", true), ("false", false), ("False", false), ("0", false), ("", false)]
+        {
+            let read = form_call(&[(URLS, "[]"), (FORMAT, "json"), (REG_PIC, text)]).unwrap();
+            assert_eq!(read[1], (REG_PIC, json!(value)), "{text}");
+        }
+        for text in ["yes", "2", "null", "on", "-1"] {
+            assert!(form_call(&[(URLS, "[]"), (FORMAT, "json"), (REG_PIC, text)]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_taken_as_php_rails_axios_and_r_write_them() {
+        let wanted = json!(["http://a/", "http://b/"]);
+        let whole = wanted.to_string();
+        for fields in [
+            &[("event_server_url[]", "http://a/"), ("event_server_url[]", "http://b/")][..],
+            &[("event_server_url[0]", "http://a/"), ("event_server_url[1]", "http://b/")],
+            &[("event_server_url[7]", " http://a/"), ("event_server_url", "http://b/\r\n")],
+            &[("event_server_url[]", &whole)],
+        ] {
+            let read = form_call(&[fields, &[(FORMAT, "json")]].concat()).unwrap();
+            assert_eq!(read[0], (URLS, wanted.clone()), "{fields:?}");
+        }
+        assert_eq!(json_call(json!({URLS: "http://a/ ", FORMAT: "json"})).unwrap()[0].1, json!(["http://a/"]));
+        assert_eq!(json_call(json!({URLS: whole, FORMAT: "json"})).unwrap()[0].1, wanted);
+        assert_eq!(json_call(json!({URLS: [], FORMAT: "json", REG_PIC: 0})).unwrap()[1].1, json!(false));
+        assert_eq!(json_call(json!({URLS: [], FORMAT: "json", REG_PIC: 1})).unwrap()[1].1, json!(true));
+        for key in [
+            "event_server_url[",
+            "event_server_url]",
+            "event_server_url[a]",
+            "event_server_url[0][1]",
+            "event_server_url[-1]",
+            "[]",
+            "content-type[]",
+            "real_need_reg_pic[0]",
+        ] {
+            let fields = [(URLS, "http://a/"), (FORMAT, "json"), (key, "http://b/")];
+            assert!(form_call(&fields).unwrap_err().contains("this key is not known"), "{key}");
+        }
+        let twice = [("event_server_url[0]", "http://a/"), ("event_server_url[0]", "http://b/"), (FORMAT, "json")];
+        assert!(form_call(&twice).unwrap_err().contains("it is there twice"));
+    }
+
+    #[test]
+    fn what_is_missing_unknown_or_there_twice_is_named() {
+        for (fields, named) in [
+            (&[(FORMAT, "json")][..], URLS),
+            (&[(URLS, "http://a/")], FORMAT),
+            (&[(URLS, "[]"), (FORMAT, "json"), (FORMAT, "json")], FORMAT),
+            (&[(URLS, "[]"), (FORMAT, "json"), (REG_PIC, "1"), (REG_PIC, "1")], REG_PIC),
+            (&[(URLS, "[]"), (FORMAT, "json"), ("threshold", "1")], "threshold"),
+            (&[(URLS, "[nonsense"), (FORMAT, "json")], URLS),
+        ] {
+            let message = form_call(fields).unwrap_err();
+            assert!(message.contains(named), "{message}");
+        }
+        assert!(json_call(json!({URLS: []})).unwrap_err().starts_with(FORMAT));
+        assert!(json_call(json!({FORMAT: "json"})).unwrap_err().starts_with(URLS));
+    }
+
+    #[test]
+    fn the_other_calls_have_their_own_keys() {
+        let form = |call: Call, fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+            call.values(Fields::Form(fields)).map_err(|refusal| refusal.message)
+        };
+        let history = [("history_upload_event_url[]", "http://a/h"), (FORMAT, "json"), (PERIOD, " 60")];
+        let wanted = vec![
+            (HISTORY_URLS, json!(["http://a/h"])),
+            (HISTORY_REG_PIC, json!(true)),
+            (FORMAT, json!("json")),
+            (PERIOD, json!(60)),
+        ];
+        assert_eq!(form(Call::HistoryEventUrl, &history), Ok(wanted));
+        let monitor = [(MONITOR_URL, "http://a/m"), (FORMAT, "json"), (PERIOD, "5")];
+        let wanted = vec![(MONITOR_URL, json!("http://a/m")), (FORMAT, json!("json")), (PERIOD, json!(5))];
+        assert_eq!(form(Call::MonitorServerUrl, &monitor), Ok(wanted));
+        for (call, missing) in [(Call::HistoryEventUrl, PERIOD), (Call::MonitorServerUrl, FORMAT)] {
+            let keys = call.keys().iter().filter(|key| key.name != missing).map(|key| (key.name, "1"));
+            let said = form(call, &keys.collect::<Vec<_>>()).unwrap_err();
+            assert!(said.starts_with(missing) && said.contains("it is missing"), "{said}");
+        }
+        let said = form(Call::MonitorServerUrl, &[(URLS, "http://a/")]).unwrap_err();
+        assert!(said.ends_with("there are monitor_server_url, content-type and reported_peroid"), "{said}");
+        for url in ["monitor_server_url[0]", "monitor_server_url[]"] {
+            assert!(form(Call::MonitorServerUrl, &[(url, "http://a/")]).unwrap_err().contains("not known"));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `box`: what this box is called, and where what only the box knows is read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Fault;
+use super::fields::Fields;
+
+/// A serial number or a name is no longer, in bytes.
+const LONGEST: usize = 128;
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThisBox {
+    serial: Option<String>,
+    serial_file: Option<PathBuf>,
+    name: Option<String>,
+    /// The registration code.
+    pub dev_sno: Option<String>,
+    /// A JSON file with the cameras, which the recognizer writes.
+    pub sub_devices_file: Option<PathBuf>,
+}
+
+impl ThisBox {
+    /// Takes the key out of the file's.
+    pub(super) fn take(fields: &mut Fields<'_>) -> ThisBox {
+        let mut fields = fields.object("box");
+        let read = ThisBox {
+            serial: text(&mut fields, "serial"),
+            serial_file: fields.optional_path("serial_file"),
+            name: text(&mut fields, "name"),
+            dev_sno: text(&mut fields, "dev_sno"),
+            sub_devices_file: fields.optional_path("sub_devices_file"),
+        };
+        if read.serial.is_some() && read.serial_file.is_some() {
+            fields.fault("serial_file", None, "serial and serial_file do not go together");
+        }
+        fields.end();
+        read
+    }
+
+    /// Whether the config says where the serial number is.
+    pub fn has_serial(&self) -> bool {
+        self.serial.is_some() || self.serial_file.is_some()
+    }
+
+    /// Its serial number; where the config has none, its hardware address.
+    ///
+    /// # Errors
+    /// A file that does not do.
+    pub fn serial(&self) -> Result<String, Fault> {
+        match (&self.serial, &self.serial_file) {
+            (Some(serial), _) => Ok(serial.clone()),
+            (None, Some(file)) => text_of(file, "box.serial_file"),
+            (None, None) => Ok(mac().unwrap_or_default()),
+        }
+    }
+
+    /// What people call it; where the config does not say, its host name.
+    ///
+    /// # Errors
+    /// The host name cannot be read.
+    pub fn name(&self) -> Result<String, Fault> {
+        self.name.clone().map_or_else(hostname, Ok)
+    }
+}
+
+fn text(fields: &mut Fields<'_>, key: &str) -> Option<String> {
+    let allowed = "a text of 1 to 128 bytes without control characters";
+    let is_good = |text: &&str| (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control);
+    fields.optional(key, allowed, |value| value.as_str().filter(is_good).map(str::to_owned))
+}
+
+/// The kernel's name of the box.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hostname() -> Result<String, Fault> {
+    text_of("/proc/sys/kernel/hostname".as_ref(), "${hostname}")
+}
+
+/// The line of text in a file; `key` is what names the file.
+fn text_of(path: &Path, key: &str) -> Result<String, Fault> {
+    let fault = |why: String| Fault {
+        key: key.into(),
+        value: None,
+        allowed: format!("a file with one line of text: {}: {why}", path.display()),
+    };
+    let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    let text = text.trim_matches(['\0', ' ', '\t', '\r', '\n']).to_owned();
+    let is_good = (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control);
+    if is_good { Ok(text) } else { Err(fault(format!("it has not 1 to {LONGEST} bytes of plain text"))) }
+}
+
+/// The address of the interface that the default route leads through; else of the first one by name that has one. None where none has.
+pub fn mac() -> Option<String> {
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut routes = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let default = routes.find(|words| words.get(1) == Some(&"00000000")).map(|words| words[0].to_owned());
+    let others = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut others: Vec<_> = others.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    others.sort_unstable();
+    let address = |name: String| {
+        let address = fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?.trim().to_owned();
+        (!address.is_empty() && address != "00:00:00:00:00:00").then_some(address)
+    };
+    default.into_iter().chain(others).find_map(address)
+}

@@ -1,0 +1,55 @@
+//! A text that is no event, posted once: the state report.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::header::HeaderMap;
+
+use super::answer::answer_in_time;
+use super::client::{Client, broken};
+use super::failure::Failure;
+use super::outcome::Outcome;
+use super::progress::Begun;
+use crate::body::{Sent, Template};
+use crate::ring::mapping::{Lost, PictureSource};
+
+/// Of a body that is text alone.
+struct NoPictures;
+
+impl PictureSource for NoPictures {
+    fn lend(&self, _: Range<usize>, _: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        Err(Lost) // there is no range to ask for
+    }
+}
+
+impl Client {
+    /// Posts JSON on a connection of its own. `write` makes it, and is told the address that the connection goes out from.
+    ///
+    /// # Errors
+    /// What failed; an answer that is no 2xx, too.
+    pub async fn report(&self, write: impl FnOnce(Option<IpAddr>) -> Vec<u8>) -> Result<(), Failure> {
+        let mut connection = self.connect_unless_retired().await?;
+        let template = Template::of_json(write(connection.local));
+        let (sent, length) = (Sent::default(), template.length());
+        let request = self.request(None, Arc::new(NoPictures), template, &sent);
+        let begins = !connection.is_tls; // a new TLS connection may bring session tickets at any time
+        connection.progress.begin(Begun { sent, length, permit: None, turn: None, begins }, self.link());
+        let answer = {
+            let answer = pin!(connection.sender.send_request(request));
+            answer_in_time(answer, &connection.progress, self.timeouts()).await
+        };
+        connection.progress.end();
+        let status = match answer {
+            Ok(Ok(response)) => response.status().as_u16(),
+            Ok(Err(error)) => return Err(broken(&error, &connection.progress)),
+            Err(failure) => return Err(failure),
+        };
+        self.note_answer(status);
+        match Outcome::of_answer(status, &HeaderMap::new(), connection.progress.early()).failure() {
+            None => Ok(()),
+            Some(failure) => Err(failure.clone()),
+        }
+    }
+}

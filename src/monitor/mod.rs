@@ -1,0 +1,143 @@
+//! The state report (heartbeat): every `reported_peroid` seconds what the box's documentation wants to know of it, and how the uplink fares,
+//! so that boxes behind NAT can be watched without an open port.
+//!
+//! ```text
+//!  period, jittered ──▶ status of the uplink ─┐
+//!                       figures of the machine ├──▶ one JSON object ──▶ POST
+//!                       the cameras' file ────┘
+//! ```
+//!
+//! One report at a time, and none waits: what could not be sent is not sent later, the next one is a new one. After a failure it comes
+//! sooner than the period says, ever later up to that.
+
+mod machine;
+mod report;
+mod sub_devices;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::config::reports::Monitor;
+use crate::config::this_box::ThisBox;
+use crate::deliver::client::{Client, Settings};
+use crate::deliver::failure::Failure;
+use crate::rate_limited::RateLimited;
+use crate::status::{self, Status};
+use machine::Machine;
+
+/// After a failure the next report comes after this, at first; the pause doubles up to the period.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+
+/// What the reports say who they are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// What this box is called.
+    pub this_box: ThisBox,
+    /// Where the spool is: the disk that the report speaks of.
+    pub spool: std::path::PathBuf,
+}
+
+/// Asks the uplink how it fares; none where there is none any more.
+pub type Ask = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Status>>>>>;
+
+/// Sends the reports.
+#[derive(Default)]
+pub struct Reporter {
+    running: RefCell<Option<Running>>,
+}
+
+struct Running {
+    monitor: Monitor,
+    sender: Sender,
+    client: Rc<Client>,
+    fared: Rc<RefCell<Fared>>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How the reports fared.
+#[derive(Debug, Default)]
+struct Fared {
+    last_success: Option<Instant>,
+    last_failure: Option<(Failure, Instant)>,
+}
+
+impl Reporter {
+    /// Another config; a report whose URL and period stay keeps its moments.
+    pub fn configure(&self, wanted: Option<(Monitor, Settings)>, sender: Sender, ask: Ask) {
+        let Some((monitor, settings)) = wanted else { return drop(self.running.take()) };
+        if let Some(running) = &*self.running.borrow()
+            && (&running.monitor, &running.sender) == (&monitor, &sender)
+        {
+            return running.client.configure(settings);
+        }
+        let client = Rc::new(Client::new(monitor.url.clone(), settings));
+        let fared = Rc::default();
+        let task = run(ask, monitor.clone(), sender.clone(), Rc::clone(&client), Rc::clone(&fared));
+        let task = tokio::task::spawn_local(task).abort_handle();
+        self.running.replace(Some(Running { monitor, sender, client, fared, task }));
+    }
+
+    /// How they fare; none where there are none.
+    pub fn status(&self) -> Option<status::Monitor> {
+        let running = self.running.borrow();
+        let Running { monitor, fared, client, .. } = running.as_ref()?;
+        let fared = fared.borrow();
+        let failure = fared.last_failure.as_ref();
+        Some(status::Monitor {
+            url: monitor.url.to_string(),
+            period_seconds: monitor.period.as_secs(),
+            last_success_seconds: fared.last_success.map(|moment| moment.elapsed().as_secs_f64()),
+            last_error: failure.map(|(failure, _)| failure.why.clone()),
+            last_error_code: failure.map(|(failure, _)| failure.code.name()),
+            last_error_seconds: failure.map(|(_, moment)| moment.elapsed().as_secs_f64()),
+            last_answer: client.last_answer(),
+        })
+    }
+}
+
+async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, fared: Rc<RefCell<Fared>>) {
+    let mut machine = Machine::default();
+    let complaints = RateLimited::new(1);
+    let mut moment = Instant::now() + monitor.period.mul_f64(fastrand::f64());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        sleep_until(moment).await;
+        let Some(status) = ask().await else { return };
+        let sent = client.report(|address| report::text(address, &sender, &mut machine, &status)).await;
+        let now = Instant::now();
+        match sent {
+            Ok(()) => {
+                let mut fared = fared.borrow_mut();
+                if fared.last_success.replace(now).is_none() || fared.last_failure.take().is_some() {
+                    info!(url = %monitor.url, "the state report is sent");
+                }
+                (moment, pause) = (next_moment(moment, monitor.period, now), FIRST_PAUSE);
+            }
+            Err(failure) => {
+                complaints.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
+                fared.borrow_mut().last_failure = Some((failure, now));
+                moment = now + pause.min(monitor.period);
+                pause *= 2;
+            }
+        }
+    }
+}
+
+/// A period after `moment`, or the first one after `now`.
+fn next_moment(moment: Instant, period: Duration, now: Instant) -> Instant {
+    let passed = now.saturating_duration_since(moment).as_nanos() / period.as_nanos();
+    moment + period * (passed as u32 + 1)
+}
