@@ -4,6 +4,8 @@
 mod harness;
 #[path = "receiver/http.rs"]
 mod http;
+#[path = "receiver/reports.rs"]
+mod reports;
 #[path = "receiver/rules.rs"]
 mod rules;
 #[path = "receiver/store.rs"]

@@ -116,7 +116,7 @@ async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, far
     loop {
         sleep_until(moment).await;
         let Some(status) = ask().await else { return };
-        let sent = client.report(|address| report::text(address, &sender, &mut machine, &status)).await;
+        let sent = client.report(|address| report::text(address, &sender, monitor.period, &mut machine, &status)).await;
         let now = Instant::now();
         match sent {
             Ok(()) => {

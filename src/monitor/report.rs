@@ -1,6 +1,7 @@
 //! One report: the members of the box's documentation, and ours under `sophon_uplink`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,13 @@ use crate::health;
 use crate::status::Status;
 
 /// The report as JSON; `address` is where the connection goes out from.
-pub(super) fn text(address: Option<IpAddr>, sender: &Sender, machine: &mut Machine, status: &Status) -> Vec<u8> {
+pub(super) fn text(
+    address: Option<IpAddr>,
+    sender: &Sender,
+    period: Duration,
+    machine: &mut Machine,
+    status: &Status,
+) -> Vec<u8> {
     let devices = sender.this_box.sub_devices_file.as_deref().map_or(Ok(Vec::new()), sub_devices::read);
     let (devices, fault) = devices.map_or_else(|why| (Vec::new(), Some(why)), |devices| (devices, None));
     let problems: Vec<String> = health::problems(status).into_iter().chain(fault).collect();
@@ -26,7 +33,7 @@ pub(super) fn text(address: Option<IpAddr>, sender: &Sender, machine: &mut Machi
     }
     report["gateway_ext_data"] = ext_data(sender, machine, &problems);
     report["sub_devices"] = devices.into();
-    report["sophon_uplink"] = uplink(status);
+    report["sophon_uplink"] = uplink(status, period);
     serde_json::to_vec(&report).expect("a value is JSON")
 }
 
@@ -48,7 +55,7 @@ fn ext_data(sender: &Sender, machine: &mut Machine, problems: &[String]) -> Valu
 }
 
 /// What the documentation has no member for.
-fn uplink(status: &Status) -> Value {
+fn uplink(status: &Status, period: Duration) -> Value {
     let failing = status.destinations.iter().filter(|one| one.state != "up");
     let last = failing.min_by(|one, other| {
         let seconds = |one: &crate::status::Destination| one.last_error_seconds.unwrap_or(f64::MAX);
@@ -66,6 +73,7 @@ fn uplink(status: &Status) -> Value {
     });
     json!({
         "version": status.version,
+        "period_seconds": period.as_secs(),
         "uptime_seconds": status.uptime_seconds.round(),
         "delivered": status.shares.acknowledged,
         "backlog": status.shares.open + status.shares.spooled,

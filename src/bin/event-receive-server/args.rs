@@ -20,6 +20,7 @@ Usage: event-receive-server [--listen ADDRESS] [--store DIR] [--path PATH ...]
   --version         the version
 
 Events are taken with POST, as JSON or as form-data; an answer of 400 says everything that is wrong with one.
+/HistoryEvent takes the history's events, /SophonFogStatus the boxes' state; GET /boxes is a page of the boxes.
 GET / is a page of what came in. GET /api/events?limit=N gives the same as JSON, GET /api/stream as it happens.
 
 Faces and names are personal data, and whoever reaches the address can see them: for trials, in a network you trust.

@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use tracing::warn;
 
-use crate::event::Event;
+use crate::event::{Event, Which};
 use crate::record::picture_file;
 
 /// What a file is called until it is complete.
@@ -72,15 +72,14 @@ impl Disk {
         stored
     }
 
-    /// Where the picture of an event lies, if it has one; `which` is `reg` or `spot`.
-    pub fn picture_path(folder: &Path, id: &str, which: &str) -> PathBuf {
+    /// Where the picture of an event lies, if it has one.
+    pub fn picture_path(folder: &Path, id: &str, which: &Which) -> PathBuf {
         folder.join(picture_file(id, which))
     }
 
     fn store_pictures(&self, id: &str, event: &Event, written: &mut Vec<PathBuf>) -> io::Result<()> {
-        for (picture, which) in [(&event.reg_pic, "reg"), (&event.spot_pic, "spot")] {
-            let Some(picture) = picture else { continue };
-            let path = Disk::picture_path(&self.folder, id, which);
+        for (which, picture) in event.pictures() {
+            let path = Disk::picture_path(&self.folder, id, &which);
             let unfinished = path.with_extension(UNFINISHED);
             written.push(unfinished.clone());
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

@@ -12,17 +12,20 @@
 //! | ext_data.person_type | int | 1 to 5 |
 //! | ext_data.device_type | string | "0" to "4" |
 //!
-//! Further members of ext_data are kept as they came. Further keys beside ext_data are accepted and their names noted.
+//! Further members are checked as `dialect.rs` says, and kept as they came. Those beside ext_data that no dialect knows have their names noted.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
+use crate::dialect::{self, Kind, Place, Report};
 use crate::fields::{Given, key_of};
-use crate::json::{Members, on_one_line, shortened};
+use crate::json::{Members, on_one_line, quoted, shortened};
 use crate::picture::{self, Picture};
 
+/// The keys that every event has beside the members of ext_data.
+const TABLE: [&str; 7] = ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
 /// More faults than this are counted, not listed.
 const MAX_FAULTS: usize = 50;
 /// The milliseconds that are taken for a timestamp: from 2001-09-09 to the year 9999.
@@ -38,30 +41,75 @@ pub struct Event {
     pub reg_pic: Option<Picture>,
     pub timestamp: i64,
     pub score: f64,
-    /// The members of ext_data in the order they came; the value of spot_pic is left out, its place is kept.
-    pub ext_data: Vec<(String, Option<Box<RawValue>>)>,
+    /// Which report it came in.
+    pub report: Report,
+    /// Further members beside ext_data, in the order they came.
+    pub top: Vec<(String, Kept)>,
+    /// The members of ext_data in the order they came.
+    pub ext_data: Vec<(String, Kept)>,
+    /// The pictures that have another name than reg_pic and spot_pic.
+    pub named: Vec<Named>,
     /// `None` stands for `""` and for no member spot_pic.
     pub spot_pic: Option<Picture>,
     /// The names of the keys that the table does not know.
     pub unknown_keys: Vec<String>,
 }
 
-/// Checks the fields of an event; the error lists every fault.
-pub fn check(fields: &[(String, Given)]) -> Result<Event, Vec<String>> {
+/// A member's value.
+#[derive(Debug)]
+pub enum Kept {
+    /// As it came.
+    Json(Box<RawValue>),
+    /// [`Event::spot_pic`].
+    Spot,
+    /// A picture by its place in [`Event::named`]; none for `""`.
+    Picture(Option<usize>),
+}
+
+/// A picture with a name of its own.
+#[derive(Debug)]
+pub struct Named {
+    pub place: Place,
+    pub name: String,
+    pub picture: Picture,
+}
+
+/// Which of an event's pictures is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    Reg,
+    Spot,
+    Named(Place, String),
+}
+
+impl Event {
+    /// Its pictures.
+    pub fn pictures(&self) -> impl Iterator<Item = (Which, &Picture)> {
+        let reg = self.reg_pic.iter().map(|picture| (Which::Reg, picture));
+        let spot = self.spot_pic.iter().map(|picture| (Which::Spot, picture));
+        let named = |named: &Named| Which::Named(named.place, named.name.clone());
+        reg.chain(spot).chain(self.named.iter().map(move |one| (named(one), &one.picture)))
+    }
+}
+
+/// Checks the fields of an event of a report; the error lists every fault.
+pub fn check(fields: &[(String, Given)], report: Report) -> Result<Event, Vec<String>> {
     let mut check = Check { fields, faults: Vec::new() };
     let mut event = Event {
         identity_id: check.text("identity_id").unwrap_or_default().into_owned(),
         identity_name: check.text("identity_name").unwrap_or_default().into_owned(),
         group_name: check.text("group_name").unwrap_or_default().into_owned(),
-        reg_pic: check.reg_pic(),
+        reg_pic: check.reg_pic(report),
         timestamp: check.timestamp().unwrap_or_default(),
         score: check.score().unwrap_or_default(),
+        report,
         ..Event::default()
     };
     check.ext_data(&mut event);
-    const KNOWN: [&str; 7] =
-        ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
-    let unknown = fields.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str()));
+    check.top(&mut event);
+    let is_picture = |key: &str| event.named.iter().any(|named| named.place == Place::Top && named.name == key);
+    let is_known = |key: &str| dialect::is_documented_at_top(key) || is_picture(key);
+    let unknown = event.top.iter().filter(|(key, _)| !is_known(key));
     event.unknown_keys = unknown.map(|(key, _)| key_of(key)).take(MAX_FAULTS).collect();
     let Check { mut faults, .. } = check;
     if faults.is_empty() {
@@ -108,7 +156,10 @@ impl<'a> Check<'a> {
         text
     }
 
-    fn reg_pic(&mut self) -> Option<Picture> {
+    fn reg_pic(&mut self, report: Report) -> Option<Picture> {
+        if report == Report::History && !self.fields.iter().any(|(key, _)| key == "reg_pic") {
+            return None; // it may be switched off there
+        }
         let value = self.required("reg_pic", picture::ALLOWED)?;
         self.picture("reg_pic", value)
     }
@@ -166,22 +217,78 @@ impl<'a> Check<'a> {
             if !seen.insert(name.clone()) {
                 self.fault(&key, "more than once", "once");
             }
-            let kept = match name.as_str() {
-                "spot_pic" => {
-                    event.spot_pic = self.picture(&key, Given::Json(value));
-                    None
-                }
-                _ => {
-                    self.member(&name, &key, value);
-                    let line = on_one_line(value);
-                    if line.is_none() {
-                        self.fault(&key, "a value that nests deeper than 64", "less");
-                    }
-                    line
-                }
+            let kept = if name == "spot_pic" {
+                event.spot_pic = self.picture(&key, Given::Json(value));
+                Some(Kept::Spot)
+            } else {
+                self.member(&name, &key, value);
+                self.further(Place::ExtData, &name, &key, Given::Json(value), &mut event.named)
             };
-            event.ext_data.push((name, kept));
+            event.ext_data.extend(kept.map(|kept| (name, kept)));
         }
+        for name in event.report.required().iter().filter(|name| !seen.contains(**name)) {
+            let allowed = if name.ends_with("_info") { "an object, if only {}" } else { "a string" };
+            self.faults.push(format!("ext_data.{name}: missing; allowed: {allowed}"));
+        }
+    }
+
+    /// The members beside ext_data that the table does not have.
+    fn top(&mut self, event: &mut Event) {
+        let mut seen = HashSet::new();
+        for (name, value) in self.fields.iter().filter(|(name, _)| !TABLE.contains(&name.as_str())) {
+            let key = key_of(name);
+            if !seen.insert(name) {
+                self.fault(&key, "more than once", "once");
+                continue;
+            }
+            let kept = self.further(Place::Top, name, &key, *value, &mut event.named);
+            event.top.extend(kept.map(|kept| (name.clone(), kept)));
+        }
+    }
+
+    /// A member that one dialect has, or none; none where it is wrong.
+    fn further(
+        &mut self,
+        place: Place,
+        name: &str,
+        key: &str,
+        value: Given<'a>,
+        named: &mut Vec<Named>,
+    ) -> Option<Kept> {
+        let text = string(value);
+        let kind = dialect::kind(place, name, text.as_deref());
+        if kind == Kind::Picture {
+            let faults = self.faults.len();
+            let picture = self.picture(key, value);
+            let index = picture.map(|picture| {
+                named.push(Named { place, name: name.to_owned(), picture });
+                named.len() - 1
+            });
+            return (faults == self.faults.len()).then_some(Kept::Picture(index));
+        }
+        // In a form an object is text.
+        let parsed = match value {
+            Given::Text(text) if kind == Kind::Object => serde_json::from_str::<&RawValue>(text).ok().map(Given::Json),
+            value => Some(value),
+        };
+        let is_good = match (kind, parsed) {
+            (Kind::Text, _) => text.is_some(),
+            (Kind::Object, Some(Given::Json(raw))) => dialect::is_object(raw),
+            (Kind::Object, _) => false,
+            _ => true,
+        };
+        if !is_good {
+            self.fault(key, &described(value), if kind == Kind::Text { "a string" } else { "an object" });
+            return None;
+        }
+        let line = match parsed? {
+            Given::Json(raw) => on_one_line(raw),
+            Given::Text(text) => RawValue::from_string(quoted(text)).ok(),
+        };
+        if line.is_none() {
+            self.fault(key, "a value that nests deeper than 64", "less");
+        }
+        line.map(Kept::Json)
     }
 
     /// Checks a member of ext_data that the table knows and that is no picture.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::disk::Disk;
+use crate::event::Which;
 use crate::recent::{Recent, Seen};
 use crate::record::{self, Arrival, Record};
 
@@ -97,7 +98,7 @@ impl Journal {
         let (mut seen, mut shown, mut received) = (Seen::new(ON_DISK.ids), Recent::new(ON_DISK.shown), 0);
         let disk = Disk::open(folder, |id, line| {
             seen.insert(&id);
-            shown.push(Arc::new(Record { id, json: line.into(), reg_pic: None, spot_pic: None }));
+            shown.push(Arc::new(Record { id, json: line.into(), pictures: Vec::new() }));
             received += 1;
         })?;
         info!("{} holds {received} events", folder.display());
@@ -125,7 +126,7 @@ impl Journal {
         }
         let line = record::line(&arrival, writer.disk.is_some());
         let Arrival { id, event, .. } = arrival;
-        let mut pictures = [None, None];
+        let mut pictures = Vec::new();
         match &mut writer.disk {
             Some(disk) => {
                 let stored = disk.store(&id, &event, &line);
@@ -133,11 +134,10 @@ impl Journal {
                     stored.as_ref().err().map(|error| format!("the last event could not be stored: {error}"));
                 stored?;
             }
-            None => pictures = [event.reg_pic, event.spot_pic].map(|picture| picture.map(|picture| picture.bytes)),
+            None => pictures.extend(event.pictures().map(|(which, picture)| (which, picture.bytes.clone()))),
         }
         writer.seen.insert(&id);
-        let [reg_pic, spot_pic] = pictures;
-        let record = Arc::new(Record { id, json: line.into(), reg_pic, spot_pic });
+        let record = Arc::new(Record { id, json: line.into(), pictures });
         // The event is in the list before its news goes out, so that a reader who missed the news finds it there.
         lock(&self.shown).push(record.clone());
         self.counters.send_modify(|counters| counters.received += 1);
@@ -172,8 +172,8 @@ impl Journal {
         lock(&self.shown).newest().take(limit).cloned().collect()
     }
 
-    /// A picture of an event, `reg` or `spot`. Blocks while the disk works.
-    pub fn picture(&self, id: &str, which: &str) -> io::Result<Option<Bytes>> {
+    /// A picture of an event. Blocks while the disk works.
+    pub fn picture(&self, id: &str, which: &Which) -> io::Result<Option<Bytes>> {
         if let Some(folder) = &self.store {
             return match std::fs::read(Disk::picture_path(folder, id, which)) {
                 Ok(bytes) => Ok(Some(bytes.into())),
@@ -183,7 +183,8 @@ impl Journal {
         }
         let shown = lock(&self.shown);
         let record = shown.newest().find(|record| record.id == id);
-        Ok(record.and_then(|record| if which == "reg" { record.reg_pic.clone() } else { record.spot_pic.clone() }))
+        let found = record.and_then(|record| record.pictures.iter().find(|(known, _)| known == which));
+        Ok(found.map(|(_, bytes)| bytes.clone()))
     }
 
     /// The counters now.

@@ -12,7 +12,9 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
 mod args;
+mod boxes;
 mod clock;
+mod dialect;
 mod disk;
 mod event;
 mod fields;
@@ -24,6 +26,7 @@ mod receive;
 mod recent;
 mod record;
 mod routes;
+mod state_report;
 mod stream;
 
 use std::io::Write as _;

@@ -22,7 +22,8 @@ use serde_json::json as object;
 use sophon_uplink::serve::discard;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::event::{self, Event};
+use crate::dialect::Report;
+use crate::event::{self, Event, Which};
 use crate::fields::{Body, Format};
 use crate::json::shortened;
 use crate::picture::sha256_hex;
@@ -53,9 +54,18 @@ impl Refusal {
     }
 }
 
-/// Answers a POST on one of the event paths.
-pub async fn receive(app: &Arc<App>, request: Request<Incoming>) -> Reply {
-    match take(app, request).await {
+/// What a POST brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brings {
+    /// An event of a report.
+    Event(Report),
+    /// A box's state.
+    State,
+}
+
+/// Answers a POST on one of the paths that take something.
+pub async fn receive(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Reply {
+    match take(app, brings, request).await {
         Ok(received) => json(StatusCode::OK, received),
         Err(refusal) => {
             if refusal.incomplete {
@@ -75,7 +85,7 @@ pub async fn receive(app: &Arc<App>, request: Request<Incoming>) -> Reply {
     }
 }
 
-async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<String, Refusal> {
+async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
     let length = match length(&body, &app.limits) {
         Ok(length) => length,
@@ -98,17 +108,27 @@ async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<String, Refu
     let id = event_id(&head.headers);
     let body = Body::read(&format, bytes.clone()).await;
     let app = app.clone();
+    let Brings::Event(report) = brings else {
+        let Body::Json(bytes) = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))? else {
+            let error = "Content-Type: came a form; allowed: application/json";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
+        };
+        return match app.boxes.take(&bytes, clock::now(), Instant::now()) {
+            Ok(()) => Ok(object!({"status": "ok"}).to_string()),
+            Err(errors) => Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false }),
+        };
+    };
     let work = move || {
         let _room = room;
         let mut errors: Vec<String> = id.as_ref().err().cloned().into_iter().collect();
         let event = body
-            .and_then(|body| Ok(event::check(&body.fields()?)))
+            .and_then(|body| Ok(event::check(&body.fields()?, report)))
             .unwrap_or_else(|error| Err(vec![error]))
             .map_err(|mut faults| errors.append(&mut faults));
         let (Ok(event), Ok(id)) = (event, id) else {
             return Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false });
         };
-        let id = id.unwrap_or_else(|| sha256_hex(&bytes));
+        let id = of_report(id.unwrap_or_else(|| sha256_hex(&bytes)), report);
         let answer = received(&event);
         let arrival = Arrival { id, received_at, format: format.name(), event };
         app.journal.take(arrival).map(|_| answer).map_err(not_stored)
@@ -120,12 +140,21 @@ async fn take(app: &Arc<App>, request: Request<Incoming>) -> Result<String, Refu
 /// The answer to an event that is kept: what of its pictures arrived, as docs/receivers.md asks for.
 fn received(event: &Event) -> String {
     let mut pictures = serde_json::Map::new();
-    for (name, picture) in [("reg_pic", &event.reg_pic), ("spot_pic", &event.spot_pic)] {
-        if let Some(picture) = picture {
-            pictures.insert(name.into(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
-        }
+    for (which, picture) in event.pictures() {
+        let name = match which {
+            Which::Reg => "reg_pic".to_owned(),
+            Which::Spot => "spot_pic".to_owned(),
+            Which::Named(_, name) => name,
+        };
+        pictures.insert(name, object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
     }
     object!({"status": "ok", "received": pictures}).to_string()
+}
+
+/// The id under which an event is kept: one that came in both reports is there twice.
+fn of_report(id: String, report: Report) -> String {
+    const OF_HISTORY: &str = "-history";
+    if report == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
 }
 
 /// The body's announced length, if there is one and it is allowed.

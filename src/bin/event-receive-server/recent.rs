@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     fn record(id: usize, bytes: usize) -> Arc<Record> {
-        let reg_pic = Some(vec![0; bytes].into());
-        Arc::new(Record { id: id.to_string(), json: Default::default(), reg_pic, spot_pic: None })
+        let pictures = vec![(crate::event::Which::Reg, vec![0; bytes].into())];
+        Arc::new(Record { id: id.to_string(), json: Default::default(), pictures })
     }
 
     fn ids(recent: &Recent) -> Vec<&str> {

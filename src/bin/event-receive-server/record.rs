@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::event::Event;
+use crate::dialect::{Place, Report};
+use crate::event::{Event, Kept, Which};
 use crate::picture::{Picture, sha256_hex};
 
 /// An event that came in, before it is known whether it is a new one.
@@ -26,15 +27,14 @@ pub struct Record {
     /// Its line of events.jsonl, without the line break.
     pub json: Bytes,
     /// The pictures, where they are not kept in files.
-    pub reg_pic: Option<Bytes>,
-    pub spot_pic: Option<Bytes>,
+    pub pictures: Vec<(Which, Bytes)>,
 }
 
 impl Record {
     /// The memory that it takes.
     pub fn size(&self) -> usize {
-        let picture = |picture: &Option<Bytes>| picture.as_ref().map_or(0, Bytes::len);
-        self.id.len() + self.json.len() + picture(&self.reg_pic) + picture(&self.spot_pic)
+        let pictures = self.pictures.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        self.id.len() + self.json.len() + pictures
     }
 }
 
@@ -45,15 +45,29 @@ pub fn file_stem(id: &str) -> String {
     if safe { id.to_string() } else { format!("sha256_{}", sha256_hex(id.as_bytes())) }
 }
 
-/// The name of a picture's file, relative to the store's folder; `which` is `reg` or `spot`.
-pub fn picture_file(id: &str, which: &str) -> String {
-    format!("pictures/{}-{which}.jpg", file_stem(id))
+/// The name of a picture's file, relative to the store's folder. Of the names that a sender gives, too, only those that are safe go in.
+pub fn picture_file(id: &str, which: &Which) -> String {
+    let stem = file_stem(id);
+    match which {
+        Which::Reg => format!("pictures/{stem}-reg.jpg"),
+        Which::Spot => format!("pictures/{stem}-spot.jpg"),
+        Which::Named(place, name) => format!("pictures/{stem}_{}_{}.jpg", place.name(), safe_name(name)),
+    }
+}
+
+fn safe_name(name: &str) -> String {
+    let is_safe = (1..=64).contains(&name.len())
+        && !name.starts_with("sha256_")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_safe { name.to_owned() } else { format!("sha256_{}", sha256_hex(name.as_bytes())) }
 }
 
 /// The line of an event. `files` says whether its pictures are kept as files.
 pub fn line(arrival: &Arrival, files: bool) -> String {
     let Arrival { id, received_at, format, event } = arrival;
-    let picture = |picture, which| PictureNote { picture, file: files.then(|| picture_file(id, which)) };
+    let picture = |picture, which| PictureNote { picture, file: files.then(|| picture_file(id, &which)) };
+    let members = |members, place| Kepts { members, event, place, id, files };
+    let named = event.named.iter().map(|named| [named.place.name(), named.name.as_str()]);
     let line = Line {
         id,
         received_at,
@@ -61,10 +75,13 @@ pub fn line(arrival: &Arrival, files: bool) -> String {
         identity_id: &event.identity_id,
         identity_name: &event.identity_name,
         group_name: &event.group_name,
-        reg_pic: picture(event.reg_pic.as_ref(), "reg"),
+        reg_pic: picture(event.reg_pic.as_ref(), Which::Reg),
         timestamp: event.timestamp,
         score: event.score,
-        ext_data: ExtData { event, spot_pic: picture(event.spot_pic.as_ref(), "spot") },
+        ext_data: members(&event.ext_data, Place::ExtData),
+        top: (!event.top.is_empty()).then(|| members(&event.top, Place::Top)),
+        pictures: named.collect(),
+        report: (event.report != Report::RealTime).then(|| event.report.name()),
         unknown_keys: &event.unknown_keys,
     };
     serde_json::to_string(&line).expect("a record has nothing that JSON cannot hold")
@@ -81,7 +98,14 @@ struct Line<'a> {
     reg_pic: PictureNote<'a>,
     timestamp: i64,
     score: f64,
-    ext_data: ExtData<'a>,
+    ext_data: Kepts<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Kepts<'a>>,
+    /// Place and name of each picture but reg_pic and spot_pic.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pictures: Vec<[&'a str; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<&'static str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     unknown_keys: &'a [String],
 }
@@ -105,19 +129,27 @@ impl Serialize for PictureNote<'_> {
     }
 }
 
-/// ext_data with the note of spot_pic where the picture stood.
-struct ExtData<'a> {
+/// Members with the notes of pictures where these stood.
+struct Kepts<'a> {
+    members: &'a [(String, Kept)],
     event: &'a Event,
-    spot_pic: PictureNote<'a>,
+    place: Place,
+    id: &'a str,
+    files: bool,
 }
 
-impl Serialize for ExtData<'_> {
+impl Serialize for Kepts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.event.ext_data.len()))?;
-        for (name, value) in &self.event.ext_data {
+        let note = |picture, which| PictureNote { picture, file: self.files.then(|| picture_file(self.id, &which)) };
+        let mut map = serializer.serialize_map(Some(self.members.len()))?;
+        for (name, value) in self.members {
             match value {
-                Some(value) => map.serialize_entry(name, value)?,
-                None => map.serialize_entry(name, &self.spot_pic)?,
+                Kept::Json(value) => map.serialize_entry(name, value)?,
+                Kept::Spot => map.serialize_entry(name, &note(self.event.spot_pic.as_ref(), Which::Spot))?,
+                Kept::Picture(index) => {
+                    let picture = index.map(|index| &self.event.named[index].picture);
+                    map.serialize_entry(name, &note(picture, Which::Named(self.place, name.clone())))?;
+                }
             }
         }
         map.end()
@@ -144,7 +176,7 @@ mod tests {
                        "score":0.8700000047683716,"ext_data":{"x":[1, 2.50],"spot_pic":"","person_type":2},"more":null}"#;
         let crate::json::Members(members) = serde_json::from_str(body).unwrap();
         let fields: Vec<_> = members.into_iter().map(|(key, value)| (key, crate::fields::Given::Json(value))).collect();
-        let event = crate::event::check(&fields).unwrap();
+        let event = crate::event::check(&fields, Report::RealTime).unwrap();
         let arrival = Arrival { id: "a-1".into(), received_at: "now".into(), format: "json", event };
         let sha256 = sha256_hex(b"\xFF\xD8\xFF\xE0");
         assert_eq!(
@@ -153,7 +185,7 @@ mod tests {
                 "{{\"id\":\"a-1\",\"received_at\":\"now\",\"format\":\"json\",\"identity_id\":\"7\",\"identity_name\":\"a\\nb\",\
                  \"group_name\":\"g\",\"reg_pic\":{{\"file\":\"pictures/a-1-reg.jpg\",\"sha256\":\"{sha256}\",\"bytes\":4}},\
                  \"timestamp\":1,\"score\":0.8700000047683716,\
-                 \"ext_data\":{{\"x\":[1,2.50],\"spot_pic\":\"\",\"person_type\":2}},\"unknown_keys\":[\"more\"]}}"
+                 \"ext_data\":{{\"x\":[1,2.50],\"spot_pic\":\"\",\"person_type\":2}},\"top\":{{\"more\":null}},\"unknown_keys\":[\"more\"]}}"
             )
         );
         assert!(line(&arrival, false).contains("\"file\":null"));

@@ -2,10 +2,12 @@
 //!
 //! | method | path | answer |
 //! | --- | --- | --- |
-//! | POST | /RealTimeEvent, every --path | `receive` |
+//! | POST | /RealTimeEvent, every --path, /HistoryEvent, /SophonFogStatus | `receive` |
 //! | GET | / /receiver.css /receiver.js /icon.svg | the page |
+//! | GET | /boxes /boxes.js | the page of boxes |
+//! | GET | /api/boxes | `{"boxes":[…]}`, what is wrong first |
 //! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
-//! | GET | /api/events/ID/reg_pic, …/spot_pic | a picture |
+//! | GET | /api/events/ID/reg_pic, …/spot_pic, …/top/NAME, …/ext_data/NAME | a picture |
 //! | GET | /api/stream | `stream` |
 //! | GET | /healthz | 200, or 503 while events cannot be stored |
 //!
@@ -27,11 +29,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use sophon_uplink::house_css;
 use sophon_uplink::serve::{discard, guard};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use crate::boxes::{Boxes, STATE_PATH};
+use crate::dialect::{HISTORY_PATH, Place, Report};
+use crate::event::Which;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
-use crate::{receive, stream as live};
+use crate::receive::{self, Brings};
+use crate::stream as live;
 
 /// An answer.
 pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -39,7 +46,9 @@ pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Everything the answers are made from.
 pub struct App {
     pub journal: Journal,
-    /// The paths that take events.
+    /// The boxes that sent their state.
+    pub boxes: Boxes,
+    /// The paths that take realtime events.
     pub paths: Vec<String>,
     pub limits: Limits,
     /// Room for connections, for readers of the stream, and for bodies (in units of `receive::ROOM_UNIT`).
@@ -54,6 +63,7 @@ impl App {
         let room = |most| Arc::new(Semaphore::new(most));
         App {
             journal,
+            boxes: Boxes::default(),
             paths,
             connections: room(limits.connections),
             streams: room(limits.streams),
@@ -61,19 +71,29 @@ impl App {
             limits,
         }
     }
+
+    /// What a POST to this path brings, if it is taken.
+    fn brings(&self, path: &str) -> Option<Brings> {
+        match path {
+            HISTORY_PATH => Some(Brings::Event(Report::History)),
+            STATE_PATH => Some(Brings::State),
+            path => self.paths.iter().any(|known| known == path).then_some(Brings::Event(Report::RealTime)),
+        }
+    }
 }
 
 /// What a path is for.
-enum Route<'a> {
+enum Route {
     Asset(&'static str, &'static str),
     Events,
-    Picture { id: String, which: &'a str },
+    Boxes,
+    Picture { id: String, which: Which },
     Stream,
     Health,
 }
 
-impl Route<'_> {
-    fn of(path: &str) -> Option<Route<'_>> {
+impl Route {
+    fn of(path: &str) -> Option<Route> {
         Some(match path {
             "/" => Route::Asset("text/html; charset=utf-8", include_str!("page/index.html")),
             "/receiver.css" => {
@@ -81,12 +101,21 @@ impl Route<'_> {
             }
             "/receiver.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/receiver.js")),
             "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
+            "/boxes" => Route::Asset("text/html; charset=utf-8", include_str!("page/boxes.html")),
+            "/boxes.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/boxes.js")),
             "/api/events" => Route::Events,
+            "/api/boxes" => Route::Boxes,
             "/api/stream" => Route::Stream,
             "/healthz" => Route::Health,
             _ => {
                 let (id, which) = path.strip_prefix("/api/events/")?.split_once('/')?;
-                let which = which.strip_suffix("_pic").filter(|which| ["reg", "spot"].contains(which))?;
+                let which = match which.split_once('/') {
+                    None if which == "reg_pic" => Which::Reg,
+                    None if which == "spot_pic" => Which::Spot,
+                    Some(("top", name)) => Which::Named(Place::Top, percent_decoded(name)?),
+                    Some(("ext_data", name)) => Which::Named(Place::ExtData, percent_decoded(name)?),
+                    _ => return None,
+                };
                 Route::Picture { id: percent_decoded(id)?, which }
             }
         })
@@ -96,11 +125,12 @@ impl Route<'_> {
 /// Answers one request.
 pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_string();
-    let takes_events = app.paths.contains(&path);
+    let brings = app.brings(&path);
+    let takes_events = brings.is_some();
     let route = Route::of(&path);
     let method = request.method();
-    let mut reply = if method == Method::POST && takes_events {
-        receive::receive(&app, request).await
+    let mut reply = if let Some(brings) = brings.filter(|_| method == Method::POST) {
+        receive::receive(&app, brings, request).await
     } else if let Some(route) = route.as_ref().filter(|_| [Method::GET, Method::HEAD].contains(method)) {
         show(&app, route, request.uri().query().unwrap_or_default()).await
     } else {
@@ -118,7 +148,7 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     reply
 }
 
-async fn show(app: &Arc<App>, route: &Route<'_>, query: &str) -> Reply {
+async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
     match route {
         Route::Asset(type_, text) => {
             let mut reply = typed(StatusCode::OK, type_, Bytes::from_static(text.as_bytes()));
@@ -126,7 +156,8 @@ async fn show(app: &Arc<App>, route: &Route<'_>, query: &str) -> Reply {
             reply
         }
         Route::Events => events(app, query),
-        Route::Picture { id, which } => picture(app.clone(), id.clone(), which).await,
+        Route::Boxes => json(StatusCode::OK, app.boxes.json(Instant::now())),
+        Route::Picture { id, which } => picture(app.clone(), id.clone(), which.clone()).await,
         Route::Stream => live::follow(app),
         Route::Health => match app.journal.fault() {
             None => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
@@ -164,9 +195,13 @@ fn events(app: &App, query: &str) -> Reply {
     reply
 }
 
-async fn picture(app: Arc<App>, id: String, which: &str) -> Reply {
-    let kind = which.to_string();
-    let found = tokio::task::spawn_blocking(move || app.journal.picture(&id, &kind)).await;
+async fn picture(app: Arc<App>, id: String, which: Which) -> Reply {
+    let name = match &which {
+        Which::Reg => "reg_pic".to_owned(),
+        Which::Spot => "spot_pic".to_owned(),
+        Which::Named(_, name) => shortened(name),
+    };
+    let found = tokio::task::spawn_blocking(move || app.journal.picture(&id, &which)).await;
     match found {
         Ok(Ok(Some(bytes))) => {
             let mut reply = typed(StatusCode::OK, "image/jpeg", bytes);
@@ -175,7 +210,7 @@ async fn picture(app: Arc<App>, id: String, which: &str) -> Reply {
             reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
             reply
         }
-        Ok(Ok(None)) => failure(StatusCode::NOT_FOUND, &[format!("there is no {which}_pic of that event")]),
+        Ok(Ok(None)) => failure(StatusCode::NOT_FOUND, &[format!("there is no {name} of that event")]),
         _ => failure(StatusCode::INTERNAL_SERVER_ERROR, &["the picture could not be read".into()]),
     }
 }

@@ -11,7 +11,7 @@ const TEXTS = {
     empty_text: "Point the box's event_server_url at this address, or send an event by hand:",
     empty_hint: "It appears here by itself. Pictures go into reg_pic and ext_data.spot_pic as base64 of a JPEG.",
     registered: "Registered", spot: "On the spot", no_picture: "No picture", broken_picture: "Cannot be shown", score: "Score",
-    no_name: "(no name)", time: "Time", device: "Device", ip: "Device IP", unknown_keys: "Unknown keys", came: "received ",
+    boxes: "Boxes", history: "History", no_name: "(no name)", time: "Time", device: "Device", ip: "Device IP", unknown_keys: "Unknown keys", came: "received ",
     json: "JSON", "form-data": "form-data",
     persons: { 1: "Employee", 2: "Visitor", 3: "Blacklist", 4: "Stranger", 5: "VIP" },
     devices: { 0: "Gate", 1: "Capture camera", 2: "IPC, static", 3: "IPC, dynamic", 4: "Door access" },
@@ -24,7 +24,7 @@ const TEXTS = {
     empty_text: "请将盒子的 event_server_url 指向本地址，或手动发送一条事件：",
     empty_hint: "事件会自动显示在这里。图片以 JPEG 的 base64 放入 reg_pic 和 ext_data.spot_pic。",
     registered: "注册照片", spot: "现场照片", no_picture: "无图片", broken_picture: "无法显示", score: "相似度",
-    no_name: "（无姓名）", time: "时间", device: "设备", ip: "设备 IP", unknown_keys: "未知字段", came: "接收于 ",
+    boxes: "盒子", history: "历史事件", no_name: "（无姓名）", time: "时间", device: "设备", ip: "设备 IP", unknown_keys: "未知字段", came: "接收于 ",
     json: "JSON", "form-data": "form-data",
     persons: { 1: "员工", 2: "访客", 3: "黑名单", 4: "陌生人", 5: "VIP" },
     devices: { 0: "闸机", 1: "抓拍机", 2: "IPC 静态", 3: "IPC 动态", 4: "门禁" },
@@ -63,6 +63,14 @@ function card(event, isNew) {
   const [registered, spot] = article.querySelectorAll("figure");
   picture(registered, event, "reg_pic", event.reg_pic, text("registered"));
   picture(spot, event, "spot_pic", ext.spot_pic, text("spot"));
+  // Further pictures, each under its name.
+  for (const [place, name] of event.pictures || []) {
+    const figure = spot.cloneNode(true);
+    picture(figure, event, `${place}/${encodeURIComponent(name)}`, true, name);
+    spot.parentNode.append(figure);
+  }
+  find(".report").hidden = !event.report;
+  find(".report").textContent = event.report ? text(event.report) : "";
   find(".name").textContent = event.identity_name || text("no_name");
   find(".id").textContent = event.identity_id;
   find(".group").textContent = event.group_name;
@@ -100,12 +108,16 @@ function picture(figure, event, kind, note, caption) {
 
 function facts(list, event) {
   const { person_type, device_type, device_ip, spot_pic, ...more } = event.ext_data;
+  const isPicture = (place, name) => (event.pictures || []).some((known) => known[0] === place && known[1] === name);
   const ms = Math.abs(event.timestamp) > INT32_MAX ? event.timestamp : event.timestamp * 1000;
   const rows = [[text("time"), moment(ms)]];
   if (device_type !== undefined) rows.push([text("device"), text("devices")[device_type]]);
   if (device_ip !== undefined) rows.push([text("ip"), device_ip]);
-  for (const [name, value] of Object.entries(more)) {
-    rows.push([name, typeof value === "string" ? value : JSON.stringify(value)]);
+  for (const [place, members] of [["top", event.top || {}], ["ext_data", more]]) {
+    for (const [name, value] of Object.entries(members)) {
+      if (isPicture(place, name)) continue;
+      rows.push([name, typeof value === "string" ? value : JSON.stringify(value)]);
+    }
   }
   if (event.unknown_keys) rows.push([text("unknown_keys"), event.unknown_keys.join(", ")]);
   for (const [name, value] of rows) {

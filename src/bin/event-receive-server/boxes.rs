@@ -1,0 +1,215 @@
+//! The boxes that send their state: the last report of each, when it came, and whether the next one is overdue.
+//!
+//! A box is known by its serial number, where it has one, else by its registration code, else by its address. What is known is bounded:
+//! of too many boxes, and of too many bytes, those that were not heard of for the longest time are forgotten. Nothing is kept over a
+//! restart: each box reports again within its period.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::state_report;
+
+/// The path of state reports.
+pub const STATE_PATH: &str = "/SophonFogStatus";
+
+/// The most boxes.
+const MOST: usize = 20_000;
+/// The most bytes of reports.
+const MOST_BYTES: usize = 128 << 20;
+/// A report is no longer, in bytes.
+const LONGEST: usize = 256 << 10;
+/// A box that said nothing of its period, and reported once only, is gone after this.
+const USUAL: Duration = Duration::from_secs(600);
+/// A report may be late by half a period and this.
+const LATE: Duration = Duration::from_secs(2);
+
+/// How a box is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Its report is overdue.
+    Gone,
+    /// It says that it is not well, or a camera of it is offline, or the uplink has trouble.
+    Bad,
+    Good,
+}
+
+/// A box's last report.
+struct Heard {
+    report: Map<String, Value>,
+    bytes: usize,
+    received_at: String,
+    at: Instant,
+    /// Between this report and the one before.
+    interval: Option<Duration>,
+    count: u64,
+}
+
+#[derive(Default)]
+struct Known {
+    boxes: BTreeMap<String, Heard>,
+    bytes: usize,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Boxes {
+    known: Mutex<Known>,
+}
+
+impl Boxes {
+    /// Takes a report; the error lists every fault.
+    pub fn take(&self, text: &[u8], received_at: String, now: Instant) -> Result<(), Vec<String>> {
+        if text.len() > LONGEST {
+            return Err(vec![format!("body: came {} bytes; allowed: at most {LONGEST}", text.len())]);
+        }
+        let report = state_report::check(text)?;
+        let name = name_of(&report);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.boxes.remove(&name);
+        known.bytes -= before.as_ref().map_or(0, |heard| heard.bytes);
+        let interval = before.as_ref().map(|heard| now.saturating_duration_since(heard.at));
+        let count = before.map_or(0, |heard| heard.count) + 1;
+        known.bytes += text.len();
+        known.boxes.insert(name, Heard { report, bytes: text.len(), received_at, at: now, interval, count });
+        while known.boxes.len() > MOST || known.bytes > MOST_BYTES {
+            let Some(oldest) = known.boxes.iter().min_by_key(|(_, heard)| heard.at).map(|(name, _)| name.clone())
+            else {
+                break;
+            };
+            known.bytes -= known.boxes.remove(&oldest).map_or(0, |heard| heard.bytes);
+        }
+        Ok(())
+    }
+
+    /// All boxes as JSON, those that are gone first, then those that are not well.
+    pub fn json(&self, now: Instant) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut boxes: Vec<(State, &String, &Heard)> =
+            known.boxes.iter().map(|(name, heard)| (heard.state(now), name, heard)).collect();
+        boxes.sort_by_key(|(state, name, _)| (*state, name.as_str()));
+        let count = |wanted: State| boxes.iter().filter(|(state, ..)| *state == wanted).count();
+        let counts = json!({"gone": count(State::Gone), "bad": count(State::Bad), "good": count(State::Good)});
+        let shown: Vec<Value> = boxes.into_iter().map(|(state, name, heard)| heard.shown(state, name, now)).collect();
+        json!({"counts": counts, "boxes": shown}).to_string()
+    }
+}
+
+fn name_of(report: &Map<String, Value>) -> String {
+    let names = ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| report.get(key)?.as_str());
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default().to_owned()
+}
+
+impl Heard {
+    fn uplink(&self, key: &str) -> Option<&Value> {
+        self.report.get("sophon_uplink")?.get(key)
+    }
+
+    fn period(&self) -> Option<Duration> {
+        let said = self.uplink("period_seconds").and_then(Value::as_u64).map(Duration::from_secs);
+        said.or(self.interval)
+    }
+
+    fn state(&self, now: Instant) -> State {
+        let period = self.period().unwrap_or(USUAL);
+        if now.saturating_duration_since(self.at) > period + period / 2 + LATE {
+            return State::Gone;
+        }
+        let ext_data = self.report.get("gateway_ext_data");
+        let is_bad = ext_data.and_then(|ext_data| ext_data.get("status")).is_some_and(|status| status == "-1");
+        let devices = self.report.get("sub_devices").and_then(Value::as_array).into_iter().flatten();
+        let has_trouble = self.uplink("last_error_code").is_some_and(|code| !code.is_null());
+        let is_offline = |device: &Value| device.get("ep_status").is_some_and(|status| status == "offline");
+        if is_bad || has_trouble || devices.into_iter().any(is_offline) { State::Bad } else { State::Good }
+    }
+
+    fn shown(&self, state: State, name: &str, now: Instant) -> Value {
+        json!({
+            "box": name,
+            "state": state,
+            "received_at": self.received_at,
+            "heard_seconds": now.saturating_duration_since(self.at).as_secs(),
+            "period_seconds": self.period().map(|period| period.as_secs()),
+            "reports": self.count,
+            "report": self.report,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(serial: &str, more: Value) -> Vec<u8> {
+        let mut report = json!({
+            "gateway_ip": "10.0.0.2", "gateway_name": "East", "gateway_status": "online", "gateway_sn": serial,
+            "gateway_ext_data": {}, "sub_devices": []
+        });
+        report.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        report.to_string().into_bytes()
+    }
+
+    fn states(boxes: &Boxes, now: Instant) -> Vec<(String, String)> {
+        let all: Value = serde_json::from_str(&boxes.json(now)).unwrap();
+        let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+        all["boxes"].as_array().unwrap().iter().map(|one| (text(one, "box"), text(one, "state"))).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_and_a_box_is_gone_after_its_period() {
+        let (boxes, began) = (Boxes::default(), Instant::now());
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let take = |text: Vec<u8>, seconds: u64| boxes.take(&text, String::new(), at(seconds)).unwrap();
+        let ours = |period: u64| json!({"sophon_uplink": {"period_seconds": period, "last_error_code": null}});
+        take(report("a", ours(60)), 0);
+        take(report("b", ours(10)), 0);
+        take(report("c", json!({"gateway_ext_data": {"status": "-1"}})), 0);
+        let offline = json!({"ep_id": "", "ep_ip": "", "ep_status": "offline", "ep_type": "1",
+                             "ep_ext_data": {"sw_version": "", "group_name": ""}});
+        take(report("d", json!({"sub_devices": [offline]})), 0);
+        take(report("e", json!({"sophon_uplink": {"period_seconds": 60, "last_error_code": "connect_refused"}})), 0);
+        let named = |now| states(&boxes, now).into_iter().map(|(name, state)| name + ":" + &state).collect::<Vec<_>>();
+        assert_eq!(named(at(17)), ["c:bad", "d:bad", "e:bad", "a:good", "b:good"]);
+        assert_eq!(named(at(18)), ["b:gone", "c:bad", "d:bad", "e:bad", "a:good"]);
+        // Without a word of its period, that is what was between two reports; before, ten minutes.
+        take(report("c", json!({})), 20);
+        assert_eq!(named(at(52))[..2], ["b:gone", "d:bad"]);
+        assert_eq!(named(at(53))[..2], ["b:gone", "c:gone"]);
+        take(report("b", ours(10)), 100);
+        assert_eq!(named(at(100))[..2], ["a:gone", "c:gone"]);
+        assert_eq!(named(at(903)), ["a:gone", "b:gone", "c:gone", "d:gone", "e:gone"]);
+    }
+
+    #[test]
+    fn a_box_is_one_row_and_those_not_heard_of_are_forgotten_first() {
+        let (boxes, began) = (Boxes::default(), Instant::now());
+        for number in 0..MOST + 10 {
+            let text = report(&format!("{number:06}"), json!({}));
+            boxes.take(&text, String::new(), began + Duration::from_millis(number as u64)).unwrap();
+        }
+        let names = states(&boxes, began + Duration::from_secs(21));
+        assert_eq!((names.len(), names[0].0.as_str()), (MOST, "000010"));
+        boxes.take(&report("000010", json!({})), String::new(), began).unwrap();
+        assert_eq!(states(&boxes, began).len(), MOST);
+        let large = "x".repeat(LONGEST);
+        assert!(
+            boxes.take(&report("a", json!({"more": large})), String::new(), began).unwrap_err()[0].contains("bytes")
+        );
+        let known = boxes.known.lock().unwrap();
+        assert_eq!(known.bytes, known.boxes.values().map(|heard| heard.bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn a_box_without_a_serial_number_is_known_by_another_name() {
+        let boxes = Boxes::default();
+        let now = Instant::now();
+        boxes.take(&report("", json!({"dev_sno": "D"})), String::new(), now).unwrap();
+        boxes.take(&report("", json!({})), String::new(), now).unwrap();
+        assert_eq!(states(&boxes, now).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["10.0.0.2", "D"]);
+    }
+}
