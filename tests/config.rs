@@ -171,7 +171,7 @@ fn every_fault_names_its_key() {
         ("ext_data.site", with("ext_data", json!({ "site": { "a": ["${home}"] } }))),
         ("ext_data.site", with("ext_data", json!({ "site": "x".repeat(4096) }))),
         ("box.serial_file", with("ext_data", json!({ "dev_sno": "${serial}" }))),
-        ("box.serial", with("box", json!({ "serial": "A" }))),
+        ("box.serial", with("box", json!({ "serial": 7 }))),
         ("top.score", with("top", json!({ "score": 1 }))),
         ("top.a\"b", with("top", json!({ "a\"b": 1 }))),
         ("answers", with("answers", json!([409]))),

@@ -4,6 +4,9 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +19,12 @@ use common::sink::OK;
 use common::{Answer, Daemon, Request, RingProducer, Sink, event, publish, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use sophon_uplink::config::Config;
+use sophon_uplink::deliver::setup::Setup;
+use sophon_uplink::monitor::{Ask, Reporter, Sender};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
+use sophon_uplink::status::Status;
+use sophon_uplink::uplink::Uplink;
 
 const RING: u64 = 1 << 20;
 const HISTORY: &str = "/SophonFogSys/api/HistoryEventUrl";
@@ -367,4 +375,94 @@ fn reports_that_nobody_takes_do_not_pile_up_and_the_next_one_is_a_new_one() {
     assert_eq!(post_json(daemon.api(), MONITOR, &monitor("", 1)).status, 200);
     assert_eq!(daemon.status()["monitor"], Value::Null);
     daemon.terminate();
+}
+
+/// The reporters of a thousand boxes in one process, each with a serial number of its own.
+#[test]
+fn a_thousand_boxes_report_evenly_over_the_period_and_one_that_dies_is_shown_as_gone() {
+    const BOXES: usize = 1000;
+    const PERIOD: u64 = 6;
+    let server = ReceiveServer::start();
+    let home = Home::new();
+    let url = format!("http://{}/SophonFogStatus", server.address);
+    home.configure(&[], json!({ "monitor": monitor(&url, PERIOD) }));
+    let config = |serial: usize| {
+        let text = json!({ "event_server_url": [], "box": { "serial": format!("{serial:04}") }, "monitor": monitor(&url, PERIOD) });
+        Config::of_text(text.to_string().as_bytes(), &home.config()).unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let quiet = json!({ "event_server_url": [], "spool": { "dir": home.spool() } });
+        let quiet = Config::of_text(quiet.to_string().as_bytes(), &home.config()).unwrap();
+        let uplink = Uplink::start(quiet).unwrap();
+        let settings = {
+            let config = config(0);
+            Setup::read(&config).unwrap().of_monitor(config.monitor.as_ref().unwrap())
+        };
+        let ask = move || {
+            let uplink = Rc::clone(&uplink);
+            let asked: Pin<Box<dyn Future<Output = Option<Status>>>> =
+                Box::pin(async move { Some(uplink.status().await) });
+            asked
+        };
+        let ask: Ask = Rc::new(ask);
+        let mut reporters: Vec<Reporter> = (0..BOXES)
+            .map(|serial| {
+                let config = config(serial);
+                let sender = Sender { this_box: config.this_box, spool: home.spool() };
+                let reporter = Reporter::default();
+                reporter.configure(Some((config.monitor.unwrap(), settings.clone())), sender, Rc::clone(&ask));
+                reporter
+            })
+            .collect();
+        let count = |state: &str| server.boxes()["counts"][state].as_u64().unwrap() as usize;
+        let nap = || tokio::time::sleep(Duration::from_millis(100));
+        while count("good") < BOXES {
+            nap().await;
+        }
+        // When each came last, in the second of the period.
+        let mut seconds = [0; PERIOD as usize];
+        for one in server.boxes()["boxes"].as_array().unwrap() {
+            seconds[one["heard_seconds"].as_u64().unwrap() as usize % seconds.len()] += 1;
+        }
+        println!("{BOXES} boxes, by the second in which they reported: {seconds:?}");
+        let even = BOXES / seconds.len();
+        assert!(seconds.iter().all(|count| (even / 3..even * 3).contains(count)), "{seconds:?}");
+        reporters.truncate(BOXES - 10);
+        while count("gone") < 10 {
+            nap().await;
+        }
+        let boxes = server.boxes();
+        let gone: Vec<_> = (0..10).map(|place| boxes["boxes"][place]["box"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(gone, (BOXES - 10..BOXES).map(|serial| format!("{serial:04}")).collect::<Vec<_>>());
+        assert_eq!((boxes["counts"]["gone"].as_u64(), boxes["counts"]["bad"].as_u64()), (Some(10), Some(0)));
+    });
+}
+
+struct ReceiveServer {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+}
+
+impl ReceiveServer {
+    fn start() -> ReceiveServer {
+        let mut command = std::process::Command::new(common::program("event-receive-server"));
+        command.args(["--listen", "127.0.0.1:0"]).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://").unwrap().parse().unwrap();
+        ReceiveServer { child, address }
+    }
+
+    fn boxes(&self) -> Value {
+        get(self.address, "/api/boxes").json()
+    }
+}
+
+impl Drop for ReceiveServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

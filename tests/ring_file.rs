@@ -149,7 +149,7 @@ fn what_is_at_the_path_is_taken_over_replaced_or_set_aside_and_never_destroyed()
 
     for damage in [
         |bytes: &mut Vec<u8>| bytes[0] = b'x',
-        |bytes: &mut Vec<u8>| bytes[8] = 2,
+        |bytes: &mut Vec<u8>| bytes[8] = 3,
         |bytes: &mut Vec<u8>| bytes[0x12] ^= 1,
         |bytes: &mut Vec<u8>| bytes[0x80] = 4,
         |bytes: &mut Vec<u8>| bytes[0x100] = 8,
