@@ -148,6 +148,15 @@ pub fn in_words(status: &Value) -> String {
             ),
         };
     }
+    let monitor = &status["monitor"];
+    if let Some(url) = monitor["url"].as_str() {
+        let said = match (&monitor["last_error"], monitor["last_success_seconds"].as_f64()) {
+            (Value::String(error), _) => format!("not sent: {error}"),
+            (_, Some(seconds)) => format!("sent {} ago", duration(seconds)),
+            (_, None) => "not sent yet".into(),
+        };
+        let _ = writeln!(text, "state report  {url}: {said}");
+    }
     let spool = &status["spool"];
     let _ = write!(
         text,
@@ -196,6 +205,10 @@ fn destination_in_words(text: &mut String, destination: &Value) {
     }
     if let Some(url) = destination["standing_in"].as_str() {
         let _ = write!(text, ", {url} stands in");
+    }
+    if let Some(period) = seconds("period_seconds") {
+        let next = seconds("next_round_seconds").map_or(String::new(), |next| format!(", the next time in {next}"));
+        let _ = write!(text, ", all events every {period}{next}");
     }
     if destination["off_hours"] == true {
         text.push_str(", the spool's events wait for bounds.backlog_hours");

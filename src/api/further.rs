@@ -1,7 +1,7 @@
 //! What the page changes as JSON: settings that few boxes need. They are shown and taken as one object, the `more` of `/api/settings`.
 //!
 //! Secrets do not leave the box: a proxy's login is shown as [`HIDDEN`], and means what it was as long as the rest of its URL stays. `sign`, which
-//! names a file, is neither shown nor changed; a destination that has it keeps it.
+//! names a file, is neither shown nor changed; a destination that has it keeps it. The same holds for the headers of the state report.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use crate::control::Control;
 pub const MORE: &str = "more";
 
 /// The keys, each with its default.
-fn keys() -> [(&'static str, Value); 9] {
+fn keys() -> [(&'static str, Value); 12] {
     [
         ("order", json!("any")),
         ("order_gives_up_s", json!(GIVES_UP.as_secs())),
@@ -24,11 +24,15 @@ fn keys() -> [(&'static str, Value); 9] {
         ("accept_body", json!({})),
         ("ext_data", json!({})),
         ("top", json!({})),
+        ("history", Value::Null),
+        ("monitor", Value::Null),
+        ("box", json!({})),
     ]
 }
 
 const HIDDEN: &str = "***";
 const SIGN: &str = "sign";
+const HEADERS: &str = "headers";
 
 /// What is written and not the default.
 pub fn show(control: &Control) -> Value {
@@ -42,6 +46,9 @@ pub fn show(control: &Control) -> Value {
 fn shown(key: &str, mut value: Value) -> Value {
     if let ("proxy", Some(url)) = (key, value.get_mut("url")) {
         *url = url.as_str().map_or(Value::Null, |url| json!(without_login(url)));
+    }
+    if let ("monitor", Some(members)) = (key, value.as_object_mut()) {
+        members.shift_remove(HEADERS);
     }
     if key == "destinations" {
         for options in value.as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -98,6 +105,10 @@ fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value,
             };
             *url = json!(known);
         }
+    } else if let ("monitor", Some(members)) = (key, value.as_object_mut()) {
+        if let Some(headers) = before.as_ref().and_then(|before| before.get(HEADERS)) {
+            members.entry(HEADERS).or_insert_with(|| headers.clone());
+        }
     } else if let ("destinations", Some(Value::Object(before)), Some(destinations)) =
         (key, before, value.as_object_mut())
     {
@@ -123,6 +134,7 @@ mod tests {
             "proxy" => Some(json!({ "url": PROXY, "no_proxy": ["10.0.0.0/8"] })),
             "destinations" => Some(json!({ "http://a/": { "order": "strict", "sign": { "key_file": "k" } } })),
             "order" => Some(json!("strict")),
+            "monitor" => Some(json!({ "reported_peroid": 5, "headers": { "X-Key": "s3cret" } })),
             _ => None,
         }
     }
@@ -133,9 +145,11 @@ mod tests {
         let destinations = shown("destinations", written("destinations").unwrap());
         assert_eq!(proxy["url"], "http://***@proxy:3128");
         assert_eq!(destinations, json!({ "http://a/": { "order": "strict" } }));
-        let wanted = json!({ "proxy": proxy, "destinations": destinations, "order": "strict" });
+        let monitor = shown("monitor", written("monitor").unwrap());
+        assert_eq!(monitor, json!({ "reported_peroid": 5 }));
+        let wanted = json!({ "proxy": proxy, "destinations": destinations, "order": "strict", "monitor": monitor });
         let changed = changes_of(wanted, written).unwrap();
-        assert_eq!(changed.len(), 3);
+        assert_eq!(changed.len(), 4);
         assert!(changed.iter().all(|(key, value)| Some(value) == written(key).as_ref()), "{changed:?}");
     }
 
@@ -146,6 +160,7 @@ mod tests {
         let expected = [
             ("bounds", json!({ "max_age_s": 60 })),
             ("destinations", json!({ "http://a/": { "sign": { "key_file": "k" } } })),
+            ("monitor", Value::Null),
             ("order", json!("any")),
             ("proxy", Value::Null),
         ];

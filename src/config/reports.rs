@@ -48,8 +48,9 @@ pub struct Monitor {
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("form-data", Format::FormData)];
 
-/// None where the key is not there, or its list is empty.
+/// None where the key is not there or null, or its list is empty.
 pub(super) fn history(fields: &mut Fields<'_>) -> Option<History> {
+    fields.take_null("history");
     let mut fields = fields.optional_object("history")?;
     let allowed = "a list of at most 8 different http or https URLs";
     let urls = fields.required_list(HISTORY_URLS, allowed, 0..=MOST, url::from_value);
@@ -63,8 +64,9 @@ pub(super) fn history(fields: &mut Fields<'_>) -> Option<History> {
     Some(history).filter(|history| !history.urls.is_empty())
 }
 
-/// None where the key is not there, or its URL is empty.
+/// None where the key is not there or null, or its URL is empty.
 pub(super) fn monitor(fields: &mut Fields<'_>) -> Option<Monitor> {
+    fields.take_null("monitor");
     let mut fields = fields.optional_object("monitor")?;
     let folder = std::path::Path::new("");
     let allowed = "\"\", or an http or https URL";

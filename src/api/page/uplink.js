@@ -210,6 +210,8 @@ function showServer(article, server) {
   if (server.in_order) facts.push(text("in_order"));
   if (server.bytes_per_second) facts.push(text("at_most")(bytes(server.bytes_per_second)));
   if (server.off_hours) facts.push(text("off_hours"));
+  if (server.period_seconds) facts.push(text("period")(duration(server.period_seconds)));
+  if (server.next_round_seconds !== null) facts.push(text("next_round")(duration(server.next_round_seconds)));
   if (server.expired) facts.push(text("n_expired")(number(server.expired)));
   set(find(".facts"), facts.join(" · "));
   showLimit(find(".limit"), server.limit);
