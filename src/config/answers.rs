@@ -44,13 +44,14 @@ impl Answers {
             }
         }
         fields.end();
-        rules.sort_by_key(|(range, _)| range.end() - range.start());
         Answers(rules)
     }
 
     /// What an answer with this status means; none: what it means by default.
     pub fn meaning(&self, status: u16) -> Option<Meaning> {
-        self.0.iter().find(|(range, _)| range.contains(&status)).map(|(_, meaning)| *meaning)
+        let rules = self.0.iter().filter(|(range, _)| range.contains(&status));
+        // A status before its class.
+        rules.min_by_key(|(range, _)| range.end() - range.start()).map(|(_, meaning)| *meaning)
     }
 }
 

@@ -65,7 +65,8 @@ pub fn install(filter: Filter) -> Result<(), Unfiltered> {
 /// As [`install`].
 pub fn install_with(filter: Filter, end: End) -> Result<(), Unfiltered> {
     let unavailable = |error: seccompiler::Error| Unfiltered::Kernel(error.to_string());
-    let missing = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let mut missing = BTreeMap::new();
+    missing.insert(libc::SYS_clone3, Vec::new());
     let allowed = rules(filter);
     let end = match end {
         End::Kill => SeccompAction::KillProcess,
@@ -85,8 +86,14 @@ fn rules(filter: Filter) -> Rules {
     };
     let rule =
         |way: &Way| SeccompRule::new(way.iter().map(calls::condition).collect()).expect("at least one condition");
-    let plain = plain.into_iter().map(|number| (number, Vec::new()));
-    plain.chain(conditional.into_iter().map(|(number, ways)| (number, ways.iter().map(rule).collect()))).collect()
+    let mut rules = Rules::new();
+    for number in plain {
+        rules.insert(number, Vec::new());
+    }
+    for (number, ways) in conditional {
+        rules.insert(number, ways.iter().map(rule).collect());
+    }
+    rules
 }
 
 fn program(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> BpfProgram {

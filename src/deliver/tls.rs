@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedCipherSuite};
 use tracing::warn;
 
 use crate::config::{self, Config, Fault, TlsFiles, Url};
@@ -111,11 +111,16 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, Fault> {
 /// client's order. With instructions for AES its short key costs less than the long one; without them ChaCha20 costs less than either.
 fn provider(has_aes: bool) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
+    let rank = |suite: &SupportedCipherSuite| {
         let name = suite.suite().as_str().unwrap_or_default();
         let is_of_aes = name.contains("_AES_");
-        (suite.tls13().is_none(), is_of_aes != has_aes, name.contains("_AES_256_"))
-    });
+        [suite.tls13().is_none(), is_of_aes != has_aes, name.contains("_AES_256_")]
+    };
+    let all = std::mem::take(&mut provider.cipher_suites);
+    for wanted in 0..8u8 {
+        let wanted = [4, 2, 1].map(|bit| wanted & bit != 0);
+        provider.cipher_suites.extend(all.iter().filter(|suite| rank(suite) == wanted));
+    }
     provider
 }
 

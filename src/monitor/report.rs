@@ -3,13 +3,76 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::machine::{self, Machine};
 use super::{Sender, sub_devices};
 use crate::config::this_box;
 use crate::health;
-use crate::status::Status;
+use crate::status::{Destination, Status};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    gateway_ip: String,
+    gateway_name: String,
+    gateway_status: &'static str,
+    gateway_sn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev_sno: Option<&'a str>,
+    gateway_ext_data: ExtData,
+    sub_devices: Vec<Value>,
+    sophon_uplink: Uplink,
+}
+
+/// What cannot be read is left out.
+#[derive(Serialize)]
+struct ExtData {
+    sw_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_mac: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_use: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_size: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_use: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_size: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_use: Option<f64>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_desc: Option<String>,
+}
+
+/// What the documentation has no member for.
+#[derive(Serialize)]
+struct Uplink {
+    version: &'static str,
+    period_seconds: u64,
+    uptime_seconds: u64,
+    delivered: u64,
+    backlog: u64,
+    dead_letters: u64,
+    /// Events that the rings refused for want of room.
+    dropped: u64,
+    /// Events that no destination will get.
+    lost: u64,
+    destinations_up: usize,
+    destinations: usize,
+    last_error_code: Option<&'static str>,
+    rings: Vec<Ring>,
+}
+
+#[derive(Serialize)]
+struct Ring {
+    recognizer: &'static str,
+    used_percent: Option<u64>,
+    published: Option<u64>,
+    dropped: Option<u64>,
+    last_event_seconds: Option<u64>,
+}
 
 /// The report as JSON; `address` is where the connection goes out from.
 pub(super) fn text(
@@ -20,69 +83,66 @@ pub(super) fn text(
     status: &Status,
 ) -> Vec<u8> {
     let devices = sender.this_box.sub_devices_file.as_deref().map_or(Ok(Vec::new()), sub_devices::read);
-    let (devices, fault) = devices.map_or_else(|why| (Vec::new(), Some(why)), |devices| (devices, None));
-    let problems: Vec<String> = health::problems(status).into_iter().chain(fault).collect();
-    let mut report = json!({
-        "gateway_ip": address.map_or(String::new(), |address| address.to_string()),
-        "gateway_name": sender.this_box.name().unwrap_or_default(),
-        "gateway_status": "online",
-        "gateway_sn": sender.this_box.serial().unwrap_or_default(),
-    });
-    if let Some(dev_sno) = &sender.this_box.dev_sno {
-        report["dev_sno"] = dev_sno.as_str().into();
+    let (sub_devices, fault) = devices.map_or_else(|why| (Vec::new(), Some(why)), |devices| (devices, None));
+    let mut problems = health::problems(status);
+    problems.extend(fault);
+    let report = Report {
+        gateway_ip: address.map_or(String::new(), |address| address.to_string()),
+        gateway_name: sender.this_box.name().unwrap_or_default(),
+        gateway_status: "online",
+        gateway_sn: sender.this_box.serial().unwrap_or_default(),
+        dev_sno: sender.this_box.dev_sno.as_deref(),
+        gateway_ext_data: ext_data(sender, machine, &problems),
+        sub_devices,
+        sophon_uplink: uplink(status, period),
+    };
+    serde_json::to_vec(&report).expect("a report is JSON")
+}
+
+fn ext_data(sender: &Sender, machine: &mut Machine, problems: &[String]) -> ExtData {
+    let (memory, disk) = (machine::memory(), machine::disk(&sender.spool));
+    ExtData {
+        sw_version: env!("CARGO_PKG_VERSION"),
+        gateway_mac: this_box::mac(),
+        cpu_use: machine.cpu_percent(),
+        memory_size: memory.map(|memory| memory.size),
+        memory_use: memory.map(|memory| memory.percent),
+        disk_size: disk.map(|disk| disk.size),
+        disk_use: disk.map(|disk| disk.percent),
+        status: if problems.is_empty() { "0" } else { "-1" },
+        status_desc: (!problems.is_empty()).then(|| problems.join("; ")),
     }
-    report["gateway_ext_data"] = ext_data(sender, machine, &problems);
-    report["sub_devices"] = devices.into();
-    report["sophon_uplink"] = uplink(status, period);
-    serde_json::to_vec(&report).expect("a value is JSON")
 }
 
-fn ext_data(sender: &Sender, machine: &mut Machine, problems: &[String]) -> Value {
-    let mut members = Map::new();
-    let mut add = |key: &str, value: Option<Value>| members.extend(value.map(|value| (key.to_owned(), value)));
-    add("sw_version", Some(env!("CARGO_PKG_VERSION").into()));
-    add("gateway_mac", this_box::mac().map(Value::from));
-    add("cpu_use", machine.cpu_percent().map(Value::from));
-    let memory = machine::memory();
-    add("memory_size", memory.map(|memory| memory.size.into()));
-    add("memory_use", memory.map(|memory| memory.percent.into()));
-    let disk = machine::disk(&sender.spool);
-    add("disk_size", disk.map(|disk| disk.size.into()));
-    add("disk_use", disk.map(|disk| disk.percent.into()));
-    add("status", Some(if problems.is_empty() { "0" } else { "-1" }.into()));
-    add("status_desc", (!problems.is_empty()).then(|| problems.join("; ").into()));
-    members.into()
+fn uplink(status: &Status, period: Duration) -> Uplink {
+    let is_up = |one: &&Destination| one.state == "up";
+    let failing = status.destinations.iter().filter(|one| !is_up(one));
+    let last = failing.min_by_key(|one| one.last_error_seconds.map_or(u64::MAX, |seconds| seconds as u64));
+    let shares = &status.shares;
+    let states = status.rings.iter().filter_map(|ring| ring.state.as_ref());
+    Uplink {
+        version: status.version,
+        period_seconds: period.as_secs(),
+        uptime_seconds: status.uptime_seconds as u64,
+        delivered: shares.acknowledged,
+        backlog: shares.open + shares.spooled,
+        dead_letters: status.spool.dead_letters,
+        dropped: states.map(|state| state.dropped).sum(),
+        lost: shares.evicted + shares.vanished + shares.quarantined + shares.lost,
+        destinations_up: status.destinations.iter().filter(is_up).count(),
+        destinations: status.destinations.len(),
+        last_error_code: last.and_then(|one| one.last_error_code),
+        rings: status.rings.iter().map(ring).collect(),
+    }
 }
 
-/// What the documentation has no member for.
-fn uplink(status: &Status, period: Duration) -> Value {
-    let failing = status.destinations.iter().filter(|one| one.state != "up");
-    let last = failing.min_by(|one, other| {
-        let seconds = |one: &crate::status::Destination| one.last_error_seconds.unwrap_or(f64::MAX);
-        seconds(one).total_cmp(&seconds(other))
-    });
-    let rings = status.rings.iter().map(|ring| {
-        let state = ring.state.as_ref();
-        json!({
-            "recognizer": ring.recognizer,
-            "used_percent": state.map(|state| 100 * state.used / state.capacity.max(1)),
-            "published": state.map(|state| state.published),
-            "dropped": state.map(|state| state.dropped),
-            "last_event_seconds": ring.last_event_seconds.map(f64::round),
-        })
-    });
-    json!({
-        "version": status.version,
-        "period_seconds": period.as_secs(),
-        "uptime_seconds": status.uptime_seconds.round(),
-        "delivered": status.shares.acknowledged,
-        "backlog": status.shares.open + status.shares.spooled,
-        "dead_letters": status.spool.dead_letters,
-        "dropped": status.rings.iter().filter_map(|ring| ring.state.as_ref()).map(|state| state.dropped).sum::<u64>(),
-        "lost": status.shares.evicted + status.shares.vanished + status.shares.quarantined + status.shares.lost,
-        "destinations_up": status.destinations.iter().filter(|one| one.state == "up").count(),
-        "destinations": status.destinations.len(),
-        "last_error_code": last.and_then(|one| one.last_error_code),
-        "rings": rings.collect::<Vec<_>>(),
-    })
+fn ring(ring: &crate::status::Ring) -> Ring {
+    let state = ring.state.as_ref();
+    Ring {
+        recognizer: ring.recognizer,
+        used_percent: state.map(|state| 100 * state.used / state.capacity.max(1)),
+        published: state.map(|state| state.published),
+        dropped: state.map(|state| state.dropped),
+        last_event_seconds: ring.last_event_seconds.map(|seconds| seconds as u64),
+    }
 }

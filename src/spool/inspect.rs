@@ -95,15 +95,19 @@ pub fn dead_letters(dir: &Path) -> io::Result<Vec<Folder>> {
     fs::read_dir(dir)?;
     // Without the file, or without being let read it, the reasons are not known; the letters are.
     let reasons = DeadLetterReason::all(&fs::read(dir.join(REASONS_FILE)).unwrap_or_default());
-    folders(&dir.join("dead"), &mut reasons.into_iter().map(|(letter, (_, _, reason))| (letter, reason)).collect())
+    let mut by_letter = BTreeMap::new();
+    by_letter.extend(reasons.into_iter().map(|(letter, (_, _, reason))| (letter, reason)));
+    folders(&dir.join("dead"), &mut by_letter)
 }
 
-/// The names in a folder; none where there is no such folder.
+/// The names in a folder, in order, which is that of events' numbers, too; none where there is no such folder.
 fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
-    }
+    let mut names: Vec<_> = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>()?,
+    };
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn folders(above: &Path, reasons: &mut BTreeMap<Letter, DeadLetterReason>) -> io::Result<Vec<Folder>> {
@@ -117,7 +121,6 @@ fn folders(above: &Path, reasons: &mut BTreeMap<Letter, DeadLetterReason>) -> io
             found.push(Folder { url, name: destination.to_string(), events });
         }
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 
@@ -133,7 +136,6 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
         let sealed = header.is_some_and(|header| matches!(header.form, Form::Sealed { .. }));
         found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()), sealed, reason: None });
     }
-    found.sort_by_key(|filed| filed.number);
     Ok(found)
 }
 

@@ -223,7 +223,8 @@ impl<D: Disk> Spool<D> {
     fn survey_to(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
         let (found, others) = self.names(folder, Destination::from_name)?;
         others.iter().for_each(|name| self.set_foreign_aside(&folder.join(name), report));
-        let found: BTreeSet<_> = found.into_iter().collect();
+        let (names, mut found) = (found, BTreeSet::new());
+        found.extend(names); // one by one: few, and no sorting of a list besides
         let mut links = Vec::new();
         self.lodgings.iter_mut().flatten().for_each(|lodging| lodging.made = false);
         for &destination in &found {
