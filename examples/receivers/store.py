@@ -32,7 +32,7 @@ def to_disk(path, data=None):
 
 def keep(event_id, event):
     """Stores an event (a dict; values of a form may be texts) and returns the answer to it. ValueError, KeyError: it is none."""
-    if not re.fullmatch(r"[0-9a-f]{32}-[0-9]+", event_id or ""):
+    if not re.fullmatch(r"[0-9a-f]{32}-[0-9]+(-history)?", event_id or ""):
         raise ValueError("X-Event-Id is missing or malformed")
     ext_data = event["ext_data"] if isinstance(event["ext_data"], dict) else json.loads(event["ext_data"])
     event = {**event, "timestamp": int(event["timestamp"]), "score": float(event["score"]), "ext_data": ext_data}

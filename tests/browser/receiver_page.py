@@ -39,10 +39,10 @@ class Server:
         self.process.terminate()
         assert self.process.wait(10) == 0, "SIGTERM is a clean end"
 
-    def post(self, event, event_id=None):
-        """Sends an event as JSON; returns the status."""
+    def post(self, event, event_id=None, path="/RealTimeEvent"):
+        """Sends an event, or a box's state, as JSON; returns the status."""
         headers = {"Content-Type": "application/json", **({"X-Event-Id": event_id} if event_id else {})}
-        request = urllib.request.Request(self.url + "/RealTimeEvent", json.dumps(event).encode(), headers)
+        request = urllib.request.Request(self.url + path, json.dumps(event).encode(), headers)
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
                 return answer.status
@@ -110,6 +110,57 @@ def a_rejected_event_is_counted_and_its_faults_are_shown_as_text(browser, server
     assert reason.startswith("score: came the string") and "<img src=x" in reason, reason
     assert server.post(event("again"), "hostile-1") == 200
     browser.wait("document.getElementById('duplicates').textContent === '1'")
+
+
+def an_event_of_the_history_shows_all_its_pictures_by_name(browser, server):
+    face = picture("chelsea-reg-15k.jpg")
+    ext_data = {"dev_sno": "A", "grab_fiqa_info": {}, "box_fiqa_info": {}, "recognize_face": face}
+    sent = event("history", reg_pic=face, ext_data=ext_data, scene=face, device_id=HOSTILE)
+    assert server.post(sent, "history-1-history", "/HistoryEvent") == 200
+    browser.wait(f"{card('history-1-history')}?.querySelectorAll('figure').length === 4")
+    shown = browser.run(f"return {card('history-1-history')}.textContent")
+    for name in ("recognize_face", "scene", "History", HOSTILE):
+        assert name in shown, f"{name} is not in {shown}"
+    pictures = f"[...{card('history-1-history')}.querySelectorAll('figure')].filter((one) => !one.querySelector('a').hidden)"
+    browser.wait(f"{pictures}.length === 3 && {pictures}.every((one) => one.querySelector('img').naturalWidth > 0)")
+
+
+def state_of(serial, name, status="0", **more):
+    ext_data = {"status": status, "cpu_use": 12.5, "memory_use": 41.0, "disk_use": 63.2}
+    ext_data |= {"status_desc": more.pop("why")} if "why" in more else {}
+    return {"gateway_ip": "192.168.1.60", "gateway_name": name, "gateway_status": "online", "gateway_sn": serial,
+            "gateway_ext_data": ext_data, "sub_devices": [], **more}
+
+
+def camera(name, status):
+    return {"ep_id": name, "ep_ip": "192.168.1.61", "ep_status": status, "ep_type": "1", "ep_name": name,
+            "ep_ext_data": {"sw_version": "1.2", "group_name": "gates"}}
+
+
+ROWS = "[...document.querySelectorAll('#rows tr')].map((row) => row.textContent)"
+
+
+def the_boxes_are_shown_as_text_with_what_is_wrong_first(browser, server):
+    for state in (
+        state_of("SN-1", "East", sophon_uplink={"period_seconds": 60, "backlog": 0, "dropped": 0}),
+        state_of("SN-2", HOSTILE, "-1", why=HOSTILE, sub_devices=[camera("Gate 1", "online"), camera("Gate 2", "offline")]),
+    ):
+        assert server.post(state, path="/SophonFogStatus") == 200
+    browser.open(server.url + "/boxes")
+    browser.wait(f"{LIVE} && {ROWS}.length === 2")
+    first, second = browser.run(f"return {ROWS}")
+    assert first.count(HOSTILE) == 2 and "1 of 2 online" in first and "offline: Gate 2" in first, first
+    assert "East" in second and "0 events" in second and "13 % · 41 % · 63 %" in second, second
+    browser.run("const find = document.getElementById('filter'); find.value = 'sn-1'; find.dispatchEvent(new Event('input'))")
+    browser.wait(f"{ROWS}.length === 1")
+    for width in (360, 1280):
+        browser.width(width)
+        assert not browser.run(SCROLLS_SIDEWAYS), f"at {width} pixels the page of boxes scrolls sideways"
+    browser.run("document.querySelector('[data-language=zh]').click()")
+    assert browser.run("return document.querySelector('h1').textContent") == "盒子"
+    browser.run("document.querySelector('[data-language=en]').click()")
+    browser.open(server.url)
+    browser.wait(LIVE)
 
 
 def nothing_of_it_was_run(browser, _):
@@ -194,6 +245,32 @@ def screenshots(binary, folder):
             server.stop()
 
 
+def screenshots_of_boxes(binary, folder):
+    """A morning of a small fleet."""
+    for name, language, dark in [("boxes-en.png", "en", True), ("boxes-zh.png", "zh", False)]:
+        server = Server(binary)
+        try:
+            online = [camera("Gate 1", "online"), camera("Gate 2", "online")]
+            well = {"period_seconds": 60, "backlog": 0, "dropped": 0}
+            states = [
+                state_of("SG2-000117", "East gate", sub_devices=online, sophon_uplink=well),
+                state_of("SG2-000118", "West gate", sub_devices=online, sophon_uplink={**well, "backlog": 3}),
+                state_of("SG2-000121", "一号楼", sub_devices=[camera("Gate 1", "online"), camera("Door 3", "offline")], sophon_uplink=well),
+                state_of("SG2-000123", "二号楼", "-1", why="http://10.0.0.5: down for 240 s, and 812 events wait", sub_devices=online,
+                         sophon_uplink={**well, "backlog": 812, "last_error_code": "connect_refused"}),
+                state_of("SG2-000119", "Warehouse", sub_devices=online, sophon_uplink={**well, "period_seconds": 1}),
+            ]
+            assert all(server.post(state, path="/SophonFogStatus") == 200 for state in states)
+            with Browser(f"--lang={language}", f"--accept-lang={language}") as browser:
+                browser.dark(dark)
+                browser.width(1280, 640)
+                browser.open(server.url + "/boxes")
+                browser.wait(f"{LIVE} && document.getElementById('gone').textContent === '1'")
+                browser.screenshot(Path(folder) / name)
+        finally:
+            server.stop()
+
+
 def main():
     arguments = sys.argv[1:]
     if len(arguments) not in (1, 3) or arguments[1:2] not in ([], ["--screenshots"]):
@@ -206,6 +283,8 @@ def main():
             the_empty_page_says_how_to_send_an_event,
             a_hostile_event_appears_by_itself_as_text_with_both_pictures,
             a_rejected_event_is_counted_and_its_faults_are_shown_as_text,
+            an_event_of_the_history_shows_all_its_pictures_by_name,
+            the_boxes_are_shown_as_text_with_what_is_wrong_first,
             nothing_is_wider_than_a_narrow_screen,
             the_language_can_be_switched_and_stays,
             nothing_of_it_was_run,
@@ -225,6 +304,7 @@ def main():
         server.stop()
     if not failed and len(arguments) == 3:
         screenshots(binary, arguments[2])
+        screenshots_of_boxes(binary, arguments[2])
     raise SystemExit(1 if failed else 0)
 
 

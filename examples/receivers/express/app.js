@@ -18,7 +18,7 @@ function toDisk(file, data) { // without data: makes a folder's entries durable
 }
 
 function keep(id, event) {
-    if (!/^[0-9a-f]{32}-[0-9]+$/.test(id || "")) throw new TypeError("X-Event-Id is missing or malformed");
+    if (!/^[0-9a-f]{32}-[0-9]+(-history)?$/.test(id || "")) throw new TypeError("X-Event-Id is missing or malformed");
     if (typeof event.ext_data === "string") event.ext_data = JSON.parse(event.ext_data);
     event.timestamp = Number(event.timestamp);
     event.score = Number(event.score);

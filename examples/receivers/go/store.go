@@ -9,7 +9,7 @@ import (
 	"regexp"
 )
 
-var store, validID = os.Getenv("STORE"), regexp.MustCompile(`^[0-9a-f]{32}-[0-9]+$`)
+var store, validID = os.Getenv("STORE"), regexp.MustCompile(`^[0-9a-f]{32}-[0-9]+(-history)?$`)
 
 func must[T any](value T, err error) T {
 	if err != nil {

@@ -32,7 +32,7 @@ public class ReceiveEvents extends HttpServlet {
         ObjectNode received = JSON.createObjectNode();
         try {
             ObjectNode event = read(request).put("id", id); // to its end: Tomcat resets a connection whose body is left
-            if (!id.matches("[0-9a-f]{32}-[0-9]+")) throw new IllegalArgumentException("X-Event-Id is missing or malformed");
+            if (!id.matches("[0-9a-f]{32}-[0-9]+(-history)?")) throw new IllegalArgumentException("X-Event-Id is missing or malformed");
             for (ObjectNode holder : List.of(event, (ObjectNode) event.get("ext_data"))) {
                 String name = holder == event ? "reg_pic" : "spot_pic";
                 byte[] data = Base64.getDecoder().decode(holder.path(name).asText());
