@@ -3,7 +3,7 @@
 //! | method | path | answer |
 //! | --- | --- | --- |
 //! | POST | /RealTimeEvent, every --path, /HistoryEvent, /SophonFogStatus | `receive` |
-//! | GET | / /receiver.css /receiver.js /icon.svg | the page |
+//! | GET | / /receiver.css /receiver.js /language.js /icon.svg | the page |
 //! | GET | /boxes /boxes.js | the page of boxes |
 //! | GET | /api/boxes | `{"boxes":[…]}`, what is wrong first |
 //! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
@@ -99,6 +99,7 @@ impl Route {
             "/receiver.css" => {
                 Route::Asset("text/css; charset=utf-8", concat!(house_css!(), include_str!("page/receiver.css")))
             }
+            "/language.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/language.js")),
             "/receiver.js" => Route::Asset("text/javascript; charset=utf-8", include_str!("page/receiver.js")),
             "/icon.svg" => Route::Asset("image/svg+xml", include_str!("page/icon.svg")),
             "/boxes" => Route::Asset("text/html; charset=utf-8", include_str!("page/boxes.html")),

@@ -27,14 +27,8 @@ const TEXTS = {
 const EVERY_MS = 3000;
 const MOST_ROWS = 2000;
 
-const at = (id) => document.getElementById(id);
-let language = remembered() || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
 let shown = null;
 let state = "connecting";
-
-function remembered() {
-  try { return TEXTS[localStorage.getItem("language")] && localStorage.getItem("language"); } catch { return null; }
-}
 
 function text(key) { return TEXTS[language][key]; }
 
@@ -101,12 +95,7 @@ function showRows() {
 }
 
 function showAll() {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  document.title = text("title");
-  for (const element of document.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
-  for (const button of document.querySelectorAll("[data-language]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.language === language));
-  }
+  showTexts(TEXTS);
   at("filter").placeholder = text("filter");
   at("filter").setAttribute("aria-label", text("filter"));
   at("url").textContent = `${location.origin}/SophonFogStatus`;
@@ -126,11 +115,7 @@ async function follow() {
   setTimeout(follow, EVERY_MS);
 }
 
-document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => {
-  language = button.dataset.language;
-  try { localStorage.setItem("language", language); } catch { /* kept for this page only */ }
-  showAll();
-}));
+onLanguage(showAll);
 at("filter").addEventListener("input", showRows);
 showAll();
 follow();

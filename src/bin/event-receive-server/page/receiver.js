@@ -33,15 +33,9 @@ const TEXTS = {
 const MOST_CARDS = 200;
 const INT32_MAX = 2147483647;
 
-const at = (id) => document.getElementById(id);
-let language = remembered() || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
 let events = []; // newest first
 let counters = null;
 let state = "connecting";
-
-function remembered() {
-  try { return TEXTS[localStorage.getItem("language")] && localStorage.getItem("language"); } catch { return null; }
-}
 
 function text(key) { return TEXTS[language][key]; }
 
@@ -153,12 +147,7 @@ function showCounters() {
 }
 
 function showAll() {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  document.title = text("title");
-  for (const element of document.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
-  for (const button of document.querySelectorAll("[data-language]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.language === language));
-  }
+  showTexts(TEXTS);
   const event = '{"identity_id":"1001","identity_name":"Li Lei","group_name":"staff","reg_pic":"","timestamp":';
   at("curl").textContent = `curl ${location.origin}/RealTimeEvent -H 'Content-Type: application/json' ` +
     `-d '${event}'$(date +%s)',"score":0.93,"ext_data":{"device_type":"0"}}'`;
@@ -238,10 +227,6 @@ function follow() {
   stream.onerror = again;
 }
 
-document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => {
-  language = button.dataset.language;
-  try { localStorage.setItem("language", language); } catch { /* kept for this page only */ }
-  showAll();
-}));
+onLanguage(showAll);
 showAll();
 follow();
