@@ -279,10 +279,10 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     let Err(no_answer) = ask::status(file, None) else {
         return in_batches(|after| ask_to_resend(file, letters, after));
     };
-    let urls = &good.config.event_server_url;
     let unknown = |to: &str| format!("{to} is not a destination of the config");
-    let known = |to: &str| urls.iter().find(|url| Url::parse(to).as_ref() == Ok(url)).ok_or_else(|| unknown(to));
-    let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(url).destination);
+    let is_known = |url: &Url| good.config.destinations().any(|known| known == url);
+    let known = |to: &str| Url::of_destination(to).ok().filter(is_known).ok_or_else(|| unknown(to));
+    let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(&url).destination);
     if by_root {
         owns_spool(&good.config.spool.dir)?;
     }

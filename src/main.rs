@@ -219,7 +219,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     };
     let config = good.config.clone();
     let rings = config.rings.clone();
-    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.event_server_url.len(), user = confined.user, "started");
+    info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.destinations().count(), user = confined.user, "started");
     let uplink = match Uplink::start(config) {
         Ok(uplink) => uplink,
         Err(StartError::Config(fault)) => {

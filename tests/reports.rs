@@ -182,6 +182,35 @@ fn what_waits_for_a_history_that_is_removed_goes_to_another_history_and_to_nobod
     daemon.terminate();
 }
 
+#[test]
+fn what_a_history_refused_is_a_dead_letter_of_its_own_and_sent_again_by_its_name() {
+    let home = Home::new();
+    let is_refusing = Arc::new(AtomicBool::new(true));
+    let refuses = Arc::clone(&is_refusing);
+    let sink = Sink::with(move |request, _| {
+        let is_one = request.id().ends_with("-1-history") && refuses.load(Relaxed);
+        if is_one { Answer::Status(400, "") } else { OK }
+    });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({ "history": history(&[sink.url()], 1) }));
+    publish_some(&mut recognizer, 3);
+    wait_until("the dead letter", || daemon.status()["spool"]["dead_letters"] == 1);
+    let list = get(daemon.api(), "/api/dead-letters").json();
+    let name = format!("{}#history", sink.url());
+    assert_eq!(list["dead"][0]["url"], json!(name), "{list}");
+    is_refusing.store(false, Relaxed);
+    let other =
+        post_json(daemon.api(), "/api/dead-letters", &json!({"all": true, "to": "http://127.0.0.1:1/#history"}));
+    assert_eq!(other.status, 400, "{other:?}");
+    let sent = post_json(daemon.api(), "/api/dead-letters", &json!({"all": true, "to": name}));
+    assert_eq!(sent.status, 200, "{sent:?}");
+    let is_there = |requests: &[Request]| requests.iter().filter(|one| one.id().ends_with("-1-history")).count() == 2;
+    sink.wait_for("it once more", is_there);
+    home.wait_done();
+    assert_eq!(sink.received().iter().filter(|one| one.id().ends_with("-1")).count(), 1, "and not to the other lane");
+    daemon.terminate();
+}
+
 // --- the calls of the documentation ---------------------------------------------------------------------------------
 
 #[test]

@@ -114,6 +114,16 @@ impl Url {
         Url { report, former: self.former.filter(|_| report == Report::RealTime), ..self }
     }
 
+    /// The destination that is shown, or named by a person, as `text`: its URL, and what stands behind that of the history.
+    ///
+    /// # Errors
+    /// As [`Url::parse`].
+    pub fn of_destination(text: &str) -> Result<Url, String> {
+        let report = Report::of_shown(text);
+        let url = Url::parse(text.strip_suffix(report.suffix()).unwrap_or(text))?;
+        Ok(url.with_report(report))
+    }
+
     /// What is sent there.
     pub fn report(&self) -> Report {
         self.report

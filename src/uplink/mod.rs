@@ -269,10 +269,8 @@ impl Uplink {
 
     /// The destination with this URL, if it is in force.
     pub fn destination(&self, url: &str) -> Option<Destination> {
-        let config = self.config.borrow();
-        let shown = config.destinations().find(|known| known.to_string() == url);
-        let known = shown.cloned().or_else(|| Url::parse(url).ok().filter(|url| config.event_server_url.contains(url)));
-        known.map(|url| Address::from(&url).destination)
+        let url = Url::of_destination(url).ok()?;
+        self.config.borrow().destinations().any(|known| *known == url).then(|| Address::from(&url).destination)
     }
 
     /// How many dead letters there are; some of them, from those with a number above `after`; and the last one's number, where there
