@@ -183,6 +183,28 @@ fn what_waits_for_a_history_that_is_removed_goes_to_another_history_and_to_nobod
 }
 
 #[test]
+fn what_waits_for_a_history_that_is_gone_at_a_start_goes_to_another_history_and_to_nobody_else() {
+    let home = Home::new();
+    let (port, realtime, other) = (ClosedPort::new(), Sink::start(), Sink::start());
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[], json!({ "history": history(&[port.url()], 1) }));
+    publish_some(&mut recognizer, 10);
+    wait_until("the outage fills the spool", || home.spooled_files().len() == 10);
+    daemon.terminate();
+    let daemon = Daemon::start(&home, &[realtime.url()], json!({}));
+    publish_some(&mut recognizer, 1);
+    realtime.wait(1);
+    wait_until("they are parked", || daemon.status()["spool"]["parked"][0]["events"] == 10);
+    daemon.terminate();
+    let daemon = Daemon::start(&home, &[realtime.url()], json!({ "history": history(&[other.url()], 1) }));
+    let ids: BTreeSet<_> = other.wait(10).iter().map(sequence).collect();
+    assert_eq!(ids, (1..=10).collect());
+    home.wait_done();
+    assert_eq!(realtime.received().len(), 1);
+    daemon.terminate();
+}
+
+#[test]
 fn what_a_history_refused_is_a_dead_letter_of_its_own_and_sent_again_by_its_name() {
     let home = Home::new();
     let is_refusing = Arc::new(AtomicBool::new(true));

@@ -427,6 +427,11 @@ impl World {
         self.core.open_events()
     }
 
+    /// The process ends soon.
+    pub fn leave_backlog(&mut self) {
+        self.input(Input::LeaveBacklog);
+    }
+
     /// Events that the spool ever took.
     pub fn stored(&self) -> usize {
         self.files.len()
