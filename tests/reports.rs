@@ -247,7 +247,7 @@ fn the_documented_calls_set_what_get_gives_back_and_name_what_is_wrong() {
         }}),
     );
     let api = daemon.api();
-    assert_eq!(get(api, MONITOR).json(), json!({"data": {"monitor_server_url": "", "reported_peroid": 60}}));
+    assert_eq!(get(api, MONITOR).json(), json!({"data": {"monitor_server_url": "", "reported_peroid": 9}}));
     assert_eq!(
         get(api, HISTORY).json(),
         json!({"data": {"history_upload_event_url": [], "history_need_reg_pic": true, "content-type": "json", "reported_peroid": 60}})

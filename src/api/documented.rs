@@ -90,25 +90,26 @@ impl Call {
 
     fn data(self, control: &Control) -> Value {
         let config = control.config();
-        let written = |key: &str, member: &str| control.written(key).and_then(|object| object.get(member).cloned());
+        // As it was set, also where the report has no URL.
+        let written = |key: &str, member: &str, default: Value| {
+            let object = control.written(key);
+            object.and_then(|object| object.get(member).cloned()).unwrap_or(default)
+        };
         match self {
             Call::EventServerUrl => json!({
                 URLS: control.written(URLS).unwrap_or_else(|| json!([])),
                 REG_PIC: config.body.with_reg_pic,
                 FORMAT: format_name(config.body.format),
             }),
-            Call::HistoryEventUrl => {
-                let history = config.history.as_ref();
-                json!({
-                    HISTORY_URLS: written("history", HISTORY_URLS).unwrap_or_else(|| json!([])),
-                    HISTORY_REG_PIC: history.is_none_or(|history| history.with_reg_pic),
-                    FORMAT: format_name(history.map_or(Format::Json, |history| history.format)),
-                    PERIOD: history.map_or(USUAL_PERIOD, |history| history.period.as_secs()),
-                })
-            }
+            Call::HistoryEventUrl => json!({
+                HISTORY_URLS: written("history", HISTORY_URLS, json!([])),
+                HISTORY_REG_PIC: written("history", HISTORY_REG_PIC, json!(true)),
+                FORMAT: written("history", FORMAT, json!(format_name(Format::Json))),
+                PERIOD: written("history", PERIOD, json!(USUAL_PERIOD)),
+            }),
             Call::MonitorServerUrl => json!({
-                MONITOR_URL: written("monitor", MONITOR_URL).unwrap_or_else(|| json!("")),
-                PERIOD: config.monitor.as_ref().map_or(USUAL_PERIOD, |monitor| monitor.period.as_secs()),
+                MONITOR_URL: written("monitor", MONITOR_URL, json!("")),
+                PERIOD: written("monitor", PERIOD, json!(USUAL_PERIOD)),
             }),
         }
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The box's documented call as people make it, with curl and with Python's requests; and the metrics, as Prometheus reads them.
+"""The box's documented calls as people make them, with curl and with Python's requests; and the metrics, as Prometheus reads them.
 
     target/venv-api/bin/python3 tests/api/documented_calls.py target/debug
 
@@ -26,9 +26,9 @@ http = requests.Session()
 http.trust_env = False  # no proxy between the test and the box
 
 
-def curl(box, *arguments):
+def curl(box, *arguments, path=PATH):
     """The status and the JSON that curl prints."""
-    command = ["curl", "--noproxy", "*", "-sS", "-w", "\n%{http_code}", *arguments, box.url + PATH]
+    command = ["curl", "--noproxy", "*", "-sS", "-w", "\n%{http_code}", *arguments, box.url + path]
     body, status = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rsplit("\n", 1)
     return int(status), json.loads(body)
 
@@ -114,6 +114,54 @@ def requests_with_a_wrong_call_are_told_what_is_wrong(box):
         assert word in error["message"], error
 
 
+HISTORY = "/SophonFogSys/api/HistoryEventUrl"
+MONITOR = "/SophonFogSys/api/MonitorServerUrl"
+LATER = "http://192.168.1.19:9528/HistoryEvent"
+STATE = "http://192.168.1.19:9528/SophonFogStatus"
+
+
+def the_history_by_curl_and_requests_as_json_and_as_every_form(box):
+    wanted = {"history_upload_event_url": [LATER], "history_need_reg_pic": False, "content-type": "json", "reported_peroid": 60}
+    fields = [f"{key}={value}" for key, value in {**wanted, "history_upload_event_url": LATER}.items()]
+    calls = [
+        lambda: curl(box, "-H", "Content-Type: application/json", "-d", json.dumps(wanted), path=HISTORY)[1],
+        lambda: curl(box, *[word for field in fields for word in ("-F", field)], path=HISTORY)[1],
+        lambda: curl(box, *[word for field in fields for word in ("-d", field)], path=HISTORY)[1],
+        lambda: http.post(box.url + HISTORY, json=wanted).json(),
+        lambda: http.post(box.url + HISTORY, data=wanted).json(),
+        lambda: http.post(box.url + HISTORY, files=[(key, (None, str(value))) for key, value in {**wanted, "history_upload_event_url": LATER}.items()]).json(),
+    ]
+    off = {**wanted, "history_upload_event_url": []}
+    for number, call in enumerate(calls):
+        assert http.post(box.url + HISTORY, json=off).json() == {"data": off, "message": "ok"}
+        answer = call()
+        assert answer == {"data": wanted, "message": "ok"}, f"{number}: {answer}"
+        assert http.get(box.url + HISTORY).json() == {"data": wanted}
+        assert json.loads(box.config.read_text())["history"] == wanted
+    http.post(box.url + HISTORY, json=off)
+
+
+def the_state_report_by_curl_and_requests_as_json_and_as_every_form(box):
+    wanted = {"monitor_server_url": STATE, "content-type": "json", "reported_peroid": 60}
+    calls = [
+        lambda: curl(box, "-H", "Content-Type: application/json", "-d", json.dumps(wanted), path=MONITOR)[1],
+        lambda: curl(box, *[word for key, value in wanted.items() for word in ("-F", f"{key}={value}")], path=MONITOR)[1],
+        lambda: http.post(box.url + MONITOR, json=wanted).json(),
+        lambda: http.post(box.url + MONITOR, data=wanted).json(),
+    ]
+    for number, call in enumerate(calls):
+        assert http.post(box.url + MONITOR, json={**wanted, "monitor_server_url": ""}).json() == {"data": "ok"}
+        assert http.get(box.url + MONITOR).json()["data"]["monitor_server_url"] == ""
+        answer = call()
+        assert answer == {"data": "ok"}, f"{number}: {answer}"
+        assert http.get(box.url + MONITOR).json() == {"data": {"monitor_server_url": STATE, "reported_peroid": 60}}
+    http.post(box.url + MONITOR, json={**wanted, "monitor_server_url": ""})
+    for path, body, word in [(MONITOR, {"monitor_server_url": STATE, "content-type": "json"}, "reported_peroid"),
+                             (HISTORY, {"content-type": "json", "reported_peroid": 1}, "history_upload_event_url")]:
+        answer = http.post(box.url + path, json=body)
+        assert answer.status_code == 400 and word in answer.json()["error"]["message"], answer.text
+
+
 def prometheus_finds_no_fault_in_the_metrics(box):
     http.post(box.url + PATH, json={"event_server_url": ["http://127.0.0.1:1/a", "http://[::1]:1/b"], "content-type": "json"})
     box.publish(3)
@@ -175,6 +223,7 @@ def main():
         curl_with_json, curl_with_a_multipart_form, curl_with_one_field_that_holds_the_list, curl_with_an_urlencoded_form,
         curl_with_json_that_is_called_a_form, curl_that_waits_for_100_continue, requests_with_json, requests_with_data,
         requests_with_files, requests_with_a_list_as_text_in_data, requests_with_a_wrong_call_are_told_what_is_wrong,
+        the_history_by_curl_and_requests_as_json_and_as_every_form, the_state_report_by_curl_and_requests_as_json_and_as_every_form,
         prometheus_finds_no_fault_in_the_metrics, the_example_alerts_are_good,
         the_dashboard_is_grafanas_and_asks_for_what_the_box_tells,
     ]:
