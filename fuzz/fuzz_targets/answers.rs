@@ -180,6 +180,7 @@ fn settings(format: Format) -> Settings {
         headers: Vec::new(),
         options: Options::default(),
         sign: None,
+        period: None,
         proxy: None,
         standby: Vec::new(),
         rate: None,
