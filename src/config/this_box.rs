@@ -67,8 +67,11 @@ impl ThisBox {
 
 fn text(fields: &mut Fields<'_>, key: &str) -> Option<String> {
     let allowed = "a text of 1 to 128 bytes without control characters";
-    let is_good = |text: &&str| (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control);
-    fields.optional(key, allowed, |value| value.as_str().filter(is_good).map(str::to_owned))
+    fields.take(key, allowed, |value| value.as_str().filter(|text| is_plain(text)).map(str::to_owned))
+}
+
+fn is_plain(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// The kernel's name of the box.
@@ -88,8 +91,7 @@ fn text_of(path: &Path, key: &str) -> Result<String, Fault> {
     };
     let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
     let text = text.trim_matches(['\0', ' ', '\t', '\r', '\n']).to_owned();
-    let is_good = (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control);
-    if is_good { Ok(text) } else { Err(fault(format!("it has not 1 to {LONGEST} bytes of plain text"))) }
+    if is_plain(&text) { Ok(text) } else { Err(fault(format!("it has not 1 to {LONGEST} bytes of plain text"))) }
 }
 
 /// The address of the interface that the default route leads through; else of the first one by name that has one. None where none has.

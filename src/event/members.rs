@@ -64,8 +64,7 @@ pub(super) fn keep_in_ext_data(
     Ok(false)
 }
 
-/// The members of a JSON object. The last of several with the
-/// same key wins, as in most parsers.
+/// The members of a JSON object. The last of several with the same key wins, as in most parsers.
 pub(crate) fn members(json: &str) -> serde_json::Result<Vec<Member>> {
     let mut members = all_members(json)?;
     let last: HashMap<_, _> = members.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();

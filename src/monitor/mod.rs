@@ -27,6 +27,7 @@ use tracing::{info, warn};
 use crate::config::reports::Monitor;
 use crate::config::this_box::ThisBox;
 use crate::deliver::client::{Client, Settings};
+use crate::deliver::core::rounds::next_moment;
 use crate::deliver::failure::Failure;
 use crate::rate_limited::RateLimited;
 use crate::status::{self, Status};
@@ -124,7 +125,8 @@ async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, far
                 if fared.last_success.replace(now).is_none() || fared.last_failure.take().is_some() {
                     info!(url = %monitor.url, "the state report is sent");
                 }
-                (moment, pause) = (next_moment(moment, monitor.period, now), FIRST_PAUSE);
+                moment = next_moment(moment.into_std(), monitor.period, now.into_std()).into();
+                pause = FIRST_PAUSE;
             }
             Err(failure) => {
                 complaints.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
@@ -136,8 +138,42 @@ async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, far
     }
 }
 
-/// A period after `moment`, or the first one after `now`.
-fn next_moment(moment: Instant, period: Duration, now: Instant) -> Instant {
-    let passed = now.saturating_duration_since(moment).as_nanos() / period.as_nanos();
-    moment + period * (passed as u32 + 1)
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::deliver::setup::Setup;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_reports_of_a_thousand_boxes_are_spread_evenly_over_the_period() {
+        const BOXES: usize = 1000;
+        let config = br#"{"event_server_url": [], "monitor":
+            {"monitor_server_url": "http://127.0.0.1:1/", "content-type": "json", "reported_peroid": 6}}"#;
+        let config = Config::of_text(config, Path::new("/config.json")).unwrap();
+        let monitor = config.monitor.clone().unwrap();
+        let settings = Setup::read(&config).unwrap().of_monitor(&monitor);
+        let (began, asked) = (Instant::now(), Rc::new(RefCell::new([0; 6])));
+        let count = Rc::clone(&asked);
+        let ask: Ask = Rc::new(move || {
+            count.borrow_mut()[began.elapsed().as_secs() as usize] += 1;
+            Box::pin(async { None }) // ends the reporter
+        });
+        let reporters = || async {
+            let reporters = (0..BOXES).map(|_| {
+                let reporter = Reporter::default();
+                let sender = Sender { this_box: ThisBox::default(), spool: "/".into() };
+                reporter.configure(Some((monitor.clone(), settings.clone())), sender, Rc::clone(&ask));
+                reporter
+            });
+            let _running: Vec<Reporter> = reporters.collect();
+            sleep_until(began + monitor.period).await;
+        };
+        tokio::task::LocalSet::new().run_until(reporters()).await;
+        let seconds = *asked.borrow();
+        let even = BOXES / seconds.len();
+        assert_eq!(seconds.iter().sum::<usize>(), BOXES);
+        assert!(seconds.iter().all(|count| (even / 3..even * 3).contains(count)), "{seconds:?}");
+    }
 }

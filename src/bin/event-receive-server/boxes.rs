@@ -101,8 +101,8 @@ impl Boxes {
 }
 
 fn name_of(report: &Map<String, Value>) -> String {
-    let names = ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| report.get(key)?.as_str());
-    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default().to_owned()
+    let mut names = ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| report.get(key)?.as_str());
+    names.find(|name| !name.is_empty()).unwrap_or_default().to_owned()
 }
 
 impl Heard {
@@ -122,10 +122,10 @@ impl Heard {
         }
         let ext_data = self.report.get("gateway_ext_data");
         let is_bad = ext_data.and_then(|ext_data| ext_data.get("status")).is_some_and(|status| status == "-1");
-        let devices = self.report.get("sub_devices").and_then(Value::as_array).into_iter().flatten();
+        let mut devices = self.report.get("sub_devices").and_then(Value::as_array).into_iter().flatten();
         let has_trouble = self.uplink("last_error_code").is_some_and(|code| !code.is_null());
         let is_offline = |device: &Value| device.get("ep_status").is_some_and(|status| status == "offline");
-        if is_bad || has_trouble || devices.into_iter().any(is_offline) { State::Bad } else { State::Good }
+        if is_bad || has_trouble || devices.any(is_offline) { State::Bad } else { State::Good }
     }
 
     fn shown(&self, state: State, name: &str, now: Instant) -> Value {

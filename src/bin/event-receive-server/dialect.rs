@@ -13,6 +13,7 @@
 //! What else there is of an event is in `event.rs`. A further member whose text begins as a JPEG in base64 does is a picture, too.
 
 use serde_json::value::RawValue;
+use sophon_uplink::event::Place;
 
 /// Which report an event came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,23 +23,6 @@ pub enum Report {
     RealTime,
     /// /HistoryEvent.
     History,
-}
-
-/// Where a member stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Top,
-    ExtData,
-}
-
-impl Place {
-    /// Its name in paths and records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Place::Top => "top",
-            Place::ExtData => "ext_data",
-        }
-    }
 }
 
 /// What a value is to be.

@@ -18,8 +18,9 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::value::RawValue;
+use sophon_uplink::event::Place;
 
-use crate::dialect::{self, Kind, Place, Report};
+use crate::dialect::{self, Kind, Report};
 use crate::fields::{Given, key_of};
 use crate::json::{Members, on_one_line, quoted, shortened};
 use crate::picture::{self, Picture};
@@ -82,6 +83,17 @@ pub enum Which {
     Named(Place, String),
 }
 
+impl Which {
+    /// What it is called in an event.
+    pub fn name(&self) -> &str {
+        match self {
+            Which::Reg => "reg_pic",
+            Which::Spot => "spot_pic",
+            Which::Named(_, name) => name,
+        }
+    }
+}
+
 impl Event {
     /// Its pictures.
     pub fn pictures(&self) -> impl Iterator<Item = (Which, &Picture)> {
@@ -111,15 +123,16 @@ pub fn check(fields: &[(String, Given)], report: Report) -> Result<Event, Vec<St
     let is_known = |key: &str| dialect::is_documented_at_top(key) || is_picture(key);
     let unknown = event.top.iter().filter(|(key, _)| !is_known(key));
     event.unknown_keys = unknown.map(|(key, _)| key_of(key)).take(MAX_FAULTS).collect();
-    let Check { mut faults, .. } = check;
-    if faults.is_empty() {
-        return Ok(event);
-    }
+    unless_faulty(event, check.faults)
+}
+
+/// What was checked, or the faults that were found in it.
+pub fn unless_faulty<T>(checked: T, mut faults: Vec<String>) -> Result<T, Vec<String>> {
     if faults.len() > MAX_FAULTS {
         let more = faults.split_off(MAX_FAULTS).len();
         faults.push(format!("and {more} more"));
     }
-    Err(faults)
+    if faults.is_empty() { Ok(checked) } else { Err(faults) }
 }
 
 /// The fields that are checked and the faults found so far.

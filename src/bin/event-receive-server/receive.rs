@@ -23,7 +23,7 @@ use sophon_uplink::serve::discard;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::dialect::Report;
-use crate::event::{self, Event, Which};
+use crate::event::{self, Event};
 use crate::fields::{Body, Format};
 use crate::json::shortened;
 use crate::picture::sha256_hex;
@@ -47,6 +47,11 @@ struct Refusal {
 impl Refusal {
     fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
         Refusal { status, errors: vec![error.into()], unread: false, incomplete: false }
+    }
+
+    /// For what came whole and is wrong.
+    fn faulty(errors: Vec<String>) -> Refusal {
+        Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false }
     }
 
     fn unread(status: StatusCode, error: impl Into<String>) -> Refusal {
@@ -115,7 +120,7 @@ async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Res
         };
         return match app.boxes.take(&bytes, clock::now(), Instant::now()) {
             Ok(()) => Ok(object!({"status": "ok"}).to_string()),
-            Err(errors) => Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false }),
+            Err(errors) => Err(Refusal::faulty(errors)),
         };
     };
     let work = move || {
@@ -126,7 +131,7 @@ async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Res
             .unwrap_or_else(|error| Err(vec![error]))
             .map_err(|mut faults| errors.append(&mut faults));
         let (Ok(event), Ok(id)) = (event, id) else {
-            return Err(Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false });
+            return Err(Refusal::faulty(errors));
         };
         let id = of_report(id.unwrap_or_else(|| sha256_hex(&bytes)), report);
         let answer = received(&event);
@@ -141,12 +146,7 @@ async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Res
 fn received(event: &Event) -> String {
     let mut pictures = serde_json::Map::new();
     for (which, picture) in event.pictures() {
-        let name = match which {
-            Which::Reg => "reg_pic".to_owned(),
-            Which::Spot => "spot_pic".to_owned(),
-            Which::Named(_, name) => name,
-        };
-        pictures.insert(name, object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
+        pictures.insert(which.name().to_owned(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
     }
     object!({"status": "ok", "received": pictures}).to_string()
 }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use sophon_uplink::event::Place;
 
-use crate::dialect::{Place, Report};
+use crate::dialect::Report;
 use crate::event::{Event, Kept, Which};
 use crate::picture::{Picture, sha256_hex};
 
@@ -65,7 +66,6 @@ fn safe_name(name: &str) -> String {
 /// The line of an event. `files` says whether its pictures are kept as files.
 pub fn line(arrival: &Arrival, files: bool) -> String {
     let Arrival { id, received_at, format, event } = arrival;
-    let picture = |picture, which| PictureNote { picture, file: files.then(|| picture_file(id, &which)) };
     let members = |members, place| Kepts { members, event, place, id, files };
     let named = event.named.iter().map(|named| [named.place.name(), named.name.as_str()]);
     let line = Line {
@@ -75,7 +75,7 @@ pub fn line(arrival: &Arrival, files: bool) -> String {
         identity_id: &event.identity_id,
         identity_name: &event.identity_name,
         group_name: &event.group_name,
-        reg_pic: picture(event.reg_pic.as_ref(), Which::Reg),
+        reg_pic: PictureNote::of(event.reg_pic.as_ref(), Which::Reg, id, files),
         timestamp: event.timestamp,
         score: event.score,
         ext_data: members(&event.ext_data, Place::ExtData),
@@ -116,6 +116,13 @@ struct PictureNote<'a> {
     file: Option<String>,
 }
 
+impl<'a> PictureNote<'a> {
+    /// Of a picture of the event `id`; `files` says whether it is kept as a file.
+    fn of(picture: Option<&'a Picture>, which: Which, id: &str, files: bool) -> PictureNote<'a> {
+        PictureNote { picture, file: files.then(|| picture_file(id, &which)) }
+    }
+}
+
 impl Serialize for PictureNote<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Some(picture) = self.picture else {
@@ -140,7 +147,7 @@ struct Kepts<'a> {
 
 impl Serialize for Kepts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let note = |picture, which| PictureNote { picture, file: self.files.then(|| picture_file(self.id, &which)) };
+        let note = |picture, which| PictureNote::of(picture, which, self.id, self.files);
         let mut map = serializer.serialize_map(Some(self.members.len()))?;
         for (name, value) in self.members {
             match value {

@@ -26,13 +26,14 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use sophon_uplink::event::Place;
 use sophon_uplink::house_css;
 use sophon_uplink::serve::{discard, guard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::boxes::{Boxes, STATE_PATH};
-use crate::dialect::{HISTORY_PATH, Place, Report};
+use crate::dialect::{HISTORY_PATH, Report};
 use crate::event::Which;
 use crate::http::Limits;
 use crate::journal::Journal;
@@ -198,9 +199,8 @@ fn events(app: &App, query: &str) -> Reply {
 
 async fn picture(app: Arc<App>, id: String, which: Which) -> Reply {
     let name = match &which {
-        Which::Reg => "reg_pic".to_owned(),
-        Which::Spot => "spot_pic".to_owned(),
         Which::Named(_, name) => shortened(name),
+        which => which.name().to_owned(),
     };
     let found = tokio::task::spawn_blocking(move || app.journal.picture(&id, &which)).await;
     match found {

@@ -16,11 +16,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::event::unless_faulty;
 use crate::fields::key_of;
 use crate::json::shortened;
-
-/// More faults than this are counted, not listed.
-const MAX_FAULTS: usize = 50;
 
 /// What a value is to be.
 #[derive(Clone, Copy)]
@@ -89,11 +87,7 @@ pub fn check(text: &[u8]) -> Result<Map<String, Value>, Vec<String>> {
             follow(ext_data, &format!("{place}.ep_ext_data."), DEVICE_EXT, &mut faults);
         }
     }
-    if faults.len() > MAX_FAULTS {
-        let more = faults.split_off(MAX_FAULTS).len();
-        faults.push(format!("and {more} more"));
-    }
-    if faults.is_empty() { Ok(report) } else { Err(faults) }
+    unless_faulty(report, faults)
 }
 
 fn follow(members: &Map<String, Value>, prefix: &str, rules: Rules, faults: &mut Vec<String>) {

@@ -61,8 +61,8 @@ impl Rounds {
     }
 }
 
-/// The first moment after `now`.
-fn next_moment(anchor: Instant, period: Duration, now: Instant) -> Instant {
+/// The first moment after `now`, of those a whole number of periods after `anchor`; `anchor` itself, if that is still to come.
+pub fn next_moment(anchor: Instant, period: Duration, now: Instant) -> Instant {
     match now.checked_duration_since(anchor) {
         None => anchor,
         Some(passed) => {
