@@ -80,6 +80,10 @@
  * it the caller knows: what it does not know counts as 0. Set it with sophon_event2_init(). An event that a sophon-uplink
  * could misread makes a new ABI version, and the ring becomes one of that version as told above.
  *
+ * Waking: sophon-uplink sleeps on a FIFO beside the ring, `path`.wake, which sophon_ring_open makes for this user alone (mode
+ * 0600) and leaves there. It is open for reading too, so no SIGPIPE comes of it. Where it cannot be made, or something else
+ * has its name, a futex in the ring does the same, some microseconds later.
+ *
  * The layout is in docs/ring-abi.md, byte by byte; it is asserted below.
  */
 #ifndef SOPHON_RING_H
@@ -163,7 +167,7 @@ typedef struct sophon_event2 {
  * Makes the ring at `path`, or takes over the one that is there: events that sophon-uplink has not read yet are kept.
  *
  * ring      set to the ring, to NULL on an error.
- * path      the ring's file, in a folder that is there, on tmpfs. `path`.new and `path`.bad are used beside it.
+ * path      the ring's file, in a folder that is there, on tmpfs. `path`.new, `path`.bad and `path`.wake are used beside it.
  * capacity  bytes for events, 0 to 1 GiB; rounded up to a power of two and to 64 KiB at least. One event may fill half
  *           of it. A ring that is taken over with events in it keeps the capacity that it has. All of it is allocated
  *           here, so that a full tmpfs is an error of this call and never a SIGBUS of a later one.
@@ -307,12 +311,14 @@ struct sophon_ring_header_ {
     uint64_t sequence;
     uint64_t dropped;
     uint32_t producer_pid;
-    uint32_t reserved_1;
+    uint32_t fifo_pid;                  /* producer_pid, if that one writes to the FIFO */
     uint32_t publications;
-    uint8_t  reserved_2[0x100 - 0x0A4];
+    uint32_t reserved_1;
+    uint64_t fifo_inode;                /* which file the FIFO is */
+    uint8_t  reserved_2[0x100 - 0x0B0];
     uint64_t tail;                      /* the consumer's words */
     uint64_t consumed;
-    uint32_t waiting;
+    uint32_t waiting;                   /* not 0 while it may be asleep: 1 on the futex, 2 on the FIFO */
     uint32_t consumer_pid;
     uint64_t resyncs;
     uint32_t consumer_abi;              /* the newest version that it reads */
@@ -351,7 +357,9 @@ SOPHON_RING_AT_(header, head, 0x080);
 SOPHON_RING_AT_(header, sequence, 0x088);
 SOPHON_RING_AT_(header, dropped, 0x090);
 SOPHON_RING_AT_(header, producer_pid, 0x098);
+SOPHON_RING_AT_(header, fifo_pid, 0x09C);
 SOPHON_RING_AT_(header, publications, 0x0A0);
+SOPHON_RING_AT_(header, fifo_inode, 0x0A8);
 SOPHON_RING_AT_(header, tail, 0x100);
 SOPHON_RING_AT_(header, consumed, 0x108);
 SOPHON_RING_AT_(header, waiting, 0x110);
@@ -399,6 +407,7 @@ SOPHON_RING_AT_(section, length, 4);
 #define SOPHON_RING_CLOCK_BOOTTIME_ 7
 #define SOPHON_RING_GRND_NONBLOCK_ 1
 #define SOPHON_RING_FUTEX_WAKE_ 1
+#define SOPHON_RING_ON_FIFO_ 2u
 #if defined(SYS_getrandom)
 #define SOPHON_RING_SYS_GETRANDOM_ SYS_getrandom
 #elif defined(__x86_64__)
@@ -429,6 +438,7 @@ struct sophon_ring {
     struct sophon_ring_header_ *header; /* the mapping */
     unsigned char *data;                /* the mapping behind the header */
     int fd;                             /* carries the lock */
+    int fifo;                           /* wakes sophon-uplink; -1: only the futex does */
     int reserved;                       /* a reservation is open */
     uint64_t capacity;
     uint64_t head;                      /* these four are ours; the header has copies that are never read back */
@@ -477,6 +487,7 @@ SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_record_at_(const sophon_ring *r
 /* Wakes the consumer if it may sleep: step 6 of "Publishing". */
 SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 {
+    uint32_t waiting;
     ring->publications++;
     /* Release: who sees this number sees the new head. Relaxed, it could be seen first, and be slept upon. */
     __atomic_store_n(&ring->header->publications, ring->publications, __ATOMIC_RELEASE);
@@ -489,9 +500,15 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 #if defined(__SANITIZE_THREAD__) && !defined(__clang__) && __GNUC__ >= 11
 #pragma GCC diagnostic pop
 #endif
-    if (__atomic_load_n(&ring->header->waiting, __ATOMIC_RELAXED) != 0)
+    waiting = __atomic_load_n(&ring->header->waiting, __ATOMIC_RELAXED);
+    if (waiting == SOPHON_RING_ON_FIFO_ && ring->fifo >= 0) {
+        /* Full: as many wake-ups are there to be read already. */
+        if (write(ring->fifo, "", 1) < 0)
+            return;
+    } else if (waiting != 0) {
         sophon_ring_syscall_(SYS_futex, &ring->header->publications, SOPHON_RING_FUTEX_WAKE_, INT32_MAX,
                              SOPHON_RING_NULL_, SOPHON_RING_NULL_, 0);
+    }
 }
 
 /*
@@ -1332,6 +1349,43 @@ SOPHON_RING_FUNCTION_ int sophon_ring_folder_of_(const char *path, char *spare, 
     return 0;
 }
 
+/*
+ * Opens the FIFO at `path`, which is made where there is nothing, for reading and writing: so no open waits for sophon-uplink, no
+ * write raises SIGPIPE, and what is written is there when it comes. -errno where it is not this user's alone: sophon-uplink then
+ * sleeps on the futex.
+ */
+SOPHON_RING_FUNCTION_ int sophon_ring_open_fifo_(const char *path, struct stat *found)
+{
+    int fd;
+    int error = mkfifo(path, 0600) == 0 || errno == EEXIST ? 0 : -errno;
+    if (error == 0)
+        error = sophon_ring_look_(path, found);
+    if (error == 0 && !S_ISFIFO(found->st_mode))
+        error = -EEXIST;
+    if (error != 0)
+        return error;
+    fd = sophon_ring_open_file_(path, O_RDWR | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, found) == 0 && S_ISFIFO(found->st_mode) && found->st_uid == geteuid() && (found->st_mode & 077) == 0)
+        return fd;
+    close(fd);
+    return -EACCES;
+}
+
+/* Has a FIFO from now on, or, without a word, none: "Waking" in the ABI. */
+SOPHON_RING_FUNCTION_ void sophon_ring_offer_fifo_(sophon_ring *ring)
+{
+    struct stat found;
+    strcpy(ring->spare, ring->path);
+    strcat(ring->spare, ".wake");
+    ring->fifo = sophon_ring_open_fifo_(ring->spare, &found);
+    __atomic_store_n(&ring->header->fifo_inode, ring->fifo < 0 ? 0 : SOPHON_RING_CAST_(uint64_t, found.st_ino),
+                     __ATOMIC_RELAXED);
+    /* Release: who sees the pid sees which FIFO it is. */
+    __atomic_store_n(&ring->header->fifo_pid, ring->fifo < 0 ? 0 : SOPHON_RING_CAST_(uint32_t, getpid()), __ATOMIC_RELEASE);
+}
+
 /* The ring's file has no name any more: makes a new one, and goes on in it. 0, or why the old one is kept. */
 SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
 {
@@ -1369,7 +1423,10 @@ SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
     __atomic_store_n(&ring->header->producer_pid, 0u, __ATOMIC_RELAXED);
     sophon_ring_unmap_(ring);
     close(ring->fd);
+    if (ring->fifo >= 0)
+        close(ring->fifo);
     *ring = made;
+    sophon_ring_offer_fifo_(ring);
     return 0;
 }
 
@@ -1408,7 +1465,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
     length = strlen(path);
     made = SOPHON_RING_CAST_(sophon_ring *, calloc(1, sizeof *made));
     kept = SOPHON_RING_CAST_(char *, malloc(length + 1));
-    spare = SOPHON_RING_CAST_(char *, malloc(length + sizeof ".new"));
+    spare = SOPHON_RING_CAST_(char *, malloc(length + sizeof ".wake"));
     if (made == SOPHON_RING_NULL_ || kept == SOPHON_RING_NULL_ || spare == SOPHON_RING_NULL_) {
         error = -ENOMEM;
     } else {
@@ -1425,6 +1482,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
         made->path = kept;
         made->spare = spare;
         sophon_ring_folder_of_(path, spare, made->folder);
+        sophon_ring_offer_fifo_(made);
         *ring = made;
     } else {
         free(spare);
@@ -1439,9 +1497,13 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring)
     if (ring == SOPHON_RING_NULL_)
         return;
     /* Closed in order: not by a child of the recognizer, which is alive. */
-    if (__atomic_load_n(&ring->header->producer_pid, __ATOMIC_RELAXED) == SOPHON_RING_CAST_(uint32_t, getpid()))
+    if (__atomic_load_n(&ring->header->producer_pid, __ATOMIC_RELAXED) == SOPHON_RING_CAST_(uint32_t, getpid())) {
+        __atomic_store_n(&ring->header->fifo_pid, 0u, __ATOMIC_RELAXED);
         __atomic_store_n(&ring->header->producer_pid, 0u, __ATOMIC_RELAXED);
+    }
     sophon_ring_unmap_(ring);
+    if (ring->fifo >= 0)
+        close(ring->fifo);
     close(ring->fd);                    /* no F_UNLCK: it would take the lock from a parent, if this is its child */
     free(ring->spare);
     free(ring->path);

@@ -30,6 +30,7 @@ use sophon_uplink::trial::verdict::Progress;
 use sophon_uplink::trial::{self, Plan, Tried};
 use sophon_uplink::uplink::{StartError, Uplink};
 use sophon_uplink::{log, output};
+use tokio::runtime::LocalOptions;
 use tracing::{error, info, warn};
 
 use command::{Command, PROGRAM, complain};
@@ -169,11 +170,12 @@ fn run(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
 
 /// Runs everything on this thread. Boxed, so that the runtime is in the program once.
 fn wait_for(work: Pin<Box<dyn Future<Output = ExitCode> + '_>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    {
         Ok(runtime) => runtime,
         Err(error) => return not_started(&error),
     };
-    let code = runtime.block_on(tokio::task::LocalSet::new().run_until(work));
+    let code = runtime.block_on(work);
     // A name that is still being resolved must not hold up the end.
     runtime.shutdown_background();
     code

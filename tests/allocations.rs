@@ -32,6 +32,7 @@ use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::mapping::{Lost, Mapping};
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::uplink::Uplink;
+use tokio::runtime::LocalOptions;
 
 thread_local! {
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
@@ -71,9 +72,8 @@ fn start(home: &Home) -> mpsc::Sender<mpsc::Sender<(u64, usize)>> {
     let (ask, asked) = mpsc::channel::<mpsc::Sender<(u64, usize)>>();
     let config = Config::load(&home.config()).unwrap();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let set = tokio::task::LocalSet::new();
-        runtime.block_on(set.run_until(async move {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        runtime.unwrap().block_on(async move {
             let ring = config.rings[0].clone();
             let uplink = Uplink::start(config).unwrap();
             uplink.read_ring(ring).unwrap();
@@ -84,7 +84,7 @@ fn start(home: &Home) -> mpsc::Sender<mpsc::Sender<(u64, usize)>> {
                     Err(mpsc::TryRecvError::Disconnected) => break,
                 }
             }
-        }));
+        });
     });
     ask
 }

@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::closed_port::ClosedPort;
 use common::confined::{Box, USER, assert_confined, is_root, of_every_thread};
@@ -24,10 +25,12 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
+use sophon_uplink::ring::wake::Bed;
+use sophon_uplink::ring::{Memory, Word, fifo, opener};
 
 /// The process that opens rings.
 #[track_caller]
-fn opener(daemon: &Daemon) -> u32 {
+fn opener_of(daemon: &Daemon) -> u32 {
     let pid = daemon.pid();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children.trim().parse().unwrap_or_else(|_| panic!("one child: {children:?}"))
@@ -104,7 +107,7 @@ fn root_becomes_a_user_who_has_nothing_and_everything_works() {
     let told = &daemon.status()["privileges"];
     assert_eq!(*told, json!({ "user": USER.id, "group": USER.group, "seccomp": true, "problem": null }));
     assert!(daemon.status()["rings"][0]["state"]["id"].is_string(), "the status shows the ring");
-    let opener = opener(&daemon);
+    let opener = opener_of(&daemon);
     for (name, value) in
         [("CapEff", "0000000000000002"), ("CapBnd", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")]
     {
@@ -177,8 +180,11 @@ fn the_opener_opens_rings_of_any_owner_and_nothing_else() {
     the_box.configure(&[sink.url()], json!({ "rings": [&secret, &ring] }));
     let mut recognizer = Producer::open(&ring, 1 << 20).unwrap();
     chown(&ring, Some(1234), Some(1234)).unwrap();
+    chown(fifo::path_of(&ring), Some(1234), Some(1234)).unwrap();
     let daemon = the_box.start();
     daemon.wait_log("is not a usable ring: its size or its header is no ring's");
+    let waiting = || recognizer.memory().load(Word::Waiting, Ordering::Relaxed);
+    wait_until("the sleep on its FIFO", || waiting() == Bed::Fifo as u64);
     publish_many(&mut recognizer, 1);
     sink.wait(1);
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
@@ -234,6 +240,10 @@ fn the_opener_answers_for_its_own_rings_and_ends_with_who_asks() {
     };
     assert_eq!([ask(&home.ring()), ask(&others), ask(Path::new("/etc/passwd"))], [0, libc::EPERM, libc::EPERM]);
     assert_eq!(ask(&home.ring()), 0, "it goes on");
+    assert_eq!([ask(&fifo::path_of(&home.ring())), ask(&fifo::path_of(&others))], [0, libc::EPERM]);
+    fs::remove_file(fifo::path_of(&home.ring())).unwrap();
+    fs::write(fifo::path_of(&home.ring()), "what root alone may read").unwrap();
+    assert_eq!(ask(&fifo::path_of(&home.ring())), opener::NO_RING, "only a FIFO");
     assert!(opener.try_wait().unwrap().is_none());
     drop(ours);
     assert!(opener.wait().unwrap().success());
@@ -250,7 +260,7 @@ fn without_its_opener_the_uplink_stops_in_order_and_says_that_it_failed() {
     the_box.configure(&[sink.url()], json!({}));
     let daemon = the_box.start();
     daemon.wait_attached();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(opener(&daemon) as i32), Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(opener_of(&daemon) as i32), Signal::SIGKILL).unwrap();
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("the process that opens rings has ended") && log.contains("stopped: "), "{log}");

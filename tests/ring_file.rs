@@ -7,15 +7,19 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use common::confined::of_every_thread;
 use common::daemon::Home;
-use common::{Daemon, Sink, event, picture, program, publish};
+use common::{Daemon, Sink, event, picture, program, publish, wait_until};
 use serde_json::{Value, json};
 use sophon_uplink::ring::file::{Naming, OpenError, RingFile, Side};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::ring::producer::Producer;
-use sophon_uplink::ring::{Memory, Word, consumer};
+use sophon_uplink::ring::wake::Bed;
+use sophon_uplink::ring::{Memory, Word, Words, consumer, fifo};
 
 const RING: u64 = 1 << 20;
 
@@ -170,7 +174,7 @@ fn what_is_at_the_path_is_taken_over_replaced_or_set_aside_and_never_destroyed()
     assert!(matches!(open(RING), Err(OpenError::NotARing { .. })));
     assert!(matches!(open(RING + 8), Err(OpenError::NotARing { .. })));
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
+    assert_eq!(names.len(), 3, "the ring, its FIFO, what was set aside, and no temporary file: {names:?}");
 }
 
 #[test]
@@ -293,4 +297,114 @@ fn the_ring_command_shows_the_state_and_disturbs_nothing() {
     let missing = Command::new(program("sophon-uplink")).args(["ring", "/nowhere"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no ring at /nowhere"));
+}
+
+/// A recognizer with the header of before, which has the pid of the one before it, as in a container: it writes to no FIFO.
+struct OfBefore(RingFile);
+
+impl Words for OfBefore {
+    fn word(&self, offset: usize) -> u64 {
+        self.0.word(offset)
+    }
+}
+
+impl Memory for OfBefore {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+    fn load(&self, word: Word, order: Ordering) -> u64 {
+        self.0.load(word, order)
+    }
+    fn store(&self, word: Word, value: u64, order: Ordering) {
+        self.0.store(word, value, order);
+    }
+    fn fence(&self) {
+        self.0.fence();
+    }
+    fn set_word(&self, offset: usize, value: u64) {
+        self.0.set_word(offset, value);
+    }
+    fn futex_wait(&self, expected: u32, timeout: Duration) {
+        self.0.futex_wait(expected, timeout);
+    }
+    fn futex_wake(&self) {
+        self.0.futex_wake();
+    }
+    fn fifo_wake(&self) {
+        self.futex_wake();
+    }
+}
+
+/// Until the uplink sleeps on it, and whether it has a thread for that.
+fn sleeps_on(home: &Home, daemon: &Daemon, bed: Bed) -> bool {
+    let ring = RingFile::open_inspect(&home.ring()).unwrap();
+    wait_until("the sleep", || ring.load(Word::Waiting, Ordering::Relaxed) == bed as u64);
+    of_every_thread(daemon.pid(), "Name").iter().any(|name| name == "ring-watcher")
+}
+
+#[test]
+fn the_event_loop_itself_sleeps_on_the_fifo_of_a_recognizer_that_has_one() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    daemon.wait_attached();
+    for number in 1..=3 {
+        assert!(!sleeps_on(&home, &daemon, Bed::Fifo), "it needs no thread");
+        publish(&mut recognizer, &event(b"", b""));
+        sink.wait(number);
+    }
+    // Nothing but the name was its recognizer's: the next one goes on with it.
+    drop(recognizer);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(4);
+    daemon.terminate();
+}
+
+#[test]
+fn without_a_fifo_a_thread_sleeps_on_the_futex_and_another_recognizer_changes_that() {
+    let home = Home::new();
+    let sink = Sink::start();
+    fs::write(fifo::path_of(&home.ring()), "somebody's").unwrap();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(1);
+    drop(recognizer);
+    assert_eq!(fs::read(fifo::path_of(&home.ring())).unwrap(), b"somebody's");
+    fs::remove_file(fifo::path_of(&home.ring())).unwrap();
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    sleeps_on(&home, &daemon, Bed::Fifo);
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(2);
+    // And back: this one does not say that it writes to a FIFO.
+    recognizer.memory().store(Word::FifoPid, 0, Ordering::Relaxed);
+    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    publish(&mut recognizer, &event(b"", b""));
+    sink.wait(3);
+    daemon.terminate();
+}
+
+#[test]
+fn a_recognizer_that_writes_to_no_fifo_though_its_ring_says_so_is_heard_all_the_same() {
+    let home = Home::new();
+    let sink = Sink::start();
+    let memory = OfBefore(RingFile::open_producer(&home.ring(), RING).unwrap());
+    let mut recognizer = Producer::attach(memory);
+    let daemon = Daemon::start(&home, &[sink.url()], json!({}));
+    let waiting = |memory: &OfBefore| memory.load(Word::Waiting, Ordering::Relaxed);
+    let mut published = 0;
+    // Each is found by a look, or by chance; after two looks that found one it is not believed to write.
+    wait_until("the thread", || {
+        wait_until("a sleep", || waiting(recognizer.memory()) != 0);
+        published += 1;
+        recognizer.publish(&event(b"", b"")).unwrap();
+        sink.wait(published);
+        waiting(recognizer.memory()) == Bed::Futex as u64
+    });
+    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    assert!(published >= 2, "once is chance");
+    daemon.terminate();
 }

@@ -2,7 +2,7 @@
 //! runs the very code of `ring::producer`, `ring::consumer` and `ring::wake` over a model of memory.
 //!
 //! The data area is made of loom's `UnsafeCell`s, so that a record read before its publication, or overwritten before its
-//! release, is a race that loom reports. The futex has no timeout here: a lost wake-up is a deadlock that loom reports.
+//! release, is a race that loom reports. Neither the futex nor the FIFO has a timeout here: a lost wake-up is a deadlock that loom reports.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use sophon_uplink::ring::layout::{ALIGN, EVENT_HEADER};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
-use sophon_uplink::ring::wake;
+use sophon_uplink::ring::wake::{self, Bed};
 use sophon_uplink::ring::{Memory, Word, Words, consumer};
 
 const CAPACITY: usize = 128;
@@ -23,6 +23,9 @@ struct Model {
     data: Vec<UnsafeCell<u64>>,
     futex: Mutex<()>,
     woken: Condvar,
+    /// Bytes in the FIFO.
+    fifo: Mutex<u32>,
+    byte_came: Condvar,
 }
 
 // SAFETY: the point of the model: loom checks every access to the cells.
@@ -40,6 +43,8 @@ impl Model {
             data: (0..CAPACITY / ALIGN).map(|_| UnsafeCell::new(0)).collect(),
             futex: Mutex::new(()),
             woken: Condvar::new(),
+            fifo: Mutex::new(0),
+            byte_came: Condvar::new(),
         };
         model.store(Word::Head, start, Ordering::Relaxed);
         model.store(Word::Tail, start, Ordering::Relaxed);
@@ -88,21 +93,40 @@ impl Memory for Model {
         let _guard = self.futex.lock().unwrap();
         self.woken.notify_all();
     }
+    fn fifo_wake(&self) {
+        *self.fifo.lock().unwrap() += 1;
+        self.byte_came.notify_all();
+    }
 }
 
 fn event(score: f32) -> NewEvent<'static> {
     NewEvent { score, ..NewEvent::default() }
 }
 
-/// Reads the next event, sleeping as the watcher and the reader do together.
-fn next(memory: &Arc<Model>, reader: &mut consumer::Reader<Arc<Model>>) -> consumer::Frame {
+/// Reads the next event, sleeping as the watcher and the reader do together, or as the event loop does.
+fn next(memory: &Arc<Model>, reader: &mut consumer::Reader<Arc<Model>>, bed: Bed) -> consumer::Frame {
     loop {
         let seen = wake::publications(memory);
         if let Some(frame) = reader.read().unwrap() {
             return frame;
         }
-        wake::sleep(memory, seen, wake::WAIT_BOUND);
+        match bed {
+            Bed::Futex => wake::sleep(memory, seen, wake::WAIT_BOUND),
+            Bed::Fifo => sleep_on_fifo(memory, seen),
+        }
     }
+}
+
+/// As `Fifo::published`: until a byte is there, and then all are read.
+fn sleep_on_fifo(memory: &Arc<Model>, seen: u32) {
+    if wake::lie_down(memory, Bed::Fifo, seen) {
+        let mut bytes = memory.fifo.lock().unwrap();
+        while *bytes == 0 {
+            bytes = memory.byte_came.wait(bytes).unwrap();
+        }
+        *bytes = 0;
+    }
+    wake::get_up(memory);
 }
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
@@ -111,9 +135,8 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
     builder.check(check);
 }
 
-#[test]
-fn no_event_is_seen_before_it_is_complete_and_no_wake_up_is_lost() {
-    model(|| {
+fn no_wake_up_is_lost(bed: Bed) {
+    model(move || {
         let memory = Model::at(0);
         let shared = Arc::clone(&memory);
         let publishing = thread::spawn(move || {
@@ -124,10 +147,20 @@ fn no_event_is_seen_before_it_is_complete_and_no_wake_up_is_lost() {
         });
         let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));
         for expected in [1.0, 2.0] {
-            assert_eq!(next(&memory, &mut reader).header.score, expected);
+            assert_eq!(next(&memory, &mut reader, bed).header.score, expected);
         }
         publishing.join().unwrap();
     });
+}
+
+#[test]
+fn no_event_is_seen_before_it_is_complete_and_no_wake_up_is_lost() {
+    no_wake_up_is_lost(Bed::Futex);
+}
+
+#[test]
+fn no_wake_up_of_an_event_loop_is_lost() {
+    no_wake_up_is_lost(Bed::Fifo);
 }
 
 #[test]

@@ -377,6 +377,7 @@ impl Drop for RingFile {
             self.mapping.store(Word::ConsumerAbi, 0, Ordering::Relaxed);
         }
         if self.mapping.is_producers() && self.mapping.load(Word::ProducerPid, Ordering::Relaxed) == pid {
+            self.mapping.store(Word::FifoPid, 0, Ordering::Relaxed);
             self.mapping.store(Word::ProducerPid, 0, Ordering::Relaxed);
         }
     }

@@ -58,15 +58,19 @@ pub struct FileHeader {
     pub dropped: u64,
     /// For messages only.
     pub producer_pid: u32,
-    reserved_producer: u32,
+    /// `producer_pid`, if that one writes to the FIFO: else an older one came after it.
+    pub fifo_pid: u32,
     /// The futex word.
     pub publications: u32,
-    reserved_producer_tail: [u8; 0x100 - 0x0A4],
+    reserved_publications: u32,
+    /// Which file the FIFO is.
+    pub fifo_inode: u64,
+    reserved_producer_tail: [u8; 0x100 - 0x0B0],
     /// Position up to which everything is released.
     pub tail: u64,
     /// Events released.
     pub consumed: u64,
-    /// 1 while the consumer may be asleep.
+    /// Not 0 while the consumer may be asleep: on the futex (1) or on the FIFO (2).
     pub waiting: u32,
     /// For messages only.
     pub consumer_pid: u32,
@@ -89,7 +93,9 @@ const _: () = {
     assert!(offset_of!(FileHeader, sequence) == 0x088);
     assert!(offset_of!(FileHeader, dropped) == 0x090);
     assert!(offset_of!(FileHeader, producer_pid) == 0x098);
+    assert!(offset_of!(FileHeader, fifo_pid) == 0x09C);
     assert!(offset_of!(FileHeader, publications) == 0x0A0);
+    assert!(offset_of!(FileHeader, fifo_inode) == 0x0A8);
     assert!(offset_of!(FileHeader, tail) == 0x100);
     assert!(offset_of!(FileHeader, consumed) == 0x108);
     assert!(offset_of!(FileHeader, waiting) == 0x110);
@@ -112,8 +118,12 @@ pub enum Word {
     Dropped,
     /// u32, written by the producer.
     ProducerPid,
+    /// u32, written by the producer.
+    FifoPid,
     /// u32, written by the producer: the futex.
     Publications,
+    /// u64, written by the producer.
+    FifoInode,
     /// u64, written by the consumer.
     Tail,
     /// u64, written by the consumer.
@@ -132,13 +142,15 @@ pub enum Word {
 
 impl Word {
     /// Every word, for memories that are not made of bytes.
-    pub const ALL: [Word; 13] = [
+    pub const ALL: [Word; 15] = [
         Word::AbiVersion,
         Word::Head,
         Word::Sequence,
         Word::Dropped,
         Word::ProducerPid,
+        Word::FifoPid,
         Word::Publications,
+        Word::FifoInode,
         Word::Tail,
         Word::Consumed,
         Word::Waiting,
@@ -156,7 +168,9 @@ impl Word {
             Word::Sequence => offset_of!(FileHeader, sequence),
             Word::Dropped => offset_of!(FileHeader, dropped),
             Word::ProducerPid => offset_of!(FileHeader, producer_pid),
+            Word::FifoPid => offset_of!(FileHeader, fifo_pid),
             Word::Publications => offset_of!(FileHeader, publications),
+            Word::FifoInode => offset_of!(FileHeader, fifo_inode),
             Word::Tail => offset_of!(FileHeader, tail),
             Word::Consumed => offset_of!(FileHeader, consumed),
             Word::Waiting => offset_of!(FileHeader, waiting),
@@ -170,9 +184,10 @@ impl Word {
     /// Whether the word is a u32 (the others are u64).
     pub const fn is_u32(self) -> bool {
         match self {
-            Word::AbiVersion | Word::ProducerPid | Word::Publications => true,
+            Word::AbiVersion | Word::ProducerPid | Word::FifoPid | Word::Publications => true,
             Word::Waiting | Word::ConsumerPid | Word::ConsumerAbi | Word::ConsumerAbiPid => true,
-            Word::Head | Word::Sequence | Word::Dropped | Word::Tail | Word::Consumed | Word::Resyncs => false,
+            Word::Head | Word::Sequence | Word::Dropped | Word::FifoInode => false,
+            Word::Tail | Word::Consumed | Word::Resyncs => false,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::file::{
 use super::identity;
 use super::layout::{self, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, Word};
 use super::mapping::{Access, Mapping};
-use super::{Memory, Words as _};
+use super::{Memory, Words as _, fifo};
 
 /// How often a producer looks again because another one was faster.
 const TRIES: usize = 100;
@@ -35,6 +35,7 @@ impl RingFile {
         }
         for _ in 0..TRIES {
             if let Some(ring) = RingFile::try_open_producer(path, capacity)? {
+                fifo::offer(&ring, path);
                 return Ok(ring);
             }
         }
@@ -87,7 +88,10 @@ impl RingFile {
         let heir_of = lock(&self.file, Side::Consumer).is_ok().then_some(self);
         let made = RingFile::make(path, self.mapping.capacity(), heir_of, |fresh| link(fresh, path));
         match &made {
-            Ok(Some(made)) => made.store(Word::Dropped, self.load(Word::Dropped, Ordering::Relaxed), Ordering::Relaxed),
+            Ok(Some(made)) => {
+                made.store(Word::Dropped, self.load(Word::Dropped, Ordering::Relaxed), Ordering::Relaxed);
+                fifo::offer(made, path);
+            }
             _ if heir_of.is_some() => drop(unlock(&self.file, Side::Consumer)), // the name may come back
             _ => {}
         }
@@ -209,7 +213,8 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+/// `path` with `suffix` behind its last name.
+pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -20,11 +20,12 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Mapping {
     base: NonNull<u8>,
     capacity: usize,
     backing: Backing,
+    /// Where a producer wakes a consumer that sleeps on the FIFO.
+    fifo: OnceLock<File>,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,8 @@ impl Mapping {
         };
         // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
         let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0)? };
-        let mut mapping = Mapping { base: base.cast(), capacity, backing: Backing::File { guarded: None, access } };
+        let backing = Backing::File { guarded: None, access };
+        let mut mapping = Mapping { base: base.cast(), capacity, backing, fifo: OnceLock::new() };
         if access == Access::Consumer {
             // SAFETY: the first page of the mapping just made.
             unsafe { mprotect(base, HEADER_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)? };
@@ -113,7 +117,7 @@ impl Mapping {
         let layout = Layout::from_size_align(HEADER_SIZE + capacity, HEADER_SIZE).expect("a small power of two");
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        Mapping { base, capacity, backing: Backing::Heap(layout) }
+        Mapping { base, capacity, backing: Backing::Heap(layout), fifo: OnceLock::new() }
     }
 
     /// The eight bytes of the header at `offset`, a multiple of 8.
@@ -139,6 +143,12 @@ impl Mapping {
         debug_assert!(word.is_u32());
         // SAFETY: every `Word` lies inside the header page, aligned to its size (asserted in layout.rs); only as a u32.
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(word.offset()).cast()) }
+    }
+
+    /// From now on [`Memory::fifo_wake`] writes to this FIFO, which is open for reading too: so nothing waits, and nobody gets SIGPIPE.
+    pub(super) fn wake_by(&self, fifo: File) {
+        let set = self.fifo.set(fifo);
+        debug_assert!(set.is_ok(), "once for each ring");
     }
 
     /// Whether it is a producer's.
@@ -213,6 +223,13 @@ impl Memory for Mapping {
         // SAFETY: the word outlives the call; waking nobody is no error.
         unsafe {
             libc::syscall(libc::SYS_futex, self.atomic32(Word::Publications).as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+        }
+    }
+
+    fn fifo_wake(&self) {
+        if let Some(mut fifo) = self.fifo.get() {
+            // Full: the consumer has as many wake-ups to read already.
+            let _full = fifo.write(&[0]);
         }
     }
 

@@ -11,12 +11,14 @@
 //!  inspect.rs   a look from outside, for `sophon-uplink ring`
 //!  opener.rs    a process that opens rings for an uplink that may not
 //!  wake.rs      sleeping without missing a publication
+//!  fifo.rs      the FIFO that an event loop sleeps on
 //! ```
 //!
 //! Producer and consumer are written against [`Memory`], so that the same code runs over the shared mapping, over heap memory
 //! under Miri, and over a model of memory under loom.
 
 pub mod consumer;
+pub mod fifo;
 pub mod file;
 pub mod identity;
 pub mod inspect;
@@ -59,6 +61,8 @@ pub trait Memory: Words {
     fn futex_wait(&self, expected: u32, timeout: Duration);
     /// Wakes who sleeps in [`Memory::futex_wait`].
     fn futex_wake(&self);
+    /// Wakes who sleeps on the FIFO, if this side has one to write to.
+    fn fifo_wake(&self) {}
     /// Whether the memory went away under us (the file was truncated): what is read since is zeros.
     fn lost(&self) -> bool {
         false
@@ -100,6 +104,9 @@ where
     }
     fn futex_wake(&self) {
         (**self).futex_wake();
+    }
+    fn fifo_wake(&self) {
+        (**self).fifo_wake();
     }
     fn lost(&self) -> bool {
         (**self).lost()

@@ -6,8 +6,8 @@
 //!                     ◀── descriptor, or an error ──
 //! ```
 //! The opener is this program again, without an environment, started before the rights are given up, with one end of a socket pair as its stdin. It opens
-//! nothing but the rings of the config that it was started with, and of these only what is a ring: the config is written by the
-//! uplink, and must not make root open other files. It ends with the uplink. If it ends before, the uplink ends too, to be started
+//! nothing but the rings of the config that it was started with and their FIFOs, and of these only what is a ring or a FIFO: the config is
+//! written by the uplink, and must not make root open other files. It ends with the uplink. If it ends before, the uplink ends too, to be started
 //! again with everything it needs.
 
 use std::ffi::{CString, OsStr};
@@ -31,6 +31,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
 
+use super::fifo;
 use super::layout::{self, HEADER_SIZE, MAGIC};
 
 /// The command that makes this program an opener.
@@ -80,10 +81,10 @@ pub fn has_ended() -> bool {
     lock().as_ref().is_some_and(|opener| !is_running(opener))
 }
 
-/// The ring at `path`, for reading and writing, opened by the opener; none where there is no opener to ask.
+/// The ring or the FIFO at `path`, for reading and writing, opened by the opener; none where there is no opener to ask.
 ///
 /// # Errors
-/// The opener's: [`NO_RING`] for what is none; or why it cannot be asked.
+/// The opener's: [`NO_RING`] for what is neither; or why it cannot be asked.
 pub fn open(path: &Path) -> Option<io::Result<File>> {
     let mut opener = lock();
     let opener = opener.as_mut()?;
@@ -136,6 +137,8 @@ pub fn serve(rings: &[PathBuf]) -> io::Result<()> {
         let path = Path::new(OsStr::from_bytes(&path[..asked.bytes]));
         let opened = if rings.iter().any(|ring| ring == path) {
             open_ring(path)
+        } else if rings.iter().any(|ring| fifo::path_of(ring) == path) {
+            fifo::open(path)
         } else {
             Err(io::Error::from_raw_os_error(libc::EPERM))
         };

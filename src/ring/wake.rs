@@ -2,8 +2,13 @@
 //!
 //! The two sides are Dekker's: the producer writes `publications` and then reads `waiting`, the consumer writes `waiting` and
 //! then reads `publications`, each with a SeqCst fence between. So at least one sees the other's write: either the producer
-//! wakes, or the consumer does not go to sleep (the kernel compares `publications` once more under its own lock).
-//! `publications` is stored with release after `head`, so who sees the new count finds the new records.
+//! wakes, or the consumer does not go to sleep. `publications` is stored with release after `head`, so who sees the new count finds the
+//! new records.
+//!
+//! `waiting` says what the consumer sleeps on. On the **futex** ([`sleep`]) the kernel compares `publications` once more under its own
+//! lock. That takes a thread, [`Watcher`], for an event loop cannot wait for a futex together with sockets. On the **FIFO**
+//! ([`super::fifo`]) it sleeps with the event loop: a byte that was written before it sleeps is still there. It needs a recognizer whose
+//! header knows it.
 //!
 //! The bound on the wait is no part of the protocol. Whoever reads the ring looks at it now and then anyway: that covers a recognizer that
 //! dies between its stores and the wake-up. [`Watcher`] is woken to stop; only where it is just about to sleep then, it notices that by
@@ -24,7 +29,16 @@ pub const WAIT_BOUND: Duration = Duration::from_secs(30);
 
 /// After a wake-up the consumer is awake anyway: where events come in less than this, what is published within it needs no wake-up
 /// of its own, and the recognizer no system call for it. Where they come more slowly, the rest would be one more wake-up for each.
-const REST: Duration = Duration::from_millis(1);
+pub(super) const REST: Duration = Duration::from_millis(1);
+
+/// What a consumer that may be asleep sleeps on, as it stands in `waiting`; 0 for one that is awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bed {
+    /// The word `publications`.
+    Futex = 1,
+    /// The FIFO beside the ring.
+    Fifo = 2,
+}
 
 /// Producer: tells of a publication, after `head` was stored. `publications` is the producer's private count.
 pub fn announce(memory: &impl Memory, publications: &mut u32) {
@@ -32,8 +46,10 @@ pub fn announce(memory: &impl Memory, publications: &mut u32) {
     // Release: who acquires this count sees `head`.
     memory.store(Word::Publications, u64::from(*publications), Ordering::Release);
     memory.fence();
-    if memory.load(Word::Waiting, Ordering::Relaxed) != 0 {
-        memory.futex_wake();
+    match memory.load(Word::Waiting, Ordering::Relaxed) {
+        0 => {}
+        waiting if waiting == Bed::Fifo as u64 => memory.fifo_wake(),
+        _ => memory.futex_wake(),
     }
 }
 
@@ -44,11 +60,21 @@ pub fn publications(memory: &impl Memory) -> u32 {
 
 /// Consumer: sleeps until `publications` is not `seen`, at most `bound`.
 pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
-    memory.store(Word::Waiting, 1, Ordering::Relaxed);
-    memory.fence();
-    if publications(memory) == seen {
+    if lie_down(memory, Bed::Futex, seen) {
         memory.futex_wait(seen, bound);
     }
+    get_up(memory);
+}
+
+/// Consumer: it may be asleep from now on, until [`get_up`]. False where something was published since `seen`: it must not sleep then.
+pub fn lie_down(memory: &impl Memory, bed: Bed, seen: u32) -> bool {
+    memory.store(Word::Waiting, bed as u64, Ordering::Relaxed);
+    memory.fence();
+    publications(memory) == seen
+}
+
+/// Consumer: it is awake.
+pub fn get_up(memory: &impl Memory) {
     memory.store(Word::Waiting, 0, Ordering::Relaxed);
 }
 

@@ -8,11 +8,12 @@
 //!                 └── replaced: once the old one is empty
 //! ```
 //!
-//! Everything runs on one thread but the rings' watchers, which only sleep and wake us, and the spool.
+//! Everything runs on one thread but the spool, and the watcher of each ring whose recognizer has no FIFO, which only sleeps and wakes us.
 
 mod reading;
 mod relief;
 mod ring_watch;
+mod wake_up;
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::fs::MetadataExt as _;
@@ -136,7 +137,7 @@ pub enum StartError {
 }
 
 impl Uplink {
-    /// Starts lanes and spool; to be called inside a `LocalSet`.
+    /// Starts lanes and spool; to be called inside a `LocalRuntime`.
     ///
     /// # Errors
     /// [`StartError`].

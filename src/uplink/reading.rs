@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::ring_watch::RingWatch;
+use super::wake_up::WakeUp;
 use super::{Phase, Uplink, add};
 use crate::deliver::core::Scope;
 use crate::deliver::ledger::Ledger;
 use crate::event::Event;
 use crate::ring::consumer::{self, Frame, Reader};
 use crate::ring::file::{Naming, OpenError, RingFile};
-use crate::ring::wake::Watcher;
+use crate::ring::wake::publications;
 use crate::ring::{Memory, Word};
 
 /// How often a ring that is not there is looked for, and one that holds events is looked at: whether it was replaced, whether its recognizer
@@ -44,7 +44,7 @@ pub(super) struct Attached {
     pub(super) file: Arc<RingFile>,
     reader: Reader<Arc<RingFile>>,
     pub(super) ledger: Rc<Ledger>,
-    published: Arc<Notify>,
+    wake_up: WakeUp,
     /// Where reading ends, once the uplink stops.
     read_to: Option<u64>,
     /// Events refused for want of room, at the last look.
@@ -53,7 +53,6 @@ pub(super) struct Attached {
     pub(super) largest: u64,
     /// When uploads are given up for room that is not needed at once.
     pub(super) relief_at: Option<Instant>,
-    _watcher: Watcher<Arc<RingFile>>,
 }
 
 impl Attached {
@@ -92,9 +91,7 @@ impl Uplink {
         let file = Arc::new(RingFile::open_consumer(path).map_err(|error| self.held_by_us(error))?);
         let (reader, releaser, corrupt) = consumer::attach(Arc::clone(&file));
         let ledger = Ledger::new(Arc::clone(&file), releaser);
-        let published = Arc::new(Notify::new());
-        let watcher = Watcher::start(Arc::clone(&file), Arc::clone(&published))
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let wake_up = WakeUp::of(&file, path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let capacity = file.capacity();
         watch.reads(Some(&file));
         watch.complaints.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
@@ -103,17 +100,7 @@ impl Uplink {
             ledger.skip(corrupt.resume, 0);
         }
         let dropped = file.load(Word::Dropped, Ordering::Relaxed);
-        Ok(Attached {
-            file,
-            reader,
-            ledger,
-            published,
-            read_to: None,
-            dropped,
-            largest: 0,
-            relief_at: None,
-            _watcher: watcher,
-        })
+        Ok(Attached { file, reader, ledger, wake_up, read_to: None, dropped, largest: 0, relief_at: None })
     }
 
     /// A ring that is in use is perhaps in use by us: two entries of the config that lead to one file, or one that came back under its
@@ -164,6 +151,7 @@ impl Uplink {
             if self.phase.get() == Phase::Ending && ring.read_to.is_none() {
                 ring.read_to = Some(ring.file.load(Word::Head, Ordering::Acquire));
             }
+            let seen = publications(&ring.file);
             let read = self.read_batch(watch, ring);
             self.relieve(ring);
             if ring.is_read() {
@@ -185,7 +173,7 @@ impl Uplink {
                 look.as_mut().reset(next);
             }
             tokio::select! {
-                () = ring.published.notified() => {}
+                () = ring.wake_up.published(&ring.file, seen) => {}
                 () = ring.ledger.released() => {}
                 () = sleep_until(ring.relief_at.unwrap_or_else(Instant::now)), if ring.relief_at.is_some() => {}
                 () = self.stop.notified() => {}
@@ -193,6 +181,7 @@ impl Uplink {
                     was_idle = ring.ledger.oldest().is_none();
                     look.as_mut().reset(self.next_look(if was_idle { LOOK_IDLE } else { LOOK_AGAIN }));
                     ring.ledger.refresh();
+                    ring.wake_up.follow(&ring.file, &watch.path, seen);
                     if let Some(next) = self.leave(watch, ring) {
                         return Some(next);
                     }

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <linux/futex.h>
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -153,6 +155,7 @@ static char folder[4000];
 static char path[4096];
 static char path_new[4104];
 static char path_bad[4104];
+static char path_wake[4104];
 
 static int exists(const char *name)
 {
@@ -246,7 +249,8 @@ static void in_child(void (*child)(void))
 enum {
     HEADER = 4096,
     MAGIC = 0x000, VERSION = 0x008, HEADER_SIZE = 0x00C, CAPACITY = 0x010, ID = 0x018,
-    HEAD = 0x080, SEQUENCE = 0x088, DROPPED = 0x090, PRODUCER_PID = 0x098, PUBLICATIONS = 0x0A0,
+    HEAD = 0x080, SEQUENCE = 0x088, DROPPED = 0x090, PRODUCER_PID = 0x098, FIFO_PID = 0x09C, PUBLICATIONS = 0x0A0,
+    FIFO_INODE = 0x0A8,
     TAIL = 0x100, CONSUMED = 0x108, WAITING = 0x110, CONSUMER_PID = 0x114, RESYNCS = 0x118
 };
 
@@ -586,11 +590,12 @@ static void header(void)
         EQUAL(get32(view.bytes + HEADER_SIZE), 4096);
         EQUAL(get64(view.bytes + CAPACITY), capacities[i][1]);
         EQUAL(get32(view.bytes + PRODUCER_PID), getpid());
+        EQUAL(get32(view.bytes + FIFO_PID), getpid());
         memcpy(ids[i], view.bytes + ID, 16);
         for (j = 0; j < i; j++)
             CHECK(memcmp(ids[i], ids[j], 16) != 0);
         for (j = 0; j < HEADER; j++)
-            if (j >= ID + 16 && (j < PRODUCER_PID || j >= PRODUCER_PID + 4))
+            if (j >= ID + 16 && (j < PRODUCER_PID || j >= FIFO_PID + 4) && (j < FIFO_INODE || j >= FIFO_INODE + 8))
                 EQUAL(view.bytes[j], 0);
         CHECK(fcntl(view.fd, F_GETFD) == FD_CLOEXEC);
         for (j = 3; j < 100; j++) {                     /* the ring's own descriptor too */
@@ -607,6 +612,102 @@ static void header(void)
     refused((UINT64_C(1) << 30) + 1, -EINVAL);
     refused(UINT64_MAX, -EINVAL);
     CHECK(!exists(path));
+}
+
+static int pending(int fifo)
+{
+    int bytes = -1;
+    CHECK(ioctl(fifo, FIONREAD, &bytes) == 0);
+    return bytes;
+}
+
+/* A byte for each event while the consumer sleeps on the FIFO, none while it does not, and no event waits for room in it. */
+static void fifo(void)
+{
+    sophon_ring *ring;
+    struct view view;
+    struct stat found;
+    uint64_t inode;
+    int fd, i;
+    umask(0);
+    remove_all();
+    ring = open_ring(65536);
+    view = view_of(path);
+    CHECK(lstat(path_wake, &found) == 0 && S_ISFIFO(found.st_mode));
+    EQUAL(found.st_mode & 07777, 0600);
+    inode = found.st_ino;
+    EQUAL(get64(view.bytes + FIFO_INODE), inode);
+    fd = open(path_wake, O_RDWR | O_NONBLOCK);
+    CHECK(fd >= 0);
+    for (i = 0; i < 3; i++) {
+        store32(&view, WAITING, (uint32_t)i);
+        EQUAL(publish_sized(ring, 64), 0);
+        EQUAL(pending(fd), i == 2);
+    }
+    EQUAL(drain(&view), 3);
+    release(&view);
+    while (write(fd, "", 1) == 1)
+        continue;
+    EQUAL(publish_sized(ring, 64), 0);
+    sophon_ring_close(ring);
+    EQUAL(get32(view.bytes + FIFO_PID), 0);
+    CHECK(exists(path_wake));
+    close(fd);
+
+    ring = open_ring(65536);                            /* the next one goes on with it */
+    EQUAL(get32(view.bytes + FIFO_PID), getpid());
+    EQUAL(get64(view.bytes + FIFO_INODE), inode);
+    CHECK(unlink(path) == 0 && unlink(path_wake) == 0);
+    while (!exists(path)) {                             /* it looks at its name ten times a second */
+        EQUAL(publish_sized(ring, 64), 0);
+        nap_us(10000);
+    }
+    close_view(&view);
+    view = view_of(path);
+    CHECK(lstat(path_wake, &found) == 0 && S_ISFIFO(found.st_mode));
+    EQUAL(get64(view.bytes + FIFO_INODE), found.st_ino);
+    fd = open(path_wake, O_RDWR | O_NONBLOCK);
+    store32(&view, WAITING, 2);
+    EQUAL(publish_sized(ring, 64), 0);
+    EQUAL(pending(fd), 1);
+    close(fd);
+    close_view(&view);
+    sophon_ring_close(ring);
+}
+
+/* Whatever else has its name stays as it is, and the futex does. */
+static void no_fifo(void)
+{
+    int kind;
+    umask(0);
+    for (kind = 0; kind < 5; kind++) {
+        sophon_ring *ring;
+        struct view view;
+        struct stat before, after;
+        remove_all();
+        if (kind == 0)
+            CHECK(close(open(path_wake, O_CREAT | O_WRONLY, 0600)) == 0);
+        else if (kind == 1)
+            CHECK(mkdir(path_wake, 0700) == 0);
+        else if (kind == 2)
+            CHECK(symlink(path_bad, path_wake) == 0 && mkfifo(path_bad, 0600) == 0);
+        else
+            CHECK(mkfifo(path_wake, kind == 3 ? 0622 : 0644) == 0);
+        CHECK(lstat(path_wake, &before) == 0);
+        ring = open_ring(65536);
+        view = view_of(path);
+        EQUAL(get32(view.bytes + FIFO_PID), 0);
+        EQUAL(get64(view.bytes + FIFO_INODE), 0);
+        store32(&view, WAITING, 2);
+        EQUAL(publish_sized(ring, 64), 0);
+        EQUAL(drain(&view), 1);
+        sophon_ring_close(ring);
+        CHECK(lstat(path_wake, &after) == 0);
+        EQUAL(after.st_ino, before.st_ino);
+        EQUAL(after.st_mode, before.st_mode);
+        close_view(&view);
+    }
+    remove_all();
 }
 
 /* One event, byte by byte. */
@@ -2002,6 +2103,7 @@ static void random_operations(void)
 
 static uint64_t wake_events;
 static int in_lockstep;
+static uint32_t sleeps_on;                              /* 1: the futex, 2: the FIFO */
 
 static void spin(uint64_t turns)
 {
@@ -2009,15 +2111,37 @@ static void spin(uint64_t turns)
         __asm__ volatile("" ::: "memory");
 }
 
+/* Sleeps until a byte comes, and reads all there are: 0 if none comes in 5 s. */
+static int sleep_on_fifo(int fifo)
+{
+    char bytes[512];
+    struct pollfd wanted;
+    wanted.fd = fifo;
+    wanted.events = POLLIN;
+    if (poll(&wanted, 1, 5000) != 1)
+        return 0;
+    while (read(fifo, bytes, sizeof bytes) > 0)
+        continue;
+    return 1;
+}
+
+/* The same on the futex. */
+static int sleep_on_futex(const struct view *view, uint32_t publications)
+{
+    const struct timespec bound = {5, 0};
+    return syscall(SYS_futex, word_at(view, PUBLICATIONS), FUTEX_WAIT, publications, &bound, NULL, 0) == 0
+        || errno != ETIMEDOUT;
+}
+
 /* The consumer of the ABI's page, but with a bound of 5 s: within it, nothing may be outstanding. */
 static void sleeping_consumer(void)
 {
+    const int fifo = open(path_wake, O_RDWR | O_NONBLOCK);
     struct view view = view_of(path);
     struct seen seen;
     uint64_t last = 0, sleeps = 0, state = seed + 1;
     store32(&view, CONSUMER_PID, (uint32_t)getpid());
     while (last < wake_events) {
-        const struct timespec bound = {5, 0};
         const uint32_t publications = load32(&view, PUBLICATIONS);
         while (next_event(&view, &seen)) {
             EQUAL(seen.sequence, last + 1);
@@ -2031,14 +2155,13 @@ static void sleeping_consumer(void)
             continue;
         if (in_lockstep)
             spin(below(&state, 1000));                  /* the next one may come here, or any moment later */
-        __atomic_store_n((uint32_t *)word_at(&view, WAITING), 1, __ATOMIC_RELAXED);
+        __atomic_store_n((uint32_t *)word_at(&view, WAITING), sleeps_on, __ATOMIC_RELAXED);
 #ifndef __SANITIZE_THREAD__
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
         if (load32(&view, PUBLICATIONS) == publications) {
             sleeps++;
-            if (syscall(SYS_futex, word_at(&view, PUBLICATIONS), FUTEX_WAIT, publications, &bound, NULL, 0) != 0
-                && errno == ETIMEDOUT)
+            if (!(sleeps_on == 2 ? sleep_on_fifo(fifo) : sleep_on_futex(&view, publications)))
                 FAIL("slept 5 s, with %" PRIu64 " of %" PRIu64 " events read and %s", last, wake_events,
                      load64(&view, HEAD) != view.position ? "more in the ring: a lost wake-up" : "no more in the ring");
         }
@@ -2101,14 +2224,16 @@ static void wake_up(void)
 {
     wake_events = operations / 5;
     in_lockstep = 0;
-    sleeping();
+    for (sleeps_on = 1; sleeps_on <= 2; sleeps_on++)
+        sleeping();
 }
 
 static void wake_up_in_lockstep(void)
 {
-    wake_events = operations * 3;
+    wake_events = operations * 3 / 2;
     in_lockstep = 1;
-    sleeping();
+    for (sleeps_on = 1; sleeps_on <= 2; sleeps_on++)
+        sleeping();
 }
 
 /* ---- Two threads, for the thread sanitizer ---------------------------------------------------------------------- */
@@ -2245,9 +2370,10 @@ static int step(pid_t pid, int *fenced, int *woke)
     code = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)registers.rip, NULL);
     if ((code & 0xFFFFFF) == 0xF0AE0F || (code & 0xFF) == 0xF0)
         *fenced = 1;
-    if ((code & 0xFFFF) == 0x050F && registers.rax == SYS_futex && registers.rsi == FUTEX_WAKE) {
+    if ((code & 0xFFFF) == 0x050F && ((registers.rax == SYS_futex && registers.rsi == FUTEX_WAKE)
+                                      || registers.rax == SYS_write)) {
         CHECK(*fenced);
-        *woke = 1;
+        *woke = registers.rax == SYS_futex ? 1 : 2;
     }
     CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
     CHECK(waitpid(pid, &status, 0) == pid);
@@ -2274,9 +2400,9 @@ static void every_instruction(void)
     stepped_event.reg_pic_len = 10;
     stepped_event.spot_pic = "on the spot";
     stepped_event.spot_pic_len = 11;
-    for (i = 0; i < 4; i++) {
-        stepped_reservation = i / 2;
-        waiting = i % 2;
+    for (i = 0; i < 6; i++) {
+        stepped_reservation = i / 3;
+        waiting = i % 3;
         remove_all();
         pid = start(stepped_publish);
         if (!stopped(pid))
@@ -2304,7 +2430,7 @@ static void every_instruction(void)
             }
             /* The consumer wants to sleep at the last moment: before the number that it looks at has changed. */
             if (waiting && publications == 3)
-                store32(&view, WAITING, 1);
+                store32(&view, WAITING, (uint32_t)waiting);
         }
         CHECK(load64(&view, HEAD) != head);
         EQUAL(woke, waiting);
@@ -2393,7 +2519,7 @@ static const struct {
     void (*run)(void);
     int in_child;
 } tests[] = {
-    {"header", header, 0}, {"record", record, 0}, {"arguments", arguments, 0}, {"size_limit", size_limit, 0},
+    {"header", header, 0}, {"fifo", fifo, 0}, {"no_fifo", no_fifo, 0}, {"record", record, 0}, {"arguments", arguments, 0}, {"size_limit", size_limit, 0},
     {"full", full, 0}, {"padding", padding, 0}, {"tail_garbage", tail_garbage, 0},
     {"head_garbage", head_garbage, 0}, {"reservations", reservations, 0},
     {"locks", locks, 0}, {"death", death, 0}, {"capacity_change", capacity_change, 0}, {"foreign", foreign, 0},
@@ -2435,6 +2561,7 @@ int main(int count, char **arguments_given)
     snprintf(path, sizeof path, "%s/ring", folder);
     snprintf(path_new, sizeof path_new, "%s.new", path);
     snprintf(path_bad, sizeof path_bad, "%s.bad", path);
+    snprintf(path_wake, sizeof path_wake, "%s.wake", path);
     printf("ring_test: seed %" PRIu64 "\n", seed);
     descriptors = open_descriptors();
     for (i = 0; i < sizeof tests / sizeof *tests; i++) {

@@ -110,7 +110,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Without destinations; to be called inside a `LocalSet`. What the spool's start found comes through `found`.
+    /// Without destinations; to be called inside a `LocalRuntime`. What the spool's start found comes through `found`.
     pub fn start(worker: Worker, found: oneshot::Receiver<Recovered>) -> Rc<Driver> {
         let driver = Rc::new_cyclic(|me| Driver {
             core: RefCell::new(Core::new(fastrand::Rng::new())),
