@@ -6,13 +6,13 @@
 //!
 //! | method | path | answer | token off loopback |
 //! | --- | --- | --- | --- |
-//! | GET, POST | /SophonFogSys/api/EventServerUrl | [`event_server_url`] | yes |
+//! | GET, POST | /SophonFogSys/api/EventServerUrl, HistoryEventUrl, MonitorServerUrl | [`documented`] | yes |
 //! | GET, POST | /api/settings | [`settings`]: the same and what the page's form has beside it | yes |
 //! | GET | /api/status | [`status`] | yes |
 //! | POST | /api/test-event | [`test_event`] | yes |
 //! | GET, POST | /api/dead-letters | [`dead_letters`] | yes |
 //! | GET | /metrics | [`metrics`] | no: counters; any Host |
-//! | GET | /healthz | [`health`]: 200, or 503 and why | no; any Host |
+//! | GET | /healthz | [`mod@health`]: 200, or 503 and why | no; any Host |
 //! | GET | / and its files | the page | no: it holds nothing |
 //!
 //! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a

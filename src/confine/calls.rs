@@ -1,7 +1,7 @@
 //! The system calls that the running uplink makes, grouped by why. Everything else ends the process.
 //!
 //! The box's programs are linked with musl, statically; what only glibc needs (it loads its resolvers as libraries, and asks more
-//! of the kernel) is allowed where the program is built for it, [`GLIBC`]. `x86_64` has older calls beside the ones that every
+//! of the kernel) is allowed where the program is built for it, `GLIBC`. `x86_64` has older calls beside the ones that every
 //! machine has: its part stands last.
 //!
 //! What is not here, on purpose: executing programs, making processes, executable memory, tracing and reading others' memory,

@@ -1,7 +1,7 @@
 //! From a host's name to a TCP connection, as RFC 8305 says ("Happy Eyeballs"): everything under one deadline.
 //!
-//! - A and AAAA are asked for at the same time; a DNS server that answers one of them and never the other costs [`RESOLUTION_DELAY`].
-//! - Addresses are tried in the resolver's order, the families in turn. The next one begins after [`ATTEMPT_DELAY`], or when one fails;
+//! - A and AAAA are asked for at the same time; a DNS server that answers one of them and never the other costs `RESOLUTION_DELAY`.
+//! - Addresses are tried in the resolver's order, the families in turn. The next one begins after `ATTEMPT_DELAY`, or when one fails;
 //!   those that began before go on.
 //! - Where none is left to begin, the first one is tried once more beside them: on a lossy way the kernel repeats late.
 //! - [`Memory`]: where the first address was not the one that connected, the next connection begins with the one that did. One on which a

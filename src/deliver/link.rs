@@ -2,8 +2,8 @@
 //!
 //! Four bodies at once are no use to a link that takes seconds for one: each waits for the others' bytes in the same queue, looks stuck, and
 //! is sent again for nothing. So a destination begins with one body at a time until its peer's TCP has acknowledged one, and goes on with one
-//! at a time where that took long for want of bandwidth, not for distance. A small body shows little: one that is more than [`STEP`] times as
-//! large as the largest that the link bore goes alone, too. A body that does not move holds up no other for longer than [`SILENT`].
+//! at a time where that took long for want of bandwidth, not for distance. A small body shows little: one that is more than `STEP` times as
+//! large as the largest that the link bore goes alone, too. A body that does not move holds up no other for longer than `SILENT`.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

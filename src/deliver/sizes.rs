@@ -2,7 +2,7 @@
 //! large events fail.
 //!
 //! An event that is larger than all that were taken, and is let go in a way that may be about its size, is a sign. 413 says it itself; of
-//! other ways [`SIGNS`] are needed, and that a smaller event was taken after the first of them: else the server is out of order for all.
+//! other ways `SIGNS` are needed, and that a smaller event was taken after the first of them: else the server is out of order for all.
 //! A larger event that is taken ends it.
 
 use std::fmt;

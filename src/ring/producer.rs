@@ -1,6 +1,6 @@
 //! Publishes events: the Rust twin of `include/sophon_ring.h`, for fake-recognizer and the tests.
 //!
-//! Where the ring's name is removed under it, it goes on in a new one: [`RingFile::renewed`].
+//! Where the ring's name is removed under it, it goes on in a new one: `RingFile::renewed`.
 //!
 //! It keeps its position, sequence number and counters privately; the words in the header are copies, read back only when a ring
 //! is taken over. A record is complete before the one store of `head` that publishes it.

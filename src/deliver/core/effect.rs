@@ -16,7 +16,7 @@ pub enum Effect<T> {
     UploadPicked(LaneId, UploadId),
     /// Close what was picked: it is not sent now.
     Forget(UploadId),
-    /// End an upload; [`Input::Ended`] says when it has ended.
+    /// End an upload; [`Input::Ended`](super::Input::Ended) says when it has ended.
     Abort(UploadId),
     /// An upload that begins once more has its body, or is not to go on.
     Body(UploadId, bool),

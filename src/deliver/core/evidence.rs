@@ -4,7 +4,7 @@
 //! - Else it may be the destination. How many different events may fail one after another, with none acknowledged, before the
 //!   destination is taken for one that fails, depends on how it fared while it worked: of one that takes nearly everything two are
 //!   enough; where nine of ten events are such as it cannot bear, a row of forty is chance.
-//! - Of a destination that never acknowledged anything nothing is known: it is given [`UNKNOWN`] tries, one at a time and each
+//! - Of a destination that never acknowledged anything nothing is known: it is given `UNKNOWN` tries, one at a time and each
 //!   with another event, before the first pause, half of that before the second, and so on. If one event in ten is good, a good one
 //!   is found among these in 998 of 1000 cases.
 
@@ -113,7 +113,7 @@ impl Evidence {
         (self.pauses, self.since_pause) = (self.pauses + 1, 0);
     }
 
-    /// Failures of different events in a row before it must be the destination. A few tries say little: what is lacking of [`UNKNOWN`] is
+    /// Failures of different events in a row before it must be the destination. A few tries say little: what is lacking of `UNKNOWN` is
     /// allowed whatever they were.
     pub fn patience(&self) -> u32 {
         let fewest = UNKNOWN.saturating_sub(self.known).max(FEWEST);

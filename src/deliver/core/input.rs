@@ -17,7 +17,7 @@ pub enum Input<T> {
     Published(T, Scope),
     /// The kernel took the last byte of an upload's body, or it has none any more.
     BodyGone(LaneId, UploadId),
-    /// An upload begins once more, and waits for [`Effect::Body`].
+    /// An upload begins once more, and waits for [`Effect::Body`](super::Effect::Body).
     BodyWanted(LaneId, UploadId),
     /// An upload came to its end; its connection reads nothing any more.
     Ended {
@@ -32,15 +32,15 @@ pub enum Input<T> {
         /// How long the try took that counts.
         took: Duration,
     },
-    /// [`Effect::Pick`] was done.
+    /// [`Effect::Pick`](super::Effect::Pick) was done.
     Picked(LaneId, UploadId, Picked),
-    /// [`Effect::Write`] was done.
+    /// [`Effect::Write`](super::Effect::Write) was done.
     Written(Vec<(EventNo, Result<Stored, NotStored>)>),
     /// The spool was opened; why not, if not.
     Opened(Option<String>),
     /// The key was looked for; whether it is there.
     KeyChecked(bool),
-    /// [`Effect::Settle`] was done: whether anything was moved. Else it failed.
+    /// [`Effect::Settle`](super::Effect::Settle) was done: whether anything was moved. Else it failed.
     Settled(Result<bool, ()>),
     /// There may be something in the spool that was not known.
     LookIntoSpool,

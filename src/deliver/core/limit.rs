@@ -1,7 +1,7 @@
 //! How many uploads a destination gets at once.
 //!
 //! Memory is for bodies on their way, so no more than [`IN_FLIGHT`] of them are. A server that is far away lets uploads wait for answers,
-//! which takes little memory: where places are all that is missing and answers take longer than [`FAR`], each answer makes one place
+//! which takes little memory: where places are all that is missing and answers take longer than `FAR`, each answer makes one place
 //! more, up to [`MOST`]. A server that is not far but slow, whose own queue the uploads would only lengthen, is told by answers that
 //! take a good part of the time they may take: no places more, and then fewer again.
 //!
