@@ -262,9 +262,9 @@ fn a_query_without_a_path_gets_one() {
     assert_eq!(config.event_server_url[0].target(), "/?token=x");
 }
 
-/// The ranges that the README gives: the ends are taken, and what is beyond them is not.
+/// The ranges that docs/operators.md gives: the ends are taken, and what is beyond them is not.
 #[test]
-fn every_range_ends_where_the_readme_says() {
+fn every_range_ends_where_the_operators_page_says() {
     let list = |count: usize| json!((0..count).map(|number| format!("http://{number}.example/")).collect::<Vec<_>>());
     let integer = |value: u64| json!(value);
     for (section, key, good, bad) in [
@@ -297,6 +297,27 @@ fn every_range_ends_where_the_readme_says() {
             assert!(config(value).is_err(), "{key}: {value}");
         }
     }
+}
+
+/// An object in an object for each part of a key such as `tls.ca_file`; `"URL"` stands for a URL.
+fn written(key: &str, value: Value) -> Value {
+    let mut parts: Vec<_> = key.split('.').map(|part| part.replace("\"URL\"", "http://a/")).collect();
+    let innermost = parts.pop().unwrap();
+    parts.into_iter().rev().fold(json!({ innermost: value }), |inner, part| json!({ part: inner }))
+}
+
+#[test]
+fn every_key_that_the_operators_page_has_is_one_of_the_config() {
+    let is_known = |key: &str| {
+        let faults = check(written(key, json!(true))).unwrap_err();
+        !faults.iter().any(|fault| fault.allowed.contains("is not known"))
+    };
+    assert!(!is_known("nothing") && !is_known("tls.nothing"));
+    let rows = include_str!("../docs/operators.md").lines().filter(|line| line.starts_with("| `"));
+    let keys: Vec<_> = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert!(keys.len() > 40, "{keys:?}");
+    let unknown: Vec<_> = keys.iter().filter(|key| !is_known(key)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
 
 #[test]

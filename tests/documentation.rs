@@ -1,16 +1,19 @@
 //! The promise: what the documents name is there. Every promise, threat and seeded bug names tests that exist; `unsafe` stands in
-//! the files listed and in no other; links lead somewhere; both READMEs give the same commands.
+//! the files listed and in no other; links lead somewhere; the README is short and leads to every page; the two languages of a page
+//! have the same headings, code, tables and links.
 
 #[path = "documentation/evidence.rs"]
 mod evidence;
 #[path = "documentation/markdown.rs"]
 mod markdown;
+#[path = "documentation/twins.rs"]
+mod twins;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use evidence::Evidence;
-use markdown::{anchors, column, links, shell_commands};
+use markdown::{anchors, column, links};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,7 +29,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            if path.is_dir() && name != "target" {
+            if path.is_dir() && !["target", "dist", ".git", "node_modules"].iter().any(|built| name == *built) {
                 folders.push(path);
             } else if path.extension().is_some_and(|found| found == extension) {
                 found.push(path.strip_prefix(root()).unwrap().to_owned());
@@ -37,12 +40,13 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every document for people.
-fn documents() -> Vec<PathBuf> {
-    let mut documents = files("docs", "md");
-    let top = std::fs::read_dir(root()).unwrap().flatten().map(|entry| PathBuf::from(entry.file_name()));
-    documents.extend(top.filter(|name| name.extension().is_some_and(|extension| extension == "md")));
-    documents
+/// The page in Chinese that belongs to a page in English.
+fn in_chinese(page: &Path) -> PathBuf {
+    page.with_extension("zh-CN.md")
+}
+
+fn is_in_chinese(page: &Path) -> bool {
+    page.to_str().unwrap().ends_with(".zh-CN.md")
 }
 
 #[track_caller]
@@ -119,7 +123,7 @@ fn unsafe_stands_in_the_files_that_are_listed_and_in_no_other() {
 #[test]
 fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
     let mut faults = Vec::new();
-    for document in documents() {
+    for document in files("", "md") {
         for (line, target) in links(&read(document.to_str().unwrap())) {
             let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
             let path = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
@@ -134,9 +138,52 @@ fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
     assert_none(&faults);
 }
 
+/// A newcomer reads it in some minutes, and finds the page that is for them.
 #[test]
-fn both_readmes_give_the_same_commands() {
-    let [english, chinese] = ["README.md", "README.zh-CN.md"].map(|readme| shell_commands(&read(readme)));
-    assert!(!english.is_empty());
-    assert_eq!(english, chinese);
+fn the_readme_is_short_and_leads_to_every_page() {
+    let mut faults = Vec::new();
+    for readme in ["README.md", "README.zh-CN.md"] {
+        let text = read(readme);
+        let lines = text.lines().count();
+        if lines > 90 {
+            faults.push(format!("{readme} has {lines} lines, more than 90"));
+        }
+        let targets: BTreeSet<_> = links(&text).into_iter().map(|(_, target)| PathBuf::from(target)).collect();
+        for page in files("docs", "md").into_iter().filter(|page| !is_in_chinese(page)) {
+            let chinese = in_chinese(&page);
+            let page = if is_in_chinese(Path::new(readme)) && root().join(&chinese).exists() { chinese } else { page };
+            if !targets.contains(&page) {
+                faults.push(format!("{readme} does not lead to {}", page.display()));
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+#[test]
+fn both_languages_of_a_page_have_the_same_headings_code_tables_and_links() {
+    let readers =
+        ["README", "docs/install", "docs/integrators", "docs/operators", "docs/receivers", "docs/recognizers"];
+    let mut pages: BTreeSet<_> = readers.map(|page| PathBuf::from(format!("{page}.md"))).into();
+    let chinese = files("", "md").into_iter().filter(|page| is_in_chinese(page));
+    pages.extend(chinese.map(|page| PathBuf::from(page.to_str().unwrap().replace(".zh-CN.md", ".md"))));
+    let mut faults = Vec::new();
+    for page in pages {
+        let chinese = in_chinese(&page);
+        let [english, chinese_text] = [&page, &chinese].map(|page| read(page.to_str().unwrap()));
+        let [one, other] = [&english, &chinese_text].map(|text| twins::frame(text));
+        assert!(!one.is_empty(), "{}", page.display());
+        if let Some(((here, one), (there, other))) = one.iter().zip(&other).find(|(one, other)| one.1 != other.1) {
+            let (page, chinese) = (page.display(), chinese.display());
+            faults.push(format!("{page}:{here} has {one}, {chinese}:{there} has {other}"));
+        } else if one.len() != other.len() {
+            faults.push(format!("{} and {} do not end with the same", page.display(), chinese.display()));
+        }
+        let [one, other] = [&english, &chinese_text].map(|text| twins::targets(text));
+        let apart: Vec<_> = one.symmetric_difference(&other).collect();
+        if !apart.is_empty() {
+            faults.push(format!("only one of {} and {} leads to {apart:?}", page.display(), chinese.display()));
+        }
+    }
+    assert_none(&faults);
 }

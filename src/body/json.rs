@@ -1,4 +1,4 @@
-//! The event as one JSON object, keys in the order that the README gives.
+//! The event as one JSON object, keys in the order that docs/integrators.md gives.
 //!
 //! The text is pure ASCII, as the box's own reporter sends it: every other character is a `\uXXXX` escape, of ext_json too. A server
 //! that takes the body for ISO-8859-1 would spoil UTF-8, and answer 200.

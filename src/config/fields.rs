@@ -63,7 +63,7 @@ impl<'a> Fields<'a> {
     /// Everything that was not taken is a fault.
     pub fn end(mut self) {
         for (key, _) in std::mem::take(&mut self.members) {
-            self.fault(&named(&key), None, "this key is not known; see the configuration reference in README.md");
+            self.fault(&named(&key), None, "this key is not known; see the config file in docs/operators.md");
         }
     }
 

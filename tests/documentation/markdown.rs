@@ -17,7 +17,7 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The cells of a table's row.
-fn cells(line: &str) -> Option<Vec<String>> {
+pub fn cells(line: &str) -> Option<Vec<String>> {
     let inner = line.strip_prefix('|')?.strip_suffix('|')?;
     Some(inner.split('|').map(|cell| cell.trim().to_owned()).collect())
 }
@@ -66,19 +66,4 @@ pub fn anchors(text: &str) -> BTreeSet<String> {
         kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
     };
     headings.map(|(_, line)| slug(line.trim_start_matches('#').trim())).collect()
-}
-
-/// The lines of the blocks of commands, without their comments.
-pub fn shell_commands(text: &str) -> Vec<String> {
-    let mut in_commands = false;
-    let mut commands = Vec::new();
-    for line in text.lines() {
-        match line {
-            "```sh" => in_commands = true,
-            "```" => in_commands = false,
-            _ if in_commands => commands.push(line.split("# ").next().unwrap().trim_end().to_owned()),
-            _ => {}
-        }
-    }
-    commands
 }
