@@ -1,17 +1,7 @@
 //! The cameras of the box, which the recognizer alone knows: it writes a small JSON file, best on tmpfs, and renames it into place. It is read
 //! for each report, and checked: what is wrong with it is said in the report.
 //!
-//! The file is a list of at most 64 objects, each with
-//!
-//! | member | | value |
-//! | --- | --- | --- |
-//! | ep_id, ep_ip | required | text |
-//! | ep_status | required | "online" or "offline" |
-//! | ep_type | required | "0" to "4", as device_type |
-//! | ep_ext_data | required | an object with the texts sw_version and group_name |
-//! | ep_name, ep_location | optional | text |
-//!
-//! Further members go along as they are.
+//! docs/recognizers.md has the members of a camera.
 
 use std::fs::File;
 use std::io::Read as _;
