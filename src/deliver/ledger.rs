@@ -124,13 +124,16 @@ impl Ledger {
 
     /// Whether the oldest event that is not done is the same as so long ago.
     pub fn has_older_than(&self, age: Duration) -> bool {
+        if self.entries.borrow().is_empty() {
+            return false;
+        }
         let now = Instant::now();
         let (oldest, since) = self.seen.get();
         if oldest != self.first.get() {
             self.seen.set((self.first.get(), now));
             return false;
         }
-        !self.entries.borrow().is_empty() && now.saturating_duration_since(since) >= age
+        now.saturating_duration_since(since) >= age
     }
 
     /// Writes the ring's words again; to be called once in a while.

@@ -145,7 +145,8 @@ impl Event {
         let mut person_type = in_range("person_type", header.person_type, 0, 1..=5)?;
         let mut device_type = in_range("device_type", header.device_type, -1, 0..=4)?;
         let area = frame.offset + EVENT_HEADER..frame.offset + header.length as usize;
-        let sections = sections::sections(words, area)?;
+        let mut sections = sections::Sections::default();
+        sections::find(words, area, &mut sections)?;
         let pictures = pictures::named(words, &sections)?;
         let names = |place| pictures.iter().filter(move |named| named.place == place).map(|named| named.name.as_str());
         let mut texts = Texts { words, sections: &sections, mended: Vec::new() };

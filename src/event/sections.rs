@@ -10,8 +10,8 @@ use crate::ring::layout::{ALIGN, SECTION_HEADER, aligned, high, low, section};
 pub(super) type Sections = [Option<Range<usize>>; section::KNOWN as usize];
 
 /// Walks the sections in `area`, which they must fill exactly. Each section's header is read once.
-pub(super) fn sections(words: &impl Words, area: Range<usize>) -> Result<Sections, Malformed> {
-    let mut found: Sections = Default::default();
+/// What it finds goes into `found`, where nothing is yet: it is too large to be handed around.
+pub(super) fn find(words: &impl Words, area: Range<usize>, found: &mut Sections) -> Result<(), Malformed> {
     let mut at = area.start;
     while at < area.end {
         let header = words.word(at);
@@ -31,7 +31,7 @@ pub(super) fn sections(words: &impl Words, area: Range<usize>) -> Result<Section
         }
         at = content + aligned(length);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Copies bytes out.

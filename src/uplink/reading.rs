@@ -175,7 +175,7 @@ impl Uplink {
             tokio::select! {
                 () = ring.wake_up.published(&ring.file, seen) => {}
                 () = ring.ledger.released() => {}
-                () = sleep_until(ring.relief_at.unwrap_or_else(Instant::now)), if ring.relief_at.is_some() => {}
+                () = reached(ring.relief_at) => {}
                 () = self.stop.notified() => {}
                 () = &mut look => {
                     was_idle = ring.ledger.oldest().is_none();
@@ -291,5 +291,13 @@ impl Uplink {
             () = tokio::time::sleep(time) => {}
             () = self.stop.notified() => {}
         }
+    }
+}
+
+/// Waits for a moment; for none for ever.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

@@ -80,7 +80,8 @@ impl Driver {
         self.uploads.borrow_mut().insert(upload, Running { abort: Some(abort), ..Running::default() });
         let permit = BodyPermit::new(Rc::new(Port { driver: Weak::clone(&self.me), lane, upload }));
         let driver = Weak::clone(&self.me);
-        tokio::task::spawn_local(async move {
+        // Boxed: the runtime copies a task of some kilobytes five times in its life.
+        tokio::task::spawn_local(Box::pin(async move {
             let id = loaded.event.id;
             let (outcome, took) = {
                 let sending = destination.endpoints.send(&loaded, permit);
@@ -95,7 +96,7 @@ impl Driver {
             if let Some(driver) = driver.upgrade() {
                 driver.ended(lane, upload, id, outcome, took);
             }
-        });
+        }));
     }
 
     fn ended(&self, lane: LaneId, upload: UploadId, id: EventId, outcome: Outcome, took: Duration) {
