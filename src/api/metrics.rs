@@ -3,49 +3,21 @@
 //! Labels are few: a ring's file, a destination's place in the config and its server. Nothing here needs the token, so nothing here
 //! is a secret.
 
-use std::fmt::{Display, Write as _};
-
 use crate::deliver::history::{BOUNDS, Histogram};
 use crate::health::{problems, server};
+use crate::serve::exposition::Text;
 use crate::status::{Destination, Ring, Status};
-
-/// What Prometheus asks for.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page of metrics.
 pub fn text(status: &Status, uploads: &Histogram) -> String {
-    let mut text = Text(String::new());
+    let mut text = Text::new("sophon_uplink_");
     process(&mut text, status);
     events(&mut text, status);
     rings(&mut text, status);
     storage(&mut text, status);
     destinations(&mut text, &status.destinations);
     histogram(&mut text, uploads);
-    text.0
-}
-
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP sophon_uplink_{name} {help}\n# TYPE sophon_uplink_{name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.0, "sophon_uplink_{name}");
-        for (index, (label, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' });
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
-    }
-
-    /// A family of one sample without labels.
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
+    text.finish()
 }
 
 fn process(text: &mut Text, status: &Status) {

@@ -48,7 +48,7 @@ use serde_json::Value;
 use crate::confine::Confined;
 use crate::control::{ChangeError, Control, Revisions};
 use crate::health;
-use crate::serve::{discard, guard as guard_answer};
+use crate::serve::{discard, exposition, guard as guard_answer};
 use crate::status::Status;
 use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
@@ -263,7 +263,7 @@ impl App {
             Route::Status => json(&status::report(self, &self.uplink.status().await)),
             Route::Metrics => {
                 let text = metrics::text(&self.uplink.status().await, &self.uplink.history().histogram());
-                typed(StatusCode::OK, metrics::CONTENT_TYPE, text)
+                typed(StatusCode::OK, exposition::CONTENT_TYPE, text)
             }
             Route::DeadLetters => json(&dead_letters::show(&self.uplink, dead_letters::Page::of(query)?).await),
             Route::Health => health(&self.uplink.status().await),

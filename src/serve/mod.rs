@@ -1,6 +1,7 @@
 //! What the package's two HTTP servers share, the box's own page and the receiving server's: a socket with patience, the guards of
-//! every answer, the end of a request that is not wanted, and the look of their pages.
+//! every answer, the end of a request that is not wanted, the text of metrics, and the look of their pages.
 
+pub mod exposition;
 pub mod patience;
 
 use std::time::Duration;

@@ -39,6 +39,29 @@ enum State {
     Good,
 }
 
+/// A state report that is in order.
+pub struct StateReport {
+    members: Map<String, Value>,
+    bytes: usize,
+}
+
+impl StateReport {
+    /// Checks a report; the error lists every fault.
+    pub fn of(text: &[u8]) -> Result<StateReport, Vec<String>> {
+        if text.len() > LONGEST {
+            return Err(vec![format!("body: came {} bytes; allowed: at most {LONGEST}", text.len())]);
+        }
+        Ok(StateReport { members: state_report::check(text)?, bytes: text.len() })
+    }
+
+    /// What the box is known by; may be empty.
+    pub fn name(&self) -> &str {
+        let mut names =
+            ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| self.members.get(key)?.as_str());
+        names.find(|name| !name.is_empty()).unwrap_or_default()
+    }
+}
+
 /// A box's last report.
 struct Heard {
     report: Map<String, Value>,
@@ -63,20 +86,17 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    /// Takes a report; the error lists every fault.
-    pub fn take(&self, text: &[u8], received_at: String, now: Instant) -> Result<(), Vec<String>> {
-        if text.len() > LONGEST {
-            return Err(vec![format!("body: came {} bytes; allowed: at most {LONGEST}", text.len())]);
-        }
-        let report = state_report::check(text)?;
-        let name = name_of(&report);
+    /// Takes a report.
+    pub fn take(&self, report: StateReport, received_at: String, now: Instant) {
+        let name = report.name().to_owned();
+        let StateReport { members: report, bytes } = report;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.boxes.remove(&name);
         known.bytes -= before.as_ref().map_or(0, |heard| heard.bytes);
         let interval = before.as_ref().map(|heard| now.saturating_duration_since(heard.at));
         let count = before.map_or(0, |heard| heard.count) + 1;
-        known.bytes += text.len();
-        known.boxes.insert(name, Heard { report, bytes: text.len(), received_at, at: now, interval, count });
+        known.bytes += bytes;
+        known.boxes.insert(name, Heard { report, bytes, received_at, at: now, interval, count });
         while known.boxes.len() > MOST || known.bytes > MOST_BYTES {
             let Some(oldest) = known.boxes.iter().min_by_key(|(_, heard)| heard.at).map(|(name, _)| name.clone())
             else {
@@ -84,7 +104,6 @@ impl Boxes {
             };
             known.bytes -= known.boxes.remove(&oldest).map_or(0, |heard| heard.bytes);
         }
-        Ok(())
     }
 
     /// All boxes as JSON, those that are gone first, then those that are not well.
@@ -98,11 +117,6 @@ impl Boxes {
         let shown: Vec<Value> = boxes.into_iter().map(|(state, name, heard)| heard.shown(state, name, now)).collect();
         json!({"counts": counts, "boxes": shown}).to_string()
     }
-}
-
-fn name_of(report: &Map<String, Value>) -> String {
-    let mut names = ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| report.get(key)?.as_str());
-    names.find(|name| !name.is_empty()).unwrap_or_default().to_owned()
 }
 
 impl Heard {
@@ -145,7 +159,11 @@ impl Heard {
 mod tests {
     use super::*;
 
-    fn report(serial: &str, more: Value) -> Vec<u8> {
+    fn report(serial: &str, more: Value) -> StateReport {
+        StateReport::of(&text(serial, more)).unwrap()
+    }
+
+    fn text(serial: &str, more: Value) -> Vec<u8> {
         let mut report = json!({
             "gateway_ip": "10.0.0.2", "gateway_name": "East", "gateway_status": "online", "gateway_sn": serial,
             "gateway_ext_data": {}, "sub_devices": []
@@ -164,7 +182,7 @@ mod tests {
     fn what_is_wrong_comes_first_and_a_box_is_gone_after_its_period() {
         let (boxes, began) = (Boxes::default(), Instant::now());
         let at = |seconds: u64| began + Duration::from_secs(seconds);
-        let take = |text: Vec<u8>, seconds: u64| boxes.take(&text, String::new(), at(seconds)).unwrap();
+        let take = |report: StateReport, seconds: u64| boxes.take(report, String::new(), at(seconds));
         let ours = |period: u64| json!({"sophon_uplink": {"period_seconds": period, "last_error_code": null}});
         take(report("a", ours(60)), 0);
         take(report("b", ours(10)), 0);
@@ -189,17 +207,15 @@ mod tests {
     fn a_box_is_one_row_and_those_not_heard_of_are_forgotten_first() {
         let (boxes, began) = (Boxes::default(), Instant::now());
         for number in 0..MOST + 10 {
-            let text = report(&format!("{number:06}"), json!({}));
-            boxes.take(&text, String::new(), began + Duration::from_millis(number as u64)).unwrap();
+            let report = report(&format!("{number:06}"), json!({}));
+            boxes.take(report, String::new(), began + Duration::from_millis(number as u64));
         }
         let names = states(&boxes, began + Duration::from_secs(21));
         assert_eq!((names.len(), names[0].0.as_str()), (MOST, "000010"));
-        boxes.take(&report("000010", json!({})), String::new(), began).unwrap();
+        boxes.take(report("000010", json!({})), String::new(), began);
         assert_eq!(states(&boxes, began).len(), MOST);
         let large = "x".repeat(LONGEST);
-        assert!(
-            boxes.take(&report("a", json!({"more": large})), String::new(), began).unwrap_err()[0].contains("bytes")
-        );
+        assert!(StateReport::of(&text("a", json!({"more": large}))).err().unwrap()[0].contains("bytes"));
         let known = boxes.known.lock().unwrap();
         assert_eq!(known.bytes, known.boxes.values().map(|heard| heard.bytes).sum::<usize>());
     }
@@ -208,8 +224,8 @@ mod tests {
     fn a_box_without_a_serial_number_is_known_by_another_name() {
         let boxes = Boxes::default();
         let now = Instant::now();
-        boxes.take(&report("", json!({"dev_sno": "D"})), String::new(), now).unwrap();
-        boxes.take(&report("", json!({})), String::new(), now).unwrap();
+        boxes.take(report("", json!({"dev_sno": "D"})), String::new(), now);
+        boxes.take(report("", json!({})), String::new(), now);
         assert_eq!(states(&boxes, now).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["10.0.0.2", "D"]);
     }
 }

@@ -30,6 +30,8 @@ pub struct Limits {
     pub body_bytes: u64,
     /// The bytes of all bodies that are in memory at a time; a further one waits.
     pub bodies_bytes: u64,
+    /// How long that one waits.
+    pub room_time: Duration,
     /// For the next bytes of a body.
     pub body_progress: Duration,
     /// For a whole body.
@@ -47,6 +49,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(30),
             body_bytes: 64 << 20,
             bodies_bytes: 128 << 20,
+            room_time: Duration::from_secs(15),
             body_progress: Duration::from_secs(15),
             body_time: Duration::from_secs(120),
             write_progress: Duration::from_secs(30),
@@ -95,6 +98,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
 mod tests {
     use super::*;
     use crate::event::Event;
+    use crate::folder::Folder;
     use crate::journal::Journal;
     use crate::picture::Picture;
     use crate::record::Arrival;
@@ -102,7 +106,11 @@ mod tests {
     use std::net::{SocketAddr, TcpStream};
 
     fn app(limits: Limits) -> Arc<App> {
-        Arc::new(App::new(Journal::in_memory(), vec!["/RealTimeEvent".into()], limits))
+        of(Arc::new(Folder::new(Journal::in_memory())), limits)
+    }
+
+    fn of(folder: Arc<Folder>, limits: Limits) -> Arc<App> {
+        Arc::new(App::new(folder.clone(), Some(folder), vec!["/RealTimeEvent".into()], limits))
     }
 
     /// Runs a client against a server; the client blocks, so it has a thread of its own.
@@ -170,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_body_that_finds_no_room_in_memory_is_told_to_come_again() {
-        let app = app(Limits { bodies_bytes: 4096, body_progress: soon(), ..Limits::default() });
+        let app = app(Limits { bodies_bytes: 4096, room_time: soon(), body_progress: soon(), ..Limits::default() });
         let _others = app.bodies.clone().try_acquire_many_owned(1).unwrap();
         against(app, |address| {
             let answer = answer_to(address, "POST /RealTimeEvent HTTP/1.1\r\nHost: x\r\nContent-Length: 4096\r\n\r\n");
@@ -214,11 +222,12 @@ mod tests {
     #[test]
     fn a_reader_that_takes_nothing_is_dropped() {
         // The reader holds the only connection, so another is answered only once it was dropped.
-        let app = app(Limits { connections: 1, write_progress: soon(), ..Limits::default() });
+        let folder = Arc::new(Folder::new(Journal::in_memory()));
+        let app = of(folder.clone(), Limits { connections: 1, write_progress: soon(), ..Limits::default() });
         let larger_than_socket_buffers = vec![0; 64 << 20].into();
         let picture = Picture { bytes: larger_than_socket_buffers, sha256: String::new() };
         let event = Event { reg_pic: Some(picture), ..Event::default() };
-        app.journal.take(Arrival { id: "a".into(), received_at: String::new(), format: "json", event }).unwrap();
+        folder.journal.take(Arrival { id: "a".into(), received_at: String::new(), format: "json", event }).unwrap();
         against(app, |address| {
             let _reader = connected(address, "GET /api/events/a/reg_pic HTTP/1.1\r\nHost: x\r\n\r\n");
             let other = answer_to(address, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

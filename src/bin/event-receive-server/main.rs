@@ -18,6 +18,7 @@ mod dialect;
 mod disk;
 mod event;
 mod fields;
+mod folder;
 mod http;
 mod journal;
 mod json;
@@ -25,8 +26,10 @@ mod picture;
 mod receive;
 mod recent;
 mod record;
+mod refusal;
 mod routes;
 mod state_report;
+mod store;
 mod stream;
 
 use std::io::Write as _;
@@ -41,6 +44,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::args::{Args, Asked};
+use crate::folder::Folder;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::routes::App;
@@ -85,7 +89,8 @@ fn run(args: Args) -> Result<(), String> {
         .max_blocking_threads(4)
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let app = Arc::new(App::new(journal, args.paths, limits));
+    let folder = Arc::new(Folder::new(journal));
+    let app = Arc::new(App::new(folder.clone(), Some(folder), args.paths, limits));
     let served = runtime.block_on(async move {
         let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
         // Before the line that says that all is ready: whoever waits for it may send a signal at once.

@@ -1,4 +1,4 @@
-//! Taking an event: its bounds, its body, its id, its check, its place in the journal.
+//! Taking an event: its bounds, its body, its id, its check, its place in the store.
 //!
 //! | answer | when |
 //! | --- | --- |
@@ -16,130 +16,117 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use serde_json::json as object;
 use sophon_uplink::serve::discard;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::dialect::Report;
+use crate::boxes::StateReport;
 use crate::event::{self, Event};
 use crate::fields::{Body, Format};
 use crate::json::shortened;
-use crate::picture::sha256_hex;
-use crate::record::Arrival;
-use crate::routes::{App, Reply, failure, json};
+use crate::refusal::Refusal;
+use crate::routes::{App, Reply, json};
+use crate::store::{Asked, Brings, Delivery, Sender, What};
 use crate::{clock, http::Limits};
 
 /// The unit in which the memory for bodies is counted: a semaphore's count is 32 bits wide.
 pub const ROOM_UNIT: u64 = 1024;
 
-/// Why an event was not taken.
-struct Refusal {
-    status: StatusCode,
-    errors: Vec<String>,
-    /// Whether bytes of the request are still under way, so that the connection cannot be used again.
-    unread: bool,
-    /// Whether the sender went away before the body was whole.
-    incomplete: bool,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal { status, errors: vec![error.into()], unread: false, incomplete: false }
-    }
-
-    /// For what came whole and is wrong.
-    fn faulty(errors: Vec<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, errors, unread: false, incomplete: false }
-    }
-
-    fn unread(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal { unread: true, ..Refusal::new(status, error) }
-    }
-}
-
-/// What a POST brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Brings {
-    /// An event of a report.
-    Event(Report),
-    /// A box's state.
-    State,
-}
+/// What the sender called its event, or what is wrong with that.
+type Id = Result<Option<String>, String>;
 
 /// Answers a POST on one of the paths that take something.
 pub async fn receive(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Reply {
     match take(app, brings, request).await {
         Ok(received) => json(StatusCode::OK, received),
         Err(refusal) => {
-            if refusal.incomplete {
-                app.journal.cut_short();
-            } else {
-                app.journal.reject(&refusal.errors);
-            }
-            let mut reply = failure(refusal.status, &refusal.errors);
-            if refusal.unread {
-                reply.headers_mut().insert(CONNECTION, "close".parse().expect("a plain text"));
-            }
-            if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
-                reply.headers_mut().insert(RETRY_AFTER, 1.into());
-            }
-            reply
+            app.store.refused(&refusal);
+            refusal.reply()
         }
     }
 }
 
 async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
-    let length = match length(&body, &app.limits) {
-        Ok(length) => length,
+    let id = event_id(&head.headers);
+    let admitted = match admit(app, brings, &head, &id, &body).await {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             discard(body, &head.headers, app.limits.body_progress);
             return Err(refusal);
         }
     };
+    let sender = admitted.sender.clone();
+    let body = read(&app.limits, body, admitted).await?;
+    let received_at = clock::now();
+    let format = format(&head.headers).map_err(|(status, error)| Refusal::new(status, error))?;
+    let parts = Body::read(&format, body.clone()).await;
+    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
+    let checked = tokio::task::spawn_blocking(move || check(brings, parts, id)).await;
+    let (what, id) = checked.map_err(broken)??;
+    let answer = what.answer();
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
+    let delivery = Delivery { sender, id, received_at, format: format.name(), content_type, body, what };
+    app.store.clone().keep(delivery).await?;
+    Ok(answer)
+}
+
+/// A request that is to be read, with its part of the memory for bodies.
+struct Admitted {
+    length: u64,
+    sender: Sender,
+    room: OwnedSemaphorePermit,
+}
+
+/// Decides by the head alone.
+async fn admit(app: &App, brings: Brings, head: &Parts, id: &Id, body: &Incoming) -> Result<Admitted, Refusal> {
+    let length = length(body, &app.limits)?;
+    let asked = Asked { brings, headers: &head.headers, id, length };
+    let sender = app.store.admit(&asked).map_err(|refusal| Refusal { unread: true, ..refusal })?;
     let units = u32::try_from(length.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
-    let room = timeout(app.limits.body_progress, app.bodies.clone().acquire_many_owned(units)).await;
+    let room = timeout(app.limits.room_time, app.bodies.clone().acquire_many_owned(units)).await;
     let Ok(Ok(room)) = room else {
-        discard(body, &head.headers, app.limits.body_progress);
         let error = "too many large events are being received; send it again";
         return Err(Refusal::unread(StatusCode::SERVICE_UNAVAILABLE, error));
     };
-    let bytes = read(&app.limits, body, length).await?;
-    let received_at = clock::now();
+    Ok(Admitted { length, sender, room })
+}
 
-    let format = format(&head.headers).map_err(|(status, error)| Refusal::new(status, error))?;
-    let id = event_id(&head.headers);
-    let body = Body::read(&format, bytes.clone()).await;
-    let app = app.clone();
-    let Brings::Event(report) = brings else {
-        let Body::Json(bytes) = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))? else {
-            let error = "Content-Type: came a form; allowed: application/json";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-        };
-        return match app.boxes.take(&bytes, clock::now(), Instant::now()) {
-            Ok(()) => Ok(object!({"status": "ok"}).to_string()),
-            Err(errors) => Err(Refusal::faulty(errors)),
-        };
-    };
-    let work = move || {
-        let _room = room;
-        let mut errors: Vec<String> = id.as_ref().err().cloned().into_iter().collect();
-        let event = body
-            .and_then(|body| Ok(event::check(&body.fields()?, report)))
-            .unwrap_or_else(|error| Err(vec![error]))
-            .map_err(|mut faults| errors.append(&mut faults));
-        let (Ok(event), Ok(id)) = (event, id) else {
-            return Err(Refusal::faulty(errors));
-        };
-        let id = of_report(id.unwrap_or_else(|| sha256_hex(&bytes)), report);
-        let answer = received(&event);
-        let arrival = Arrival { id, received_at, format: format.name(), event };
-        app.journal.take(arrival).map(|_| answer).map_err(not_stored)
-    };
-    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
-    tokio::task::spawn_blocking(work).await.map_err(broken)?
+/// Checks what a body says; it hashes megabytes, so it blocks.
+fn check(brings: Brings, body: Result<Body, String>, id: Id) -> Result<(What, Option<String>), Refusal> {
+    match brings {
+        Brings::State => {
+            let Body::Json(bytes) = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))? else {
+                let error = "Content-Type: came a form; allowed: application/json";
+                return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
+            };
+            Ok((What::State(StateReport::of(&bytes).map_err(Refusal::faulty)?), None))
+        }
+        Brings::Event(report) => {
+            let mut errors: Vec<String> = id.as_ref().err().cloned().into_iter().collect();
+            let event = body
+                .and_then(|body| Ok(event::check(&body.fields()?, report)))
+                .unwrap_or_else(|error| Err(vec![error]))
+                .map_err(|mut faults| errors.append(&mut faults));
+            match (event, id) {
+                (Ok(event), Ok(id)) => Ok((What::Event(Box::new(event)), id)),
+                _ => Err(Refusal::faulty(errors)),
+            }
+        }
+    }
+}
+
+impl What {
+    fn answer(&self) -> String {
+        match self {
+            What::Event(event) => received(event),
+            What::State(_) => object!({"status": "ok"}).to_string(),
+        }
+    }
 }
 
 /// The answer to an event that is kept: what of its pictures arrived, as docs/receivers.md asks for.
@@ -149,12 +136,6 @@ fn received(event: &Event) -> String {
         pictures.insert(which.name().to_owned(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
     }
     object!({"status": "ok", "received": pictures}).to_string()
-}
-
-/// The id under which an event is kept: one that came in both reports is there twice.
-fn of_report(id: String, report: Report) -> String {
-    const OF_HISTORY: &str = "-history";
-    if report == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
 }
 
 /// The body's announced length, if there is one and it is allowed.
@@ -172,10 +153,23 @@ fn length(body: &Incoming, limits: &Limits) -> Result<u64, Refusal> {
     }
 }
 
+/// Bytes that hold their part of the memory for bodies for as long as anything refers to them.
+struct Held {
+    bytes: BytesMut,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads the whole body. One that ends before its announced length was never received.
-async fn read(limits: &Limits, mut body: Incoming, length: u64) -> Result<Bytes, Refusal> {
+async fn read(limits: &Limits, mut body: Incoming, admitted: Admitted) -> Result<Bytes, Refusal> {
+    let Admitted { length, room, .. } = admitted;
     let end = Instant::now() + limits.body_time;
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(length as usize); // there is room for all of it
     loop {
         let next = timeout_at(end.min(Instant::now() + limits.body_progress), body.frame()).await;
         match next {
@@ -184,7 +178,7 @@ async fn read(limits: &Limits, mut body: Incoming, length: u64) -> Result<Bytes,
                     bytes.extend_from_slice(data);
                 }
             }
-            Ok(None) if bytes.len() as u64 == length => return Ok(bytes.freeze()),
+            Ok(None) if bytes.len() as u64 == length => return Ok(Bytes::from_owner(Held { bytes, _room: room })),
             Ok(None | Some(Err(_))) => {
                 let error = format!("body: ended after {} of {length} bytes", bytes.len());
                 return Err(Refusal { incomplete: true, ..Refusal::unread(StatusCode::BAD_REQUEST, error) });
@@ -227,13 +221,4 @@ fn event_id(headers: &HeaderMap) -> Result<Option<String>, String> {
         }
     }
     Ok(found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()))
-}
-
-fn not_stored(error: std::io::Error) -> Refusal {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    let status = match error.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => StatusCode::INSUFFICIENT_STORAGE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Refusal::new(status, format!("the event could not be stored, nothing of it was kept: {error}"))
 }

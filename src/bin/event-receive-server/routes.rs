@@ -10,7 +10,9 @@
 //! | GET | /api/events/ID/reg_pic, …/spot_pic, …/top/NAME, …/ext_data/NAME | a picture |
 //! | GET | /api/stream | `stream` |
 //! | GET | /healthz | 200, or 503 while events cannot be stored |
+//! | GET | /metrics | for Prometheus, of a gateway (`fleet`) |
 //!
+//! A gateway keeps nothing that could be shown: of these it has only what takes something, /healthz and /metrics.
 //! HEAD is answered where GET is. Paths are compared as they were sent, byte for byte. There is no login: the page and the events
 //! are for everyone who reaches the address, as the help says.
 
@@ -28,17 +30,19 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use sophon_uplink::event::Place;
 use sophon_uplink::house_css;
-use sophon_uplink::serve::{discard, guard};
+use sophon_uplink::serve::{discard, exposition, guard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::boxes::{Boxes, STATE_PATH};
+use crate::boxes::STATE_PATH;
 use crate::dialect::{HISTORY_PATH, Report};
 use crate::event::Which;
+use crate::folder::Folder;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
-use crate::receive::{self, Brings};
+use crate::receive;
+use crate::store::{Brings, Store};
 use crate::stream as live;
 
 /// An answer.
@@ -46,9 +50,10 @@ pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Everything the answers are made from.
 pub struct App {
-    pub journal: Journal,
-    /// The boxes that sent their state.
-    pub boxes: Boxes,
+    /// Where what comes in goes.
+    pub store: Arc<dyn Store>,
+    /// What the page shows; a gateway has no page.
+    pub shown: Option<Arc<Folder>>,
     /// The paths that take realtime events.
     pub paths: Vec<String>,
     pub limits: Limits,
@@ -60,17 +65,22 @@ pub struct App {
 
 impl App {
     /// Nothing received, nobody connected.
-    pub fn new(journal: Journal, paths: Vec<String>, limits: Limits) -> App {
+    pub fn new(store: Arc<dyn Store>, shown: Option<Arc<Folder>>, paths: Vec<String>, limits: Limits) -> App {
         let room = |most| Arc::new(Semaphore::new(most));
         App {
-            journal,
-            boxes: Boxes::default(),
+            store,
+            shown,
             paths,
             connections: room(limits.connections),
             streams: room(limits.streams),
             bodies: room((limits.bodies_bytes / receive::ROOM_UNIT) as usize),
             limits,
         }
+    }
+
+    /// What a GET of this path gives, if there is something.
+    fn shows(&self, path: &str) -> Option<Route> {
+        Route::of(path).filter(|route| self.shown.is_some() || matches!(route, Route::Health | Route::Metrics))
     }
 
     /// What a POST to this path brings, if it is taken.
@@ -91,6 +101,7 @@ enum Route {
     Picture { id: String, which: Which },
     Stream,
     Health,
+    Metrics,
 }
 
 impl Route {
@@ -109,6 +120,7 @@ impl Route {
             "/api/boxes" => Route::Boxes,
             "/api/stream" => Route::Stream,
             "/healthz" => Route::Health,
+            "/metrics" => Route::Metrics,
             _ => {
                 let (id, which) = path.strip_prefix("/api/events/")?.split_once('/')?;
                 let which = match which.split_once('/') {
@@ -129,7 +141,7 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_string();
     let brings = app.brings(&path);
     let takes_events = brings.is_some();
-    let route = Route::of(&path);
+    let route = app.shows(&path);
     let method = request.method();
     let mut reply = if let Some(brings) = brings.filter(|_| method == Method::POST) {
         receive::receive(&app, brings, request).await
@@ -151,25 +163,30 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
 }
 
 async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
-    match route {
-        Route::Asset(type_, text) => {
+    match (route, &app.shown) {
+        (Route::Health, _) => match app.store.fault() {
+            None => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
+            Some(fault) => failure(StatusCode::SERVICE_UNAVAILABLE, &[fault]),
+        },
+        (Route::Metrics, _) => match app.store.metrics() {
+            Some(text) => typed(StatusCode::OK, exposition::CONTENT_TYPE, text.into()),
+            None => failure(StatusCode::NOT_FOUND, &["only a gateway has metrics (--jetstream)".into()]),
+        },
+        (Route::Asset(type_, text), _) => {
             let mut reply = typed(StatusCode::OK, type_, Bytes::from_static(text.as_bytes()));
             reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             reply
         }
-        Route::Events => events(app, query),
-        Route::Boxes => json(StatusCode::OK, app.boxes.json(Instant::now())),
-        Route::Picture { id, which } => picture(app.clone(), id.clone(), which.clone()).await,
-        Route::Stream => live::follow(app),
-        Route::Health => match app.journal.fault() {
-            None => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
-            Some(fault) => failure(StatusCode::SERVICE_UNAVAILABLE, &[fault]),
-        },
+        (Route::Events, Some(shown)) => events(&shown.journal, query),
+        (Route::Boxes, Some(shown)) => json(StatusCode::OK, shown.boxes.json(Instant::now())),
+        (Route::Picture { id, which }, Some(shown)) => picture(shown.clone(), id.clone(), which.clone()).await,
+        (Route::Stream, Some(shown)) => live::follow(app, &shown.journal),
+        (_, None) => not_found(app, "this path"),
     }
 }
 
 /// The list is sent as it lies in the journal, piece by piece: it may be large.
-fn events(app: &App, query: &str) -> Reply {
+fn events(journal: &Journal, query: &str) -> Reply {
     let mut limit = 50;
     for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "limit") {
         match value.parse() {
@@ -180,9 +197,9 @@ fn events(app: &App, query: &str) -> Reply {
             }
         }
     }
-    let counters = serde_json::to_string(&app.journal.counters()).expect("counters have nothing that JSON cannot hold");
+    let counters = serde_json::to_string(&journal.counters()).expect("counters have nothing that JSON cannot hold");
     let mut pieces = vec![Bytes::from_static(br#"{"events":["#)];
-    for (index, record) in app.journal.newest(limit).into_iter().enumerate() {
+    for (index, record) in journal.newest(limit).into_iter().enumerate() {
         if index > 0 {
             pieces.push(Bytes::from_static(b",\n"));
         }
@@ -197,12 +214,12 @@ fn events(app: &App, query: &str) -> Reply {
     reply
 }
 
-async fn picture(app: Arc<App>, id: String, which: Which) -> Reply {
+async fn picture(shown: Arc<Folder>, id: String, which: Which) -> Reply {
     let name = match &which {
         Which::Named(_, name) => shortened(name),
         which => which.name().to_owned(),
     };
-    let found = tokio::task::spawn_blocking(move || app.journal.picture(&id, &which)).await;
+    let found = tokio::task::spawn_blocking(move || shown.journal.picture(&id, &which)).await;
     match found {
         Ok(Ok(Some(bytes))) => {
             let mut reply = typed(StatusCode::OK, "image/jpeg", bytes);
@@ -218,7 +235,8 @@ async fn picture(app: Arc<App>, id: String, which: Which) -> Reply {
 
 fn not_found(app: &App, path: &str) -> Reply {
     let paths = app.paths.join(", ");
-    let error = format!("{}: no such path; events are sent with POST to {paths}; the page is at /", shortened(path));
+    let page = if app.shown.is_some() { "; the page is at /" } else { "" };
+    let error = format!("{}: no such path; events are sent with POST to {paths}{page}", shortened(path));
     failure(StatusCode::NOT_FOUND, &[error])
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 
-use crate::journal::Counters;
+use crate::journal::{Counters, Journal};
 use crate::record::Record;
 use crate::routes::{App, Reply, failure};
 
@@ -37,11 +37,11 @@ struct Reader {
 }
 
 /// Answers `GET /api/stream`.
-pub fn follow(app: &Arc<App>) -> Reply {
+pub fn follow(app: &App, journal: &Journal) -> Reply {
     let Ok(room) = app.streams.clone().try_acquire_owned() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, &["too many readers of /api/stream; try again later".into()]);
     };
-    let (mut counters, news) = app.journal.follow();
+    let (mut counters, news) = journal.follow();
     let first = counters_message(&counters.borrow_and_update());
     // EventSource comes again after this many milliseconds.
     let pieces = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n"), first]);

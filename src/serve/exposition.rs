@@ -1,0 +1,48 @@
+//! The text format of Prometheus, version 0.0.4.
+
+use std::fmt::{Display, Write as _};
+
+/// What the text is.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A page of metrics that is being written.
+#[derive(Debug)]
+pub struct Text {
+    prefix: &'static str,
+    text: String,
+}
+
+impl Text {
+    /// An empty page; every name on it begins with the prefix.
+    pub const fn new(prefix: &'static str) -> Text {
+        Text { prefix, text: String::new() }
+    }
+
+    /// Begins a family.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let prefix = self.prefix;
+        let _ = write!(self.text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}\n");
+    }
+
+    /// A sample of the family that was begun last.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.text, "{}{name}", self.prefix);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' });
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{end} {value}");
+    }
+
+    /// A family of one sample without labels.
+    pub fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// The page.
+    pub fn finish(self) -> String {
+        self.text
+    }
+}
