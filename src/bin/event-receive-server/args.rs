@@ -26,6 +26,10 @@ GET / is a page of what came in. GET /api/events?limit=N gives the same as JSON,
 Faces and names are personal data, and whoever reaches the address can see them: for trials, in a network you trust.
 ";
 
+#[cfg(not(feature = "jetstream"))]
+const NO_GATEWAY: &str = "--jetstream: this program was built without it, as a box's is; \
+                          build a gateway with cargo build --release --features jetstream --bin event-receive-server";
+
 /// A command line that can be run.
 #[derive(Debug, PartialEq)]
 pub struct Args {
@@ -33,8 +37,23 @@ pub struct Args {
     pub listen: SocketAddr,
     /// The folder that keeps the events; without one they stay in memory.
     pub store: Option<PathBuf>,
+    /// Where events go instead, with the feature.
+    #[cfg(feature = "jetstream")]
+    pub gateway: Option<crate::fleet::Options>,
     /// Every path that takes events, the documented one first, each once.
     pub paths: Vec<String>,
+}
+
+impl Default for Args {
+    fn default() -> Args {
+        Args {
+            listen: SocketAddr::from(([0, 0, 0, 0], 9528)),
+            store: None,
+            #[cfg(feature = "jetstream")]
+            gateway: None,
+            paths: vec![EVENT_PATH.to_string()],
+        }
+    }
 }
 
 /// What a command line asks for.
@@ -48,8 +67,9 @@ pub enum Asked {
 
 /// Reads the command line; an error says which argument is wrong and what is allowed.
 pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
-    let mut args =
-        Args { listen: SocketAddr::from(([0, 0, 0, 0], 9528)), store: None, paths: vec![EVENT_PATH.to_string()] };
+    let mut args = Args::default();
+    #[cfg(feature = "jetstream")]
+    let mut gateway = crate::fleet::Options::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Long("listen") => args.listen = listen(&text(&mut parser)?)?,
@@ -60,14 +80,35 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
                     args.paths.push(path);
                 }
             }
-            Short('h') | Long("help") => return Ok(Asked::Print(HELP.to_string())),
+            #[cfg(feature = "jetstream")]
+            Long(name @ ("jetstream" | "stream" | "creds" | "token-file" | "tls-ca" | "boxes")) => {
+                let name = name.to_owned();
+                gateway.set(&name, text(&mut parser)?)?;
+            }
+            #[cfg(not(feature = "jetstream"))]
+            Long("jetstream") => return Err(NO_GATEWAY.to_string()),
+            Short('h') | Long("help") => return Ok(Asked::Print(help())),
             Short('V') | Long("version") => {
                 return Ok(Asked::Print(format!("event-receive-server {}\n", env!("CARGO_PKG_VERSION"))));
             }
             other => return Err(other.unexpected().to_string()),
         }
     }
+    #[cfg(feature = "jetstream")]
+    {
+        args.gateway = gateway.finish(args.store.is_some())?;
+    }
     Ok(Asked::Run(args))
+}
+
+#[cfg(feature = "jetstream")]
+fn help() -> String {
+    HELP.to_string() + crate::fleet::HELP
+}
+
+#[cfg(not(feature = "jetstream"))]
+fn help() -> String {
+    HELP.to_string()
 }
 
 fn text(parser: &mut lexopt::Parser) -> Result<String, String> {
@@ -106,9 +147,9 @@ mod tests {
 
     #[test]
     fn without_arguments_it_listens_on_the_documented_port_and_path() {
-        let expected =
-            Args { listen: "0.0.0.0:9528".parse().unwrap(), store: None, paths: vec!["/RealTimeEvent".into()] };
-        assert_eq!(parsed(&[]), Ok(Asked::Run(expected)));
+        let Ok(Asked::Run(args)) = parsed(&[]) else { panic!("refused") };
+        assert_eq!((args.listen, args.store), ("0.0.0.0:9528".parse().unwrap(), None));
+        assert_eq!(args.paths, ["/RealTimeEvent"]);
     }
 
     #[test]
@@ -131,6 +172,7 @@ mod tests {
             (&["--path", "events"], "events"),
             (&["--path", "/a?b"], "/a?b"),
             (&["--path", "/a b"], "/a b"),
+            (&["--jetstream", "http://x"], "--jetstream"),
             (&["--port", "1"], "--port"),
             (&["serve"], "serve"),
         ] {

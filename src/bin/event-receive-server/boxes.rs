@@ -54,6 +54,12 @@ impl StateReport {
         Ok(StateReport { members: state_report::check(text)?, bytes: text.len() })
     }
 
+    /// The box's registration code; may be empty.
+    #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+    pub fn registration(&self) -> &str {
+        self.members.get("dev_sno").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// What the box is known by; may be empty.
     pub fn name(&self) -> &str {
         let mut names =

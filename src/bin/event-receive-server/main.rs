@@ -3,11 +3,13 @@
 //! ```text
 //!  POST ──▶ http (bounds) ──▶ receive (length, id) ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
 //!                                                                                        │
-//!  page, /api/events, /api/stream ◀── journal (seen ids, recent events, counters) ◀──────┘──▶ disk (--store)
+//!  page, /api/events, /api/stream ◀── folder: journal (seen ids, recent events, counters) ◀── store
+//!                                                              └──▶ disk (--store)              └──▶ fleet (--jetstream)
 //! ```
+//! Where an event goes is one of two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes.
 //! Everything that comes from outside is bounded: connections, headers, bodies in memory, times, lists. One thread serves the
 //! sockets; checking and storing an event happens on a blocking thread, because it hashes megabytes and waits for the disk.
-//! An event is answered with 200 only after it is where it will stay. The process holds no other state than the journal.
+//! An event is answered with 200 only after it is where it will stay. The process holds no other state than its store.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
@@ -18,6 +20,8 @@ mod dialect;
 mod disk;
 mod event;
 mod fields;
+#[cfg(feature = "jetstream")]
+mod fleet;
 mod folder;
 mod http;
 mod journal;
@@ -40,6 +44,7 @@ use std::sync::Arc;
 use sophon_uplink::log;
 use sophon_uplink::output::{complain, print};
 use sophon_uplink::signals::ignore_strays;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -77,20 +82,15 @@ fn main() -> ExitCode {
 /// Opens the store, listens, says where, and serves until it is told to stop.
 fn run(args: Args) -> Result<(), String> {
     let _flush = log::start().map_err(|error| format!("cannot start: {error}"))?;
-    let limits = Limits::default();
-    let journal = match &args.store {
-        Some(folder) => Journal::on_disk(folder)?,
-        None => Journal::in_memory(),
-    };
-    let listener = TcpListener::bind(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
-    let address = listener.local_addr().map_err(|error| cannot_listen(args.listen, &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let folder = Arc::new(Folder::new(journal));
-    let app = Arc::new(App::new(folder.clone(), Some(folder), args.paths, limits));
+    let listen = args.listen;
+    let app = Arc::new(app(args, &runtime)?);
+    let listener = TcpListener::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let served = runtime.block_on(async move {
         let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
         // Before the line that says that all is ready: whoever waits for it may send a signal at once.
@@ -106,6 +106,23 @@ fn run(args: Args) -> Result<(), String> {
     drop(runtime);
     info!("stopped");
     served
+}
+
+/// What the answers are made from: a gateway, or the folder with its page.
+fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
+    #[cfg(feature = "jetstream")]
+    if let Some(options) = &args.gateway {
+        let fleet = runtime.block_on(fleet::Fleet::start(options))?;
+        return Ok(App::new(Arc::new(fleet), None, args.paths, fleet::Fleet::limits()));
+    }
+    #[cfg(not(feature = "jetstream"))]
+    let _ = runtime; // nothing begins before it serves
+    let journal = match &args.store {
+        Some(folder) => Journal::on_disk(folder)?,
+        None => Journal::in_memory(),
+    };
+    let folder = Arc::new(Folder::new(journal));
+    Ok(App::new(folder.clone(), Some(folder), args.paths, Limits::default()))
 }
 
 /// Catches SIGTERM and SIGINT from now on; what is returned waits for one of them.

@@ -42,7 +42,7 @@ use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
 use crate::receive;
-use crate::store::{Brings, Store};
+use crate::store::{Brings, Budget, Store};
 use crate::stream as live;
 
 /// An answer.
@@ -76,6 +76,11 @@ impl App {
             bodies: room((limits.bodies_bytes / receive::ROOM_UNIT) as usize),
             limits,
         }
+    }
+
+    fn budget(&self) -> Budget {
+        let limit = self.limits.bodies_bytes;
+        Budget { limit, used: limit.saturating_sub(self.bodies.available_permits() as u64 * receive::ROOM_UNIT) }
     }
 
     /// What a GET of this path gives, if there is something.
@@ -168,7 +173,7 @@ async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
             None => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
             Some(fault) => failure(StatusCode::SERVICE_UNAVAILABLE, &[fault]),
         },
-        (Route::Metrics, _) => match app.store.metrics() {
+        (Route::Metrics, _) => match app.store.metrics(app.budget()) {
             Some(text) => typed(StatusCode::OK, exposition::CONTENT_TYPE, text.into()),
             None => failure(StatusCode::NOT_FOUND, &["only a gateway has metrics (--jetstream)".into()]),
         },

@@ -33,6 +33,13 @@ pub struct Asked<'a> {
     pub length: u64,
 }
 
+/// The memory for bodies, in bytes.
+#[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
+pub struct Budget {
+    pub used: u64,
+    pub limit: u64,
+}
+
 /// Who sends, where the store asks for a proof of it.
 pub type Sender = Option<Arc<str>>;
 
@@ -75,7 +82,7 @@ pub trait Store: Send + Sync {
     fn fault(&self) -> Option<String>;
 
     /// For Prometheus, where there is something.
-    fn metrics(&self) -> Option<String> {
+    fn metrics(&self, _: Budget) -> Option<String> {
         None
     }
 }

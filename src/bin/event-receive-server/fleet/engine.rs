@@ -1,0 +1,329 @@
+//! The connection to the engine: publishing a message and waiting for its ack, and a look at the stream every few seconds.
+//!
+//! Whether events are taken (`ready`) and whether all is well (`fault`) differ where the stream does not answer for a while: what its
+//! settings are is known from before, and each event finds out for itself whether there is a quorum.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::client::{PublishError, PublishErrorKind};
+use async_nats::connection::State as Connection;
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message as Answer, StatusCode};
+use bytes::Bytes;
+use hyper::StatusCode as Status;
+use sophon_uplink::rate_limited::RateLimited;
+use sophon_uplink::secret_file;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::message::Message;
+use super::options::Options;
+use super::outcome::{self, Ack, EngineError, Trouble};
+use super::replies::Replies;
+use super::settings::{self, Copies, StreamInfo};
+
+/// For an ack: less than the ten seconds that a box waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// For STREAM.INFO.
+const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(3);
+/// Between two looks, when all is well and when not.
+const LOOKS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
+/// Two of these without an answer end a connection.
+const PING: Duration = Duration::from_secs(5);
+/// From here on somebody should make room.
+const NEARLY_FULL: f64 = 0.9;
+
+/// What the last look found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    /// The largest body in bytes, or why none is taken.
+    ready: Result<u64, String>,
+    fault: Option<String>,
+    /// From 0 to 1.
+    pub fullness: f64,
+    pub copies: Copies,
+}
+
+/// What the library told of the connection, beside whether it is there.
+#[derive(Default)]
+struct Told {
+    last: Mutex<String>,
+    changed: Notify,
+}
+
+/// See the module.
+pub struct Engine {
+    client: Client,
+    replies: Arc<Replies>,
+    stream: Arc<str>,
+    sight: watch::Receiver<Sight>,
+}
+
+impl Engine {
+    /// Reads the files, and begins to connect; an error is one of the files'.
+    pub async fn start(options: &Options) -> Result<Engine, String> {
+        let told = Arc::new(Told::default());
+        let client = connect(options, told.clone()).await?;
+        let replies = Arc::new(Replies::start(&client).await?);
+        let begin = Sight {
+            ready: Err("not connected yet".into()),
+            fault: Some("not connected yet".into()),
+            fullness: 0.0,
+            copies: Copies::default(),
+        };
+        let (sender, sight) = watch::channel(begin);
+        let engine = Engine { client, replies, stream: options.stream().into(), sight };
+        let look = Look {
+            engine: engine.cloned(),
+            servers: options.servers.join(", "),
+            told,
+            warned: Vec::new(),
+            complaints: RateLimited::new(1),
+        };
+        tokio::spawn(look.run(sender));
+        Ok(engine)
+    }
+
+    fn cloned(&self) -> Engine {
+        let Engine { client, replies, stream, sight } = self;
+        Engine { client: client.clone(), replies: replies.clone(), stream: stream.clone(), sight: sight.clone() }
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// What the last look found.
+    pub fn sight(&self) -> Sight {
+        self.sight.borrow().clone()
+    }
+
+    /// The largest body that is taken at present, in bytes.
+    pub fn ready(&self) -> Result<u64, Trouble> {
+        if !self.is_connected() {
+            return Err(Trouble::soon("not_connected", "not connected to the stream's servers; send it again"));
+        }
+        self.sight.borrow().ready.clone().map_err(|why| Trouble { alarm: false, ..Trouble::later("not_ready", why) })
+    }
+
+    /// Why all is not well.
+    pub fn fault(&self) -> Option<String> {
+        self.sight.borrow().fault.clone()
+    }
+
+    /// Publishes a message; `Ok` when the stream has it.
+    pub async fn publish(&self, message: Message) -> Result<Ack, Trouble> {
+        let Message { subject, headers, payload } = message;
+        let answer = self.ask(subject, headers, payload, PATIENCE).await?;
+        outcome::of_answer(&answer.payload, &self.stream)
+    }
+
+    /// Sends a request and waits for its answer. What was never answered is not taken back: it may be carried out yet.
+    async fn ask(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<Answer, Trouble> {
+        if !self.is_connected() {
+            return Err(Trouble::soon("not_connected", "not connected to the stream's servers; send it again"));
+        }
+        let mut expected = self.replies.expect();
+        let inbox = expected.subject.clone();
+        let asked = async {
+            let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload).await;
+            sent.map_err(|error| self.not_sent(&error))?;
+            expected
+                .come()
+                .await
+                .ok_or_else(|| Trouble::soon("not_connected", "the connection to the servers has ended"))
+        };
+        match timeout(patience, asked).await {
+            Ok(Ok(answer)) if answer.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(Trouble::soon("no_responders", "the stream has no leader at present; send it again"))
+            }
+            Ok(answer) => answer,
+            Err(_) => Err(Trouble::soon("timeout", "the stream did not answer in time; send it again")),
+        }
+    }
+
+    fn not_sent(&self, error: &PublishError) -> Trouble {
+        match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => {
+                let most = self.client.max_payload();
+                let text = format!(
+                    "the event takes more than the {most} bytes that the server takes in a message (max_payload)"
+                );
+                Trouble { status: Status::PAYLOAD_TOO_LARGE, alarm: false, ..Trouble::later("too_large", text) }
+            }
+            PublishErrorKind::Send => Trouble::soon("not_connected", "the connection to the servers has ended"),
+            _ => Trouble::later("misconfigured", format!("the message could not be sent: {error}")),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == Connection::Connected
+    }
+}
+
+/// Looks at the stream as long as the gateway runs.
+struct Look {
+    engine: Engine,
+    servers: String,
+    told: Arc<Told>,
+    /// What was warned of at the last look.
+    warned: Vec<String>,
+    complaints: RateLimited,
+}
+
+impl Look {
+    async fn run(mut self, sender: watch::Sender<Sight>) {
+        loop {
+            let before = sender.borrow().clone();
+            let sight = self.look(&before).await;
+            self.say(&before, &sight);
+            let is_well = sight.fault.is_none();
+            sender.send_replace(sight);
+            let _ = timeout(LOOKS[usize::from(!is_well)], self.told.changed.notified()).await;
+        }
+    }
+
+    async fn look(&mut self, before: &Sight) -> Sight {
+        let blind = |ready, fault: String| Sight { ready, fault: Some(fault), ..before.clone() };
+        let refused = |fault: String| blind(Err(fault.clone()), fault);
+        if !self.engine.is_connected() {
+            let last = self.told.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let fault = format!("not connected to {}{}{last}", self.servers, if last.is_empty() { "" } else { ": " });
+            // Not connected is said of each event; what the settings were is still true when the connection is back.
+            return blind(before.ready.clone().or(Err(fault.clone())), fault);
+        }
+        if let Some(fault) = settings::version_fault(&self.engine.client.server_info().version) {
+            return refused(fault);
+        }
+        let stream = &self.engine.stream;
+        let subject = format!("$JS.API.STREAM.INFO.{stream}");
+        let answer = self.engine.ask(subject, HeaderMap::new(), Bytes::new(), PATIENCE_OF_A_LOOK).await;
+        match answer.map(|answer| info_of(&answer.payload)) {
+            Ok(Ok(info)) => self.judge(&info),
+            Ok(Err(Some(EngineError { err_code: 10059, .. }))) => {
+                refused(format!("there is no stream {stream}: make one, see docs/fleet.md"))
+            }
+            Ok(Err(Some(error))) => {
+                blind(before.ready.clone(), format!("the stream {stream} does not say how it is set: {error:?}"))
+            }
+            Ok(Err(None)) => blind(before.ready.clone(), "STREAM.INFO is not to be understood".into()),
+            Err(trouble) => {
+                let hint = self.told.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let hint = if hint.is_empty() { hint } else { format!(" (the last word from there: {hint})") };
+                blind(
+                    before.ready.clone(),
+                    format!("the stream {stream} does not say how it is set: {}{hint}", trouble.text),
+                )
+            }
+        }
+    }
+
+    fn judge(&mut self, info: &StreamInfo) -> Sight {
+        let max_payload = self.engine.client.max_payload();
+        let found = settings::check(&info.config, max_payload);
+        for warning in found.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.warned = found.warnings;
+        let fullness = settings::fullness(info);
+        if fullness >= NEARLY_FULL {
+            let percent = fullness * 100.0;
+            self.complaints.say(|more| warn!("the stream is {percent:.0} % full: make room, or raise max_bytes{more}"));
+        }
+        let stream = &self.engine.stream;
+        let (copies, quorum) = settings::copies(&info.cluster);
+        let wrong = (!found.faults.is_empty()).then(|| format!("the stream {stream}: {}", found.faults.join(". ")));
+        let fault = wrong.clone().or_else(|| quorum.err().map(|error| format!("the stream {stream}: {error}")));
+        let limit = settings::limit(&info.config, max_payload);
+        Sight { ready: wrong.map_or(Ok(limit), Err), fault, fullness, copies }
+    }
+
+    fn say(&self, before: &Sight, now: &Sight) {
+        match (&before.fault, &now.fault) {
+            (before, Some(fault)) if before.as_ref() != Some(fault) => warn!("not ready: {fault}"),
+            (Some(_), None) => info!(
+                "ready: the stream {} takes bodies of {} bytes",
+                self.engine.stream,
+                now.ready.clone().unwrap_or(0)
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn info_of(answer: &[u8]) -> Result<StreamInfo, Option<EngineError>> {
+    #[derive(serde::Deserialize)]
+    struct Failed {
+        error: EngineError,
+    }
+    serde_json::from_slice(answer).map_err(|_| serde_json::from_slice(answer).ok().map(|Failed { error }| error))
+}
+
+/// Connects in the background, again and again; an error is one of the files'.
+async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, String> {
+    let connect = ConnectOptions::new()
+        .name("event-receive-server")
+        .retry_on_initial_connect()
+        .ignore_discovered_servers()
+        .ping_interval(PING)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
+        .event_callback(move |event| {
+            let told = told.clone();
+            async move { tell(&told, event) }
+        });
+    let connect = trust(login(connect, options)?, options)?;
+    let servers: Result<Vec<async_nats::ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
+    let servers = servers.map_err(|error| format!("--jetstream: {error}"))?;
+    connect.connect(servers).await.map_err(|error| format!("--jetstream: {error}"))
+}
+
+fn tell(told: &Told, event: Event) {
+    let text = match event {
+        Event::Connected => String::new(),
+        event => event.to_string(),
+    };
+    *told.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    told.changed.notify_one();
+}
+
+fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
+    let read = |option: &str, path: &std::path::Path| {
+        let told = |error: String| format!("{option} {}: {error}", path.display());
+        let secret = secret_file::read(path, 64 << 10).map_err(told)?;
+        String::from_utf8(secret.bytes).map_err(|_| told("it is no UTF-8".into()))
+    };
+    if let Some(path) = &options.token_file {
+        return Ok(connect.token(read("--token-file", path)?.trim().to_owned()));
+    }
+    let Some(path) = &options.creds else { return Ok(connect) };
+    let text = read("--creds", path)?;
+    let seed = text.trim();
+    if seed.starts_with("SU") && !seed.contains(char::is_whitespace) {
+        return Ok(connect.nkey(seed.to_owned()));
+    }
+    connect
+        .credentials(&text)
+        .map_err(|_| format!("--creds {}: neither credentials of NATS nor the seed of a user's nkey", path.display()))
+}
+
+/// The certificates that are trusted: those of the file, or the system's.
+fn trust(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let Some(path) = &options.tls_ca else { return Ok(connect) };
+    let told = |error: String| format!("--tls-ca {}: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))?;
+    let count = certificates.filter(Result::is_ok).count();
+    if count == 0 {
+        return Err(told("no certificate is in it".into()));
+    }
+    Ok(connect.add_root_certificates(path.clone()).require_tls(true))
+}

@@ -1,0 +1,143 @@
+//! The options of a gateway, checked.
+
+use std::path::PathBuf;
+
+/// What follows the other options in the help.
+pub const HELP: &str = "
+A gateway for many boxes (docs/fleet.md): into a NATS JetStream instead of a folder, without a page
+
+  --jetstream URLS  the servers, separated by commas: nats://a:4222,nats://b:4222, or tls://
+  --stream NAME     the stream [default: EVENTS]; it takes events.>
+  --creds FILE      how to log in: credentials of NATS, or the seed of an nkey; or
+  --token-file FILE a token
+  --tls-ca FILE     the certificates that the servers' are signed with; asks for TLS
+  --boxes FILE      the boxes that may send, a line each: NAME TOKEN; without it everybody may
+";
+
+/// Where the engine is, and who may send to it through here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// `nats://HOST:PORT`, each.
+    pub servers: Vec<String>,
+    pub stream: Option<String>,
+    pub creds: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
+    pub tls_ca: Option<PathBuf>,
+    pub boxes: Option<PathBuf>,
+}
+
+impl Options {
+    /// Takes the value of an option; the error says what is allowed.
+    pub fn set(&mut self, name: &str, value: String) -> Result<(), String> {
+        let file = || {
+            if value.is_empty() {
+                Err(format!("--{name} \"\": the name of a file is needed"))
+            } else {
+                Ok(Some(value.clone().into()))
+            }
+        };
+        match name {
+            "jetstream" => self.servers = servers(&value)?,
+            "stream" => self.stream = Some(stream(value)?),
+            "creds" => self.creds = file()?,
+            "token-file" => self.token_file = file()?,
+            "tls-ca" => self.tls_ca = file()?,
+            _ => self.boxes = file()?,
+        }
+        Ok(())
+    }
+
+    /// The whole, if there is to be a gateway.
+    pub fn finish(self, has_store: bool) -> Result<Option<Options>, String> {
+        if self.servers.is_empty() {
+            let given = [
+                ("stream", self.stream.is_some()),
+                ("creds", self.creds.is_some()),
+                ("token-file", self.token_file.is_some()),
+            ];
+            let files = [("tls-ca", self.tls_ca.is_some()), ("boxes", self.boxes.is_some())];
+            return match given.into_iter().chain(files).find(|(_, is_given)| *is_given) {
+                Some((name, _)) => Err(format!("--{name}: only with --jetstream")),
+                None => Ok(None),
+            };
+        }
+        if has_store {
+            return Err("--jetstream and --store: events go to the one or to the other".into());
+        }
+        if self.creds.is_some() && self.token_file.is_some() {
+            return Err("--creds and --token-file: one of them".into());
+        }
+        Ok(Some(self))
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        self.stream.as_deref().unwrap_or("EVENTS")
+    }
+}
+
+fn servers(value: &str) -> Result<Vec<String>, String> {
+    let server = |text: &str| {
+        let rest = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
+        match rest {
+            Some(rest) if rest.contains('@') => {
+                Err("--jetstream: a login in an address can be seen by every user of the machine; use --creds or --token-file".to_owned())
+            }
+            Some(rest) if !rest.is_empty() && text.parse::<async_nats::ServerAddr>().is_ok() => Ok(text.to_owned()),
+            _ => Err(format!("--jetstream {text:?}: allowed: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")),
+        }
+    };
+    value.split(',').map(|text| server(text.trim())).collect()
+}
+
+fn stream(value: String) -> Result<String, String> {
+    let is_name = (1..=64).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_name { Ok(value) } else { Err(format!("--stream {value:?}: allowed: 1 to 64 letters, digits, - and _")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(given: &[(&str, &str)]) -> Result<Option<Options>, String> {
+        let mut options = Options::default();
+        for (name, value) in given {
+            options.set(name, (*value).to_owned())?;
+        }
+        options.finish(false)
+    }
+
+    #[test]
+    fn servers_are_a_list_and_the_stream_has_a_default() {
+        let options = of(&[("jetstream", "nats://a:4222, tls://b"), ("creds", "c")]).unwrap().unwrap();
+        assert_eq!(
+            (options.servers, options.creds),
+            (vec!["nats://a:4222".into(), "tls://b".into()], Some("c".into()))
+        );
+        assert_eq!(Options::default().stream(), "EVENTS");
+        assert_eq!(of(&[]), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named() {
+        let good = ("jetstream", "nats://a");
+        for (given, named) in [
+            (&[("jetstream", "")][..], "nats://HOST"),
+            (&[("jetstream", "http://a")], "http://a"),
+            (&[("jetstream", "nats://a,,")], "\"\""),
+            (&[("jetstream", "nats://")], "nats://"),
+            (&[("jetstream", "nats://me:secret@a")], "--creds"),
+            (&[good, ("stream", "a.b")], "a.b"),
+            (&[good, ("stream", "")], "--stream"),
+            (&[good, ("boxes", "")], "--boxes"),
+            (&[good, ("creds", "a"), ("token-file", "b")], "one of them"),
+            (&[("boxes", "a")], "--boxes: only with --jetstream"),
+        ] {
+            let fault = of(given).expect_err(named);
+            assert!(fault.contains(named), "{fault}");
+        }
+        let with_store = Options { servers: vec!["nats://a".into()], ..Options::default() }.finish(true);
+        assert!(with_store.unwrap_err().contains("--store"));
+    }
+}
