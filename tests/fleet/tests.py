@@ -7,6 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
+import consumers
 import one_node
 import three_nodes
 from scene import Failure, Scene
@@ -28,7 +29,7 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains TEXT")
     arguments = parser.parse_args()
     failed, ran = 0, 0
-    for test in [*one_node.TESTS, *three_nodes.TESTS]:
+    for test in [*one_node.TESTS, *three_nodes.TESTS, *consumers.TESTS]:
         name = test.__name__.removeprefix("test_").replace("_", " ")
         if arguments.only not in name:
             continue

@@ -3,25 +3,26 @@
 //! Whether events are taken (`ready`) and whether all is well (`fault`) differ where the stream does not answer for a while: what its
 //! settings are is known from before, and each event finds out for itself whether there is a quorum.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::{PublishError, PublishErrorKind};
 use async_nats::connection::State as Connection;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message as Answer, StatusCode};
+use async_nats::{Client, HeaderMap, Message as Answer, StatusCode};
 use bytes::Bytes;
 use hyper::StatusCode as Status;
 use sophon_uplink::rate_limited::RateLimited;
-use sophon_uplink::secret_file;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::connection::{Told, connect};
+use super::info::{self as stated, Copies, StreamInfo};
 use super::message::Message;
 use super::options::Options;
 use super::outcome::{self, Ack, EngineError, Trouble};
 use super::replies::Replies;
-use super::settings::{self, Copies, StreamInfo};
+use super::settings;
 
 /// For an ack: less than the ten seconds that a box waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(3);
 /// Between two looks, when all is well and when not.
 const LOOKS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-/// Two of these without an answer end a connection.
-const PING: Duration = Duration::from_secs(5);
 /// From here on somebody should make room.
 const NEARLY_FULL: f64 = 0.9;
 
@@ -43,13 +42,6 @@ pub struct Sight {
     /// From 0 to 1.
     pub fullness: f64,
     pub copies: Copies,
-}
-
-/// What the library told of the connection, beside whether it is there.
-#[derive(Default)]
-struct Told {
-    last: Mutex<String>,
-    changed: Notify,
 }
 
 /// See the module.
@@ -187,7 +179,7 @@ impl Look {
             self.say(&before, &sight);
             let is_well = sight.fault.is_none();
             sender.send_replace(sight);
-            let _ = timeout(LOOKS[usize::from(!is_well)], self.told.changed.notified()).await;
+            let _ = timeout(LOOKS[usize::from(!is_well)], self.told.changed()).await;
         }
     }
 
@@ -195,7 +187,7 @@ impl Look {
         let blind = |ready, fault: String| Sight { ready, fault: Some(fault), ..before.clone() };
         let refused = |fault: String| blind(Err(fault.clone()), fault);
         if !self.engine.is_connected() {
-            let last = self.told.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let last = self.told.last();
             let fault = format!("not connected to {}{}{last}", self.servers, if last.is_empty() { "" } else { ": " });
             // Not connected is said of each event; what the settings were is still true when the connection is back.
             return blind(before.ready.clone().or(Err(fault.clone())), fault);
@@ -216,7 +208,7 @@ impl Look {
             }
             Ok(Err(None)) => blind(before.ready.clone(), "STREAM.INFO is not to be understood".into()),
             Err(trouble) => {
-                let hint = self.told.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let hint = self.told.last();
                 let hint = if hint.is_empty() { hint } else { format!(" (the last word from there: {hint})") };
                 blind(
                     before.ready.clone(),
@@ -233,16 +225,16 @@ impl Look {
             warn!("{warning}");
         }
         self.warned = found.warnings;
-        let fullness = settings::fullness(info);
+        let fullness = stated::fullness(info);
         if fullness >= NEARLY_FULL {
             let percent = fullness * 100.0;
             self.complaints.say(|more| warn!("the stream is {percent:.0} % full: make room, or raise max_bytes{more}"));
         }
         let stream = &self.engine.stream;
-        let (copies, quorum) = settings::copies(&info.cluster);
+        let (copies, quorum) = stated::copies(&info.cluster);
         let wrong = (!found.faults.is_empty()).then(|| format!("the stream {stream}: {}", found.faults.join(". ")));
         let fault = wrong.clone().or_else(|| quorum.err().map(|error| format!("the stream {stream}: {error}")));
-        let limit = settings::limit(&info.config, max_payload);
+        let limit = stated::limit(&info.config, max_payload);
         Sight { ready: wrong.map_or(Ok(limit), Err), fault, fullness, copies }
     }
 
@@ -265,65 +257,4 @@ fn info_of(answer: &[u8]) -> Result<StreamInfo, Option<EngineError>> {
         error: EngineError,
     }
     serde_json::from_slice(answer).map_err(|_| serde_json::from_slice(answer).ok().map(|Failed { error }| error))
-}
-
-/// Connects in the background, again and again; an error is one of the files'.
-async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, String> {
-    let connect = ConnectOptions::new()
-        .name("event-receive-server")
-        .retry_on_initial_connect()
-        .ignore_discovered_servers()
-        .ping_interval(PING)
-        .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
-        .event_callback(move |event| {
-            let told = told.clone();
-            async move { tell(&told, event) }
-        });
-    let connect = trust(login(connect, options)?, options)?;
-    let servers: Result<Vec<async_nats::ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
-    let servers = servers.map_err(|error| format!("--jetstream: {error}"))?;
-    connect.connect(servers).await.map_err(|error| format!("--jetstream: {error}"))
-}
-
-fn tell(told: &Told, event: Event) {
-    let text = match event {
-        Event::Connected => String::new(),
-        event => event.to_string(),
-    };
-    *told.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    told.changed.notify_one();
-}
-
-fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
-    let read = |option: &str, path: &std::path::Path| {
-        let told = |error: String| format!("{option} {}: {error}", path.display());
-        let secret = secret_file::read(path, 64 << 10).map_err(told)?;
-        String::from_utf8(secret.bytes).map_err(|_| told("it is no UTF-8".into()))
-    };
-    if let Some(path) = &options.token_file {
-        return Ok(connect.token(read("--token-file", path)?.trim().to_owned()));
-    }
-    let Some(path) = &options.creds else { return Ok(connect) };
-    let text = read("--creds", path)?;
-    let seed = text.trim();
-    if seed.starts_with("SU") && !seed.contains(char::is_whitespace) {
-        return Ok(connect.nkey(seed.to_owned()));
-    }
-    connect
-        .credentials(&text)
-        .map_err(|_| format!("--creds {}: neither credentials of NATS nor the seed of a user's nkey", path.display()))
-}
-
-/// The certificates that are trusted: those of the file, or the system's.
-fn trust(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
-    let Some(path) = &options.tls_ca else { return Ok(connect) };
-    let told = |error: String| format!("--tls-ca {}: {error}", path.display());
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))?;
-    let count = certificates.filter(Result::is_ok).count();
-    if count == 0 {
-        return Err(told("no certificate is in it".into()));
-    }
-    Ok(connect.add_root_certificates(path.clone()).require_tls(true))
 }

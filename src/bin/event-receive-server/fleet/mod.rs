@@ -15,7 +15,9 @@
 //! the number of boxes: a body's part of the budget is free again when the client library has let go of it, be that after its answer.
 
 mod access;
+mod connection;
 mod engine;
+mod info;
 mod message;
 mod metrics;
 mod options;

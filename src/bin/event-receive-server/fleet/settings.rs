@@ -3,10 +3,8 @@
 //!
 //! Not to be seen from here is `sync_interval`, which only the server's own config shows: docs/fleet.md.
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::message::{MOST_OF_HEADERS, ROOT};
+use super::info::Config;
+use super::message::ROOT;
 
 /// The oldest server that can make an acknowledged message durable on each node (`sync_interval: always`).
 const OLDEST: (u64, u64) = (2, 10);
@@ -15,86 +13,6 @@ const LARGEST: i64 = 12 << 20;
 /// A box may come back after this, in seconds.
 const LONG_OUTAGE: i64 = 72 * 3600;
 const NANOSECONDS: i64 = 1_000_000_000;
-
-/// What STREAM.INFO says, as far as it matters.
-#[derive(Debug, Deserialize)]
-pub struct StreamInfo {
-    pub config: Config,
-    pub state: State,
-    /// Of a server that is alone there is none.
-    #[serde(default)]
-    pub cluster: Cluster,
-}
-
-/// Who has a copy. Without a quorum this is the only sign: STREAM.INFO is answered as ever, by a leader of before for 20 s, and then
-/// without a leader.
-#[derive(Debug, Default, Deserialize)]
-pub struct Cluster {
-    /// Empty where there is none.
-    #[serde(default)]
-    leader: String,
-    /// Without the leader.
-    #[serde(default)]
-    replicas: Vec<Replica>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Replica {
-    #[serde(default)]
-    current: bool,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct State {
-    pub messages: u64,
-    pub bytes: u64,
-}
-
-/// Sizes in bytes, times in nanoseconds; -1 or 0: no limit.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    subjects: Vec<String>,
-    retention: String,
-    storage: String,
-    discard: String,
-    persist_mode: String,
-    num_replicas: i64,
-    max_msgs: i64,
-    max_bytes: i64,
-    max_age: i64,
-    max_msg_size: i64,
-    max_msgs_per_subject: i64,
-    discard_new_per_subject: bool,
-    duplicate_window: i64,
-    no_ack: bool,
-    sealed: bool,
-    mirror: Option<Value>,
-}
-
-impl Default for Config {
-    /// What a server means that does not say it.
-    fn default() -> Config {
-        Config {
-            subjects: Vec::new(),
-            retention: "limits".into(),
-            storage: "file".into(),
-            discard: "old".into(),
-            persist_mode: String::new(),
-            num_replicas: 1,
-            max_msgs: -1,
-            max_bytes: -1,
-            max_age: 0,
-            max_msg_size: -1,
-            max_msgs_per_subject: -1,
-            discard_new_per_subject: false,
-            duplicate_window: 0,
-            no_ack: false,
-            sealed: false,
-            mirror: None,
-        }
-    }
-}
 
 /// What was found.
 #[derive(Debug, Default, PartialEq)]
@@ -208,44 +126,6 @@ fn warnings(config: &Config, max_payload: usize) -> Vec<String> {
     warnings
 }
 
-/// The largest body that is taken, in bytes.
-pub fn limit(config: &Config, max_payload: usize) -> u64 {
-    let of_stream = u64::try_from(config.max_msg_size).ok().filter(|bytes| *bytes > 0).unwrap_or(u64::MAX);
-    of_stream.min(max_payload as u64).saturating_sub(MOST_OF_HEADERS as u64)
-}
-
-/// How full the stream is, from 0 to 1, of what is limited.
-pub fn fullness(info: &StreamInfo) -> f64 {
-    let of = |is: u64, most: i64| if most > 0 { is as f64 / most as f64 } else { 0.0 };
-    of(info.state.bytes, info.config.max_bytes).max(of(info.state.messages, info.config.max_msgs))
-}
-
-/// How many copies there are, and how many of them have everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Copies {
-    pub all: usize,
-    pub current: usize,
-}
-
-/// The copies of a stream; the error says that there are too few for an event to be acknowledged.
-pub fn copies(cluster: &Cluster) -> (Copies, Result<(), String>) {
-    let Cluster { leader, replicas } = cluster;
-    if replicas.is_empty() {
-        return (Copies { all: 1, current: 1 }, Ok(())); // one copy has no leader to elect
-    }
-    let leading = usize::from(!leader.is_empty());
-    let current = replicas.iter().filter(|replica| replica.current).count() + leading;
-    let copies = Copies { all: replicas.len() + leading, current };
-    let verdict = match leading {
-        0 => Err("the stream has no leader: too few of its servers are there".into()),
-        _ if current * 2 <= copies.all => {
-            Err(format!("only {current} of the stream's {} copies are there", copies.all))
-        }
-        _ => Ok(()),
-    };
-    (copies, verdict)
-}
-
 /// Why a server of this version cannot be used.
 pub fn version_fault(version: &str) -> Option<String> {
     let mut numbers = version.split(['.', '-']).map(|text| text.parse().unwrap_or(0));
@@ -276,7 +156,7 @@ fn seconds(nanoseconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -297,8 +177,6 @@ mod tests {
             check(&config(json!({"subjects": ["a", "events.*.>"], "max_age": 0})), 16 << 20),
             Findings::default()
         );
-        assert_eq!(limit(&config(json!({})), 16 << 20), (12 << 20) - (8 << 10));
-        assert_eq!(limit(&config(json!({"max_msg_size": -1})), 1 << 20), (1 << 20) - (8 << 10));
     }
 
     #[test]
@@ -343,19 +221,6 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_a_quorum_is_known_by_its_copies() {
-        let of = |cluster: Value| copies(&serde_json::from_value(cluster).unwrap());
-        let counts = |cluster: Value| (of(cluster.clone()).0.current, of(cluster.clone()).0.all, of(cluster).1.is_ok());
-        let is = |current: bool| json!({"name": "n", "current": current, "active": 1});
-        assert_eq!(counts(json!({"leader": "a", "replicas": [is(true), is(true)]})), (3, 3, true));
-        assert_eq!(counts(json!({"leader": "a", "replicas": [is(true), is(false)]})), (2, 3, true));
-        assert_eq!(counts(json!({"leader": "a", "replicas": [is(false), is(false)]})), (1, 3, false));
-        assert_eq!(counts(json!({"replicas": [is(true), is(false), is(false)]})), (1, 3, false));
-        assert_eq!(counts(json!({"replicas": [is(true), is(true), is(true)]})), (3, 3, false));
-        assert_eq!(counts(json!({"leader": "a"})), (1, 1, true));
-    }
-
-    #[test]
     fn an_old_server_is_refused_by_its_version() {
         for old in ["2.9.10", "2.2.0", "1.4.1", "", "x"] {
             assert!(version_fault(old).expect(old).contains(&format!("nats-server {old} is too old")));
@@ -363,15 +228,5 @@ mod tests {
         for new in ["2.10.0", "2.15.1", "2.12.0-beta.1", "3.0.0"] {
             assert_eq!(version_fault(new), None, "{new}");
         }
-    }
-
-    #[test]
-    fn fullness_is_that_of_the_tightest_limit() {
-        let info = |max_bytes: i64, max_msgs: i64| StreamInfo {
-            config: config(json!({"max_bytes": max_bytes, "max_msgs": max_msgs})),
-            state: State { messages: 9, bytes: 50 },
-            cluster: Cluster::default(),
-        };
-        assert_eq!([fullness(&info(100, -1)), fullness(&info(100, 10)), fullness(&info(-1, -1))], [0.5, 0.9, 0.0]);
     }
 }

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Takes events from the stream into PostgreSQL, each exactly once.
+
+    consumer.py --servers nats://a:4222,… --database postgresql://… [--seed FILE] [--tls-ca FILE] [--count N]
+
+The stream delivers at least once, and its own memory of ids ends with its duplicate_window: a box that was away for longer sends what
+it has not heard back about again. So the id is a primary key here. An event and its pictures are one transaction, which is committed
+before the message is acknowledged: a consumer that is killed at any moment leaves nothing half, and gets what it had not acknowledged
+again. Any number of these may run.
+
+The durable consumer must be there (consumer.json); its max_ack_pending, max_batch and max_bytes bound what is under way.
+"""
+
+import argparse
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import logging
+import signal
+import ssl
+from email import message_from_bytes
+from email.policy import HTTP
+
+import nats
+import psycopg
+
+BATCH, BYTES = 16, 32 << 20  # of one pull: without bytes, a server that cannot send all of it in time sends everything again
+PATIENCE = 3  # seconds that the server may wait for a next message
+JPEG = b"\xff\xd8\xff"
+log = logging.getLogger("consumer")
+
+
+def fields(content_type, data):
+    """An event as a dict, be it JSON or a form."""
+    if not content_type.startswith("multipart/form-data"):
+        return json.loads(data)
+    form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + data, policy=HTTP)
+    event = {part.get_param("name", header="content-disposition"): part.get_payload(decode=True).decode() for part in form.iter_parts()}
+    return {**event, "score": float(event["score"]), "timestamp": int(event["timestamp"]), "ext_data": json.loads(event["ext_data"])}
+
+
+def take_pictures(event, noted):
+    """Takes the pictures that the gateway has noted out of the event: (name, digest, bytes). ValueError: one is not what was noted."""
+    found = []
+    for note in filter(None, noted.split(", ")):
+        name, _, what = note.partition("=")
+        holder, key = (event["ext_data"], name.removeprefix("ext_data/")) if name.startswith("ext_data/") else (event, name)
+        key = next(known for known in holder if escaped(known) == key)
+        try:
+            jpeg = base64.b64decode(holder[key], validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"{name} is no base64") from error
+        digest = hashlib.sha256(jpeg).hexdigest()
+        if f"{digest}:{len(jpeg)}" != what or not jpeg.startswith(JPEG):
+            raise ValueError(f"{name} is not what the gateway noted")
+        holder[key] = {"sha256": digest, "bytes": len(jpeg)}
+        found.append((name, digest, jpeg))
+    return found
+
+
+def escaped(name):
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 or byte in b"-_" else f"%{byte:02X}" for byte in name.encode())
+
+
+def without_nul(value):
+    """PostgreSQL has no text with the character NUL."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(one) for key, one in value.items()}
+    return [without_nul(one) for one in value] if isinstance(value, list) else value
+
+
+async def store(database, message):
+    """Stores a message in one transaction; whether it was new."""
+    _, box, kind = message.subject.split(".")
+    headers = message.headers
+    event = fields(headers["Content-Type"], message.data)
+    async with database.transaction():
+        if kind == "status":
+            await database.execute(
+                "INSERT INTO boxes VALUES (%s, %s, %s) ON CONFLICT (box) DO UPDATE SET heard_at = excluded.heard_at,"
+                " report = excluded.report WHERE boxes.heard_at < excluded.heard_at",
+                (box, headers["Event-Received"], json.dumps(without_nul(event))),
+            )
+            return True
+        pictures = take_pictures(event, headers.get("Event-Pictures", ""))
+        event, message_id = without_nul(event), headers["Nats-Msg-Id"]
+        inserted = await database.execute(
+            "INSERT INTO events VALUES (%s, %s, %s, to_timestamp(%s), %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (message_id, box, kind, int(headers["Event-Time"]) / 1000, float(headers["Event-Score"]))
+            + (event["identity_id"], event["identity_name"], json.dumps(event)),
+        )
+        if not inserted.rowcount:
+            return False
+        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):  # in one order, so that consumers cannot wait in a ring
+            await database.execute("INSERT INTO pictures VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, jpeg))
+            await database.execute("INSERT INTO event_pictures VALUES (%s, %s, %s)", (message_id, name, digest))
+        return True
+
+
+async def pull(client, inbox, arguments):
+    """Asks for the next messages; ends when that many came, or the server says that there are no more for now."""
+    request = {"batch": BATCH, "max_bytes": BYTES, "expires": PATIENCE * 1_000_000_000}
+    where = f"$JS.API.CONSUMER.MSG.NEXT.{arguments.stream}.{arguments.consumer}"
+    await client.publish(where, json.dumps(request).encode(), reply=inbox.subject)
+    for _ in range(BATCH):
+        try:
+            message = await inbox.next_msg(timeout=2 * PATIENCE)
+        except nats.errors.TimeoutError:
+            return  # the connection was lost meanwhile: ask again
+        if "Status" in (message.headers or {}):
+            return
+        yield message
+
+
+async def consume(arguments):
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    options = {"nkeys_seed": arguments.seed} if arguments.seed else {}
+    if arguments.tls_ca:
+        options["tls"] = ssl.create_default_context(cafile=arguments.tls_ca)
+    client = await nats.connect(arguments.servers.split(","), max_reconnect_attempts=-1, **options)
+    database = await psycopg.AsyncConnection.connect(arguments.database, autocommit=True)
+    inbox = await client.subscribe(client.new_inbox())
+    new, known = 0, 0
+    while not stopped.is_set() and (arguments.count is None or new < arguments.count):
+        async for message in pull(client, inbox, arguments):
+            try:
+                is_new = await store(database, message)
+            except (ValueError, KeyError, StopIteration) as error:
+                log.error("%s is none that the gateway made, and is left out: %r", message.subject, error)
+                await message.term()
+                continue
+            await message.ack()
+            new, known = new + is_new, known + (not is_new)
+            log.info("%d stored, %d were there", new, known)
+    await database.close()
+    await client.drain()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--servers", required=True)
+    parser.add_argument("--database", required=True)
+    parser.add_argument("--stream", default="EVENTS")
+    parser.add_argument("--consumer", default="store")
+    parser.add_argument("--seed", help="the consumer's nkey")
+    parser.add_argument("--tls-ca", help="the certificates that the servers' are signed with")
+    parser.add_argument("--count", type=int, help="end after so many new messages")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(consume(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

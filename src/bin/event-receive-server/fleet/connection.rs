@@ -1,0 +1,94 @@
+//! How a gateway connects: to which servers, as whom, and whose certificates it trusts.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use sophon_uplink::secret_file;
+use tokio::sync::Notify;
+
+use super::options::Options;
+
+/// Two of these without an answer end a connection.
+const PING: Duration = Duration::from_secs(5);
+
+/// What the library told of the connection, beside whether it is there.
+#[derive(Default)]
+pub struct Told {
+    last: Mutex<String>,
+    changed: Notify,
+}
+
+impl Told {
+    /// The last word of trouble; empty while there is none.
+    pub fn last(&self) -> String {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until there is news.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// Connects in the background, again and again; an error is one of the files'.
+pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, String> {
+    let connect = ConnectOptions::new()
+        .name("event-receive-server")
+        .retry_on_initial_connect()
+        .ignore_discovered_servers()
+        .ping_interval(PING)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
+        .event_callback(move |event| {
+            let told = told.clone();
+            async move { tell(&told, event) }
+        });
+    let connect = trust(login(connect, options)?, options)?;
+    let servers: Result<Vec<async_nats::ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
+    let servers = servers.map_err(|error| format!("--jetstream: {error}"))?;
+    connect.connect(servers).await.map_err(|error| format!("--jetstream: {error}"))
+}
+
+fn tell(told: &Told, event: Event) {
+    let text = match event {
+        Event::Connected => String::new(),
+        event => event.to_string(),
+    };
+    *told.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    told.changed.notify_one();
+}
+
+fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
+    let read = |option: &str, path: &Path| {
+        let told = |error: String| format!("{option} {}: {error}", path.display());
+        let secret = secret_file::read(path, 64 << 10).map_err(told)?;
+        String::from_utf8(secret.bytes).map_err(|_| told("it is no UTF-8".into()))
+    };
+    if let Some(path) = &options.token_file {
+        return Ok(connect.token(read("--token-file", path)?.trim().to_owned()));
+    }
+    let Some(path) = &options.creds else { return Ok(connect) };
+    let text = read("--creds", path)?;
+    let seed = text.trim();
+    if seed.starts_with("SU") && !seed.contains(char::is_whitespace) {
+        return Ok(connect.nkey(seed.to_owned()));
+    }
+    connect
+        .credentials(&text)
+        .map_err(|_| format!("--creds {}: neither credentials of NATS nor the seed of a user's nkey", path.display()))
+}
+
+/// The certificates that are trusted: those of the file, or the system's.
+fn trust(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
+    let Some(path) = &options.tls_ca else { return Ok(connect) };
+    let told = |error: String| format!("--tls-ca {}: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))?;
+    let count = certificates.filter(Result::is_ok).count();
+    if count == 0 {
+        return Err(told("no certificate is in it".into()));
+    }
+    Ok(connect.add_root_certificates(path.clone()).require_tls(true))
+}

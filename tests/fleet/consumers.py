@@ -1,0 +1,147 @@
+"""The consumer of examples/fleet into a PostgreSQL that is started here: each event once, killed or not, window or not."""
+
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+
+from scene import FIXTURES, Gateway, check, event, event_id, free_port, picture
+from servers import EXAMPLES, Cluster, Node, operate
+
+
+def postgres():
+    """The folder of PostgreSQL's programs, or none."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return folders[-1].parent if folders else None
+
+
+class Database:
+    """A PostgreSQL of the test's own; as root it runs as its usual user, for it refuses root."""
+
+    def __init__(self, scene, programs):
+        folder, port = scene.dir / "postgres", free_port()
+        folder.mkdir()
+        user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        before = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"] if os.geteuid() == 0 else []
+        if before:
+            scene.dir.chmod(0o711)
+            shutil.chown(folder, user, user)
+        command = [*before, programs / "initdb", "--auth", "trust", "--username", "fleet", "--no-sync", "--pgdata", folder / "data"]
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
+        settings = ["-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        scene.start("postgres", [*before, programs / "postgres", "-D", folder / "data", *settings])
+        self.url = f"postgresql://fleet@127.0.0.1:{port}/postgres"
+        scene.wait(self.answers, "PostgreSQL answered")
+        self.run((EXAMPLES / "schema.sql").read_text())
+
+    def answers(self):
+        try:
+            return self.run("SELECT 1") == [(1,)]
+        except psycopg.OperationalError:
+            return False
+
+    def run(self, text, *values):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            found = connection.execute(text, values or None)
+            return found.fetchall() if found.description else []
+
+    def ids(self):
+        return [one for (one,) in self.run("SELECT message_id FROM events ORDER BY message_id")]
+
+
+def consumer(scene, engine, database, *more, name="consumer"):
+    command = [sys.executable, "-B", EXAMPLES / "consumer.py", "--servers", engine.url, "--database", database.url, *more]
+    return scene.start(name, command)
+
+
+def make_consumer(engine):
+    async def action(stream):
+        config = json.loads((EXAMPLES / "consumer.json").read_text())
+        answer = await stream.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": config})
+        check("error" not in answer, "the consumer was not made:", answer)
+
+    operate(engine, action)
+
+
+def acknowledged(engine):
+    """Whether the consumer has acknowledged everything that is in the stream."""
+    async def action(stream):
+        return await stream.api("CONSUMER.INFO.EVENTS.store"), await stream.info()
+
+    consumer_info, info = operate(engine, action)
+    return consumer_info["ack_floor"]["stream_seq"] == info["state"]["last_seq"]
+
+
+def test_beyond_the_window_the_key_keeps_each_event_once(scene):
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    node = Node(scene).start()
+    second = 1_000_000_000
+    operate(node, lambda stream: stream.create(num_replicas=1, duplicate_window=second // 5))
+    make_consumer(node)
+    gateway = Gateway(scene, node)
+    process = consumer(scene, node, database)
+    for number in range(3):
+        check(gateway.post(event(ext_data={"dev_sno": "gate 1"}), event_id(number)).status == 200, "taken")
+
+    # The box sends again until the stream has forgotten the id: then the event is there twice.
+    def forgotten():
+        check(gateway.post(event(ext_data={"dev_sno": "gate 1"}), event_id(1)).status == 200, "taken again")
+        return operate(node, lambda stream: stream.info())["state"]["messages"] == 4
+
+    scene.wait(forgotten, "the window passed")
+    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in event(identity_name="a\0b").items()}
+    parts = [f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in form.items()]
+    form = ("".join(parts) + "--edge--\r\n").encode()
+    check(gateway.post(form, event_id(5), Content_Type="multipart/form-data; boundary=edge").status == 200, "a form")
+    report = {"gateway_ip": "10.0.0.2", "gateway_name": "East", "gateway_status": "online", "gateway_sn": "SN"}
+    for version in ("1", "2"):
+        body = {**report, "gateway_ext_data": {"sw_version": version}, "sub_devices": []}
+        check(gateway.post(body, path="/SophonFogStatus").status == 200, "a state report")
+    scene.wait(lambda: acknowledged(node), "the consumer had everything")
+    check(scene.kill(process, 15) == 0, "the consumer ends when it is told to")
+    ring = event_id(0).split("-")[0]
+    wanted = [f"{ring}:{event_id(5)}"] + [f"gate%201:{event_id(number)}" for number in range(3)]
+    check(database.ids() == wanted, "each is there once:", database.ids())
+    # Eight mentions of two pictures, each picture kept once, byte for byte.
+    mentions = database.run("SELECT name, sha256 FROM event_pictures")
+    kept = dict(database.run("SELECT sha256, jpeg FROM pictures"))
+    check(len(mentions) == 8 and len(kept) == 2, len(mentions), "mentions of", len(kept))
+    check(all(hashlib.sha256(jpeg).hexdigest() == digest for digest, jpeg in kept.items()), "digests")
+    check(kept[mentions[0][1]] in {(FIXTURES / name).read_bytes() for name in ("chelsea-reg-15k.jpg", "chelsea-spot-50k.jpg")}, "bytes")
+    check(database.run("SELECT report->'gateway_ext_data'->>'sw_version' FROM boxes") == [("2",)], "the last report of a box")
+
+
+def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    cluster = Cluster(scene).start()
+    operate(cluster, lambda stream: stream.create())
+    make_consumer(cluster)
+    operate(cluster, lambda stream: stream.shorten("store"))
+    gateway = Gateway(scene, cluster, *cluster.gateway_login())
+    login = ["--seed", scene.dir / "CONSUMER.seed", "--tls-ca", scene.dir / "ca.crt"]
+    total, large = 40, picture("rocket-500k.jpg")
+    process = consumer(scene, cluster, database, *login)
+    for number in range(total):
+        body = event(ext_data={"spot_pic": large})
+        scene.wait(lambda: gateway.post(body, event_id(number)).status == 200, "taken")
+        if number % 10 == 9:
+            scene.wait(lambda: database.ids(), "some were stored")
+            scene.kill(process)
+            process = consumer(scene, cluster, database, *login)
+    scene.wait(lambda: acknowledged(cluster), "the consumer had everything")
+    ring = event_id(0).split("-")[0]
+    check(database.ids() == sorted(f"{ring}:{event_id(number)}" for number in range(total)), "each once:", len(database.ids()))
+    check(database.run("SELECT count(*), count(DISTINCT sha256) FROM event_pictures") == [(2 * total, 2)], "two pictures each")
+
+
+TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
