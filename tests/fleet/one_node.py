@@ -59,6 +59,8 @@ def test_an_event_is_one_message_whatever_comes_twice(scene):
     fixture = (Path(__file__).parents[1] / "fixtures" / "chelsea-reg-15k.jpg").read_bytes()
     noted = f"reg_pic={hashlib.sha256(fixture).hexdigest()}:{len(fixture)}, ext_data/spot_pic="
     check(headers["Event-Pictures"].startswith(noted), headers)
+    for path in ("/", "/api/events", "/boxes", "/api/stream", "/receiver.js"):
+        check(get(gateway.url + path)[0] == 404, "a gateway shows nobody what came in:", path)
     counted = [gateway.metric(name) for name in ("published_total", "duplicates_total", "ack_seconds_count")]
     check(counted == [5, 1, 6], "metrics:", counted)
     check(gateway.metric('ack_seconds_bucket{le="+Inf"}') == 6 and gateway.metric("in_flight_bytes") == 0, "metrics")

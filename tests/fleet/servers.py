@@ -97,8 +97,11 @@ class Cluster:
         return self.nodes[0].login
 
     def leader(self):
-        info = operate(self, lambda stream: stream.info())
-        return next(node for node in self.nodes if node.name == info["cluster"]["leader"])
+        def known():
+            name = operate(self, lambda stream: stream.info())["cluster"].get("leader")
+            return next((node for node in self.nodes if node.name == name), None)
+
+        return self.scene.wait(known, "the stream had a leader")
 
 
 def certificate(folder):
@@ -114,6 +117,10 @@ def certificate(folder):
     openssl("x509", "-req", "-in", "server.csr", *ca, "-out", "server.crt")
 
 
+class NotNow(nats.errors.Error):
+    """There is no leader; `operate` asks again."""
+
+
 class Stream:
     """The stream, for who may do everything with it."""
 
@@ -122,7 +129,10 @@ class Stream:
 
     async def api(self, what, request=None):
         answer = await self.client.request(f"$JS.API.{what}", json.dumps(request).encode() if request else b"", timeout=20)
-        return json.loads(answer.data)
+        answer = json.loads(answer.data)
+        if answer.get("error", {}).get("code") == 503:
+            raise NotNow(answer["error"])
+        return answer
 
     async def create(self, **changes):
         config = {**json.loads((EXAMPLES / "stream.json").read_text()), "max_bytes": 1 << 30, **changes}

@@ -1,4 +1,4 @@
-"""Runs the tests of this folder, each in a scene of its own: tests.py DIR [--only TEXT]"""
+"""Runs the tests of this folder, each in a scene of its own: tests.py DIR [--only TEXT] [--survives]"""
 
 import argparse
 import signal
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import consumers
 import one_node
+import survives
 import three_nodes
 from scene import Failure, Scene
 
@@ -27,7 +28,10 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/fleet/run")
     parser.add_argument("programs", type=Path, help="folder of the built programs")
     parser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains TEXT")
+    parser.add_argument("--survives", action="store_true", help="measure the table of docs/fleet.md instead")
     arguments = parser.parse_args()
+    if arguments.survives:
+        return survives.main(arguments.programs.resolve(), arguments.only)
     failed, ran = 0, 0
     for test in [*one_node.TESTS, *three_nodes.TESTS, *consumers.TESTS]:
         name = test.__name__.removeprefix("test_").replace("_", " ")

@@ -72,3 +72,21 @@ impl Drop for Expected {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_no_longer_waits_leaves_nothing_behind() {
+        let replies = Replies { inbox: "_INBOX.x".into(), waiting: Waiting::default(), next: AtomicU64::new(0) };
+        let (first, mut second) = (replies.expect(), replies.expect());
+        assert_eq!((first.subject.as_str(), second.subject.as_str()), ("_INBOX.x.0", "_INBOX.x.1"));
+        drop(first);
+        assert_eq!(lock(&replies.waiting).len(), 1);
+        lock(&replies.waiting).clear(); // as when the connection is gone for good
+        assert!(second.come().await.is_none());
+        drop(second);
+        assert!(lock(&replies.waiting).is_empty());
+    }
+}
