@@ -5,6 +5,7 @@ import base64
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,6 +21,9 @@ FIXTURES = ROOT / "tests" / "fixtures"
 PATIENCE = 90  # seconds until a wait gives up: a bound for what never comes, not for a busy machine
 
 
+GIVEN = set()  # ports
+
+
 class Failure(Exception):
     """A test that did not pass, and why."""
 
@@ -30,9 +34,17 @@ def check(condition, *what):
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port below those that the system gives to outgoing connections, which would take it while its server is restarted."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(first // 2, 1025), first)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 def get(url):
@@ -113,8 +125,9 @@ class Answer:
 class Gateway:
     """event-receive-server --jetstream."""
 
-    def __init__(self, scene, engine, *options, name="gateway", listen="127.0.0.1:0", ready=True):
+    def __init__(self, scene, engine, *options, name="gateway", listen=None, ready=True):
         self.scene = scene
+        listen = listen or f"127.0.0.1:{free_port()}"
         self.command = [scene.programs / "gateway", "--listen", listen, "--jetstream", engine.url, *options]
         log = scene.dir / f"{name}.log"
         before = log.stat().st_size if log.exists() else 0
