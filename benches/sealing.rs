@@ -64,7 +64,8 @@ fn destination() -> Address {
 
 fn open(folder: &Path, name: &str, key_file: Option<&Path>) -> Spool<RealDisk> {
     let key_file = key_file.map(Path::to_owned);
-    let config = config::Spool { dir: folder.join(name), max_bytes: 1 << 30, min_free_bytes: 0, key_file };
+    let (dir, group) = (folder.join(name), std::time::Duration::ZERO);
+    let config = config::Spool { dir, max_bytes: 1 << 30, min_free_bytes: 0, group, key_file };
     Spool::open(RealDisk::default(), &config, &[destination()]).0
 }
 

@@ -28,7 +28,8 @@ fn the_example_of_the_contract_is_good_and_says_what_the_defaults_say() {
         "headers": {},
         "tls": { "ca_file": null, "client_cert_file": null, "client_key_file": null },
         "timeouts_ms": { "connect": 5000, "progress": 10000, "response": 10000 },
-        "spool": { "dir": "/system/data/sophon_gate/spool", "max_bytes": 268_435_456u64, "min_free_bytes": 67_108_864u64 },
+        "spool": { "dir": "/system/data/sophon_gate/spool", "max_bytes": 268_435_456u64, "min_free_bytes": 67_108_864u64,
+            "group_ms": 2000 },
         "api": { "listen": "127.0.0.1:5555", "token_file": "/system/data/sophon_gate/config/api.token" }
     });
     assert_eq!(check(example).unwrap(), check(json!({ "event_server_url": [] })).unwrap());
@@ -281,6 +282,7 @@ fn every_range_ends_where_the_operators_page_says() {
             vec![integer((1 << 20) - 1), integer((1 << 40) + 1)],
         ),
         ("spool", "min_free_bytes", vec![integer(0), integer(1 << 40)], vec![integer((1 << 40) + 1)]),
+        ("spool", "group_ms", vec![integer(0), integer(60_000)], vec![integer(60_001)]),
     ] {
         let config = |value: &Value| {
             let mut config = json!({ "event_server_url": [] });

@@ -119,7 +119,7 @@ fn spool_status(daemon: &Daemon) -> Value {
 
 /// How many files of the spool are sealed, and how many in clear.
 fn forms(home: &Home) -> (usize, usize) {
-    let versions = home.spooled_files().into_iter().map(|path| fs::read(home.spool().join(path)).unwrap()[8]);
+    let versions = home.spooled_files().into_iter().map(|path| home.spooled_event(&path).unwrap()[8]);
     let (sealed, clear): (Vec<u8>, Vec<u8>) = versions.partition(|version| *version == 2);
     (sealed.len(), clear.len())
 }

@@ -83,7 +83,7 @@ fn a_number_is_never_given_twice_even_when_its_event_is_gone_but_for_one_folder(
     here.restart();
     assert!(here.store(1, &[one(), two()]) > counter);
     here.assert_read(two(), counter, 0);
-    here.spool.to_dead(two(), counter, &spool_box::refused()).unwrap();
+    here.spool.to_dead(two(), counter, &spool_box::refused(), &mut Vec::new()).unwrap();
     let last = here.store(2, &[one()]);
     here.spool.delivered(one(), last).unwrap();
     here.spool.delivered(one(), counter + 1).unwrap();

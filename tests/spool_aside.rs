@@ -114,14 +114,14 @@ fn what_a_newer_release_spooled_stays_where_it_is_for_that_release() {
     let written: Vec<_> = foreign.iter().map(|counter| fs::read(here.file("to", one(), *counter)).unwrap()).collect();
     for (counter, bytes) in foreign.iter().zip(&written) {
         let mut newer = bytes.clone();
-        newer[8] = 3;
+        newer[8] = 4;
         mend(&mut newer);
         newer.extend([7; 5]); // whatever its layout is
         fs::write(here.file("to", one(), *counter), newer).unwrap();
     }
     here.restart();
     let refused = here.spool.read(one(), foreign[0]).unwrap_err();
-    assert!(matches!(refused, ReadError::Foreign { events: 3, version: 3 }), "{refused}");
+    assert!(matches!(refused, ReadError::Foreign { events: 3, version: 4 }), "{refused}");
     assert_eq!(here.waiting(one()), [ours]);
     here.assert_read(one(), ours, 3);
     let status = here.spool.status();
@@ -192,8 +192,8 @@ fn a_refused_event_is_a_dead_letter_until_it_is_sent_again() {
     for is_sealed in [false, true] {
         let mut here = Box::of(is_sealed);
         let counters: Vec<_> = (0..3).map(|record| here.store(record, &[one(), two()])).collect();
-        assert!(here.spool.to_dead(one(), counters[1], &refused()).unwrap());
-        assert!(!here.spool.to_dead(one(), counters[1], &refused()).unwrap());
+        assert!(here.spool.to_dead(one(), counters[1], &refused(), &mut Vec::new()).unwrap());
+        assert!(!here.spool.to_dead(one(), counters[1], &refused(), &mut Vec::new()).unwrap());
         assert_eq!((here.waiting(one()), here.waiting(two())), (vec![counters[0], counters[2]], counters.clone()));
         here.restart();
         let dead: Vec<_> = here.spool.dead_letters().map(|(to, letter)| (to, letter.counter)).collect();
@@ -212,7 +212,9 @@ fn what_must_go_goes_oldest_first_and_an_eighth_of_dead_letters_last() {
     here.bound(42 * BLOCK, 1000);
     // Two blocks say which destinations there are, one which letters they sent, two why.
     let counters: Vec<_> = (0..30).map(|_| here.store(0, &[one()])).collect();
-    counters[..15].iter().for_each(|counter| assert!(here.spool.to_dead(one(), *counter, &refused()).unwrap()));
+    counters[..15]
+        .iter()
+        .for_each(|counter| assert!(here.spool.to_dead(one(), *counter, &refused(), &mut Vec::new()).unwrap()));
     assert_eq!((here.spool.status().dead, here.spool.status().tally.dead_evicted), (15, 0), "there is room for all");
     let letters = |here: &Box| here.spool.dead_letters().map(|(_, letter)| letter.counter).collect::<Vec<_>>();
     // Letters beyond an eighth, five of them, go with what waits: they are older.
@@ -238,12 +240,12 @@ fn a_dead_letter_says_why_it_is_one_also_after_a_restart_and_once_it_is_refused_
     let counters: Vec<_> = (0..40).map(|_| here.store(0, &[one(), two()])).collect();
     let why = |number: u64, text: &str| DeadLetterReason { tries: number as u32, reason: text.into(), ..refused() };
     for counter in &counters {
-        here.spool.to_dead(one(), *counter, &why(*counter, "first")).unwrap();
-        here.spool.to_dead(two(), *counter, &why(*counter, "other")).unwrap();
+        here.spool.to_dead(one(), *counter, &why(*counter, "first"), &mut Vec::new()).unwrap();
+        here.spool.to_dead(two(), *counter, &why(*counter, "other"), &mut Vec::new()).unwrap();
     }
     for counter in counters.iter().step_by(2) {
         here.spool.resend(one(), *counter, one()).unwrap();
-        here.spool.to_dead(one(), *counter, &why(*counter, "again")).unwrap();
+        here.spool.to_dead(one(), *counter, &why(*counter, "again"), &mut Vec::new()).unwrap();
     }
     for restarted in [false, true] {
         if restarted {
@@ -276,8 +278,8 @@ fn dead_letters_come_in_pages_that_leave_none_out() {
     let mut here = Box::new();
     let counters: Vec<_> = (0..25).map(|_| here.store(0, &[one(), two()])).collect();
     for counter in &counters {
-        here.spool.to_dead(one(), *counter, &refused()).unwrap();
-        here.spool.to_dead(two(), *counter, &refused()).unwrap();
+        here.spool.to_dead(one(), *counter, &refused(), &mut Vec::new()).unwrap();
+        here.spool.to_dead(two(), *counter, &refused(), &mut Vec::new()).unwrap();
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
@@ -300,7 +302,7 @@ fn letters_of_a_destination_that_is_gone_do_not_keep_others_from_being_sent_agai
     let counters: Vec<_> =
         (0..300).map(|number| here.store(0, &[if number % 3 == 0 { one() } else { two() }])).collect();
     for (number, counter) in counters.iter().enumerate() {
-        here.spool.to_dead(if number % 3 == 0 { one() } else { two() }, *counter, &refused()).unwrap();
+        here.spool.to_dead(if number % 3 == 0 { one() } else { two() }, *counter, &refused(), &mut Vec::new()).unwrap();
     }
     here.configure(&[URLS[1]]);
     let (mut done, mut wanted) = (Resent::default(), Wanted::default());
@@ -575,7 +577,7 @@ fn what_waits_under_the_notation_of_an_earlier_release_goes_to_the_destination_i
     let [a, b, c] = written.each_ref().map(|url| Destination::of(&before(url)));
     let (of_a, of_b) = (here.store(0, &[a]), here.store(1, &[b]));
     let (of_all, letter) = (here.store(2, &[a, b, c]), here.store(3, &[a]));
-    assert!(here.spool.to_dead(a, letter, &refused()).unwrap());
+    assert!(here.spool.to_dead(a, letter, &refused(), &mut Vec::new()).unwrap());
 
     let addresses = written.each_ref().map(Address::from);
     let [a, b, c] = addresses.each_ref().map(|address| address.destination);

@@ -2,10 +2,13 @@
 //! one is delivered, and no start fails. Whether they are sealed or not.
 
 mod common;
+#[path = "common/model_disk.rs"]
+mod model_disk;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -13,9 +16,11 @@ use common::books::Books;
 use common::daemon::Home;
 use common::moody::{Mood, Moody};
 use common::{Daemon, RingProducer, make_key, picture, wait_until};
+use model_disk::Bytes;
 use serde_json::json;
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::spool::Destination;
+use sophon_uplink::spool::group::{HEAD, Table};
 
 /// Events of a round.
 const EVENTS: usize = 12;
@@ -91,11 +96,11 @@ impl Spoilt {
         let mut files = self.home.spooled_files();
         files.retain(|path| waits(path));
         let (file, damage) = (self.random.choice(&files).unwrap().clone(), self.random.u8(..4));
-        let mut bytes = fs::read(self.home.spool().join(&file)).unwrap();
+        let before = fs::read(self.home.spool().join(&file)).unwrap();
         if self.spoilt_names.contains(file.file_name().unwrap()) {
             return; // its number cannot be told any more
         }
-        let sequence = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap());
+        let mut bytes = before.clone();
         match damage {
             0 => {
                 let at = self.random.usize(..bytes.len());
@@ -109,14 +114,20 @@ impl Spoilt {
                 bytes[at..at + rest].iter_mut().for_each(|byte| *byte = !*byte);
             }
         }
-        fs::write(self.home.spool().join(&file), bytes).unwrap();
-        self.spoilt_names.insert(file.file_name().unwrap().to_owned());
-        // It is one file for all destinations that lack the event.
-        for (index, server) in self.servers.iter().enumerate() {
-            let folder = Path::new("to").join(Destination::of(&server.url()).to_string());
-            if self.home.spool().join(folder).join(file.file_name().unwrap()).exists() {
-                self.damaged.insert((index, sequence));
+        fs::write(self.home.spool().join(&file), &bytes).unwrap();
+        // It is one file for all events that were stored together, and for all destinations that lack one.
+        let number = file.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        for (number, place) in events_in(&before, number) {
+            let name = format!("{number:020}.event");
+            let sequence = u64::from_le_bytes(before[place.start + 0x28..][..8].try_into().unwrap());
+            let is_lost = is_damaged(&before, &bytes, &place);
+            for (index, server) in self.servers.iter().enumerate() {
+                let folder = Path::new("to").join(Destination::of(&server.url()).to_string());
+                if is_lost && self.home.spool().join(folder).join(&name).exists() {
+                    self.damaged.insert((index, sequence));
+                }
             }
+            self.spoilt_names.insert(name.into());
         }
     }
 
@@ -167,6 +178,21 @@ fn waits(path: &Path) -> bool {
 }
 
 /// `SOPHON_DAMAGES` raises the number of rounds for soak campaigns.
+/// The events of a file, and where each lies; `number` is that of one.
+fn events_in(file: &[u8], number: u64) -> Vec<(u64, Range<usize>)> {
+    let table = Table::read(&Bytes::of(file.to_vec())).unwrap();
+    let Some(table) = table else { return vec![(number, 0..file.len())] };
+    let place = |number| table.place(number).map(|place| (number, place.start as usize..place.end as usize));
+    (table.first..).map_while(place).collect()
+}
+
+/// Whether the event there is lost: it was changed or cut off itself, or what says where it lies was, at both ends.
+fn is_damaged(before: &[u8], after: &[u8], place: &Range<usize>) -> bool {
+    let differs = |range: &Range<usize>| after.get(range.clone()) != Some(&before[range.clone()]);
+    let ends = [0..HEAD, before.len().saturating_sub(HEAD)..before.len()];
+    differs(place) || (place.start > 0 && ends.iter().all(differs))
+}
+
 #[test]
 fn of_a_damaged_spool_only_the_damaged_events_are_set_aside() {
     let rounds = common::count("SOPHON_DAMAGES", 100);

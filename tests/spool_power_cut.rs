@@ -184,7 +184,7 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         let other = Destination::of("http://c/");
         world.spool.add(&"http://c/".into()).unwrap();
         world.spool.share(counter, &[to, other]).unwrap();
-        world.spool.to_dead(to, counter, &why(counter)).unwrap();
+        world.spool.to_dead(to, counter, &why(counter), &mut Vec::new()).unwrap();
         let at = world.disk.calls() + call;
         world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EIO, after: false }));
         if world.restart().unavailable.is_none() {
@@ -193,7 +193,7 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         let before = world.disk.state().files_below(&root());
         assert!(world.spool.resend(to, counter, to).is_err(), "call {call} of the start failed");
         assert!(world.spool.settle().is_err());
-        assert!(!world.spool.to_dead(other, counter, &why(counter)).unwrap_or(false));
+        assert!(!world.spool.to_dead(other, counter, &why(counter), &mut Vec::new()).unwrap_or(false));
         assert_eq!(world.disk.state().files_below(&root()), before);
         world.open_again();
         assert!(world.spool.resend(to, counter, to).unwrap());

@@ -107,7 +107,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Err(flaw) => match flaw {
             Flaw::Damaged(why) => assert!(!why.is_empty()),
             Flaw::Locked(id) => assert_ne!(id, key.id),
-            Flaw::Foreign(version) => assert!(!(1..=2).contains(&version)),
+            Flaw::Foreign(version) => assert!(!(1..=3).contains(&version)),
             Flaw::Unreadable => panic!("memory can be read"),
         },
         Ok(event) => {

@@ -164,6 +164,8 @@ pub struct Spool {
     pub max_bytes: u64,
     /// What it leaves free on its file system.
     pub min_free_bytes: u64,
+    /// How long an event that is to be written waits for others, to be written with them.
+    pub group: Duration,
     /// The key that its files are sealed with; none: they are not.
     pub key_file: Option<PathBuf>,
 }
@@ -449,6 +451,7 @@ fn spool(mut fields: Fields<'_>) -> Spool {
             "bytes, 1048576 (1 MiB) to 1099511627776 (1 TiB)",
         ),
         min_free_bytes: fields.integer("min_free_bytes", 64 << 20, 0..=TIB, "bytes, 0 to 1099511627776 (1 TiB)"),
+        group: Duration::from_millis(fields.integer("group_ms", 2000, 0..=60_000, "milliseconds, 0 to 60000")),
         key_file: fields.optional_path("key_file"),
     };
     fields.end();

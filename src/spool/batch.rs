@@ -1,11 +1,14 @@
-//! Storing several events at once: each file is made durable, but each folder only once for all of them, and the disk may write them
-//! together.
+//! Storing several events at once: in one file that has a name for each ([`group`](super::group)), so there is one fsync for them all, and
+//! one for each folder.
+
+use std::path::Path;
 
 use super::disk::Disk;
 use super::file::Destination;
-use super::index::{Entry, Mask, slots};
+use super::group::{HEAD, MOST, Table};
+use super::index::{Entry, Mask, blocks, slots};
 use super::store::{Reason, StoreError, Stored};
-use super::volume::Home;
+use super::volume::{Fault, Home};
 use super::{Evicted, Spool, State};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
@@ -13,7 +16,7 @@ use crate::ring::file::RingId;
 use crate::ring::mapping::PictureSource;
 
 /// An event to store, as for [`Spool::store`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Order<'a, S: ?Sized> {
     /// The ring that it came through.
     pub ring: RingId,
@@ -25,6 +28,14 @@ pub struct Order<'a, S: ?Sized> {
     pub to: &'a [Destination],
 }
 
+impl<S: ?Sized> Clone for Order<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: ?Sized> Copy for Order<'_, S> {}
+
 impl<D: Disk> Spool<D> {
     /// Stores events, each of which is durable with its Ok. What the batch cannot do is done again for each event alone: there
     /// everything is tried.
@@ -33,10 +44,10 @@ impl<D: Disk> Spool<D> {
         orders: &[Order<'_, S>],
     ) -> Vec<Result<Stored, StoreError>> {
         let mut evicted = Vec::new();
-        let together = if orders.len() > 1 { self.store_together(orders, &mut evicted).ok() } else { None };
-        let together = together.unwrap_or_else(|| vec![None; orders.len()]);
-        let each = together.into_iter().zip(orders).map(|(counter, order)| match counter {
-            Some(counter) => Ok(Stored { counter, evicted: Vec::new() }),
+        let may_be_together = (2..=MOST).contains(&orders.len()) && self.volume.has_links;
+        let first = if may_be_together { self.store_together(orders, &mut evicted).ok() } else { None };
+        let each = (0..).zip(orders).map(|(at, order)| match first {
+            Some(first) => Ok(Stored { counter: first + at, evicted: Vec::new() }),
             None => self.store(order.ring, order.source, order.frame, order.to),
         });
         let mut stored: Vec<_> = each.collect();
@@ -46,68 +57,74 @@ impl<D: Disk> Spool<D> {
         stored
     }
 
-    /// The counters of those that are durable now; nothing is left of the others.
+    /// The number of the first, the others have those after it: all are durable now, or nothing is left of them.
     fn store_together<S: Words + PictureSource + ?Sized>(
         &mut self,
         orders: &[Order<'_, S>],
         evicted: &mut Vec<Evicted>,
-    ) -> Result<Vec<Option<u64>>, Reason> {
+    ) -> Result<u64, Reason> {
         let masks = orders.iter().map(|order| self.mask(order.to)).collect::<Result<Vec<_>, _>>()?;
         let all = masks.iter().fold(0, |all, mask| all | mask);
         self.check_key()?;
         self.sweep()?;
-        let copies: Vec<u64> = masks.iter().map(|mask| self.copies(*mask)).collect();
-        let each = orders.iter().zip(&copies);
-        let blocks = each.map(|(order, copies)| copies * u64::from(self.file_blocks(order.frame))).sum();
-        self.make_room(blocks, copies.iter().sum(), evicted)?;
+        let first = self.next;
+        let table = Table::of(first, orders.iter().map(|order| self.file_len(order.frame)));
+        let (mut entries, mut all_blocks) = (Vec::with_capacity(orders.len()), 0);
+        let mut bytes = 2 * HEAD as u64; // the table's are the first event's
+        for (order, mask) in orders.iter().zip(&masks) {
+            let blocks = blocks(bytes + self.file_len(order.frame));
+            entries.push(Entry { counter: first + entries.len() as u64, blocks, mask: *mask });
+            (bytes, all_blocks) = (0, all_blocks + blocks);
+        }
+        self.make_room(u64::from(all_blocks), entries.len() as u64, evicted)?;
         self.make_folders(all)?;
         self.make_all_folders();
-        let entries = self.write_together(orders, &masks);
-        let linked: Vec<_> = entries.into_iter().map(|entry| entry.filter(|entry| self.name(*entry))).collect();
-        if let Err(fault) = self.sync_folders(all) {
-            linked.iter().flatten().for_each(|entry| self.unlink_names(*entry));
-            linked.iter().flatten().for_each(|entry| self.remove_fresh(entry.counter));
-            return Err(fault.into());
-        }
-        for entry in linked.iter().flatten() {
+        self.next = first.checked_add(orders.len() as u64).ok_or(Reason::NoSuchDestination)?;
+        let fresh = self.volume.file(Home::New, first);
+        let stored = self.write_group(&fresh, &table, orders);
+        let stored = stored.and_then(|()| Ok(self.name_all(&fresh, &entries, all, all_blocks)?));
+        self.remove_fresh(first);
+        stored?;
+        for entry in &entries {
             self.events.add(*entry);
             slots(entry.mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
-            self.remove_fresh(entry.counter);
-            (self.state, self.eviction_helps) = (State::Usable, true);
         }
-        Ok(linked.into_iter().map(|entry| entry.map(|entry| entry.counter)).collect())
+        self.events.join(first, self.next - 1);
+        (self.state, self.eviction_helps) = (State::Usable, true);
+        Ok(first)
     }
 
-    /// Writes the files, then makes each of them durable; none for one that failed.
-    fn write_together<S: Words + PictureSource + ?Sized>(
+    /// Writes the file and makes it durable.
+    fn write_group<S: Words + PictureSource + ?Sized>(
         &mut self,
+        path: &Path,
+        table: &Table,
         orders: &[Order<'_, S>],
-        masks: &[Mask],
-    ) -> Vec<Option<Entry>> {
-        let mut files = Vec::with_capacity(orders.len());
-        for (order, mask) in orders.iter().zip(masks) {
-            if self.next == u64::MAX {
-                files.push(None); // [`Spool::store`] says so
-                continue;
-            }
-            let entry = Entry { counter: self.next, blocks: self.file_blocks(order.frame), mask: *mask };
-            self.next += 1;
-            let fresh = self.volume.file(Home::New, entry.counter);
-            let file = self.write(&fresh, order.ring, order.source, order.frame);
-            let begun = file.inspect(|file| self.volume.begin_to_write_back(file));
-            files.push(begun.map(|file| (entry, file)).map_err(|_| self.remove_fresh(entry.counter)).ok());
+    ) -> Result<(), Reason> {
+        let mut file = self.volume.create(path)?;
+        let (head, mut start) = (table.to_bytes(), HEAD as u64);
+        self.volume.write(&mut file, path, &head, 0)?;
+        for (order, end) in orders.iter().zip(table.ends()) {
+            self.write((&mut file, path), start, *order)?;
+            start = *end;
         }
-        let durable = |written: Option<(Entry, D::File)>| {
-            let (entry, mut file) = written?;
-            let synced = self.volume.sync(&mut file, &self.volume.file(Home::New, entry.counter));
-            synced.map_err(|_| self.remove_fresh(entry.counter)).ok().map(|()| entry)
-        };
-        files.into_iter().map(durable).collect()
+        self.volume.write(&mut file, path, &head, start)?;
+        Ok(self.volume.sync(&mut file, path)?)
     }
 
-    /// Gives a durable file its names; they are not durable then.
-    fn name(&mut self, entry: Entry) -> bool {
-        let named = self.link_names(&self.volume.file(Home::New, entry.counter), entry);
-        named.map_err(|_| self.remove_fresh(entry.counter)).is_ok()
+    /// Gives a durable file all its names and makes them durable; all of them or none. A name that then cannot be taken away keeps the
+    /// whole file, of so many blocks.
+    fn name_all(&mut self, fresh: &Path, entries: &[Entry], all: Mask, blocks: u32) -> Result<(), Fault> {
+        let mut named = Vec::with_capacity(entries.len());
+        let linked = entries.iter().map(|entry| Entry { blocks, ..*entry }).try_for_each(|entry| {
+            self.link_names(fresh, entry)?;
+            named.push(entry);
+            Ok(())
+        });
+        let linked = linked.and_then(|()| self.sync_folders(all));
+        if linked.is_err() {
+            named.into_iter().for_each(|entry| self.unlink_names(entry));
+        }
+        linked
     }
 }

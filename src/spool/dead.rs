@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::disk::{Disk, Mapped as _};
 use super::file::{Destination, Form, Header, URL_FILE};
-use super::index::{BLOCK, Entry, Mask};
+use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::reasons::{DeadLetterReason, Letter};
+use super::store::{Evicted, Reason};
 use super::volume::{Fault, Home};
 use super::{Hidden, SMALL_PART, Spool, Waiting};
 
@@ -72,7 +73,8 @@ impl Resent {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A destination refused the event: it becomes a dead letter. False when it was not there (evicted meanwhile).
+    /// A destination refused the event: it becomes a dead letter. False when it was not there (evicted meanwhile). What was given up for
+    /// its file is added to `evicted`.
     ///
     /// # Errors
     /// What failed. The event stays, and is not offered again before the next start.
@@ -81,16 +83,36 @@ impl<D: Disk> Spool<D> {
         destination: Destination,
         counter: u64,
         reason: &DeadLetterReason,
+        evicted: &mut Vec<Evicted>,
     ) -> Result<bool, Fault> {
         let counter = self.follow(destination, counter);
         let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) else {
             return Ok(false);
         };
-        let moved = self.bury(slot, counter, reason);
+        let moved = self.make_room_for_copy(counter, evicted).and_then(|()| {
+            let is_still_there = self.is_in(counter, slot);
+            if is_still_there {
+                self.bury(slot, counter, reason)?;
+            }
+            Ok(is_still_there)
+        });
         if moved.is_err() {
             self.hidden.insert((counter, slot), Hidden::Stuck);
         }
-        moved.map(|()| true)
+        moved
+    }
+
+    /// A letter has a file of its own: one whose event lies in a group is written anew, and that keeps its room until its last event is
+    /// gone.
+    fn make_room_for_copy(&mut self, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), Fault> {
+        let blocks = self.events.get(counter).filter(|_| self.events.is_in_group(counter)).map(|entry| entry.blocks);
+        let Some(blocks) = blocks else { return Ok(()) };
+        self.make_room(blocks.into(), 1, evicted).map_err(|reason| match reason {
+            Reason::Fault(fault) => fault,
+            _ => {
+                Fault { operation: "copy to", path: self.volume.all_dead(), source: io::ErrorKind::StorageFull.into() }
+            }
+        })
     }
 
     /// First the reason and the letter are durable, then the event is not in its folder any more.
@@ -109,7 +131,8 @@ impl<D: Disk> Spool<D> {
         }
         let _kept_without_it = self.reasons.note(&mut self.volume, letter, reason);
         self.dead.add(letter, self.events.get(counter).map_or(0, |entry| entry.blocks));
-        let linked = self.volume.link(&self.volume.file(Home::To(destination), counter), &to);
+        let linked = self.volume.link_alone(&self.volume.file(Home::To(destination), counter), &to);
+        let linked = linked.map(|bytes| self.dead.add(letter, blocks(bytes)));
         if let Err(fault) = linked.and_then(|()| self.volume.sync_folder(&folder)) {
             if self.volume.unlink(&to).is_ok() {
                 self.forget_letter(letter);
@@ -253,6 +276,11 @@ impl<D: Disk> Spool<D> {
         self.available()?;
         let mask: Mask = letters.iter().fold(0, |mask, (_, slot)| mask | 1 << slot);
         self.make_folders(mask)?;
+        if letters.iter().any(|(letter, _)| self.events.get(letter.0).is_none()) {
+            // Names of the file that it was in do not come back beside its own, whatever a power cut does.
+            self.sync_folders(self.made())?;
+            self.volume.sync_folder(&self.volume.all_to())?;
+        }
         let (mut linked, mut there) = (Vec::new(), Vec::new());
         let named =
             letters.iter().try_for_each(|(letter, slot)| self.name_again(*letter, *slot, &mut linked, &mut there));
@@ -285,6 +313,10 @@ impl<D: Disk> Spool<D> {
             return Ok(());
         }
         self.unlink_if_done(letter.0, slot)?;
+        // Where others still lack the event, it is one file for all of them.
+        let waiting = self.events.get(letter.0).and_then(|known| Some((known.blocks, slots(known.mask).next()?)));
+        let waiting = waiting.map(|(blocks, other)| (blocks, self.name_in(other, letter.0)));
+        let (blocks, path) = waiting.filter(|(_, path)| self.volume.stat(path).is_ok()).unwrap_or((blocks, path));
         let entry = Entry { counter: letter.0, blocks, mask: 1 << slot };
         if !self.is_in(letter.0, slot) && !linked.contains(&entry) {
             self.link_names(&path, entry)?;

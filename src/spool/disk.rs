@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::ring::Words;
 use crate::ring::mapping::{MappedFile, PictureSource};
@@ -22,6 +22,8 @@ pub struct Stat {
     pub bytes: u64,
     /// Whether it is a regular file.
     pub regular: bool,
+    /// The file's own number: names of one file have the same.
+    pub file: u64,
 }
 
 /// A file's bytes, readable until this is dropped, whatever becomes of its names.
@@ -74,8 +76,6 @@ pub trait Disk {
     /// # Errors
     /// What the system says.
     fn write_at(&self, file: &mut Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
-    /// Hints that what was written will be made durable soon, so that the disk may begin, with several files at once.
-    fn begin_to_write_back(&self, _file: &Self::File) {}
     /// Makes what was written durable.
     ///
     /// # Errors
@@ -234,11 +234,6 @@ impl Disk for RealDisk {
         FileExt::write_at(file, bytes, offset)
     }
 
-    fn begin_to_write_back(&self, file: &File) {
-        // Linux begins to write dirty pages back, and keeps in memory only what it cannot let go yet.
-        let _only_a_hint = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    }
-
     fn sync(&self, file: &mut File) -> io::Result<()> {
         file.sync_all()
     }
@@ -267,7 +262,7 @@ impl Disk for RealDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        fs::symlink_metadata(path).map(|found| Stat { bytes: found.len(), regular: found.is_file() })
+        fs::symlink_metadata(path).map(|found| Stat { bytes: found.len(), regular: found.is_file(), file: found.ino() })
     }
 
     fn map(&self, path: &Path) -> io::Result<MappedFile> {

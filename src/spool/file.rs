@@ -3,7 +3,7 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0x00 | u64 | [`MAGIC`] |
-//! | 0x08 | u32 | the version: 1 in clear, 2 sealed |
+//! | 0x08 | u32 | the version: 1 in clear, 2 sealed; 3 is a [`group`](super::group) of such events |
 //! | 0x0C | u32 | where the record begins: 0x40, or 0x60 |
 //! | 0x10 | u64 | bytes of the record (in clear): a multiple of 8 |
 //! | 0x18 | 16 bytes | the ring's id |
@@ -26,6 +26,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use super::disk::Mapped;
+use super::group::GROUP;
 use super::key::{Key, KeyId, SALT};
 use super::opened::Flaw;
 use super::seal::sealed_len;
@@ -193,6 +194,7 @@ impl Header {
         let form = match low(word(0x08)) {
             CLEAR => Form::Clear { crc: low(word(0x30)) },
             SEALED => Form::Sealed { key },
+            GROUP => return damaged("it is a group, and what says where its events lie is damaged".into()),
             other => return Err(Flaw::Foreign(other)),
         };
         let is_sealed = matches!(form, Form::Sealed { .. });

@@ -5,6 +5,10 @@
 //! (1.6 MB, at most twice that while the queue grows). Counters only grow, so a queue sorted by counter is enough: an event comes
 //! in at the back and mostly leaves at the front. One that leaves elsewhere stays as a place without destinations until half the
 //! queue is such places.
+//!
+//! Events of one file ([`group`](super::group)) are a range of numbers. Their room is free when the last of them is gone: until then
+//! all of it counts. What an event takes alone is a part of that; what comes into the range by another way (a dead letter that waits
+//! again) counts with it, which is more than it takes, and never less.
 
 use std::collections::VecDeque;
 
@@ -45,6 +49,18 @@ impl Entry {
     }
 }
 
+/// The events of one file.
+#[derive(Debug)]
+struct Group {
+    /// The first one's number, and the last one's.
+    first: u64,
+    last: u64,
+    /// Events that are still there.
+    events: u64,
+    /// Of all that were there.
+    blocks: u64,
+}
+
 /// All events.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -53,6 +69,10 @@ pub struct Index {
     /// Places with a mask of 0.
     empty: usize,
     blocks: u64,
+    /// Files of several events, in the order of their numbers.
+    groups: VecDeque<Group>,
+    /// Events that share their file with one before.
+    shared: u64,
     /// Of all names together, and what they would take if each were a file.
     names: u64,
     name_blocks: u64,
@@ -78,7 +98,67 @@ impl Index {
         let blocks = entries.iter().map(|entry| u64::from(entry.blocks)).sum();
         let names = entries.iter().map(|entry| entry.names()).sum();
         let name_blocks = entries.iter().map(|entry| entry.names() * u64::from(entry.blocks)).sum();
-        Index { entries: entries.into(), empty: 0, blocks, names, name_blocks }
+        Index { entries: entries.into(), blocks, names, name_blocks, ..Index::default() }
+    }
+
+    /// The events with the numbers from `first` to `last` are in one file. Files come in the order of their numbers.
+    pub fn join(&mut self, first: u64, last: u64) {
+        let from = self.entries.partition_point(|entry| entry.counter < first);
+        let (mut events, mut blocks) = (0, 0);
+        for entry in (from..self.entries.len()).map(|place| self.entries[place]) {
+            if entry.counter > last {
+                break;
+            }
+            events += u64::from(entry.mask != 0);
+            blocks += if entry.mask != 0 { u64::from(entry.blocks) } else { 0 };
+        }
+        if events > 1 {
+            self.shared += events - 1;
+            debug_assert!(self.groups.back().is_none_or(|before| before.last < first));
+            self.groups.push_back(Group { first, last, events, blocks });
+        }
+    }
+
+    /// The place of an event's group in `groups`.
+    fn group_of(&self, counter: u64) -> Option<usize> {
+        let place = self.groups.partition_point(|group| group.last < counter);
+        self.groups.get(place).is_some_and(|group| group.first <= counter).then_some(place)
+    }
+
+    /// Whether the event may share its file with others.
+    pub fn is_in_group(&self, counter: u64) -> bool {
+        self.group_of(counter).is_some()
+    }
+
+    /// How many files there are.
+    pub fn files(&self) -> u64 {
+        self.len() as u64 - self.shared
+    }
+
+    /// An event is there that was not.
+    fn came(&mut self, counter: u64, blocks: u32) {
+        self.blocks += u64::from(blocks);
+        if let Some(place) = self.group_of(counter) {
+            let group = &mut self.groups[place];
+            (group.events, group.blocks) = (group.events + 1, group.blocks + u64::from(blocks));
+            self.shared += 1;
+        }
+    }
+
+    /// An event is gone.
+    fn went(&mut self, counter: u64, blocks: u32) {
+        let Some(place) = self.group_of(counter) else {
+            self.blocks -= u64::from(blocks);
+            return;
+        };
+        let group = &mut self.groups[place];
+        if group.events > 1 {
+            group.events -= 1;
+            self.shared -= 1;
+        } else {
+            self.blocks -= group.blocks;
+            self.groups.remove(place);
+        }
     }
 
     /// How many there are.
@@ -138,11 +218,11 @@ impl Index {
         };
         match place {
             Ok(place) => {
-                let known = &mut self.entries[place];
-                if known.mask == 0 {
-                    (known.blocks, self.empty) = (entry.blocks, self.empty - 1);
-                    self.blocks += u64::from(entry.blocks);
+                if self.entries[place].mask == 0 {
+                    (self.entries[place].blocks, self.empty) = (entry.blocks, self.empty - 1);
+                    self.came(entry.counter, entry.blocks);
                 }
+                let known = &mut self.entries[place];
                 let new = (entry.mask & !known.mask).count_ones();
                 known.mask |= entry.mask;
                 self.names += u64::from(new);
@@ -152,7 +232,7 @@ impl Index {
                 self.names += entry.names();
                 self.name_blocks += entry.names() * u64::from(entry.blocks);
                 self.entries.insert(place, entry);
-                self.blocks += u64::from(entry.blocks);
+                self.came(entry.counter, entry.blocks);
             }
         }
     }
@@ -170,7 +250,8 @@ impl Index {
         self.names -= 1;
         self.name_blocks -= u64::from(entry.blocks);
         if entry.mask == 0 {
-            self.blocks -= u64::from(entry.blocks);
+            let blocks = entry.blocks;
+            self.went(counter, blocks);
             self.empty += 1;
             self.tidy();
         }

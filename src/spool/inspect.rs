@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEADER, Header, URL_FILE, counter};
+use super::disk::{Disk as _, Mapped as _, RealDisk};
+use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, Header, URL_FILE, counter};
+use super::group::Part;
 use super::reasons::{DeadLetterReason, Letter, REASONS_FILE};
 
 /// Everything in a spool at one moment; files may come and go while it is looked at.
@@ -128,11 +130,12 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
     let mut found = Vec::new();
     for name in names(folder)? {
         let Some(number) = counter(&name, EVENT_SUFFIX) else { continue };
+        let path = folder.join(&name);
         // One that is gone by now was delivered.
-        let Ok(mut file) = fs::File::open(folder.join(&name)) else { continue };
-        let bytes = file.metadata()?.len();
-        let mut header = [0; HEADER];
-        let header = file.read_exact(&mut header).ok().and_then(|()| Header::parse(&header, bytes).ok());
+        let Ok(about) = fs::metadata(&path) else { continue };
+        let part = RealDisk::default().map(&path).ok().and_then(|mapped| Part::of(mapped, number).ok());
+        let bytes = part.as_ref().map_or(about.len(), |part| part.size() as u64);
+        let header = part.and_then(|part| Header::read(&part).ok()).map(|(header, _)| header);
         let sealed = header.is_some_and(|header| matches!(header.form, Form::Sealed { .. }));
         found.push(Filed { number, bytes, event: header.map(|header| header.id.to_string()), sealed, reason: None });
     }

@@ -1,11 +1,13 @@
-//! Events that wait on the disk for a destination that is down. One file an event; the folders are the truth.
+//! Events that wait on the disk for a destination that is down. One file for those that are stored together, with a name for each event in the
+//! folder of each destination; the folders are the truth.
 //!
 //! ```text
 //!  spool/new/00000000000000000017.event            being written; wiped at every start
 //!  spool/to/4fb1c0e2a9d37761/url                   which destination this folder is, for people
 //!  spool/to/4fb1c0e2a9d37761/heirs                 it was removed: who gets its events, and who does not
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
-//!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event
+//!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event,
+//!  spool/to/4fb1c0e2a9d37761/00000000000000000013.event    and for each event in it
 //!  spool/dead/4fb1…/00000000000000000009.event     refused by the server, kept for a person
 //!  spool/reasons                                   why the dead letters are, for all of them
 //!  spool/bad/00000000000000000001.bad              set aside: damaged, or not ours
@@ -48,7 +50,7 @@
 //! | [`recover`], `swapped.rs` | the start; another folder at the spool's path |
 //! | [`status`] | what is told about it |
 //! | [`index`] | what lies where, in memory |
-//! | [`mod@file`] | format and names |
+//! | [`mod@file`], [`group`] | formats of an event and of several in one file, and names |
 //! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
 //! | [`worker`] | its thread in the running uplink |
 //! | [`inspect`], [`judge`](mod@judge) | looks from outside |
@@ -59,6 +61,7 @@ pub mod dead;
 pub mod destinations;
 pub mod disk;
 pub mod file;
+pub mod group;
 pub mod index;
 pub mod inspect;
 pub mod judge;

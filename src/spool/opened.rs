@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::disk::Mapped;
 use super::file::{Form, HEADER, Header, record_start};
+use super::group::Part;
 use super::key::{Key, KeyId, SALT};
 use super::seal::Sealed;
 use crate::event::EventId;
@@ -15,7 +16,7 @@ use crate::ring::mapping::{Lost, PictureSource};
 /// A spooled event, open and checked. It can be read until it is dropped, whatever becomes of its file's names.
 #[derive(Debug)]
 pub struct SpooledEvent<M> {
-    content: Content<M>,
+    content: Content<Part<M>>,
     /// Its id.
     pub id: EventId,
     /// Where its record lies, as for one in the ring: `Event::from_record` takes both.
@@ -49,11 +50,20 @@ impl From<Lost> for Flaw {
 }
 
 impl<M: Mapped> SpooledEvent<M> {
-    /// Checks everything: header, sizes, both CRCs or every chunk's seal, and that the record's own header agrees.
+    /// The event of a file of its own: checks everything, header, sizes, both CRCs or every chunk's seal, and that the record's own header
+    /// agrees.
     ///
     /// # Errors
     /// [`Flaw`].
     pub fn check(mapped: M, key: Option<&Key>) -> Result<SpooledEvent<M>, Flaw> {
+        SpooledEvent::check_part(Part::whole(mapped), key)
+    }
+
+    /// The same for a file that may be a group's.
+    ///
+    /// # Errors
+    /// [`Flaw`].
+    pub fn check_part(mapped: Part<M>, key: Option<&Key>) -> Result<SpooledEvent<M>, Flaw> {
         let (header, bytes) = Header::read(&mapped)?;
         let (content, offset) = match header.form {
             Form::Clear { crc } => (Content::check_clear(mapped, crc)?, HEADER),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::disk::Disk;
 use super::file::{Destination, Header};
+use super::group::Part;
 use super::key::{Key, KeyId};
 use super::opened::{Flaw, SpooledEvent};
 use super::volume::{Fault, Home};
@@ -65,10 +66,12 @@ impl<D: Disk> Spool<D> {
         let slot = self.slot(destination).filter(|slot| self.is_in(counter, *slot)).ok_or(ReadError::Gone)?;
         self.available().map_err(ReadError::Shortage)?;
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
-            Ok(mapped) => match SpooledEvent::check(mapped, self.usable_key()) {
-                Ok(event) => return Ok(event),
-                Err(flaw) => flaw,
-            },
+            Ok(mapped) => {
+                match Part::of(mapped, counter).and_then(|part| SpooledEvent::check_part(part, self.usable_key())) {
+                    Ok(event) => return Ok(event),
+                    Err(flaw) => flaw,
+                }
+            }
             Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => {
                 self.forget(counter, slot);
                 self.count(slot, |tally| &mut tally.vanished);
@@ -115,11 +118,13 @@ impl<D: Disk> Spool<D> {
         slot: usize,
         counter: u64,
         why: Hidden,
-        is_such: impl Fn(Result<Header, Flaw>, Option<&Key>) -> bool,
+        is_such: fn(Result<Header, Flaw>, Option<&Key>) -> bool,
     ) -> u64 {
         let is_such = |other: &u64| {
             let mapped = self.volume.map(&self.volume.file(Home::To(destination), *other));
-            mapped.is_ok_and(|mapped| is_such(Header::read(&mapped).map(|(header, _)| header), self.usable_key()))
+            let header =
+                |mapped| Part::of(mapped, *other).and_then(|part| Header::read(&part)).map(|(header, _)| header);
+            mapped.is_ok_and(|mapped| is_such(header(mapped), self.usable_key()))
         };
         let others = self.events.in_slot(slot, Some(counter)).map(|entry| entry.counter);
         let others = others.filter(|other| !self.hidden.contains_key(&(*other, slot)));

@@ -196,7 +196,7 @@ impl<D: Disk> Spool<D> {
                 self.remove_folder(Home::Dead(destination));
             }
             for counter in counters {
-                if let Some(blocks) = self.size(Home::Dead(destination), counter, report) {
+                if let Some((blocks, _)) = self.size(Home::Dead(destination), counter, report) {
                     self.dead.add((counter, destination), blocks);
                 }
             }
@@ -204,18 +204,18 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Blocks of what should be an event's file; none when it is none, and was moved aside.
-    fn size(&mut self, home: Home, counter: u64, report: &mut Recovered) -> Option<u32> {
+    /// Blocks of what should be an event's file, and which file it is; none when it is none, and was moved aside.
+    fn size(&mut self, home: Home, counter: u64, report: &mut Recovered) -> Option<(u32, u64)> {
         let path = self.volume.file(home, counter);
         match self.volume.stat(&path) {
-            Ok(found) if found.regular => Some(blocks(found.bytes)),
+            Ok(found) if found.regular => Some((blocks(found.bytes), found.file)),
             Ok(_) => {
                 self.set_foreign_aside(&path, report);
                 None
             }
             Err(fault) => {
                 report.problem(fault); // whoever reads it will see
-                Some(1)
+                Some((1, 0))
             }
         }
     }
@@ -273,23 +273,57 @@ impl<D: Disk> Spool<D> {
     /// Makes the index of all links, looking at each file once.
     fn count_events(&mut self, links: Vec<Entry>, report: &mut Recovered) {
         let mut events = Index::merge(links);
+        let mut groups = Vec::new();
         events.retain_mut(|entry| {
             let mut mask: Mask = 0;
             for slot in super::index::slots(entry.mask) {
                 if entry.blocks > 0 {
                     mask |= 1 << slot; // another name of a file that was looked at
-                } else if let Some(blocks) = self.size(Home::To(self.destination(slot)), entry.counter, report) {
+                } else if let Some((blocks, file)) = self.size(Home::To(self.destination(slot)), entry.counter, report)
+                {
                     (entry.blocks, mask) = (blocks.max(1), mask | 1 << slot);
+                    Run::add(&mut groups, file, entry.counter);
                 }
             }
             entry.mask = mask;
             mask != 0
         });
+        groups.retain(|run| run.events > 1);
+        groups.iter().for_each(|run| run.divide(&mut events));
         self.events = Index::of(events);
+        groups.iter().for_each(|run| self.events.join(run.first, run.last));
         let events = &self.events;
         let is_there = |counter, slot: usize| events.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0);
         let is_for_good = |why: &Hidden| matches!(why, Hidden::Done | Hidden::Out);
         self.hidden.retain(|(counter, slot), why| is_for_good(why) && is_there(*counter, *slot));
+    }
+}
+
+/// Events one after the other that lie in one file.
+struct Run {
+    file: u64,
+    first: u64,
+    last: u64,
+    events: u32,
+}
+
+impl Run {
+    /// The next event lies in this file.
+    fn add(runs: &mut Vec<Run>, file: u64, counter: u64) {
+        match runs.last_mut().filter(|run| run.file == file) {
+            Some(run) => (run.last, run.events) = (counter, run.events + 1),
+            None => {
+                runs.pop_if(|run| run.events == 1); // a file of its own is no group
+                runs.push(Run { file, first: counter, last: counter, events: 1 });
+            }
+        }
+    }
+
+    /// Each has had the whole file's blocks so far: now a part of them each.
+    fn divide(&self, events: &mut [Entry]) {
+        let from = events.partition_point(|entry| entry.counter < self.first);
+        let members = events[from..].iter_mut().take_while(|entry| entry.counter <= self.last);
+        members.for_each(|entry| entry.blocks = entry.blocks.div_ceil(self.events));
     }
 }
 

@@ -222,6 +222,12 @@ impl<D: Disk> Spool<D> {
         events + self.dead.len() + self.bad.len()
     }
 
+    /// The same as the file system counts them: events that lie in one file are one.
+    pub(super) fn inodes(&self) -> u64 {
+        let events = if self.volume.has_links { self.events.files() } else { self.events.names() };
+        events + self.dead.len() + self.bad.len()
+    }
+
     /// Names that could not be taken away so far.
     pub fn leftovers(&self) -> usize {
         self.litter.len() + self.hidden.values().filter(|hidden| **hidden == Hidden::Done).count()

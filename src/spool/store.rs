@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::batch::Order;
 use super::disk::Disk;
 use super::file::Destination;
-use super::index::{BLOCK, Entry, Mask, slots};
+use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::volume::{Fault, Home};
 use super::{Bounds, Hidden, Spool, State};
 use crate::ring::Words;
@@ -95,7 +96,7 @@ impl<D: Disk> Spool<D> {
             self.check_key()?;
             self.sweep()?;
             let copies = self.copies(mask);
-            self.make_room(copies * u64::from(self.file_blocks(frame)), copies, &mut evicted)?;
+            self.make_room(copies * u64::from(blocks(self.file_len(frame))), copies, &mut evicted)?;
             self.make_folders(mask)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
@@ -195,12 +196,12 @@ impl<D: Disk> Spool<D> {
         if short > self.blocks() * BLOCK {
             return Err(Reason::NoRoom(free.bytes));
         }
-        if short_of_files > self.files() {
+        if short_of_files > self.inodes() {
             return Err(Reason::NoFiles(free.files));
         }
-        let (blocks_before, files_before) = (self.blocks(), self.files());
+        let (blocks_before, files_before) = (self.blocks(), self.inodes());
         while (blocks_before - self.blocks()) * BLOCK < short
-            || files_before - self.files() < short_of_files
+            || files_before - self.inodes() < short_of_files
             || self.blocks() * BLOCK + wanted > max_bytes
             || self.files() + files > self.bounds.max_files
         {
@@ -209,11 +210,22 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Makes room on the file system for somebody else: gives up the oldest, so many. What that was.
+    /// Makes room on the file system for somebody else: gives up the oldest files, so many. What that was.
     pub fn give_way(&mut self, count: usize) -> Vec<Evicted> {
         let mut evicted = Vec::new();
-        (0..count).for_each(|_| drop(self.give_up_oldest(&mut evicted)));
+        (0..count).for_each(|_| drop(self.give_up_a_file(&mut evicted)));
         evicted
+    }
+
+    /// Gives up the oldest until a file is gone, which may have several events; false where there is none.
+    fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, Fault> {
+        let before = self.inodes();
+        while self.inodes() == before {
+            if self.give_up_oldest(evicted)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives up at once what is over the bounds, which were `before`; what that was.
@@ -274,23 +286,34 @@ impl<D: Disk> Spool<D> {
                 return Err(Reason::Unavailable("a file has the last number; it must be delivered or removed".into()));
             }
             self.next += 1;
-            let entry = Entry { counter, blocks: self.file_blocks(frame), mask };
+            let entry = Entry { counter, blocks: blocks(self.file_len(frame)), mask };
             let fresh = self.volume.file(Home::New, counter);
-            let written = self.write(&fresh, ring, source, frame);
-            let written = written.and_then(|mut file| Ok(self.volume.sync(&mut file, &fresh)?));
+            let written = self.write_alone(&fresh, Order { ring, source, frame, to: &[] });
             let linked = written.and_then(|()| Ok(self.link(&fresh, entry)?));
             self.remove_fresh(counter);
             match linked {
                 Ok(()) => return Ok(counter),
                 Err(Reason::Fault(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
                     self.eviction_helps = false; // until a store succeeds: a full disk must not empty the spool for nothing
-                    self.give_up_oldest(evicted)?.ok_or(fault)?;
+                    if !self.give_up_a_file(evicted)? {
+                        return Err(fault.into());
+                    }
                 }
                 Err(Reason::Fault(fault)) if tries < TRIES && fault.is_worth_another_file() => {}
                 Err(reason) => return Err(reason),
             }
             tries += 1;
         }
+    }
+
+    /// Writes an event's own file and makes it durable.
+    fn write_alone<S>(&mut self, path: &Path, order: Order<'_, S>) -> Result<(), Reason>
+    where
+        S: Words + PictureSource + ?Sized,
+    {
+        let mut file = self.volume.create(path)?;
+        self.write((&mut file, path), 0, order)?;
+        Ok(self.volume.sync(&mut file, path)?)
     }
 
     /// Takes away the name that a file was written under.
@@ -343,7 +366,13 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn name_in(&self, slot: usize, counter: u64) -> PathBuf {
+    /// The slots whose folders are there.
+    pub(super) fn made(&self) -> Mask {
+        let is_made = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.made);
+        (0..self.lodgings.len()).filter(is_made).fold(0, |mask, slot| mask | 1 << slot)
+    }
+
+    pub(super) fn name_in(&self, slot: usize, counter: u64) -> PathBuf {
         self.volume.file(Home::To(self.destination(slot)), counter)
     }
 }

@@ -136,7 +136,7 @@ impl<D: Disk> Spool<D> {
         let copied = found.is_some_and(|from| {
             self.next += 1;
             let fresh = self.volume.file(Home::New, counter);
-            self.volume.copy(&from, &fresh).is_ok()
+            self.volume.copy(&from, Some(entry.counter), &fresh).is_ok()
         });
         if copied {
             let new = Entry { counter, ..entry };

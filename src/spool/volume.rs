@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Former, Free, Mapped as _, Stat};
-use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, name};
+use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, counter, name};
+use super::group::Part;
 use super::reasons::REASONS_FILE;
 use crate::config::save::is_full;
 use crate::ring::mapping::PictureSource as _;
@@ -187,11 +188,6 @@ impl<D: Disk> Volume<D> {
         Ok(())
     }
 
-    /// What was written may go to the disk from now on, together with other files.
-    pub fn begin_to_write_back(&self, file: &D::File) {
-        self.disk.begin_to_write_back(file);
-    }
-
     /// Makes a file's bytes durable.
     pub fn sync(&self, file: &mut D::File, path: &Path) -> Result<(), Fault> {
         self.disk.sync(file).map_err(fault(SYNC, path))
@@ -205,7 +201,19 @@ impl<D: Disk> Volume<D> {
                 linked => return linked.map_err(fault("link", to)),
             }
         }
-        self.copy(from, to)
+        self.copy(from, event_of(to), to)
+    }
+
+    /// Gives an event another name, which must be free, and a file of its own where it lies in a group: then that is durable. The file's
+    /// bytes.
+    pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, Fault> {
+        let part = event_of(to).and_then(|event| Part::of(self.map(from).ok()?, event).ok());
+        if part.is_some_and(|part| part.is_in_group()) {
+            self.copy(from, event_of(to), to)?;
+        } else {
+            self.link(from, to)?;
+        }
+        self.stat(to).map(|found| found.bytes)
     }
 
     /// As [`Volume::link`], for a file that is not needed under its first name any more.
@@ -223,9 +231,15 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// Writes a file anew. It has the name `to` when it is whole and durable; the name itself is not durable then.
-    pub fn copy(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+    /// Writes a file anew, or what it has of this event. It has the name `to` when it is whole and durable; the name itself is not durable
+    /// then.
+    pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<(), Fault> {
+        let cannot_be_read = || fault("read", from)(io::Error::from_raw_os_error(libc::EIO));
         let (mapped, fresh) = (self.map(from)?, self.folder(Home::New).join("copy"));
+        let mapped = match event {
+            Some(event) => Part::of(mapped, event).map_err(|_| cannot_be_read())?,
+            None => Part::whole(mapped),
+        };
         self.unlink(&fresh)?;
         let mut file = self.create(&fresh)?;
         let mut at = 0;
@@ -236,7 +250,7 @@ impl<D: Disk> Volume<D> {
                 at += bytes.len() as u64;
             }
         });
-        let read = lent.map_err(|_| fault("read", from)(io::Error::from_raw_os_error(libc::EIO)));
+        let read = lent.map_err(|_| cannot_be_read());
         let copied = written.and(read).and_then(|()| self.sync(&mut file, &fresh));
         let copied = copied.and_then(|()| self.rename_to_free(&fresh, to));
         copied.inspect_err(|_| drop(self.unlink(&fresh)))
@@ -313,6 +327,11 @@ impl<D: Disk> Volume<D> {
     pub fn free(&self) -> Result<Free, Fault> {
         self.disk.free(&self.root).map_err(fault("ask for the free space at", &self.root))
     }
+}
+
+/// The number of the event whose file has this name.
+fn event_of(path: &Path) -> Option<u64> {
+    counter(path.file_name()?, EVENT_SUFFIX)
 }
 
 fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fault {

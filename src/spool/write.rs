@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use super::batch::Order;
 use super::disk::Disk;
 use super::file::{Form, HEADER, Header, file_len, record_start};
-use super::index::blocks;
 use super::key::{Key, KeyId, SALT};
 use super::seal::{CHUNK, FileKey, TAG};
 use super::store::Reason;
@@ -15,7 +15,6 @@ use crate::event::EventId;
 use crate::readiness;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
-use crate::ring::file::RingId;
 use crate::ring::layout::ALIGN;
 use crate::ring::mapping::PictureSource;
 
@@ -67,31 +66,30 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Blocks of the file of the record at `frame`, written now.
-    pub(super) fn file_blocks(&self, frame: &Frame) -> u32 {
-        blocks(file_len(frame.header.length.into(), self.usable_key().is_some()))
+    /// Bytes of a file of its own for the record at `frame`, written now.
+    pub(super) fn file_len(&self, frame: &Frame) -> u64 {
+        file_len(frame.header.length.into(), self.usable_key().is_some())
     }
 
-    /// Writes the file, which is not durable then. Every word is taken from `source` once; the frame's own words are its checked copy.
+    /// Writes an event from `start` of a file on, which is not durable then. Every word is taken from `source` once; the frame's own words
+    /// are its checked copy.
     pub(super) fn write<S: Words + PictureSource + ?Sized>(
         &mut self,
-        path: &Path,
-        ring: RingId,
-        source: &S,
-        frame: &Frame,
-    ) -> Result<D::File, Reason> {
+        (file, path): (&mut D::File, &Path),
+        start: u64,
+        Order { ring, source, frame, .. }: Order<'_, S>,
+    ) -> Result<(), Reason> {
         let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
         let id = EventId { ring, sequence: frame.header.sequence };
         let header = |form| Header { id, record_len: length as u64, form }.to_bytes();
         let sealing = self.usable_key().map(|key| Sealing::new(key, header(Form::Sealed { key: key.id }))).transpose();
         let sealing = sealing.map_err(|source| Fault { operation: "seal", path: path.to_owned(), source })?;
-        let mut file = self.volume.create(path)?;
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = Vec::with_capacity((TOGETHER * CHUNK).min(length) + TOGETHER * TAG);
-        let mut offset = record_start(sealing.is_some()) as u64;
-        for (number, start) in (0..length).step_by(CHUNK).enumerate() {
-            let (from, end) = (buffer.len(), length.min(start + CHUNK));
-            for at in (start..end).step_by(ALIGN) {
+        let mut offset = start + record_start(sealing.is_some()) as u64;
+        for (number, begin) in (0..length).step_by(CHUNK).enumerate() {
+            let (from, end) = (buffer.len(), length.min(begin + CHUNK));
+            for at in (begin..end).step_by(ALIGN) {
                 let word = checked.get(at / ALIGN).copied().unwrap_or_else(|| source.word(frame.offset + at));
                 buffer.extend_from_slice(&word.to_le_bytes());
             }
@@ -100,24 +98,24 @@ impl<D: Disk> Spool<D> {
                 None => crc.update(&buffer[from..]),
             }
             if end == length || (number + 1).is_multiple_of(TOGETHER) {
-                self.volume.write(&mut file, path, &buffer, offset)?;
+                self.volume.write(file, path, &buffer, offset)?;
                 offset += buffer.len() as u64;
                 buffer.clear();
             }
         }
         source.lend(0..0, &mut |_| ()).map_err(|_| Reason::Lost)?;
         match &sealing {
-            Some(Sealing { start, .. }) => self.volume.write(&mut file, path, start, 0)?,
-            None => self.volume.write(&mut file, path, &header(Form::Clear { crc: crc.finalize() }), 0)?,
+            Some(Sealing { head, .. }) => self.volume.write(file, path, head, start)?,
+            None => self.volume.write(file, path, &header(Form::Clear { crc: crc.finalize() }), start)?,
         }
-        Ok(file)
+        Ok(())
     }
 }
 
 /// How one file is sealed.
 struct Sealing {
-    /// The file's head and salt.
-    start: Vec<u8>,
+    /// The event's head and salt.
+    head: Vec<u8>,
     /// The file's own key.
     key: FileKey,
 }
@@ -127,6 +125,7 @@ impl Sealing {
     fn new(key: &Key, head: [u8; HEADER]) -> io::Result<Sealing> {
         let mut salt = [0; SALT];
         getrandom::fill(&mut salt)?;
-        Ok(Sealing { start: [&head[..], &salt].concat(), key: key.of_file(&head, &salt) })
+        let key = key.of_file(&head, &salt);
+        Ok(Sealing { head: [&head[..], &salt].concat(), key })
     }
 }

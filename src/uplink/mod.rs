@@ -185,7 +185,7 @@ impl Uplink {
         let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
         let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
         self.tell_spool(&config);
-        self.driver.configure(destinations);
+        self.driver.configure(destinations, config.spool.group);
         let sender = Sender { this_box: config.this_box.clone(), spool: self.fixed.spool_dir.clone() };
         let monitor = config.monitor.clone().map(|monitor| (monitor.clone(), setup.of_monitor(&monitor)));
         let me = self.me.clone();

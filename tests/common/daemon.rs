@@ -13,7 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
+use sophon_uplink::ring::mapping::{MappedFile, PictureSource as _};
 use sophon_uplink::spool::Destination;
+use sophon_uplink::spool::disk::Mapped as _;
+use sophon_uplink::spool::group::Part;
 
 use super::{Naps, Watched, program, shm, wait_until};
 
@@ -81,11 +84,19 @@ impl Home {
         self.sequences(|path| path.starts_with(&folder)).collect()
     }
 
+    /// What a file has of the event of that name, as if it had a file of its own; none where it is not there any more.
+    pub fn spooled_event(&self, path: &Path) -> Option<Vec<u8>> {
+        let mapped = MappedFile::of(&std::fs::File::open(self.spool().join(path)).ok()?).ok()?;
+        let part = Part::of(mapped, path.file_stem()?.to_str()?.parse().ok()?).ok()?;
+        let mut event = Vec::new();
+        part.lend(0..part.size(), &mut |bytes| event.extend_from_slice(bytes)).ok()?;
+        Some(event)
+    }
+
     fn sequences(&self, is_meant: impl Fn(&Path) -> bool) -> impl Iterator<Item = u64> {
         let sequence = |path: PathBuf| {
-            let mut header = [0; 0x30];
-            std::fs::File::open(self.spool().join(path)).ok()?.read_exact(&mut header).ok()?;
-            Some(u64::from_le_bytes(header[0x28..].try_into().unwrap()))
+            let event = self.spooled_event(&path)?;
+            Some(u64::from_le_bytes(event.get(0x28..0x30)?.try_into().unwrap()))
         };
         self.spooled_files().into_iter().filter(move |path| is_meant(path)).filter_map(sequence)
     }

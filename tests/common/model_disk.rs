@@ -429,9 +429,12 @@ impl Disk for ModelDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.look(|state| match &*state.nodes[state.find(path)?] {
-            Node::File { data, .. } => Ok(Stat { bytes: data.len() as u64, regular: true }),
-            Node::Folder { .. } => Ok(Stat { bytes: 4096, regular: false }),
+        self.look(|state| {
+            let node = state.find(path)?;
+            Ok(match &*state.nodes[node] {
+                Node::File { data, .. } => Stat { bytes: data.len() as u64, regular: true, file: node as u64 },
+                Node::Folder { .. } => Stat { bytes: 4096, regular: false, file: node as u64 },
+            })
         })
     }
 

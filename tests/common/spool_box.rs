@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sophon_uplink::config;
 use sophon_uplink::ring::file::RingId;
@@ -22,7 +23,7 @@ pub struct Box {
 }
 
 pub fn config(dir: &Path, key_file: Option<PathBuf>) -> config::Spool {
-    config::Spool { dir: dir.to_owned(), max_bytes: 1 << 20, min_free_bytes: 0, key_file }
+    config::Spool { dir: dir.to_owned(), max_bytes: 1 << 20, min_free_bytes: 0, group: Duration::ZERO, key_file }
 }
 
 pub fn urls() -> Vec<String> {

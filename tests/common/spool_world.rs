@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sophon_uplink::config;
 use sophon_uplink::event::{Event, EventId};
@@ -13,12 +14,14 @@ use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::{Mapping, PictureSource};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::batch::Order;
+use sophon_uplink::spool::disk::Mapped as _;
 use sophon_uplink::spool::file::HEADER;
+use sophon_uplink::spool::group::{GROUP, Part};
 use sophon_uplink::spool::key::SALT;
 use sophon_uplink::spool::{Address, Bounds, DeadLetterReason, Destination, Evicted, Recovered, Spool, State, Stored};
 
 use super::common::make_key;
-use super::model_disk::{ModelDisk, State as DiskState};
+use super::model_disk::{Bytes, ModelDisk, State as DiskState};
 
 pub const BLOCK: u64 = 4096;
 /// Inodes that the spool leaves to others.
@@ -31,7 +34,8 @@ pub fn root() -> PathBuf {
 }
 
 pub fn config(key_file: Option<PathBuf>) -> config::Spool {
-    config::Spool { dir: root(), max_bytes: BOUNDS.max_bytes, min_free_bytes: BOUNDS.min_free_bytes, key_file }
+    let Bounds { max_bytes, min_free_bytes, .. } = BOUNDS;
+    config::Spool { dir: root(), max_bytes, min_free_bytes, group: Duration::ZERO, key_file }
 }
 
 /// A ring's memory with records of many sizes in it.
@@ -384,17 +388,21 @@ impl<'a> World<'a> {
             evicted.extend(gone);
         }
         self.check_listing(&before, &evicted, &new);
-        for one in &evicted {
+        self.gave_up(&evicted);
+        stored
+    }
+
+    fn gave_up(&mut self, evicted: &[Evicted]) {
+        for one in evicted {
             let place = if one.was_dead { Place::Dead } else { Place::To };
             one.destinations.iter().for_each(|to| self.no_more(one.counter, place(*to)));
         }
-        stored
     }
 
     /// What was written is sealed or in clear, as it is to be, and no salt comes twice, whatever a power cut made us forget.
     fn check_form(&mut self, to: Destination, counter: u64) {
         let file = self.disk.state().read(&root().join(format!("to/{to}/{counter:020}.event")));
-        let Some(file) = file else { return }; // given up for the next one of its batch
+        let Some(file) = file.map(|file| event_in(file, counter)) else { return }; // given up for the next one of its batch
         assert_eq!(file[8], 1 + u8::from(self.sealing), "the file's version");
         if self.sealing {
             assert!(self.salts.insert(file[HEADER..HEADER + SALT].to_vec()), "a salt came twice");
@@ -441,7 +449,13 @@ impl<'a> World<'a> {
 
     fn bury(&mut self, destination: Destination, counter: u64) -> Vec<((u64, Place), Vec<Place>)> {
         let (from, to) = ((counter, Place::To(destination)), Place::Dead(destination));
-        let buried = self.spool.to_dead(destination, counter, &why(counter));
+        let mut evicted = Vec::new();
+        let buried = self.spool.to_dead(destination, counter, &why(counter), &mut evicted);
+        self.gave_up(&evicted);
+        if matches!(buried, Ok(false)) {
+            self.no_more(from.0, from.1); // it was given up for the letter's own file
+            return Vec::new();
+        }
         self.moved(from, vec![to], buried.is_ok())
     }
 
@@ -601,6 +615,17 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether events share a file: each counts as one, and its blocks are a whole number.
+    fn has_groups(&self) -> bool {
+        let state = self.disk.state();
+        let is_group = |place: &Place, counter: u64| {
+            let Place::To(to) = place else { return false };
+            let file = state.read(&root().join(format!("to/{to}/{counter:020}.event")));
+            file.is_some_and(|file| file.len() > 8 && u32::from(file[8]) == GROUP)
+        };
+        view(&self.spool).iter().any(|(place, counters)| counters.iter().any(|counter| is_group(place, *counter)))
+    }
+
     /// What the spool says of itself is what lies on the disk, and that is within the bounds.
     pub fn assert_counted(&self) {
         let (status, state) = (self.spool.status(), self.disk.state());
@@ -610,18 +635,27 @@ impl<'a> World<'a> {
         assert_eq!(files_of_events + status.dead + status.bad, status.files);
         assert!(
             status.bytes >= bytes && status.files >= files.len() as u64,
-            "{bytes} in {} files, {status:?}",
-            files.len()
+            "{bytes} in {} files {files:?} {:?}, {status:?}",
+            files.len(),
+            view(&self.spool)
         );
         let kept: u64 = status.destinations.iter().map(|one| one.waiting + one.stuck).sum();
         assert_eq!(status.tally.remaining(), kept, "the counters balance: {status:?}");
         for one in &status.destinations {
             assert_eq!(one.tally.remaining(), one.waiting + one.stuck, "the counters balance: {one:?}");
         }
-        if status.dead == 0 {
+        if status.dead == 0 && !self.has_groups() {
             assert_eq!((status.bytes, status.files), (bytes, files.len() as u64), "{status:?}");
         }
     }
+}
+
+/// What a file has of the event with this number.
+pub fn event_in(file: Vec<u8>, counter: u64) -> Vec<u8> {
+    let part = Part::of(Bytes::of(file), counter).unwrap();
+    let mut event = Vec::new();
+    part.lend(0..part.size(), &mut |bytes| event.extend_from_slice(bytes)).unwrap();
+    event
 }
 
 /// What lies on a disk is within the bounds.

@@ -50,6 +50,8 @@ pub enum Input<T> {
     Settle,
     /// The spool's folder is not the one that was opened.
     Reopen,
+    /// How long an event that is to be stored waits for others.
+    Window(Duration),
     /// The lanes, those that are kept by number.
     Configured(Vec<(Option<LaneId>, LaneSettings)>),
     /// The ring needs the room of these.

@@ -1,6 +1,6 @@
 //! Lanes that come and go, and the end of the process.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::classify::Judge;
 use super::lane::{Lane, Phase};
@@ -152,7 +152,7 @@ impl<T: Held> Core<T> {
         self.order.clone().into_iter().for_each(|lane| self.touch(lane, now));
     }
 
-    /// The process ends soon: nothing more is taken out of the spool, and what waits for its period goes there.
+    /// The process ends soon: nothing more is taken out of the spool, and what waits for its period, or for its group, goes there.
     pub(super) fn leave_backlog(&mut self, turn: &mut Turn<'_, T>) {
         self.lanes.values_mut().for_each(|lane| lane.leaves_backlog = true);
         for id in self.order.clone() {
@@ -161,6 +161,8 @@ impl<T: Held> Core<T> {
                 self.touch(id, turn.now);
             }
         }
+        self.writer.set_window(Duration::ZERO, turn.now);
+        self.writer.hurry(turn.now);
     }
 
     /// The process ends: whatever is not sent by then goes to the spool.
@@ -169,8 +171,8 @@ impl<T: Held> Core<T> {
         for lane in self.lanes.values_mut().filter(|lane| lane.is_open()) {
             lane.phase = Phase::Suspended;
         }
-        self.events.numbers().into_iter().for_each(|event| self.writer.add(event.0, turn.now));
-        self.writer.hurry();
+        self.events.numbers().into_iter().for_each(|event| self.will_write(event, turn.now));
+        self.writer.hurry(turn.now);
         self.writer.try_now(turn.now);
     }
 

@@ -151,6 +151,7 @@ impl<T: Held> Core<T> {
                 self.look_into_spool_at(now);
             }
             Input::Reopen => self.reopen(turn),
+            Input::Window(window) => self.writer.set_window(window, now),
             Input::Configured(lanes) => self.configured(lanes, turn),
             Input::Spill(events) => self.spill(&events, turn),
             Input::LeaveBacklog => self.leave_backlog(turn),

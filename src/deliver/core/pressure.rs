@@ -23,8 +23,8 @@ impl<T: Held> Core<T> {
         for event in events {
             if let Some(pending) = self.events.get_mut(*event) {
                 pending.is_spilled = true;
-                self.writer.add(event.0, turn.now);
-                self.writer.hurry();
+                self.writer.add(event.0, pending.held.length(), turn.now);
+                self.writer.hurry(turn.now);
             }
         }
     }

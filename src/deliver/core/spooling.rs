@@ -2,15 +2,22 @@
 //!
 //! One event is written once for all destinations that lack it; one that comes to need it later shares the file. Where the spool
 //! cannot be used, events stay where they are, in the ring, and uploads go on.
+//!
+//! Events go to the flash in groups: what waits is written when the first of it has waited for the window, when it is a full group, when
+//! the ring needs its room, or when the process ends, whichever comes first. An event's own file costs the flash two or three times what
+//! is in it; a group's, little more than that. Meanwhile they are in the ring, as safe as all that is there.
 
 use std::time::{Duration, Instant};
 
 use super::queue::RunSet;
+use crate::spool::group;
 
-/// Events written together, at most: the disk is busy with them for a while, and whoever wants to read waits.
-pub const BATCH: usize = 32;
-/// An event that is to be stored waits so long for others, and for the uploads that it came with: its write is not to take the
-/// processor from them. It is in the ring meanwhile.
+/// Events of a full group, which are written together: the disk is busy with them for a while, and whoever wants to read waits.
+pub const BATCH: usize = group::MOST;
+/// A group of so many bytes is full.
+pub const GROUP_BYTES: u64 = 4 << 20;
+/// An event that is to be stored waits so long for the uploads that it came with, at least: its write is not to take the processor from
+/// them. It is in the ring meanwhile.
 const LINGER: Duration = Duration::from_millis(10);
 /// Pauses between tries while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -20,8 +27,14 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub struct Writer {
     /// There may be something to write of these events.
     waiting: RunSet,
-    /// Since when something waits.
+    /// What these take in the ring.
+    bytes: u64,
+    /// How long the first of a group waits for the others.
+    window: Duration,
+    /// When what waits is to be written; none where nothing does.
     write_at: Option<Instant>,
+    /// Nothing is written before, unless there is no time to lose.
+    rests_until: Option<Instant>,
     /// The ring or the end of the process waits for what is to be written.
     hurry: bool,
     /// The spool is at it.
@@ -58,15 +71,34 @@ pub enum Needs {
 }
 
 impl Writer {
-    /// There may be something to write of this event.
-    pub fn add(&mut self, event: u64, now: Instant) {
-        self.waiting.insert(event);
-        self.write_at.get_or_insert(now + LINGER);
+    /// How long the first event of a group waits for the others from now on.
+    pub fn set_window(&mut self, window: Duration, now: Instant) {
+        self.window = window;
+        self.write_by(now + window.max(LINGER));
+    }
+
+    /// There may be something to write of this event, which takes so many bytes in the ring.
+    pub fn add(&mut self, event: u64, length: u32, now: Instant) {
+        if !self.waiting.insert(event) {
+            return;
+        }
+        self.bytes += u64::from(length);
+        self.write_at.get_or_insert(now + self.window.max(LINGER));
+        if self.hurry {
+            self.write_by(now);
+        } else if self.waiting.len() >= BATCH as u64 || self.bytes >= GROUP_BYTES {
+            self.write_by(now + LINGER);
+        }
+    }
+
+    fn write_by(&mut self, moment: Instant) {
+        self.write_at = self.write_at.map(|other| other.min(moment));
     }
 
     /// There is no time to lose, until everything is written.
-    pub fn hurry(&mut self) {
+    pub fn hurry(&mut self, now: Instant) {
         self.hurry = true;
+        self.write_by(now);
     }
 
     /// The last event that may have something to write.
@@ -74,34 +106,30 @@ impl Writer {
         self.waiting.last()
     }
 
-    /// The next event that may have something to write.
-    pub fn take(&mut self) -> Option<u64> {
-        let first = self.waiting.pop_first();
-        if self.waiting.is_empty() {
-            (self.write_at, self.hurry) = (None, self.hurry && first.is_some());
+    /// The next event that may have something to write; `length` says what one takes in the ring.
+    pub fn take(&mut self, length: impl Fn(u64) -> u32) -> Option<u64> {
+        let first = self.waiting.first();
+        match first {
+            Some(event) => self.forget(event, length(event)),
+            None => self.hurry = false,
         }
         first
     }
 
-    /// An event that was taken is not to be written now; it goes first the next time.
-    pub fn take_back(&mut self, event: u64, now: Instant) {
-        self.add(event, now);
-    }
-
     /// Nothing is to be written of this event any more.
-    pub fn forget(&mut self, event: u64) {
-        self.waiting.remove(event);
+    pub fn forget(&mut self, event: u64, length: u32) {
+        if self.waiting.remove(event) {
+            self.bytes = self.bytes.saturating_sub(length.into());
+        }
         if self.waiting.is_empty() {
             self.write_at = None;
         }
     }
 
-    /// Another round waits for others, too.
-    pub fn linger(&mut self, now: Instant) {
-        self.write_at = (!self.waiting.is_empty()).then_some(now + LINGER);
-        if self.waiting.is_empty() {
-            self.hurry = false;
-        }
+    /// Something was written, or could not be: others have the disk and the processor before the next round.
+    pub fn rest(&mut self, now: Instant) {
+        self.rests_until = Some(now + LINGER);
+        self.hurry &= !self.waiting.is_empty();
     }
 
     /// Whether something is to be written now.
@@ -113,8 +141,8 @@ impl Writer {
     }
 
     fn write_moment(&self) -> Option<Instant> {
-        let moment = self.write_at?;
-        Some(if self.hurry { moment - LINGER } else { moment })
+        let rests_until = self.rests_until.filter(|_| !self.hurry);
+        self.write_at.into_iter().chain(self.write_at.and(rests_until)).max()
     }
 
     fn can_write(&self, now: Instant) -> bool {
@@ -162,7 +190,7 @@ impl Writer {
         if let Some(trouble) = &mut self.trouble {
             trouble.until = now;
         }
-        self.write_at = self.write_at.map(|moment| moment.min(now));
+        self.write_by(now);
     }
 
     /// Something was written; why it could not be before, if it could not.

@@ -53,7 +53,7 @@ impl<T: Held> Core<T> {
         let retry = lane.still_known(retry);
         lane.queue.insert(event.0, retry);
         if lane.wants_spool() || retry.is_some() {
-            self.writer.add(event.0, turn.now);
+            self.will_write(event, turn.now);
         }
         self.touch(id, turn.now);
     }
@@ -189,7 +189,7 @@ impl<T: Held> Core<T> {
                     Verdict::Again(retry) => self.put(id, event, retry, turn),
                     Verdict::Over(End::Rejected(reason)) => {
                         self.lane_mut(id).rejected.insert(event, reason);
-                        self.writer.add(event.0, turn.now);
+                        self.will_write(event, turn.now);
                     }
                     Verdict::Over(end) => self.over(id, event, &end, turn),
                 }
@@ -253,7 +253,7 @@ impl<T: Held> Core<T> {
     /// A delivery needs its event's room no more.
     pub(super) fn let_go(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
         if let Some(held) = self.events.let_go(event) {
-            self.writer.forget(event.0);
+            self.writer.forget(event.0, held.length());
             for lane in self.lanes.values_mut() {
                 lane.taken_over.remove(event.0);
             }
@@ -298,7 +298,14 @@ impl<T: Held> Core<T> {
     /// What waits is better off in the spool.
     pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
         let numbers = self.lane_mut(id).queue.numbers();
-        numbers.into_iter().for_each(|event| self.writer.add(event, turn.now));
+        numbers.into_iter().for_each(|event| self.will_write(EventNo(event), turn.now));
+    }
+
+    /// There may be something to write of an event.
+    pub(super) fn will_write(&mut self, event: EventNo, now: Instant) {
+        if let Some(pending) = self.events.get(event) {
+            self.writer.add(event.0, pending.held.length(), now);
+        }
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {

@@ -5,11 +5,8 @@ use std::time::Instant;
 use super::classify::Verdict;
 use super::counters::End;
 use super::lane::{InFlight, Lane, Meanwhile, Source};
-use super::spooling::{BATCH, Needs};
+use super::spooling::{BATCH, GROUP_BYTES, Needs};
 use super::{Core, Effect, EventNo, Fate, Held, Job, LaneId, NotStored, Notice, Stored, Target, Turn};
-
-/// About how many bytes are written together, at most.
-const BATCH_BYTES: u64 = 4 << 20;
 
 impl<T: Held> Core<T> {
     /// Has the oldest events written of which something is to be written; sees to the spool itself where that comes first.
@@ -21,8 +18,9 @@ impl<T: Held> Core<T> {
         if self.writer.is_due(turn.now) {
             self.join_in_order(turn.now);
             let (mut jobs, mut bytes) = (Vec::<Job>::new(), 0);
-            while jobs.len() < BATCH && bytes < BATCH_BYTES && jobs.iter().all(Job::is_plain) {
-                let Some(event) = self.writer.take().map(EventNo) else { break };
+            while jobs.len() < BATCH && bytes < GROUP_BYTES && jobs.iter().all(Job::is_plain) {
+                let length = |event| self.events.get(EventNo(event)).map_or(0, |pending| pending.held.length());
+                let Some(event) = self.writer.take(length).map(EventNo) else { break };
                 let Some(job) = self.job(event, turn) else { continue };
                 bytes += self.events.get(event).map_or(0, |pending| u64::from(pending.held.length()));
                 jobs.push(job);
@@ -47,7 +45,10 @@ impl<T: Held> Core<T> {
         for lane in self.lanes.values().filter(|lane| lane.in_order.is_some() && lane.is_open()) {
             let in_flight = lane.in_flight.values().filter_map(InFlight::ring_event).map(|event| event.0);
             let held = in_flight.chain(lane.queue.numbers()).filter(|event| *event <= last);
-            held.for_each(|event| self.writer.add(event, now));
+            for event in held {
+                let length = self.events.get(EventNo(event)).map_or(0, |pending| pending.held.length());
+                self.writer.add(event, length, now);
+            }
         }
     }
 
@@ -115,10 +116,10 @@ impl<T: Held> Core<T> {
                 }
             }
             if self.events.get(event).is_some() {
-                self.writer.add(event.0, turn.now); // there may be more to do for it
+                self.will_write(event, turn.now); // there may be more to do for it
             }
         }
-        self.writer.linger(turn.now);
+        self.writer.rest(turn.now);
         self.lanes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|lane| self.remove_if_over(lane, turn));
     }
 

@@ -1,7 +1,7 @@
 //! What the uplink wants of deliveries, and what it asks about them.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Destination, Driver, HeldEvent, hours};
 use crate::config::Url;
@@ -31,8 +31,9 @@ impl Driver {
         self.drop_texts();
     }
 
-    /// Another config: the lanes of destinations that stay are kept.
-    pub fn configure(&self, destinations: Vec<(Url, Settings)>) {
+    /// Another config: the lanes of destinations that stay are kept, and what is to be stored waits so long for others.
+    pub fn configure(&self, destinations: Vec<(Url, Settings)>, window: Duration) {
+        self.handle(Input::Window(window));
         let old: Vec<LaneId> = self.core.borrow().lanes().map(|lane| lane.id).collect();
         let mut lanes = Vec::new();
         for (url, settings) in &destinations {

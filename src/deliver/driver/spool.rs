@@ -142,21 +142,29 @@ impl Driver {
 
     /// Does what follows for an event in the spool.
     pub(super) fn settle_spooled(&self, lane: LaneId, destination: Destination, counter: u64, fate: Fate) {
-        let done = self.worker.call(move |spool| match fate {
-            Fate::Delivered => spool.delivered(destination, counter).map(drop),
-            Fate::Had => spool.had(destination, counter).map(drop),
-            Fate::Dead(rejection) => spool.to_dead(destination, counter, &store::reason_of(&rejection)).map(drop),
-            Fate::Skipped => {
-                spool.skip(destination, counter);
-                Ok(())
-            }
-            Fate::PutBack => {
-                spool.put_back(destination, counter);
-                Ok(())
-            }
+        let done = self.worker.call(move |spool| {
+            let mut evicted = Vec::new();
+            let done = match fate {
+                Fate::Delivered => spool.delivered(destination, counter).map(drop),
+                Fate::Had => spool.had(destination, counter).map(drop),
+                Fate::Dead(rejection) => {
+                    spool.to_dead(destination, counter, &store::reason_of(&rejection), &mut evicted).map(drop)
+                }
+                Fate::Skipped => {
+                    spool.skip(destination, counter);
+                    Ok(())
+                }
+                Fate::PutBack => {
+                    spool.put_back(destination, counter);
+                    Ok(())
+                }
+            };
+            (done, evicted)
         });
         self.in_background(async move |driver| {
-            if let Err(fault) = done.await {
+            let (done, evicted) = done.await;
+            driver.tell_evicted(&evicted);
+            if let Err(fault) = done {
                 driver.complain(lane, &fault.to_string());
             }
         });

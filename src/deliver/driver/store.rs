@@ -95,10 +95,11 @@ fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
     job.in_flight.iter().for_each(|destination| spool.hand_out(*destination, counter));
     let moved = job.in_flight.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
+    let mut evicted = done.evicted;
     let fault = job.dead.iter().filter_map(|(dead, rejection)| {
-        let buried = spool.to_dead(dead.address.destination, counter, &reason_of(rejection));
+        let buried = spool.to_dead(dead.address.destination, counter, &reason_of(rejection), &mut evicted);
         buried.err().map(|fault| fault.to_string())
     });
     let fault = fault.last();
-    Done { moved, fault, ..done }
+    Done { counter, evicted, moved, fault }
 }

@@ -12,6 +12,8 @@ pub enum Step {
     InOrder(u8),
     /// These destinations get all events, once a period; comes first.
     Periodic(u8),
+    /// What is to be stored waits so long for others; comes first.
+    Window(u64),
     /// Events of this length come, each bad for the destinations of the mask, and too large for the spool or not.
     Publish { count: u32, length: u32, bad: u8, too_large: bool },
     /// A destination changes.
@@ -54,8 +56,9 @@ impl History {
         let in_order = if random.bool() { 0 } else { random.u8(..16) };
         let configured = 1 + random.u8(..15);
         let periodic = if random.u8(..3) > 0 { 0 } else { random.u8(..16) };
-        let mut steps =
-            vec![(0, Step::InOrder(in_order)), (0, Step::Periodic(periodic)), (0, Step::Configure(configured))];
+        let window = Step::Window(random_window(&mut random));
+        let first = [Step::InOrder(in_order), Step::Periodic(periodic), window, Step::Configure(configured)];
+        let mut steps: Vec<(u64, Step)> = first.into_iter().map(|step| (0, step)).collect();
         for _ in 0..random.usize(3..25) {
             let pause = match random.u8(..6) {
                 0 => random.u64(..20_000),
@@ -73,7 +76,8 @@ impl History {
     /// One in which destination 0 takes everything and stays, and nothing else can be relied on.
     pub fn beside(seed: u64) -> History {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut steps = vec![(0, Step::Configure(1 | random.u8(..16)))];
+        let window = Step::Window(random_window(&mut random));
+        let mut steps = vec![(0, window), (0, Step::Configure(1 | random.u8(..16)))];
         for _ in 0..random.usize(5..60) {
             let step = match Step::random(&mut random) {
                 Step::Publish { count, bad, .. } => {
@@ -150,6 +154,10 @@ impl History {
             self = next;
         }
     }
+}
+
+fn random_window(random: &mut fastrand::Rng) -> u64 {
+    [0, 300, 2000, 20_000][random.usize(..4)]
 }
 
 impl Step {

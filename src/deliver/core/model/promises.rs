@@ -6,6 +6,7 @@ use super::history::Step;
 use super::world::World;
 use super::{Answer, Mode};
 use crate::deliver::core::health::Condition;
+use crate::deliver::core::spooling::BATCH;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,6 +43,78 @@ fn what_a_destination_that_is_down_lacks_is_soon_in_the_spool_and_not_in_the_rin
     publish(&mut world, 20);
     wait(&mut world, SECOND);
     assert_eq!(world.in_ring(), 0, "what came then");
+}
+
+/// Of one destination that is down, where what is to be stored waits for two seconds.
+fn world_with_window() -> World {
+    let mut world = world_of_one(Answer::Unreachable);
+    publish(&mut world, 1);
+    wait(&mut world, SECOND);
+    world.set_window(2 * SECOND);
+    assert_eq!(world.stored(), 1, "it is down");
+    world
+}
+
+#[test]
+fn what_comes_within_the_window_is_stored_together_when_it_is_over() {
+    let mut world = world_with_window();
+    for _ in 0..20 {
+        publish(&mut world, 1);
+        wait(&mut world, 200 * MS);
+    }
+    wait(&mut world, 2 * SECOND);
+    assert_eq!((world.in_ring(), world.stored(), world.rounds()), (0, 21, 3), "one, and then ten each time");
+    publish(&mut world, 1);
+    wait(&mut world, 1990 * MS);
+    assert_eq!(world.in_ring(), 1);
+    wait(&mut world, 20 * MS);
+    assert_eq!(world.in_ring(), 0);
+}
+
+#[test]
+fn a_destination_that_comes_back_within_the_window_costs_the_spool_nothing() {
+    let mut world = world_with_window();
+    publish(&mut world, 3);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    world.configure(1); // tries at once
+    wait(&mut world, 10 * SECOND);
+    assert_eq!((world.in_ring(), world.stored()), (0, 1));
+    assert!((0..4).all(|event| world.acknowledged(0, event).is_some()));
+}
+
+#[test]
+fn a_full_group_does_not_wait_for_its_window() {
+    for (count, length) in [(BATCH as u32, 1), (4, 1 << 20)] {
+        let mut world = world_with_window();
+        world.set_capacity(1 << 30);
+        (0..count - 1).for_each(|_| assert!(world.publish(length, 0, false)));
+        wait(&mut world, SECOND);
+        assert_eq!(world.in_ring(), count as usize - 1);
+        assert!(world.publish(length, 0, false));
+        wait(&mut world, 50 * MS);
+        assert_eq!(world.in_ring(), 0);
+    }
+}
+
+#[test]
+fn neither_a_ring_that_fills_nor_the_end_waits_for_the_window() {
+    let mut world = world_with_window();
+    world.set_capacity(20);
+    publish(&mut world, 10);
+    wait(&mut world, SECOND);
+    assert_eq!(world.in_ring(), 10, "half of the ring");
+    publish(&mut world, 1);
+    wait(&mut world, 10 * MS);
+    assert_eq!((world.in_ring(), world.dropped()), (0, 0));
+    publish(&mut world, 5);
+    wait(&mut world, 500 * MS);
+    assert_eq!(world.in_ring(), 5);
+    world.leave_backlog();
+    wait(&mut world, 10 * MS);
+    assert_eq!(world.in_ring(), 0);
+    publish(&mut world, 1);
+    wait(&mut world, 20 * MS);
+    assert_eq!(world.in_ring(), 0, "what comes after the signal does not wait either");
 }
 
 #[test]

@@ -153,4 +153,24 @@ impl World {
             assert!(bodies.count() <= 4, "more than four bodies");
         }
     }
+
+    /// What is to be stored, and could be, is in the spool when its window is over.
+    pub(super) fn check_window(&mut self) {
+        // What the disk is at takes up to one second of it; then come the rounds before, of a group each, and others' calls between them.
+        let (busy, slack) = (Duration::from_secs(1), Duration::from_secs(2));
+        let could_be = self.usable && self.latency < Duration::from_millis(5) && self.core.writer.trouble().is_none();
+        let could_be = could_be && self.busy_until <= self.now + busy;
+        let numbers = if could_be { self.core.events.numbers() } else { Vec::new() };
+        let waits = |lane: &Lane, no: EventNo| lane.queue.contains(no.0) && lane.wants_spool();
+        let is_wanted = |no: &EventNo| {
+            let is_unfit = self.core.events.get(*no).is_none_or(|pending| pending.is_unfit);
+            !is_unfit && self.core.lanes.values().any(|lane| waits(lane, *no))
+        };
+        let now = self.now;
+        let wanted: Vec<u64> = numbers.into_iter().filter(is_wanted).map(|no| no.0).collect();
+        self.wanted.retain(|event, _| wanted.contains(event));
+        wanted.into_iter().for_each(|event| _ = self.wanted.entry(event).or_insert(now));
+        let late = self.wanted.iter().find(|(_, since)| **since + self.window + slack < now);
+        assert_eq!(late, None, "it is {now:?}, and its window of {:?} is over", self.window);
+    }
 }

@@ -98,10 +98,16 @@ pub struct World {
     folders: BTreeMap<[u8; 8], Folder>,
     files: BTreeMap<u64, u64>,
     next_counter: u64,
+    /// How often something was written.
+    rounds: u64,
     delivered: BTreeSet<(usize, u64)>,
     dead: BTreeSet<(usize, u64)>,
     /// Their pictures went away.
     lost: BTreeSet<(usize, u64)>,
+    /// What is to be stored waits so long for others.
+    window: Duration,
+    /// Since when events are to be stored, and could be.
+    wanted: BTreeMap<u64, Instant>,
     // the ring
     tail: usize,
     spilled: usize,
@@ -175,6 +181,9 @@ impl World {
             folders: BTreeMap::new(),
             files: BTreeMap::new(),
             next_counter: 1,
+            rounds: 0,
+            window: Duration::ZERO,
+            wanted: BTreeMap::new(),
             delivered: BTreeSet::new(),
             dead: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -233,6 +242,7 @@ impl World {
                     self.publish(*length, *bad, *too_large);
                 }
             }
+            Step::Window(window_ms) => self.set_window(Duration::from_millis(*window_ms)),
             Step::InOrder(mask) => self.set_in_order(*mask, STOPS_OTHERS),
             Step::Periodic(mask) => self.set_periodic(*mask),
             Step::Become(server, mode) => self.servers[*server].mode = *mode,
@@ -261,6 +271,12 @@ impl World {
                 self.input(Input::Suspend);
             }
         }
+    }
+
+    /// What is to be stored waits so long for others from now on.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+        self.input(Input::Window(window));
     }
 
     /// These destinations get their events in order from the next config on.
@@ -349,6 +365,7 @@ impl World {
         self.core.handle(self.now, input, &mut effects);
         self.perform(effects);
         self.check();
+        self.check_window();
     }
 
     fn look_at_box(&mut self) {
@@ -435,6 +452,11 @@ impl World {
     /// Events that the spool ever took.
     pub fn stored(&self) -> usize {
         self.files.len()
+    }
+
+    /// How often something was written.
+    pub fn rounds(&self) -> u64 {
+        self.rounds
     }
 
     pub fn dead(&self) -> usize {

@@ -82,6 +82,7 @@ impl World {
                 self.input(Input::Picked(lane, id, picked));
             }
             Call::Write(jobs) => {
+                self.rounds += 1;
                 let results = jobs.iter().map(|job| (job.event, self.store(job))).collect();
                 self.input(Input::Written(results));
             }

@@ -1,0 +1,214 @@
+//! A group: the events that are stored together lie in one file, which has a name for each of them in each folder. So they cost the
+//! flash one inode and one fsync, and each is delivered, handed over or given up by its own name, as if it had a file of its own.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0x00 | u64 | the magic number of every file of the spool |
+//! | 0x08 | u32 | the version: 3 |
+//! | 0x0C | u32 | where the first event begins: 0x140 |
+//! | 0x10 | u64 | the number of the first event; the others have the numbers after it |
+//! | 0x18 | u64 | how many there are: 1 to 32 |
+//! | 0x20 | u64 | bytes of the file |
+//! | 0x28 | u64 | zero |
+//! | 0x30 | u32 | CRC-32 of the table |
+//! | 0x34 | 8 bytes | zero |
+//! | 0x3C | u32 | CRC-32 of the 60 bytes before |
+//! | 0x40 | 32 × u64 | the table: where each event ends; zero for those that are not there |
+//! | 0x140 | | each event as in a file of its own ([`file`](mod@super::file)), in clear or sealed, one behind the other |
+//! | | 0x140 | the first 0x140 bytes once more |
+//!
+//! A damaged event costs itself alone: what says where the others lie is there twice, at both ends. The file's room is free when its
+//! last name is gone; until then all of it counts ([`index`](super::index)).
+
+use std::ops::Range;
+
+use super::disk::Mapped;
+use super::file::{HEADER, MAGIC};
+use super::opened::Flaw;
+use crate::ring::Words;
+use crate::ring::layout::{ALIGN, pack};
+use crate::ring::mapping::{Lost, PictureSource};
+
+/// The version of a group's file.
+pub const GROUP: u32 = 3;
+/// The most events in a file.
+pub const MOST: usize = 32;
+/// Bytes before the first event, and behind the last one.
+pub const HEAD: usize = HEADER + MOST * 8;
+
+/// No file is larger: so a damaged table leads to no overflow.
+const MAX_FILE: u64 = 1 << 48;
+
+/// What the head of a group's file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The number of the first event.
+    pub first: u64,
+    count: usize,
+    /// Where each ends.
+    ends: [u64; MOST],
+}
+
+impl Table {
+    /// Of at most [`MOST`] events whose files would have these lengths, multiples of 8.
+    pub fn of(first: u64, lengths: impl Iterator<Item = u64>) -> Table {
+        let (mut table, mut end) = (Table { first, count: 0, ends: [0; MOST] }, HEAD as u64);
+        for (place, length) in table.ends.iter_mut().zip(lengths) {
+            end += length;
+            *place = end;
+            table.count += 1;
+        }
+        table
+    }
+
+    /// Where each event ends.
+    pub fn ends(&self) -> &[u64] {
+        &self.ends[..self.count]
+    }
+
+    /// Bytes of the file.
+    pub fn file_len(&self) -> u64 {
+        self.ends().last().map_or(0, |end| end + HEAD as u64)
+    }
+
+    /// Where an event lies, if it is in the file.
+    pub fn place(&self, number: u64) -> Option<Range<u64>> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let end = *self.ends().get(at)?;
+        Some(if at == 0 { HEAD as u64 } else { self.ends[at - 1] }..end)
+    }
+
+    /// As it stands at both ends of the file.
+    pub fn to_bytes(&self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        let head = [MAGIC, pack(GROUP, HEAD as u32), self.first, self.count as u64, self.file_len(), 0, 0, 0];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(head.iter().chain(&self.ends)) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let crc = crc32fast::hash(&bytes[HEADER..]);
+        bytes[0x30..0x34].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..HEADER - 4]);
+        bytes[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// What one end of a file says; none where it is damaged, or no group's.
+    fn parse(bytes: &[u8; HEAD]) -> Option<Table> {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
+        let count = usize::try_from(word(0x18)).ok().filter(|count| (1..=MOST).contains(count))?;
+        let table = Table { first: word(0x10), count, ends: std::array::from_fn(|at| word(HEADER + at * 8)) };
+        let mut start = HEAD as u64;
+        for end in table.ends() {
+            if *end <= start || !end.is_multiple_of(ALIGN as u64) || *end > MAX_FILE {
+                return None;
+            }
+            start = *end;
+        }
+        (table.to_bytes() == *bytes).then_some(table)
+    }
+
+    /// What a file says at either end; none where it is no group, or both are damaged.
+    ///
+    /// # Errors
+    /// [`Lost`] where it cannot be read.
+    pub fn read(mapped: &impl Mapped) -> Result<Option<Table>, Lost> {
+        let size = mapped.size();
+        let mut bytes = [0; HEAD];
+        for start in [0, size.saturating_sub(HEAD)].into_iter().filter(|_| size >= HEAD) {
+            mapped.lend(start..start + HEAD, &mut |head| bytes.copy_from_slice(head))?;
+            let table = Table::parse(&bytes);
+            // A file that was cut off has its first end only, and the events that are left.
+            if table.as_ref().is_some_and(|table| start == 0 || table.file_len() == size as u64) {
+                return Ok(table);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One event's part of a file: all of it, or its place in a group.
+#[derive(Debug)]
+pub struct Part<M> {
+    mapped: M,
+    at: usize,
+    size: usize,
+}
+
+impl<M: Mapped> Part<M> {
+    /// All of a file.
+    pub fn whole(mapped: M) -> Part<M> {
+        Part { at: 0, size: mapped.size(), mapped }
+    }
+
+    /// What a file has of the event with this number.
+    ///
+    /// # Errors
+    /// A group that this event is not in, or what cannot be read.
+    pub fn of(mapped: M, number: u64) -> Result<Part<M>, Flaw> {
+        let Some(table) = Table::read(&mapped)? else { return Ok(Part::whole(mapped)) };
+        let place = table.place(number).filter(|place| place.end <= mapped.size() as u64);
+        let place = place.ok_or_else(|| Flaw::Damaged("it is a group in which there is no such event".into()))?;
+        Ok(Part { mapped, at: place.start as usize, size: (place.end - place.start) as usize })
+    }
+
+    /// Whether there is more in the file.
+    pub fn is_in_group(&self) -> bool {
+        self.at > 0
+    }
+}
+
+impl<M: Mapped> Words for Part<M> {
+    fn word(&self, offset: usize) -> u64 {
+        assert!(offset < self.size, "a word of another event");
+        self.mapped.word(self.at + offset)
+    }
+}
+
+impl<M: Mapped> PictureSource for Part<M> {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        assert!(range.start <= range.end && range.end <= self.size, "bytes of another event");
+        self.mapped.lend(self.at + range.start..self.at + range.end, encode)
+    }
+}
+
+impl<M: Mapped> Mapped for Part<M> {
+    fn size(&self) -> usize {
+        self.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_reads_back_as_it_was_and_no_bit_of_it_can_be_changed_unnoticed() {
+        for count in 1..=MOST as u64 {
+            let table = Table::of(17, (1..=count).map(|length| length * 8));
+            let bytes = table.to_bytes();
+            assert_eq!(Table::parse(&bytes), Some(table.clone()));
+            assert_eq!(table.file_len(), 2 * HEAD as u64 + 4 * count * (count + 1));
+            let places: Vec<_> = (16..17 + count + 1).map(|number| table.place(number)).collect();
+            assert!(places[0].is_none() && places[count as usize + 1].is_none());
+            let lengths = places.iter().flatten().map(|place| place.end - place.start);
+            assert!(lengths.eq((1..=count).map(|length| length * 8)));
+            for bit in 0..8 * HEAD {
+                let mut changed = bytes;
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Table::parse(&changed), None, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_with_good_checksums_that_makes_no_sense_is_none() {
+        let good = Table::of(1, [64, 64].into_iter());
+        let wrong = [(0, 0), (0, MAX_FILE + 8), (1, good.ends[0]), (1, good.ends[1] + 1)];
+        for (at, end) in wrong {
+            let mut table = good.clone();
+            table.ends[at] = end;
+            let bytes = Table { count: 2, ..table }.to_bytes();
+            assert_eq!(Table::parse(&bytes), None, "{at} {end}");
+        }
+    }
+}
