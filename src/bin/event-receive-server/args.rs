@@ -28,7 +28,7 @@ Faces and names are personal data, and whoever reaches the address can see them:
 
 #[cfg(not(feature = "jetstream"))]
 const NO_GATEWAY: &str = "--jetstream: this program was built without it, as a box's is; \
-                          build a gateway with cargo build --release --features jetstream --bin event-receive-server";
+                          build a gateway with cargo build --profile gateway --features jetstream --bin event-receive-server";
 
 /// A command line that can be run.
 #[derive(Debug, PartialEq)]
