@@ -147,6 +147,17 @@ needs_met() {
 
 BOX_TARGET=aarch64-unknown-linux-musl
 
+# counting_plugin FILE: makes FILE, which counts instructions under qemu-aarch64; fails where this qemu takes none. After scripts/build.
+counting_plugin() {
+    local api
+    mkdir -p "${1%/*}"
+    for api in 1 2; do
+        cc -O2 -Wall -Wextra -Werror -shared -fPIC -DPLUGIN_API="$api" -o "$1" "$ROOT/tests/instructions/blocks.c"
+        if qemu-aarch64 -plugin "$1,table=${1%.so}" "$ROOT/dist/aarch64/sophon-uplink" --version; then return; fi
+    done
+    return 1
+}
+
 # bill_of_materials: prints, as CycloneDX, what is linked into the box's programs.
 bill_of_materials() {
     local work epoch

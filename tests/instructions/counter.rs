@@ -61,6 +61,11 @@ impl Counter {
         Counter { plugin: plugin.to_owned(), table: folder.join("blocks"), functions, entry }
     }
 
+    /// For programs whose functions are not told apart: all that they take is the libraries'.
+    pub fn of_unknown(plugin: &Path, folder: &Path) -> Counter {
+        Counter { plugin: plugin.to_owned(), table: folder.join("blocks"), functions: Vec::new(), entry: 0 }
+    }
+
     /// `program` under qemu, as the box's processor, counting.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("qemu-aarch64");

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use super::counter::{Counts, PARTS};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
-/// The lines of the page between which the table stands.
-const BEGIN: &str = "<!-- written by UPDATE_FIGURES=yes scripts/test instructions -->\n";
-const END: &str = "<!-- until here -->\n";
+/// The lines of the page between which a table stands.
+pub type Marks = [&'static str; 2];
+const MARKS: Marks = ["<!-- written by UPDATE_FIGURES=yes scripts/test instructions -->\n", "<!-- until here -->\n"];
 
 /// What is compared: a part with a figure of its own to keep, and all together.
 const COMPARED: [&str; 2] = ["encoder", "together"];
@@ -79,14 +79,12 @@ impl Table {
     /// What docs/benchmarks.md says.
     pub fn published() -> Table {
         let page = std::fs::read_to_string(PAGE).unwrap();
-        Table::of_text(parts_of(&page)[1])
+        Table::of_text(parts_of(&page, MARKS)[1])
     }
 
     /// Writes it into docs/benchmarks.md.
     pub fn publish(&self) {
-        let page = std::fs::read_to_string(PAGE).unwrap();
-        let [before, _, after] = parts_of(&page);
-        std::fs::write(PAGE, format!("{before}{}{after}", self.text())).unwrap();
+        write(MARKS, &self.text());
     }
 
     /// What is more than `published` by more than is tolerated, in words. What is less by as much is only printed: it is no
@@ -131,15 +129,22 @@ fn names(table: &Table) -> Vec<&String> {
     table.rows.iter().map(|(name, _)| name).collect()
 }
 
+/// Writes `text` between the marks in docs/benchmarks.md.
+pub fn write(marks: Marks, text: &str) {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let [before, _, after] = parts_of(&page, marks);
+    std::fs::write(PAGE, format!("{before}{text}{after}")).unwrap();
+}
+
 /// The page before the table, the table, and what comes after it.
-fn parts_of(page: &str) -> [&str; 3] {
-    let begin = page.find(BEGIN).expect("docs/benchmarks.md has the table's first mark") + BEGIN.len();
-    let end = begin + page[begin..].find(END).expect("docs/benchmarks.md has the table's last mark");
+fn parts_of(page: &str, [first, last]: Marks) -> [&str; 3] {
+    let begin = page.find(first).expect("docs/benchmarks.md has the table's first mark") + first.len();
+    let end = begin + page[begin..].find(last).expect("docs/benchmarks.md has the table's last mark");
     [&page[..begin], &page[begin..end], &page[end..]]
 }
 
 /// With commas between the thousands.
-fn grouped(figure: u64) -> String {
+pub fn grouped(figure: u64) -> String {
     let digits = figure.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
