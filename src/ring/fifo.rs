@@ -10,7 +10,7 @@
 //! other. Where anything is not as it should be, there is no FIFO, and the futex does: nothing is removed or mended here.
 //!
 //! Only a FIFO of the producer's own user that nobody else may open is used. Bytes of a stranger could do no more than wake the
-//! consumer, and it is awake no more often than each [`REST`].
+//! consumer, and it is awake no more often than each `REST` of wake.rs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -117,7 +117,7 @@ impl Fifo {
         self.missed > 1
     }
 
-    /// Returns when `publications` is not `seen`, or by chance. Where events come in less than [`REST`], it rests for so long before it
+    /// Returns when `publications` is not `seen`, or by chance. Where events come in less than `REST`, it rests for so long before it
     /// sleeps: what is published meanwhile costs the producer no system call.
     pub async fn published(&mut self, memory: &impl Memory, seen: u32) {
         if self.is_busy {
