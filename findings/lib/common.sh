@@ -30,6 +30,16 @@ node_packages() {
     npm install --silent --no-audit --no-fund "$@" >/dev/null || { echo "cannot install $*" >&2; exit 2; }
 }
 
+# crates 'NAME = "=VERSION"'...: ./seen, an optimised program of main.rs with these crates, linked with what counter.c counts.
+crates() {
+    gcc -O1 -fno-builtin -fno-tree-loop-distribute-patterns -shared -fPIC -o libcounter.so counter.c
+    printf '%s\n' '[package]' 'name = "seen"' 'version = "0.0.0"' 'edition = "2021"' '[[bin]]' 'name = "seen"' 'path = "main.rs"' \
+        '[dependencies]' "$@" >Cargo.toml
+    RUSTFLAGS="-L native=$FOLDER" CARGO_TARGET_DIR=$FOLDER/target cargo build --quiet --release || { echo "cannot build with $*" >&2; exit 2; }
+    ln -s target/release/seen seen
+    export LD_LIBRARY_PATH=$FOLDER
+}
+
 # same EXPECTED-FILE ACTUAL-FILE: fails, and shows how, where the behaviour is no longer the one that was seen.
 same() {
     if diff -u "$1" "$2"; then

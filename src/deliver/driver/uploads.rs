@@ -80,7 +80,7 @@ impl Driver {
         self.uploads.borrow_mut().insert(upload, Running { abort: Some(abort), ..Running::default() });
         let permit = BodyPermit::new(Rc::new(Port { driver: Weak::clone(&self.me), lane, upload }));
         let driver = Weak::clone(&self.me);
-        // Boxed: the runtime copies a task of some kilobytes five times in its life.
+        // Boxed: the runtime copies a task of some kilobytes five times in its life (findings/tokio-copies-of-tasks.sh).
         tokio::task::spawn_local(Box::pin(async move {
             let id = loaded.event.id;
             let (outcome, took) = {
