@@ -121,8 +121,10 @@ fn a_spool_that_was_handed_over_is_not_looked_through_and_what_cannot_be_read_th
     the_box.configure(&[port.url()], json!({}));
     let mut recognizer = Producer::open(&the_box.home.ring(), 1 << 20).unwrap();
     let daemon = the_box.start();
-    publish_many(&mut recognizer, 3);
-    wait_until("events in the spool", || the_box.home.spooled_sequences().len() == 3);
+    for number in 1..=3 {
+        publish_many(&mut recognizer, 1); // one at a time: each gets a file of its own
+        wait_until("events in the spool", || the_box.home.spooled_sequences().len() == number);
+    }
     daemon.terminate();
     let roots = the_box.home.spool().join(the_box.home.spooled_files().remove(0));
     chown(&roots, Some(0), Some(0)).unwrap();
