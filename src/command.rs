@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use sophon_uplink::api::ask;
+use sophon_uplink::api::client;
 use sophon_uplink::body::Format;
 use sophon_uplink::config::{self, Config, Url};
 use sophon_uplink::confine::User;
-use sophon_uplink::control::Good;
+use sophon_uplink::control::CheckedConfig;
 use sophon_uplink::output;
 use sophon_uplink::ring::opener;
 use sophon_uplink::spool::dead::Wanted;
@@ -110,7 +110,7 @@ pub struct Letters {
 
 /// Everything that the command line may hold, whatever the command.
 #[derive(Default)]
-struct Given {
+struct RawArgs {
     words: Vec<String>,
     config: Option<PathBuf>,
     user: Option<User>,
@@ -129,7 +129,7 @@ struct Given {
 pub fn read() -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
-    let mut given = Given::default();
+    let mut given = RawArgs::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Say(USAGE.into())),
@@ -151,9 +151,9 @@ pub fn read() -> Result<Command, lexopt::Error> {
     given.command()
 }
 
-impl Given {
+impl RawArgs {
     fn command(self) -> Result<Command, lexopt::Error> {
-        let Given { words, config, user, json, api, all, to, format, idle } = self;
+        let RawArgs { words, config, user, json, api, all, to, format, idle } = self;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let has_config = config.is_some();
         let named = config.clone();
@@ -230,8 +230,8 @@ fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error>
 /// # Errors
 /// Why it cannot be seen.
 pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::Result<T>) -> Result<T, String> {
-    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
-    let open = ask::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
+    let (good, _) = CheckedConfig::read_or_last(file).map_err(|error| error.to_string())?;
+    let open = client::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
     let dir = match open {
         Some(open) if open != good.config.spool.dir => {
             complain(format_args!("{} is open until a restart puts the config's spool.dir into force", open.display()));
@@ -274,9 +274,9 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     if by_root {
         become_owner(config::folder_of(file))?; // who may write any path into the config
     }
-    let (good, _) = Good::read_or_last(file).map_err(|error| error.to_string())?;
+    let (good, _) = CheckedConfig::read_or_last(file).map_err(|error| error.to_string())?;
     // Asked first: the uplink may have another spool open than the config names by now.
-    let Err(no_answer) = ask::status(file, None) else {
+    let Err(no_answer) = client::status(file, None) else {
         return in_batches(|after| ask_to_resend(file, letters, after));
     };
     let unknown = |to: &str| format!("{to} is not a destination of the config");
@@ -309,7 +309,7 @@ fn ask_to_resend(file: &Path, letters: &Letters, after: Option<u64>) -> Result<R
     if let Some(after) = after {
         wanted["after"] = json!(after);
     }
-    let answer = ask::post(file, "/api/dead-letters", &wanted)?;
+    let answer = client::post(file, "/api/dead-letters", &wanted)?;
     let resent = answer["resent"].as_u64().ok_or_else(|| format!("the uplink answered {answer}"))?;
     let skipped = answer["skipped"].as_object().into_iter().flatten();
     let skipped = skipped.map(|(url, letters)| (url.clone(), letters.as_u64().unwrap_or(0))).collect();

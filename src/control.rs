@@ -27,13 +27,13 @@ use tokio::task::{spawn_blocking, spawn_local};
 use tracing::{error, info, warn};
 
 use crate::config::document::Document;
-use crate::config::{self, Config, ConfigError, Fault, read_file, save};
+use crate::config::{self, Config, ConfigError, ConfigFault, read_file, save};
 use crate::deliver::setup::Setup;
 use crate::uplink::Uplink;
 
 /// A config that can be in force, and how it was written.
 #[derive(Clone, Debug)]
-pub struct Good {
+pub struct CheckedConfig {
     text: Bytes,
     /// What it means.
     pub config: Config,
@@ -44,10 +44,10 @@ pub struct Good {
 pub enum ChangeError {
     /// What was wanted is not allowed.
     #[error("{}", listed(.0))]
-    Refused(Vec<Fault>),
+    Refused(Vec<ConfigFault>),
     /// It cannot be put into force: a certificate file of the config that was good before.
     #[error("the config cannot be put into force, and nothing was changed: {0}")]
-    NotNow(Fault),
+    NotNow(ConfigFault),
     /// The file system does not take it.
     #[error("the config file cannot be written, and nothing was changed: {}", save::explained(.0))]
     NotSaved(io::Error),
@@ -68,7 +68,7 @@ pub type Revisions = Vec<String>;
 pub struct Control {
     path: PathBuf,
     uplink: Rc<Uplink>,
-    good: RefCell<Good>,
+    good: RefCell<CheckedConfig>,
     /// What is wrong with the file, where it is not what is in force.
     trouble: RefCell<Option<String>>,
     /// Held while a config is being changed.
@@ -76,23 +76,26 @@ pub struct Control {
     changed: Notify,
 }
 
-impl Good {
+impl CheckedConfig {
     /// Reads, checks, and tries the files that it names.
     ///
     /// # Errors
     /// Every fault.
-    pub fn read(path: &Path) -> Result<Good, ConfigError> {
+    pub fn read(path: &Path) -> Result<CheckedConfig, ConfigError> {
         let text = read_file(path).map_err(|error| {
             let allowed = format!("it cannot be read: {error}");
-            ConfigError { path: path.to_owned(), faults: vec![Fault { key: "the file".into(), value: None, allowed }] }
+            ConfigError {
+                path: path.to_owned(),
+                faults: vec![ConfigFault { key: "the file".into(), value: None, allowed }],
+            }
         })?;
-        Good::of_text(text.into(), path)
+        CheckedConfig::of_text(text.into(), path)
     }
 
-    fn of_text(text: Bytes, path: &Path) -> Result<Good, ConfigError> {
+    fn of_text(text: Bytes, path: &Path) -> Result<CheckedConfig, ConfigError> {
         let config = Config::of_text(&text, path)?;
         match Setup::read(&config) {
-            Ok(_) => Ok(Good { text, config }),
+            Ok(_) => Ok(CheckedConfig { text, config }),
             Err(fault) => Err(ConfigError { path: path.to_owned(), faults: vec![fault] }),
         }
     }
@@ -102,28 +105,29 @@ impl Good {
     ///
     /// # Errors
     /// The file's, when neither can be used.
-    pub fn glance(path: &Path) -> Result<Config, ConfigError> {
+    pub fn peek(path: &Path) -> Result<Config, ConfigError> {
         let path = &save::followed(path);
         let other = |extension| Config::load(&save::beside(path, extension));
         Config::load(path).or_else(|error| other("saving").or_else(|_| other("bak")).map_err(|_| error))
     }
 
     /// What was good before: a text whose writing in place was cut off, else the one that was in force last.
-    fn before(path: &Path) -> Result<Good, ConfigError> {
+    fn before(path: &Path) -> Result<CheckedConfig, ConfigError> {
         let path = save::followed(path);
-        Good::read(&save::beside(&path, "saving")).or_else(|_| Good::read(&save::beside(&path, "bak")))
+        CheckedConfig::read(&save::beside(&path, "saving"))
+            .or_else(|_| CheckedConfig::read(&save::beside(&path, "bak")))
     }
 
-    /// The same as [`Good::read`], or the last good one with what is wrong with the file.
+    /// The same as [`CheckedConfig::read`], or the last good one with what is wrong with the file.
     ///
     /// # Errors
     /// When neither is good, or the file is not there.
-    pub fn read_or_last(path: &Path) -> Result<(Good, Option<ConfigError>), ConfigError> {
-        let error = match Good::read(path) {
+    pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<ConfigError>), ConfigError> {
+        let error = match CheckedConfig::read(path) {
             Ok(good) => return Ok((good, None)),
             Err(error) => error,
         };
-        let before = path.exists().then(|| Good::before(path));
+        let before = path.exists().then(|| CheckedConfig::before(path));
         match before {
             Some(Ok(good)) => Ok((good, Some(error))),
             _ => Err(error),
@@ -133,12 +137,12 @@ impl Good {
 
 impl Control {
     /// Of the running `uplink`, which has `good` in force; `fault` is what is wrong with the file, where it is not `good`.
-    pub fn new(path: &Path, uplink: Rc<Uplink>, good: Good, fault: Option<ConfigError>) -> Rc<Control> {
+    pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, fault: Option<ConfigError>) -> Rc<Control> {
         let trouble = fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak", path.display()));
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }
-        good.config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
+        good.config.warnings().iter().for_each(|warning| warn!("{warning}"));
         let control = Rc::new(Control {
             path: path.to_owned(),
             uplink,
@@ -204,7 +208,7 @@ impl Control {
     pub async fn reload(self: Rc<Self>) {
         let _turn = self.turn.lock().await;
         let path = self.path.clone();
-        let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
+        let read = spawn_blocking(move || CheckedConfig::read(&path)).await.expect("reading does not panic");
         match read.and_then(|good| self.put_into_force(good).map_err(|fault| self.error(fault))) {
             Ok(()) => {
                 info!(config = %self.path.display(), "config read again");
@@ -243,7 +247,7 @@ impl Control {
             return Err(ChangeError::Stale(current));
         }
         let path = self.path.clone();
-        let read = spawn_blocking(move || Good::read(&path)).await.expect("reading does not panic");
+        let read = spawn_blocking(move || CheckedConfig::read(&path)).await.expect("reading does not panic");
         let (base, fault) = match read {
             Ok(good) => (good.text, None),
             Err(error) => (self.good.borrow().text.clone(), Some(error)),
@@ -252,7 +256,7 @@ impl Control {
         let is_new = fault.is_some() || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
         let text = if is_new { document.with(changes).text() } else { base.clone() };
         let good = match Config::of_text(&text, &self.path) {
-            Ok(config) => Good { text, config },
+            Ok(config) => CheckedConfig { text, config },
             Err(error) => return Err(ChangeError::Refused(error.faults)),
         };
         // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
@@ -306,20 +310,20 @@ impl Control {
         }
     }
 
-    fn put_into_force(&self, good: Good) -> Result<(), Fault> {
+    fn put_into_force(&self, good: CheckedConfig) -> Result<(), ConfigFault> {
         self.uplink.apply(good.config.clone())?;
-        good.config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
+        good.config.warnings().iter().for_each(|warning| warn!("{warning}"));
         self.good.replace(good);
         self.trouble.replace(None);
         self.changed.notify_one();
         Ok(())
     }
 
-    fn error(&self, fault: Fault) -> ConfigError {
+    fn error(&self, fault: ConfigFault) -> ConfigError {
         ConfigError { path: self.path.clone(), faults: vec![fault] }
     }
 }
 
-fn listed(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+fn listed(faults: &[ConfigFault]) -> String {
+    faults.iter().map(ConfigFault::to_string).collect::<Vec<_>>().join("; ")
 }

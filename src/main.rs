@@ -14,12 +14,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
-use sophon_uplink::api::listen::Early;
-use sophon_uplink::api::{self, App, ask};
+use sophon_uplink::api::listen::PreboundListener;
+use sophon_uplink::api::{self, App, client};
 use sophon_uplink::body::Format;
 use sophon_uplink::config::{Config, ConfigError, Url};
 use sophon_uplink::confine::{self, Confined, User};
-use sophon_uplink::control::{Control, Good};
+use sophon_uplink::control::{CheckedConfig, Control};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
 use sophon_uplink::signals::{Signals, Told};
@@ -92,9 +92,9 @@ fn check_config(file: &Path, user: Option<User>) -> ExitCode {
         Ok(left) => left.flatten().iter().for_each(complain),
         Err(error) => return not_started(&error),
     }
-    match Good::read(file) {
+    match CheckedConfig::read(file) {
         Ok(good) => {
-            good.config.doubts().iter().for_each(complain);
+            good.config.warnings().iter().for_each(complain);
             // No fault of the config: the uplink runs without its key, and the init script is to start it.
             if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
                 complain(format_args!("{why}; without it nothing is kept on flash"));
@@ -117,7 +117,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Duration, json: bool) -> ExitCode {
     let config = match config.map_or_else(
         || Config::of_text(br#"{"event_server_url": []}"#, Path::new("")),
-        |file| Good::read(file).map(|good| good.config),
+        |file| CheckedConfig::read(file).map(|good| good.config),
     ) {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
@@ -143,7 +143,7 @@ fn show_ring(path: &Path, json: bool) -> ExitCode {
 }
 
 fn show_status(config: &Path, api: Option<std::net::SocketAddr>, json: bool) -> ExitCode {
-    say(ask::status(config, api).map(|status| if json { status.to_string() } else { ask::in_words(&status) }))
+    say(client::status(config, api).map(|status| if json { status.to_string() } else { client::in_words(&status) }))
 }
 
 /// Prints what a command came to.
@@ -193,16 +193,16 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Takes what only root may have, and gives up every right that uploading does not need.
-fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<Early>, Confined), ExitCode> {
-    let config = Good::glance(file).map_err(|error| bad_config(&error))?;
-    let early = Early::listen(config.api.listen);
+fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<PreboundListener>, Confined), ExitCode> {
+    let config = CheckedConfig::peek(file).map_err(|error| bad_config(&error))?;
+    let prebound = PreboundListener::listen(config.api.listen);
     let confined = confine::confine(file, &config, user).map_err(|error| not_started(&error))?;
-    Ok((early, confined))
+    Ok((prebound, confined))
 }
 
 async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     // Before there is another thread, and before anything comes in.
-    let (early, confined) = match give_up_rights(file, user) {
+    let (prebound, confined) = match give_up_rights(file, user) {
         Ok(confined) => confined,
         Err(code) => return code,
     };
@@ -215,7 +215,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
         Err(error) => return not_started(&error),
     };
     confined.left.iter().chain(&confined.problem).for_each(|problem| warn!("{problem}"));
-    let (good, fault) = match Good::read_or_last(file) {
+    let (good, fault) = match CheckedConfig::read_or_last(file) {
         Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
@@ -236,7 +236,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     }
     let control = Control::new(file, Rc::clone(&uplink), good, fault);
     let app = App::new(Rc::clone(&control), Rc::clone(&uplink), confined, api::Limits::default());
-    tokio::task::spawn_local(api::listen::serve(app, early));
+    tokio::task::spawn_local(api::listen::serve(app, prebound));
     let code = loop {
         match told.recv().await {
             Some(Told::Stop) | None => break ExitCode::SUCCESS,

@@ -1,15 +1,15 @@
 //! The promise: the body of any event parses, with parsers that are not ours, to exactly the event, and is as long as announced.
 
 mod common;
-#[path = "common/given.rs"]
-mod given;
+#[path = "common/event_spec.rs"]
+mod event_spec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use given::Given;
+use event_spec::EventSpec;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use sophon_uplink::body::base64::{BUFFER, encoded_len};
+use sophon_uplink::body::encoder::{BUFFER, encoded_len};
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
@@ -46,7 +46,7 @@ fn ext() -> impl Strategy<Value = Option<Map<String, Value>>> {
 }
 
 fn top() -> impl Strategy<Value = Option<Map<String, Value>>> {
-    let documented = given::KEYS.map(String::from).to_vec();
+    let documented = event_spec::KEYS.map(String::from).to_vec();
     let plain = "[a-z\r\n\"]{1,6}".prop_map(|key| key);
     let key = prop_oneof![plain, prop::sample::select(documented), Just("n1".to_owned())];
     let members =
@@ -94,9 +94,9 @@ prop_compose! {
         device_type in -1..=4,
         reg_pic in picture(),
         spot_pic in picture(),
-    ) -> Given {
+    ) -> EventSpec {
         let [ext_json, top_json] = [ext, top].map(|members| members.map_or(Vec::new(), |members| serde_json::to_vec(&members).unwrap()));
-        Given { texts, ext_json, top_json, pictures, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
+        EventSpec { texts, ext_json, top_json, pictures, timestamp_ms, score, person_type, device_type, reg_pic, spot_pic }
     }
 }
 
@@ -105,7 +105,7 @@ prop_compose! {
 fn json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
     for depth in 120..130 {
         let ext_json = format!("{{\"a\":{}{},\"b\":1}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
-        let given = Given {
+        let given = EventSpec {
             texts: Default::default(),
             top_json: ext_json.clone(),
             ext_json,

@@ -3,8 +3,8 @@
 //! The programs of tests/c are compiled here, with the compilers that integrators use; what cannot be compiled is a failure.
 
 mod common;
-#[path = "common/given.rs"]
-mod given;
+#[path = "common/event_spec.rs"]
+mod event_spec;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -382,7 +382,7 @@ fn understood(request: &common::Request) -> (serde_json::Value, String) {
     let mut top = if content_type.starts_with("application/json") {
         request.json()
     } else {
-        let mut form = given::parse_form(content_type, request.body.clone());
+        let mut form = event_spec::parse_form(content_type, request.body.clone());
         form["ext_data"] = serde_json::from_str(form["ext_data"].as_str().unwrap()).unwrap();
         form
     };

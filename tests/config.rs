@@ -10,9 +10,9 @@ use common::program;
 use serde_json::{Value, json};
 use sophon_uplink::body::{Format, TimestampUnit};
 use sophon_uplink::config::answers::Meaning;
-use sophon_uplink::config::{Config, Fault};
+use sophon_uplink::config::{Config, ConfigFault};
 
-fn check(config: Value) -> Result<Config, Vec<Fault>> {
+fn check(config: Value) -> Result<Config, Vec<ConfigFault>> {
     Config::check(config, Path::new("/etc/box"))
 }
 
@@ -63,7 +63,7 @@ fn what_is_written_is_what_is_in_force() {
     assert_eq!((url, &own.ca_file), (&config.event_server_url[1], &None), "all three files are its own");
     assert_eq!(own.client_key_file, Some("/etc/box/k".into()));
     assert_eq!(
-        config.doubts(),
+        config.warnings(),
         ["tls.destinations.\"https://elsewhere/\": not in use, for event_server_url has no such URL"]
     );
     assert!(!format!("{config:?}").contains("Bearer secret"));
@@ -83,7 +83,7 @@ fn what_holds_for_one_destination_stands_in_place_of_what_holds_for_all() {
     assert_eq!(meanings, [accept, retry, refuse, retry, refuse, None], "a single status goes before its class");
     assert_eq!(of_b.answers.unwrap().meaning(409), None);
     assert!(of_a.accept_body.is_none() && of_b.accept_body.unwrap().check(b"{\"code\":0}").is_ok());
-    assert_eq!(config.doubts().len(), 1, "http://c/ is not in use");
+    assert_eq!(config.warnings().len(), 1, "http://c/ is not in use");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn no_fault_shows_a_secret() {
         json!({ "event_server_url": [], "headers": { "Authorization: Bearer hunter2": "" } }),
     ] {
         let faults = check(config).unwrap_err();
-        let text: String = faults.iter().map(Fault::to_string).collect();
+        let text: String = faults.iter().map(ConfigFault::to_string).collect();
         assert!(!text.contains("hunter2"), "{text}");
     }
 }

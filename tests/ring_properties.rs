@@ -3,8 +3,8 @@
 mod common;
 #[path = "common/disturbed.rs"]
 mod disturbed;
-#[path = "common/given.rs"]
-mod given;
+#[path = "common/event_spec.rs"]
+mod event_spec;
 #[path = "common/restless.rs"]
 mod restless;
 

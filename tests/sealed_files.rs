@@ -21,7 +21,7 @@ use sophon_uplink::ring::mapping::{Lost, PictureSource};
 use sophon_uplink::spool::disk::Mapped;
 use sophon_uplink::spool::file::HEADER;
 use sophon_uplink::spool::key::{Key, SALT};
-use sophon_uplink::spool::opened::Flaw;
+use sophon_uplink::spool::opened::FileError;
 use sophon_uplink::spool::seal::{CHUNK, TAG};
 use sophon_uplink::spool::{Destination, Spool, SpooledEvent};
 use spool_world::{Records, addresses, config, root};
@@ -56,7 +56,7 @@ impl Sealed {
         Sealed { key: Key::read(&records.key_file()).unwrap(), records, files }
     }
 
-    fn open(&self, file: &[u8]) -> Result<SpooledEvent<Bytes>, Flaw> {
+    fn open(&self, file: &[u8]) -> Result<SpooledEvent<Bytes>, FileError> {
         SpooledEvent::check(Bytes(Arc::new(file.to_vec())), Some(&self.key))
     }
 
@@ -70,7 +70,7 @@ impl Sealed {
     #[track_caller]
     fn assert_damaged(&self, file: &[u8], what: &str) {
         match self.open(file) {
-            Err(Flaw::Damaged(_)) => {}
+            Err(FileError::Damaged(_)) => {}
             other => panic!("{what}: {:?}", other.map(|event| event.id)),
         }
     }
@@ -162,9 +162,9 @@ fn a_head_that_was_changed_with_its_checksum_is_noticed() {
         mend(&mut file);
         let is_key_id = (0x34..0x3C).contains(&byte);
         match here.open(&file) {
-            Err(Flaw::Locked(_)) if is_key_id => {}
-            Err(Flaw::Foreign(6)) if byte == 8 => {}
-            Err(Flaw::Damaged(_)) if !is_key_id && byte != 8 => {}
+            Err(FileError::Locked(_)) if is_key_id => {}
+            Err(FileError::Foreign(6)) if byte == 8 => {}
+            Err(FileError::Damaged(_)) if !is_key_id && byte != 8 => {}
             other => panic!("byte {byte:#x}: {:?}", other.map(|event| event.id)),
         }
     }
@@ -273,8 +273,8 @@ fn a_file_opens_to_its_own_key_alone() {
     let open =
         |key: Option<&Key>| SpooledEvent::check(Bytes(Arc::new(here.files[0].clone())), key).map(|event| event.id);
     assert!(open(Some(&here.key)).is_ok());
-    assert_eq!(open(None), Err(Flaw::Locked(here.key.id)));
-    assert_eq!(open(Some(&Key::new([9; 32]))), Err(Flaw::Locked(here.key.id)));
+    assert_eq!(open(None), Err(FileError::Locked(here.key.id)));
+    assert_eq!(open(Some(&Key::new([9; 32]))), Err(FileError::Locked(here.key.id)));
 }
 
 /// `tests/fixtures/spool/make.py` made it out of the description, with other code.

@@ -361,10 +361,10 @@ fn heirs_are_known_after_a_restart_and_a_destination_that_is_configured_again_ke
     here.restart_for(&["http://three/", "http://six/"].map(str::to_owned));
     assert_eq!((here.settle(), here.waiting(Destination::of("http://six/"))), (3, counters));
     // What is on its way stays until it is over.
-    here.spool.hand_out(three, fourth);
+    here.spool.lease(three, fourth);
     here.configure(&["http://six/", "http://seven/"]);
     assert_eq!(here.settle(), 3);
-    here.spool.put_back(three, fourth);
+    here.spool.return_lease(three, fourth);
     assert_eq!(here.settle(), 1);
     assert!(here.spool.dead_letters().next().is_none());
 }
@@ -423,7 +423,7 @@ fn another_folder_at_the_spools_path_is_noticed_and_no_event_that_can_be_reached
     let counters: Vec<_> = (0..40).map(|number| here.store(number % 3, &[one(), two()])).collect();
     assert!(!here.spool.notice());
     // Of the first one an upload to the first destination is on its way.
-    here.spool.hand_out(one(), counters[0]);
+    here.spool.lease(one(), counters[0]);
     let (away, root) = (here.folder.path().join("away"), here.path(""));
     fs::rename(&root, &away).unwrap();
     // The folder that is there now has events of its own, with the same numbers.
@@ -464,7 +464,7 @@ fn another_folder_at_the_spools_path_is_noticed_and_no_event_that_can_be_reached
 fn a_folder_that_comes_back_is_taken_as_it_is() {
     let mut here = Box::new();
     let counters: Vec<_> = (0..5).map(|_| here.store(0, &[one()])).collect();
-    here.spool.hand_out(one(), counters[0]);
+    here.spool.lease(one(), counters[0]);
     let (away, root) = (here.folder.path().join("away"), here.path(""));
     fs::rename(&root, &away).unwrap();
     assert!(here.spool.notice() && here.spool.open_again().unavailable.is_none());
@@ -476,7 +476,7 @@ fn a_folder_that_comes_back_is_taken_as_it_is() {
     let found = here.spool.open_again();
     assert_eq!((found.events, found.left, found.vanished), (5, 1, 0), "{found:?}");
     while here.spool.settle().unwrap().is_some() {}
-    here.spool.put_back(one(), counters[0]);
+    here.spool.return_lease(one(), counters[0]);
     assert_eq!(here.waiting(one()), [counters.clone(), vec![sixth + 1]].concat());
 }
 

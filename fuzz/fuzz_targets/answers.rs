@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use sophon_uplink::body::base64::Pool;
+use sophon_uplink::body::encoder::Pool;
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 use sophon_uplink::config::{Options, Timeouts, TlsFiles, Url};
 use sophon_uplink::deliver::client::{Client, Settings, Upload};
 use sophon_uplink::deliver::failure::Code;
-use sophon_uplink::deliver::outcome::Outcome;
+use sophon_uplink::deliver::outcome::AttemptOutcome;
 use sophon_uplink::deliver::tls;
 use sophon_uplink::event::{Event, EventId};
 use sophon_uplink::ring::file::RingId;
@@ -213,19 +213,19 @@ fn upload(number: u64, picture: usize) -> Upload {
 }
 
 /// Whether what the server said last to this event can have come to `outcome`.
-fn check(outcome: &Outcome, said: Option<&Said>) {
+fn check(outcome: &AttemptOutcome, said: Option<&Said>) {
     let head = said.and_then(|said| head(&said.bytes));
     let is_after = said.zip(head).is_some_and(|(said, head)| !said.is_early || head.end > said.before);
     let is_one_of = |statuses: Range<u16>| head.is_some_and(|head| statuses.contains(&head.status));
     match outcome {
-        Outcome::Acknowledged => assert!(is_one_of(200..300) && is_after, "acknowledged by {said:?}"),
-        Outcome::Refused { .. } => assert!(is_one_of(400..500), "refused by {said:?}"),
-        Outcome::Misconfigured { .. } => assert!(is_one_of(300..500), "misconfigured by {said:?}"),
-        Outcome::NotNow { .. } => assert!(is_one_of(400..500), "put off by {said:?}"),
-        Outcome::NotBegun { .. } => panic!("nothing keeps an upload from beginning here"),
-        Outcome::Unreachable { failure } => panic!("the server listens: {failure}"),
-        Outcome::SourceLost => panic!("the picture is there"),
-        Outcome::Down { failure, .. } => {
+        AttemptOutcome::Acknowledged => assert!(is_one_of(200..300) && is_after, "acknowledged by {said:?}"),
+        AttemptOutcome::Refused { .. } => assert!(is_one_of(400..500), "refused by {said:?}"),
+        AttemptOutcome::Misconfigured { .. } => assert!(is_one_of(300..500), "misconfigured by {said:?}"),
+        AttemptOutcome::NotNow { .. } => assert!(is_one_of(400..500), "put off by {said:?}"),
+        AttemptOutcome::NotBegun { .. } => panic!("nothing keeps an upload from beginning here"),
+        AttemptOutcome::Unreachable { failure } => panic!("the server listens: {failure}"),
+        AttemptOutcome::SourceLost => panic!("the picture is there"),
+        AttemptOutcome::Down { failure, .. } => {
             let is_late = matches!(failure.code, Code::NoAnswer | Code::Stalled); // the clock jumped
             let is_plain = said.is_some_and(|said| !said.is_early && is_plain_success(&said.bytes));
             assert!(is_late || !is_plain, "{failure}: by {said:?}");

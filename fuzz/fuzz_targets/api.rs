@@ -13,7 +13,7 @@ use sophon_uplink::api::{App, Limits, listen};
 use sophon_uplink::config::Config;
 use sophon_uplink::config::document::Document;
 use sophon_uplink::confine::Confined;
-use sophon_uplink::control::{Control, Good};
+use sophon_uplink::control::{Control, CheckedConfig};
 use sophon_uplink::uplink::Uplink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -52,7 +52,7 @@ impl Daemon {
         fs::write(&path, &config).expect("room on tmpfs");
         let tasks = LocalSet::new();
         let control = tasks.block_on(&runtime, async {
-            let good = Good::read(&path).expect("it is good");
+            let good = CheckedConfig::read(&path).expect("it is good");
             let uplink = Uplink::start(good.config.clone()).expect("a thread");
             let control = Control::new(&path, Rc::clone(&uplink), good, None);
             // Only what the status says: a fuzzer needs more system calls than an uplink.

@@ -1,5 +1,5 @@
 //! The body of any event: it parses, with parsers that are not ours, to exactly the event, and is as long as announced. What must
-//! hold is said in `tests/common/given.rs`.
+//! hold is said in `tests/common/event_spec.rs`.
 //!
 //! Input: options (u8), timestamp (u64), score (u32, the bits of an f32), person_type and device_type (u8 each, one more than it is),
 //! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16), top_json in the same way, and
@@ -8,7 +8,7 @@
 
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 use sophon_uplink_fuzz::Input;
-use sophon_uplink_fuzz::given::Given;
+use sophon_uplink_fuzz::event_spec::EventSpec;
 
 /// Bytes that look like nothing and depend on where they are.
 fn picture(length: u16) -> Vec<u8> {
@@ -28,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         with_reg_pic: flags & 2 == 0,
         timestamp_unit: if flags & 4 == 0 { TimestampUnit::Seconds } else { TimestampUnit::Milliseconds },
     };
-    let mut given = Given {
+    let mut given = EventSpec {
         timestamp_ms: input.u64() as i64,
         score: f32::from_bits(input.u32()),
         person_type: i32::from(input.u8()) - 1,

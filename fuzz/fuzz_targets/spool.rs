@@ -13,13 +13,13 @@ use sophon_uplink::spool::SpooledEvent;
 use sophon_uplink::spool::disk::Mapped as _;
 use sophon_uplink::spool::file::{Form, HEADER, Header};
 use sophon_uplink::spool::key::{Key, SALT};
-use sophon_uplink::spool::opened::Flaw;
+use sophon_uplink::spool::opened::FileError;
 use sophon_uplink::spool::seal::CHUNK;
 use sophon_uplink_fuzz::Input;
-use sophon_uplink_fuzz::given::{parse_form, written};
+use sophon_uplink_fuzz::event_spec::{parse_form, written};
 use sophon_uplink_fuzz::model_disk::Bytes;
 
-fn check(file: &[u8], key: Option<&Key>) -> Result<SpooledEvent<Bytes>, Flaw> {
+fn check(file: &[u8], key: Option<&Key>) -> Result<SpooledEvent<Bytes>, FileError> {
     SpooledEvent::check(Bytes::of(file.to_vec()), key)
 }
 
@@ -82,7 +82,7 @@ fn sealed(file: &[u8], event: &SpooledEvent<Bytes>, key: &Key) -> Vec<u8> {
 
 fn check_sealed(file: &[u8], event: &SpooledEvent<Bytes>, key: &Key, bit: usize) {
     let mut bytes = sealed(file, event, key);
-    assert!(matches!(check(&bytes, None), Err(Flaw::Locked(id)) if id == key.id));
+    assert!(matches!(check(&bytes, None), Err(FileError::Locked(id)) if id == key.id));
     let opened = check(&bytes, Some(key)).expect("it was sealed with this key");
     assert_eq!(opened.id, event.id);
     if let Ok(read) = Event::from_record(&opened, &opened.frame, opened.id.ring) {
@@ -105,10 +105,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     match check(&file, Some(&key)) {
         Err(flaw) => match flaw {
-            Flaw::Damaged(why) => assert!(!why.is_empty()),
-            Flaw::Locked(id) => assert_ne!(id, key.id),
-            Flaw::Foreign(version) => assert!(!(1..=3).contains(&version)),
-            Flaw::Unreadable => panic!("memory can be read"),
+            FileError::Damaged(why) => assert!(!why.is_empty()),
+            FileError::Locked(id) => assert_ne!(id, key.id),
+            FileError::Foreign(version) => assert!(!(1..=3).contains(&version)),
+            FileError::Unreadable => panic!("memory can be read"),
         },
         Ok(event) => {
             assert_eq!(event.frame.end, Bytes::of(file.clone()).size() as u64, "nobody seals what we made up");

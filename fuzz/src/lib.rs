@@ -4,8 +4,8 @@
 pub mod answered;
 #[path = "../../tests/common/disturbed.rs"]
 pub mod disturbed;
-#[path = "../../tests/common/given.rs"]
-pub mod given;
+#[path = "../../tests/common/event_spec.rs"]
+pub mod event_spec;
 #[path = "../../tests/common/model_disk.rs"]
 pub mod model_disk;
 #[path = "../../tests/common/restless.rs"]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::read::Fields;
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 use crate::spool::Resent;
 use crate::spool::dead;
 use crate::uplink::Uplink;
@@ -46,7 +46,7 @@ impl Page {
     ///
     /// # Errors
     /// 400: something else than `limit` and `after`, once each.
-    pub fn of(query: Option<&str>) -> Result<Page, Refusal> {
+    pub fn of(query: Option<&str>) -> Result<Page, ApiError> {
         let (mut after, mut limit) = (None, None);
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -56,7 +56,7 @@ impl Page {
                 ("limit", Some(1..)) if limit.is_none() => limit = number,
                 _ => {
                     let allowed = "allowed: limit=1 to limit=256, and after=NUMBER of the last letter seen";
-                    return Err(Refusal::invalid(format!("{}: {allowed}", shortened(pair))));
+                    return Err(ApiError::invalid(format!("{}: {allowed}", shortened(pair))));
                 }
             }
         }
@@ -86,30 +86,31 @@ pub async fn show(uplink: &Uplink, page: Page) -> Value {
 ///
 /// # Errors
 /// 400: it does not say what, or not in this way.
-pub fn wanted(fields: Fields) -> Result<Wanted, Refusal> {
+pub fn wanted(fields: Fields) -> Result<Wanted, ApiError> {
     let Fields::Json(members) = fields else {
-        return Err(Refusal::invalid("this call is sent as application/json"));
+        return Err(ApiError::invalid("this call is sent as application/json"));
     };
     let (mut all, mut numbers, mut to, mut after) = (false, None, None, None);
     for (key, value) in members {
         match key.as_str() {
-            "all" => all = value.as_bool().ok_or_else(|| Refusal::invalid("all: allowed: true"))?,
+            "all" => all = value.as_bool().ok_or_else(|| ApiError::invalid("all: allowed: true"))?,
             "numbers" => {
                 let list = value.as_array().and_then(|list| list.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
-                numbers = Some(list.ok_or_else(|| Refusal::invalid("numbers: allowed: a list of numbers"))?);
+                numbers = Some(list.ok_or_else(|| ApiError::invalid("numbers: allowed: a list of numbers"))?);
             }
             "to" => {
                 let url = value.as_str().map(str::to_owned);
-                to = Some(url.ok_or_else(|| Refusal::invalid("to: allowed: the URL of a destination"))?);
+                to = Some(url.ok_or_else(|| ApiError::invalid("to: allowed: the URL of a destination"))?);
             }
             "after" => {
-                after = Some(value.as_u64().ok_or_else(|| Refusal::invalid("after: allowed: the number of a letter"))?);
+                after =
+                    Some(value.as_u64().ok_or_else(|| ApiError::invalid("after: allowed: the number of a letter"))?);
             }
-            _ => return Err(Refusal::invalid(format!("{}: there are all, numbers, to and after", shortened(&key)))),
+            _ => return Err(ApiError::invalid(format!("{}: there are all, numbers, to and after", shortened(&key)))),
         }
     }
     if all == numbers.is_some() {
-        return Err(Refusal::invalid("either all: true or numbers says which dead letters"));
+        return Err(ApiError::invalid("either all: true or numbers says which dead letters"));
     }
     Ok(Wanted { numbers, to, after })
 }
@@ -119,14 +120,16 @@ pub fn wanted(fields: Fields) -> Result<Wanted, Refusal> {
 ///
 /// # Errors
 /// 400: a destination that is not in the config; 500: the disk.
-pub async fn resend(uplink: &Uplink, wanted: Wanted) -> Result<Value, Refusal> {
-    let unknown = |to: &str| Refusal::invalid(format!("to: {} is not a destination of the config", shortened(to)));
+pub async fn resend(uplink: &Uplink, wanted: Wanted) -> Result<Value, ApiError> {
+    let unknown = |to: &str| ApiError::invalid(format!("to: {} is not a destination of the config", shortened(to)));
     let to = wanted.to.map(|to| uplink.destination(&to).ok_or_else(|| unknown(&to))).transpose()?;
     let mut wanted = dead::Wanted { numbers: wanted.numbers, to, after: wanted.after };
     let (end, mut done) = (Instant::now() + TURN, Resent::default());
     loop {
         let some = uplink.resend(wanted.clone()).await;
-        done.add(some.map_err(|fault| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", fault.to_string()))?);
+        done.add(
+            some.map_err(|fault| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", fault.to_string()))?,
+        );
         if done.after.is_none() || Instant::now() >= end {
             break;
         }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::read::Fields;
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 use crate::body::Format;
 use crate::config::reports::{HISTORY_URLS, MONITOR_URL, PERIOD};
 use crate::control::Control;
@@ -118,7 +118,7 @@ impl Call {
     ///
     /// # Errors
     /// 400: a key that is missing, unknown or there twice, or a value of the wrong type.
-    pub fn changes(self, fields: Fields, control: &Control) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    pub fn changes(self, fields: Fields, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
         let values = self.values(fields)?;
         let object =
             |values: Vec<(&'static str, Value)>| values.into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -136,7 +136,7 @@ impl Call {
     }
 
     /// Each key's value, in order.
-    fn values(self, fields: Fields) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    fn values(self, fields: Fields) -> Result<Vec<(&'static str, Value)>, ApiError> {
         let keys = self.keys();
         let mut values: Vec<Option<Value>> = vec![None; keys.len()];
         let place_of = |name: &str| keys.iter().position(|key| key.name == name);
@@ -153,7 +153,7 @@ impl Call {
                     let (name, index) = indexed(&key);
                     if let Some(number) = index.filter(|number| !number.is_empty()) {
                         if numbers.contains(&number.to_owned()) {
-                            return Err(Refusal::invalid(format!("{key}: it is there twice")));
+                            return Err(ApiError::invalid(format!("{key}: it is there twice")));
                         }
                         numbers.push(number.to_owned());
                     }
@@ -174,21 +174,21 @@ impl Call {
         let named = keys.iter().zip(values).map(|(key, value)| match value {
             Some(value) => Ok((key.name, value)),
             None if key.kind == Kind::Switch => Ok((key.name, Value::Bool(true))),
-            None => Err(Refusal::invalid(format!("{}: it is missing; {}", key.name, key.wanted))),
+            None => Err(ApiError::invalid(format!("{}: it is missing; {}", key.name, key.wanted))),
         });
         named.collect()
     }
 
-    fn unknown(self, key: &str) -> Refusal {
+    fn unknown(self, key: &str) -> ApiError {
         let names: Vec<_> = self.keys().iter().map(|key| key.name).collect();
         let (last, others) = names.split_last().expect("a call has keys");
         let there_are = format!("there are {} and {last}", others.join(", "));
-        Refusal::invalid(format!("{}: this key is not known; {there_are}", shortened(key)))
+        ApiError::invalid(format!("{}: this key is not known; {there_are}", shortened(key)))
     }
 }
 
 impl Key {
-    fn of_json(&self, value: Value) -> Result<Value, Refusal> {
+    fn of_json(&self, value: Value) -> Result<Value, ApiError> {
         Ok(match self.kind {
             Kind::Urls => url_list(self.name, value)?,
             Kind::Switch => switch(value),
@@ -212,10 +212,10 @@ fn seconds(value: Value) -> Value {
     number.map_or(value, Value::from)
 }
 
-fn once(place: &mut Option<Value>, key: &str, value: Value) -> Result<(), Refusal> {
+fn once(place: &mut Option<Value>, key: &str, value: Value) -> Result<(), ApiError> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Refusal::invalid(format!("{key}: it is there twice"))),
+        Some(_) => Err(ApiError::invalid(format!("{key}: it is there twice"))),
     }
 }
 
@@ -227,12 +227,12 @@ fn indexed(key: &str) -> (&str, Option<&str>) {
 }
 
 /// Repeated fields are the list; so is one field that holds a JSON list.
-fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, Refusal> {
+fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, ApiError> {
     match fields.as_slice() {
         [] => Ok(None),
         [only] if only.trim_start().starts_with('[') => match serde_json::from_str::<Value>(only) {
             Ok(list) => url_list(key, list).map(Some),
-            Err(error) => Err(Refusal::invalid(format!("{key}: it begins like a JSON list and is none: {error}"))),
+            Err(error) => Err(ApiError::invalid(format!("{key}: it begins like a JSON list and is none: {error}"))),
         },
         _ => url_list(key, fields.into()).map(Some),
     }
@@ -242,7 +242,7 @@ fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, Refusal> {
 ///
 /// # Errors
 /// 400: a text that begins like a JSON list and is none.
-pub fn url_list(key: &str, value: Value) -> Result<Value, Refusal> {
+pub fn url_list(key: &str, value: Value) -> Result<Value, ApiError> {
     let trimmed = |item: Value| match item {
         Value::String(text) => text.trim().into(),
         other => other,
@@ -263,11 +263,11 @@ fn switch(value: Value) -> Value {
 }
 
 /// Python's requests writes True and False; PHP's curl writes 1, and nothing for false.
-fn boolean(key: &str, value: &str) -> Result<Value, Refusal> {
+fn boolean(key: &str, value: &str) -> Result<Value, ApiError> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true.into()),
         "false" | "0" | "" => Ok(false.into()),
-        _ => Err(Refusal::invalid(format!("{key}: {} is not allowed: true, false, 1 or 0", shortened(value)))),
+        _ => Err(ApiError::invalid(format!("{key}: {} is not allowed: true, false, 1 or 0", shortened(value)))),
     }
 }
 

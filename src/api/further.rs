@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 use crate::config::sending::GIVES_UP;
 use crate::control::Control;
 
@@ -70,13 +70,13 @@ fn without_login(url: &str) -> String {
 ///
 /// # Errors
 /// 400: it is no object, has an unknown key, or hides the login of a proxy that is another one.
-pub fn changes(wanted: Value, control: &Control) -> Result<Vec<(&'static str, Value)>, Refusal> {
+pub fn changes(wanted: Value, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
     changes_of(wanted, |key| control.written(key))
 }
 
-fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<Vec<(&'static str, Value)>, Refusal> {
+fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<Vec<(&'static str, Value)>, ApiError> {
     let Value::Object(mut wanted) = wanted else {
-        return Err(Refusal::invalid("more: an object with further settings"));
+        return Err(ApiError::invalid("more: an object with further settings"));
     };
     let mut changes = Vec::new();
     for (key, default) in keys() {
@@ -90,18 +90,18 @@ fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<
         None => Ok(changes),
         Some(key) => {
             let names = keys().map(|(key, _)| key).join(", ");
-            Err(Refusal::invalid(format!("more.{}: not a setting here; there are {names}", shortened(key))))
+            Err(ApiError::invalid(format!("more.{}: not a setting here; there are {names}", shortened(key))))
         }
     }
 }
 
 /// A value with what was hidden of the one `before`.
-fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, Refusal> {
+fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, ApiError> {
     if let ("proxy", Some(url)) = (key, value.get_mut("url")) {
         let known = before.as_ref().and_then(|before| before["url"].as_str());
         if let Some(hidden) = url.as_str().filter(|url| url.contains(&format!("://{HIDDEN}@"))) {
             let Some(known) = known.filter(|known| without_login(known) == hidden) else {
-                return Err(Refusal::invalid("more.proxy.url: another proxy: write its user and password, too"));
+                return Err(ApiError::invalid("more.proxy.url: another proxy: write its user and password, too"));
             };
             *url = json!(known);
         }

@@ -12,7 +12,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri};
 
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 
 /// What a listening address asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn check_source(
     headers: &HeaderMap,
     access: &Access,
     hosts: &[String],
-) -> Result<(), Refusal> {
+) -> Result<(), ApiError> {
     let host = host(uri, headers)?;
     if !is_ours(host.host(), access) && !is_named(host.host(), hosts) {
         return Err(forbidden(format!(
@@ -62,11 +62,12 @@ pub fn check_source(
 ///
 /// # Errors
 /// 401.
-pub fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), Refusal> {
+pub fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), ApiError> {
     let Access::Token(token) = access else { return Ok(()) };
     const HOW: &str =
         "send the header Authorization: Bearer TOKEN; the token is in the file that the config names as api.token_file";
-    let refused = |what: &str| Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{what}; {HOW}")));
+    let refused =
+        |what: &str| Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{what}; {HOW}")));
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (given.next(), given.next()) else {
         return refused("a token is needed on this address");
@@ -83,20 +84,20 @@ fn is_same(given: &str, token: &str) -> bool {
     given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
-fn forbidden(message: String) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
+fn forbidden(message: String) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
 }
 
 /// The one name under which the box was asked.
-fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(Refusal::invalid("Host: exactly one is needed"));
+        return Err(ApiError::invalid("Host: exactly one is needed"));
     };
     let host = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
-    let host = host.ok_or_else(|| Refusal::invalid("Host: it is no host name with an optional port"))?;
+    let host = host.ok_or_else(|| ApiError::invalid("Host: it is no host name with an optional port"))?;
     match uri.authority() {
-        Some(other) if *other != host => Err(Refusal::invalid("Host: the request line names another one")),
+        Some(other) if *other != host => Err(ApiError::invalid("Host: the request line names another one")),
         _ => Ok(host),
     }
 }

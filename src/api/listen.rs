@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::guard::Access;
-use super::refusal::Refusal;
+use super::refusal::ApiError;
 use super::{App, token};
 use crate::rate_limited::RateLimited;
 use crate::serve::patience::Patient;
@@ -36,25 +36,25 @@ struct Open {
 
 /// A socket that listened before the process gave up root, for a port that only root may have.
 #[derive(Debug)]
-pub struct Early {
+pub struct PreboundListener {
     listener: std::net::TcpListener,
     listen: SocketAddr,
 }
 
-impl Early {
+impl PreboundListener {
     /// Listens; none where that fails: [`serve`] tries again, and says why.
-    pub fn listen(listen: SocketAddr) -> Option<Early> {
+    pub fn listen(listen: SocketAddr) -> Option<PreboundListener> {
         let listener = std::net::TcpListener::bind(listen).ok()?;
         listener.set_nonblocking(true).ok()?;
-        Some(Early { listener, listen })
+        Some(PreboundListener { listener, listen })
     }
 }
 
 /// Serves the API where the config in force says, and moves with it. Never returns.
-pub async fn serve(app: Rc<App>, mut early: Option<Early>) {
+pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
     let mut is_told = false;
     loop {
-        let open = match open(&app, &mut early).await {
+        let open = match open(&app, &mut prebound).await {
             Ok(open) => open,
             Err(problem) => {
                 app.failures.set(app.failures.get() + 1);
@@ -80,11 +80,11 @@ pub async fn serve(app: Rc<App>, mut early: Option<Early>) {
 }
 
 /// Listens, or goes on with what listens; an address that others can reach needs a token first.
-async fn open(app: &App, early: &mut Option<Early>) -> Result<Open, String> {
+async fn open(app: &App, prebound: &mut Option<PreboundListener>) -> Result<Open, String> {
     let listen = app.control.config().api.listen;
     let access = Rc::new(access(app).await?);
-    let listener = match early.take().filter(|early| early.listen == listen) {
-        Some(early) => TcpListener::from_std(early.listener),
+    let listener = match prebound.take().filter(|prebound| prebound.listen == listen) {
+        Some(prebound) => TcpListener::from_std(prebound.listener),
         None => TcpListener::bind(listen).await,
     };
     let listener = listener.map_err(|error| cannot_listen(listen, &error))?;
@@ -102,7 +102,7 @@ async fn access(app: &App) -> Result<Access, String> {
 
 /// Serves until another address or another token is in force; then its connections end.
 async fn until_changed(app: &Rc<App>, open: &Open) {
-    let complaints = RateLimited::new(1);
+    let log_limiter = RateLimited::new(1);
     let mut served = JoinSet::new();
     let mut refused = JoinSet::new();
     loop {
@@ -114,7 +114,7 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
                 Ok((socket, _)) => drop(refused.spawn_local(refuse(socket))),
                 Err(error) => {
                     // Out of descriptors, for one: accepting again at once would only burn CPU.
-                    complaints.say(|more| warn!("the API cannot accept a connection: {error}{more}"));
+                    log_limiter.say(|more| warn!("the API cannot accept a connection: {error}{more}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             },
@@ -150,14 +150,14 @@ async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
         && let Ok(socket) = last_words
     {
         let message = format!("the head of the request did not come within {:?}", limits.head_time);
-        let late = Refusal::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
+        let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
         let _ = socket.send(&late.raw()); // it is short: it goes into the socket's buffer, or the client does not read
     }
 }
 
 /// Says why, and lets the client read it: a socket that is closed with something unread in it is reset.
 async fn refuse(socket: TcpStream) {
-    let many = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too many connections; try again later");
+    let many = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too many connections; try again later");
     let _ = socket.try_write(&many.raw());
     let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
     let mut unread = [0; 1024];

@@ -18,7 +18,7 @@
 //! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a
 //! token or what is in a file. It runs on the uploads' own thread, so everything it does is short and bounded: [`Limits`].
 
-pub mod ask;
+pub mod client;
 pub mod dead_letters;
 pub mod documented;
 mod further;
@@ -54,7 +54,7 @@ use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
 use documented::Call;
 use guard::Access;
-use refusal::{Refusal, shortened};
+use refusal::{ApiError, shortened};
 
 /// An answer.
 pub type Reply = Response<Full<Bytes>>;
@@ -219,7 +219,7 @@ impl App {
         head: &hyper::http::request::Parts,
         body: &mut Incoming,
         access: &Access,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         let path = head.uri.path();
         let route = Route::of(path);
         // A monitor or a balancer asks by any name, or by none; counters and health are no secret, nor is that something listens
@@ -230,7 +230,7 @@ impl App {
         }
         let route = route.ok_or_else(|| {
             let message = format!("{}: there is no such path; the page is at /", shortened(path));
-            Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+            ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
         })?;
         if head.method == Method::OPTIONS {
             let mut reply = typed(StatusCode::NO_CONTENT, "text/plain", "");
@@ -241,7 +241,7 @@ impl App {
         let writes = head.method == Method::POST && route.takes_post();
         if !reads && !writes {
             let message = format!("{} {path}: allowed: {}", shortened(head.method.as_str()), route.allowed());
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
+            return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
         }
         if !route.is_public() {
             guard::check_token(&head.headers, access)?;
@@ -249,7 +249,7 @@ impl App {
         if writes { self.write(route, head, body).await } else { self.read(route, head.uri.query()).await }
     }
 
-    async fn read(&self, route: Route, query: Option<&str>) -> Result<Reply, Refusal> {
+    async fn read(&self, route: Route, query: Option<&str>) -> Result<Reply, ApiError> {
         Ok(match route {
             // Whatever the client accepts: nothing here unpacks, and a browser always does.
             Route::Asset(kind, packed) => {
@@ -276,7 +276,7 @@ impl App {
         route: Route,
         head: &hyper::http::request::Parts,
         body: &mut Incoming,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ApiError> {
         match route {
             Route::Documented(call) => {
                 let fields = read::read(&head.headers, body, &self.limits).await?;
@@ -315,23 +315,23 @@ impl App {
         reply
     }
 
-    async fn send_test_event(&self, picture: TestPicture) -> Result<Reply, Refusal> {
+    async fn send_test_event(&self, picture: TestPicture) -> Result<Reply, ApiError> {
         let Ok(_one_at_a_time) = self.testing.try_lock() else {
             let message = "a test event is on its way; wait for its end";
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
         };
         let headers = self.control.config().headers.clone();
         Ok(json(&test_event::send(&self.uplink, &headers, picture).await?))
     }
 
-    async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), Refusal> {
+    async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), ApiError> {
         self.control.change(changes, revision).await.map_err(|error| match &error {
-            ChangeError::Refused(_) => Refusal::invalid(error.to_string()),
+            ChangeError::Refused(_) => ApiError::invalid(error.to_string()),
             ChangeError::Stale(_) => {
-                Refusal::new(StatusCode::PRECONDITION_FAILED, "FAILED_PRECONDITION", error.to_string())
+                ApiError::new(StatusCode::PRECONDITION_FAILED, "FAILED_PRECONDITION", error.to_string())
             }
             ChangeError::NotNow(_) | ChangeError::NotSaved(_) => {
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error.to_string())
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error.to_string())
             }
         })
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 
 /// More values than any call has.
 const MAX_FIELDS: usize = 64;
@@ -33,7 +33,7 @@ pub enum Fields {
 ///
 /// # Errors
 /// 400, 408, 413 or 415. The rest of the body may still be on its way.
-pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> Result<Fields, Refusal> {
+pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> Result<Fields, ApiError> {
     let format = Format::of(headers)?;
     let bytes = whole(body, limits).await?;
     match format {
@@ -48,8 +48,8 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> 
 
 const ALLOWED: &str = "allowed: application/json, multipart/form-data, application/x-www-form-urlencoded";
 
-fn unsupported(what: String) -> Refusal {
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what)
+fn unsupported(what: String) -> ApiError {
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what)
 }
 
 /// Whether it can only be meant for JSON.
@@ -71,7 +71,7 @@ enum Format {
 }
 
 impl Format {
-    fn of(headers: &HeaderMap) -> Result<Format, Refusal> {
+    fn of(headers: &HeaderMap) -> Result<Format, ApiError> {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return Err(unsupported("Content-Encoding: a compressed body is not taken".into()));
         }
@@ -87,17 +87,17 @@ impl Format {
             "application/x-www-form-urlencoded" => Ok(Format::Urlencoded),
             "multipart/form-data" => multer::parse_boundary(&*written)
                 .map(Format::Multipart)
-                .map_err(|_| Refusal::invalid("Content-Type: multipart/form-data without its boundary")),
+                .map_err(|_| ApiError::invalid("Content-Type: multipart/form-data without its boundary")),
             _ => Err(unsupported(format!("Content-Type: {}; {ALLOWED}", shortened(&written)))),
         }
     }
 }
 
-async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, Refusal> {
+async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, ApiError> {
     let most = limits.body_bytes;
     let too_large = || {
         let message = format!("the body is too large; at most {most} bytes are taken");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
     };
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
@@ -115,28 +115,28 @@ async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, Refusal>
             }
             Ok(None) => return Ok(bytes),
             Ok(Some(Err(_))) => {
-                return Err(Refusal::invalid(format!("the body broke off after {} bytes", bytes.len())));
+                return Err(ApiError::invalid(format!("the body broke off after {} bytes", bytes.len())));
             }
             Err(_) => {
                 let message = format!("only {} bytes of the body came within {:?}", bytes.len(), limits.body_time);
-                return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message));
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message));
             }
         }
     }
 }
 
 /// Without a byte order mark.
-fn text(bytes: &[u8]) -> Result<&str, Refusal> {
+fn text(bytes: &[u8]) -> Result<&str, ApiError> {
     // Without a mark too: JSON and forms begin with two ASCII characters.
     if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..]) {
-        return Err(Refusal::invalid("the body is UTF-16; send UTF-8"));
+        return Err(ApiError::invalid("the body is UTF-16; send UTF-8"));
     }
     std::str::from_utf8(without_mark(bytes))
-        .map_err(|_| Refusal::invalid("the body is not UTF-8; send UTF-8, whatever the charset in the Content-Type"))
+        .map_err(|_| ApiError::invalid("the body is not UTF-8; send UTF-8, whatever the charset in the Content-Type"))
 }
 
 /// One JSON object. Nesting is bounded by the parser.
-fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, Refusal> {
+fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
     struct EachOnce;
 
     impl<'de> Visitor<'de> for EachOnce {
@@ -163,20 +163,20 @@ fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, Refusal> {
 
     let mut parser = serde_json::Deserializer::from_str(text(bytes)?);
     let read = parser.deserialize_map(EachOnce).and_then(|members| parser.end().map(|()| members));
-    read.map_err(|error| Refusal::invalid(format!("the body is no JSON object: {error}")))
+    read.map_err(|error| ApiError::invalid(format!("the body is no JSON object: {error}")))
 }
 
-fn pairs(bytes: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+fn pairs(bytes: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
     let text = text(bytes)?;
     if text.trim_start().starts_with('[') {
-        return Err(Refusal::invalid(
+        return Err(ApiError::invalid(
             "the body looks like JSON, but the Content-Type says that it is a form; send an object as application/json",
         ));
     }
     let mut pairs = Vec::new();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         if [&name, &value].iter().any(|text| text.contains('\u{fffd}')) {
-            return Err(Refusal::invalid(
+            return Err(ApiError::invalid(
                 "the form has values that are not UTF-8; send UTF-8, whatever the charset in the Content-Type",
             ));
         }
@@ -185,39 +185,39 @@ fn pairs(bytes: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
     Ok(pairs)
 }
 
-async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, String)>, Refusal> {
-    let broken = |error: multer::Error| Refusal::invalid(format!("the body is broken multipart/form-data: {error}"));
+async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, String)>, ApiError> {
+    let broken = |error: multer::Error| ApiError::invalid(format!("the body is broken multipart/form-data: {error}"));
     let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
     let mut multipart = multer::Multipart::new(whole, boundary);
     let mut fields = Vec::new();
     while let Some(part) = multipart.next_field().await.map_err(broken)? {
-        let name = part.name().ok_or_else(|| Refusal::invalid("a part of the form has no name"))?.to_owned();
+        let name = part.name().ok_or_else(|| ApiError::invalid("a part of the form has no name"))?.to_owned();
         check_encoding(&name, part.headers())?;
         let bytes = part.bytes().await.map_err(broken)?;
         let value = std::str::from_utf8(without_mark(&bytes))
-            .map_err(|_| Refusal::invalid(format!("the form's field {} is not UTF-8", shortened(&name))))?;
+            .map_err(|_| ApiError::invalid(format!("the form's field {} is not UTF-8", shortened(&name))))?;
         push(&mut fields, name, value.to_owned())?;
     }
     Ok(fields)
 }
 
 /// A mail's encodings are none of a form's (RFC 7578, section 4.7), and a value must not be taken for what it is not.
-fn check_encoding(name: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_encoding(name: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let encoding = headers.get("content-transfer-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
     match encoding {
         Some(encoding) if !["7bit", "8bit", "binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain)) => {
             let (name, encoding) = (shortened(name), shortened(&encoding));
             let message =
                 format!("the form's field {name} has the Content-Transfer-Encoding {encoding}; send it as it is");
-            Err(Refusal::invalid(message))
+            Err(ApiError::invalid(message))
         }
         _ => Ok(()),
     }
 }
 
-fn push(fields: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), Refusal> {
+fn push(fields: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), ApiError> {
     if fields.len() == MAX_FIELDS {
-        return Err(Refusal::invalid(format!("the form has more than {MAX_FIELDS} fields")));
+        return Err(ApiError::invalid(format!("the form has more than {MAX_FIELDS} fields")));
     }
     fields.push((name, value));
     Ok(())

@@ -5,7 +5,7 @@ use serde_json::json;
 
 /// An answer that is an error. Its message never holds a secret.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ApiError {
     /// 4xx or 5xx.
     pub status: StatusCode,
     /// The same as a word, as in google.rpc.Code where that has one.
@@ -14,15 +14,15 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl Refusal {
+impl ApiError {
     /// 400: what was sent is wrong.
-    pub fn invalid(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, word: "INVALID_ARGUMENT", message: message.into() }
+    pub fn invalid(message: impl Into<String>) -> ApiError {
+        ApiError { status: StatusCode::BAD_REQUEST, word: "INVALID_ARGUMENT", message: message.into() }
     }
 
     /// Any other.
-    pub fn new(status: StatusCode, word: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, word, message: message.into() }
+    pub fn new(status: StatusCode, word: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, word, message: message.into() }
     }
 
     /// The answer's body.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::documented::{format_name, url_list};
 use super::further::{self, MORE};
 use super::read::Fields;
-use super::refusal::{Refusal, shortened};
+use super::refusal::{ApiError, shortened};
 use crate::body::TimestampUnit;
 use crate::control::Control;
 
@@ -38,23 +38,23 @@ pub type Changes = Vec<(&'static str, Value)>;
 ///
 /// # Errors
 /// 400: no JSON, no key, or one that is not the page's to change.
-pub fn changes(fields: Fields, control: &Control) -> Result<(Changes, Option<String>), Refusal> {
+pub fn changes(fields: Fields, control: &Control) -> Result<(Changes, Option<String>), ApiError> {
     changes_of(fields, |more| further::changes(more, control))
 }
 
 fn changes_of(
     fields: Fields,
-    further: impl FnOnce(Value) -> Result<Changes, Refusal>,
-) -> Result<(Changes, Option<String>), Refusal> {
+    further: impl FnOnce(Value) -> Result<Changes, ApiError>,
+) -> Result<(Changes, Option<String>), ApiError> {
     let Fields::Json(mut members) = fields else {
-        return Err(Refusal::invalid("the settings are sent as application/json"));
+        return Err(ApiError::invalid("the settings are sent as application/json"));
     };
     if members.is_empty() {
-        return Err(Refusal::invalid(format!("no key is given; there are {}, {MORE}", KEYS.join(", "))));
+        return Err(ApiError::invalid(format!("no key is given; there are {}, {MORE}", KEYS.join(", "))));
     }
     let known = |key: String| {
         let refusal =
-            || Refusal::invalid(format!("{}: not a setting; there are {}, {MORE}", shortened(&key), KEYS.join(", ")));
+            || ApiError::invalid(format!("{}: not a setting; there are {}, {MORE}", shortened(&key), KEYS.join(", ")));
         KEYS.into_iter().find(|known| *known == key).ok_or_else(refusal)
     };
     let revision = members.iter().position(|(key, _)| key == REVISION).map(|index| members.remove(index).1);
@@ -62,7 +62,7 @@ fn changes_of(
     let revision = match revision {
         None => None,
         Some(Value::String(revision)) => Some(revision),
-        Some(_) => return Err(Refusal::invalid("revision: the text that GET /api/settings gives")),
+        Some(_) => return Err(ApiError::invalid("revision: the text that GET /api/settings gives")),
     };
     let read = |(key, value)| match known(key)? {
         key if key == KEYS[0] => Ok((key, url_list(key, value)?)),

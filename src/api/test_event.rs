@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::read::Fields;
-use super::refusal::Refusal;
+use super::refusal::ApiError;
 use crate::body::Format;
 use crate::deliver::client::Client;
 use crate::trial::digests::Proof;
@@ -31,7 +31,7 @@ const PICTURE_BYTES: &str = "picture_bytes";
 ///
 /// # Errors
 /// 400, where it asks for anything else.
-pub fn picture(fields: Fields) -> Result<TestPicture, Refusal> {
+pub fn picture(fields: Fields) -> Result<TestPicture, ApiError> {
     let members = match fields {
         Fields::Json(members) => members,
         Fields::Form(pairs) => pairs.into_iter().map(|(key, value)| (key, Value::from(value))).collect(),
@@ -43,9 +43,9 @@ pub fn picture(fields: Fields) -> Result<TestPicture, Refusal> {
             (PICTURE_BYTES, Some(Ok(bytes @ 1..=LARGEST))) => picture = TestPicture::of(bytes),
             (PICTURE_BYTES, _) => {
                 let allowed = format!("{PICTURE_BYTES}: came {value}; allowed: a number of bytes from 1 to {LARGEST}");
-                return Err(Refusal::invalid(allowed));
+                return Err(ApiError::invalid(allowed));
             }
-            _ => return Err(Refusal::invalid(format!("{key:?}: this key is not known; there is {PICTURE_BYTES}"))),
+            _ => return Err(ApiError::invalid(format!("{key:?}: this key is not known; there is {PICTURE_BYTES}"))),
         }
     }
     Ok(picture)
@@ -59,8 +59,8 @@ pub async fn send(
     uplink: &Uplink,
     headers: &[(HeaderName, HeaderValue)],
     picture: TestPicture,
-) -> Result<Value, Refusal> {
-    let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", why);
+) -> Result<Value, ApiError> {
+    let internal = |why: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", why);
     let clients = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
     let secrets: Vec<String> = headers.iter().flat_map(|(_, value)| secrets_of(value)).collect();
     let mut tests = JoinSet::new();

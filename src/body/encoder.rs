@@ -1,140 +1,103 @@
-//! Bytes as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks): all that happens to a picture's bytes here.
+//! The buffers that a body goes out in.
 //!
-//! On aarch64, the box, by our own kernel (`neon.rs`), which takes a sixth of the instructions of the base64 crate's. On x86_64 with
-//! AVX-512 VBMI by another of ours (`vbmi.rs`). Elsewhere by that crate, which uses AVX2 where there is any. docs/benchmarks.md has
-//! the figures and what else was tried.
-//!
-//! The tests below see the kernels that this CPU has; `tests/aarch64.rs` sees the box's in its binary, on every machine.
+//! The encoder reads a picture where it lies and writes into a pooled buffer; the buffer is the very chunk handed to hyper, and
+//! goes back to the pool when the socket has taken it. Nothing else touches a picture's bytes.
 
-#[cfg(not(target_arch = "aarch64"))]
-use portable as engine;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::base64::encoded_len;
-#[cfg(target_arch = "aarch64")]
-use super::neon as engine;
+use bytes::Buf;
 
-/// Writes `bytes` as base64 to the front of `text`, and says how many characters that were.
-///
-/// # Panics
-/// When `text` is shorter than [`encoded_len`] says.
-pub(super) fn encode(bytes: &[u8], text: &mut [u8]) -> usize {
-    let length = encoded_len(bytes.len()) as usize;
-    engine::encode(bytes, &mut text[..length]);
-    length
+use super::Sent;
+use super::base64::encode;
+use crate::ring::mapping::{Lost, PictureSource};
+
+/// Bytes of a buffer. Two of them, with a request's head, go to the socket in one write, and fit into two of the largest segments that
+/// there are (65,483 bytes, on loopback): a write that is a little longer ends in a segment of a few bytes, with a wake-up of the receiver
+/// for itself.
+pub const BUFFER: usize = 63 * 1024;
+
+/// Buffers kept for the next upload: as many as uploads run at once where nothing is wrong.
+const KEPT: usize = 4;
+
+/// Length of `length` bytes in base64.
+pub const fn encoded_len(length: usize) -> u64 {
+    (length as u64).div_ceil(3) * 4
 }
 
-#[cfg(not(target_arch = "aarch64"))]
-mod portable {
-    use std::hint::black_box;
-    use std::sync::LazyLock;
+/// Buffers for encoded chunks.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: Mutex<Vec<Box<[u8]>>>,
+}
 
-    use base64::Engine as _;
-    use base64::engine::{GeneralPurposeConfig, Simd};
-
-    /// Bytes that come from memory together.
-    const CACHE_LINE: usize = 64;
-
-    static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
-
-    /// `text` has the length of what is written.
-    pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
-        #[cfg(target_arch = "x86_64")]
-        let done = crate::body::vbmi::encode_blocks(bytes, text);
-        #[cfg(not(target_arch = "x86_64"))]
-        let done = 0;
-        encode_with_crate(&bytes[done..], &mut text[done / 3 * 4..]);
+impl Pool {
+    fn take(&self) -> Box<[u8]> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
     }
 
-    pub(super) fn encode_with_crate(bytes: &[u8], text: &mut [u8]) {
-        fetch(bytes);
-        ENGINE.encode_slice(bytes, text).expect("the text has the length of the bytes in base64");
-    }
-
-    /// Reads a byte of every cache line, so that memory delivers many at once: the encoder alone waits for one after another.
-    /// The picture was written by another core and is not in this one's cache. Only for cores that go on while they wait for
-    /// memory: the box's do not, and fetch what is read in order by themselves.
-    fn fetch(bytes: &[u8]) {
-        black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
+    fn give_back(&self, buffer: Box<[u8]>) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT {
+            free.push(buffer);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
+/// A piece of a body: filled, then on its way, where it counts what the transport takes of it.
+#[derive(Debug)]
+pub struct Chunk {
+    buffer: Box<[u8]>,
+    /// What is filled and not taken yet.
+    rest: Range<usize>,
+    pool: Arc<Pool>,
+    sent: Sent,
+}
 
-    use super::*;
-
-    /// What no character of base64 is: where it stands, nothing was written.
-    const UNTOUCHED: u8 = 0;
-
-    type Kernel = fn(&[u8], &mut [u8]) -> usize;
-
-    /// What this CPU takes, and what one without our kernels does.
-    const KERNELS: &[Kernel] = &[
-        encode,
-        #[cfg(not(target_arch = "aarch64"))]
-        |bytes, text| {
-            let length = encoded_len(bytes.len()) as usize;
-            portable::encode_with_crate(bytes, &mut text[..length]);
-            length
-        },
-    ];
-
-    #[test]
-    fn every_length_at_every_alignment_is_what_the_base64_crate_makes_of_it() {
-        let mut bytes = vec![0; 16 + 300];
-        fastrand::Rng::with_seed(7).fill(&mut bytes);
-        for length in 0..=300 {
-            for (from, to) in (0..16).flat_map(|from| (0..16).map(move |to| (from, to))) {
-                let picture = &bytes[from..][..length];
-                let expected = STANDARD.encode(picture);
-                for encode in KERNELS {
-                    let mut text = [UNTOUCHED; 16 + 400 + 64];
-                    let written = encode(picture, &mut text[to..]);
-                    assert_eq!(written as u64, encoded_len(length));
-                    assert_eq!(text[to..][..written], *expected.as_bytes(), "{length} bytes from {from} to {to}");
-                    let around = &mut text[..to].iter().chain(&text[to + written..]);
-                    assert!(around.all(|byte| *byte == UNTOUCHED), "{length} bytes");
-                }
-            }
-        }
+impl Chunk {
+    pub(super) fn new(pool: &Arc<Pool>, sent: &Sent) -> Chunk {
+        Chunk { buffer: pool.take(), rest: 0..0, pool: Arc::clone(pool), sent: Arc::clone(sent) }
     }
 
-    /// Three bytes are four characters whatever is beside them, so this is every input there is.
-    #[test]
-    fn every_three_bytes_are_what_the_base64_crate_makes_of_them() {
-        let mut text = vec![UNTOUCHED; 4 << 16];
-        for first in 0..=255 {
-            let triples: Vec<u8> = (0..=u16::MAX).flat_map(|rest| [first, (rest >> 8) as u8, rest as u8]).collect();
-            let expected = STANDARD.encode(&triples);
-            for encode in KERNELS {
-                text.fill(UNTOUCHED);
-                encode(&triples, &mut text);
-                assert!(text == expected.as_bytes(), "the first byte is {first}");
-            }
-        }
+    /// Takes as much of `text` as there is room for, and says how much.
+    pub(super) fn fill_text(&mut self, text: &[u8]) -> usize {
+        let count = text.len().min(BUFFER - self.rest.end);
+        self.buffer[self.rest.end..][..count].copy_from_slice(&text[..count]);
+        self.rest.end += count;
+        count
     }
 
-    #[test]
-    fn random_bytes_are_what_the_base64_crate_makes_of_them() {
-        let mut random = fastrand::Rng::with_seed(11);
-        let mut text = vec![UNTOUCHED; 1 << 17];
-        for _ in 0..200 {
-            let mut bytes = vec![0; random.usize(..90_000)];
-            random.fill(&mut bytes);
-            let expected = STANDARD.encode(&bytes);
-            for encode in KERNELS {
-                text.fill(UNTOUCHED);
-                let written = encode(&bytes, &mut text);
-                assert!(text[..written] == *expected.as_bytes(), "{} bytes", bytes.len());
-            }
-        }
+    /// Encodes as much of the picture in `range` as there is room for, and says how much: all of it, or a multiple of 3 bytes,
+    /// so that only a picture's end is padded.
+    pub(super) fn fill_picture(&mut self, source: &dyn PictureSource, range: Range<usize>) -> Result<usize, Lost> {
+        let count = range.len().min((BUFFER - self.rest.end) / 4 * 3);
+        source.lend(range.start..range.start + count, &mut |bytes| {
+            self.rest.end += encode(bytes, &mut self.buffer[self.rest.end..]);
+        })?;
+        Ok(count)
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.rest.len()
     }
 
-    #[test]
-    #[should_panic(expected = "out of range")]
-    fn a_text_that_is_too_short_is_refused_before_anything_is_written() {
-        encode(&[1; 48], &mut [0; 63]);
+    fn chunk(&self) -> &[u8] {
+        &self.buffer[self.rest.clone()]
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.rest.len());
+        self.rest.start += count;
+        self.sent.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.pool.give_back(std::mem::take(&mut self.buffer));
     }
 }

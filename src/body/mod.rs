@@ -11,9 +11,9 @@
 //! size of the pictures: hyper asks for the next frame while what it has is less than 64 KiB, so an upload has
 //! two buffers, and a third where little is left of the first.
 
-pub mod base64;
+mod base64;
 pub mod constants;
-mod encoder;
+pub mod encoder;
 mod form_data;
 mod json;
 #[cfg(target_arch = "aarch64")]
@@ -32,8 +32,8 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::event::Event;
 use crate::ring::mapping::{Lost, PictureSource};
-use base64::{Chunk, Pool};
 use constants::Constants;
+use encoder::{Chunk, Pool};
 
 /// How a body is written: the config's `content-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     fn finish(self, content_type: Cow<'static, str>) -> Template {
-        let pictures = self.pictures.iter().map(|picture| base64::encoded_len(picture.range.len())).sum::<u64>();
+        let pictures = self.pictures.iter().map(|picture| encoder::encoded_len(picture.range.len())).sum::<u64>();
         let length = self.text.len() as u64 + pictures;
         Template { text: self.text, pictures: self.pictures, length, content_type }
     }

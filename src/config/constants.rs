@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Fault;
+use super::ConfigFault;
 use super::fields::{Fields, named};
 use super::this_box::{self, ThisBox};
 use crate::body::constants::{Constants, Member};
@@ -47,10 +47,10 @@ impl Written {
     ///
     /// # Errors
     /// A file that does not do.
-    pub fn read(&self) -> Result<Constants, Fault> {
+    pub fn read(&self) -> Result<Constants, ConfigFault> {
         let all = |members: &Map<String, Value>| {
             let read = members.iter().map(|(key, value)| Ok(Member::new(key.clone(), &self.filled_in(value)?)));
-            read.collect::<Result<Vec<_>, Fault>>()
+            read.collect::<Result<Vec<_>, ConfigFault>>()
         };
         let mut ext_data = all(&self.ext_data)?;
         let device_ip = ext_data.iter().position(|member| member.key == "device_ip");
@@ -58,19 +58,19 @@ impl Written {
         Ok(Constants { top: all(&self.top)?, ext_data, device_ip })
     }
 
-    fn filled_in(&self, value: &Value) -> Result<Value, Fault> {
+    fn filled_in(&self, value: &Value) -> Result<Value, ConfigFault> {
         Ok(match value {
             Value::String(text) => Value::String(self.filled_in_text(text)?),
             Value::Array(items) => items.iter().map(|item| self.filled_in(item)).collect::<Result<_, _>>()?,
             Value::Object(members) => {
                 let filled = members.iter().map(|(key, value)| Ok((key.clone(), self.filled_in(value)?)));
-                Value::Object(filled.collect::<Result<_, Fault>>()?)
+                Value::Object(filled.collect::<Result<_, ConfigFault>>()?)
             }
             other => other.clone(),
         })
     }
 
-    fn filled_in_text(&self, text: &str) -> Result<String, Fault> {
+    fn filled_in_text(&self, text: &str) -> Result<String, ConfigFault> {
         let mut filled = String::new();
         for piece in pieces(text) {
             match piece {
@@ -81,7 +81,7 @@ impl Written {
         Ok(filled)
     }
 
-    fn value_of(&self, name: Name) -> Result<String, Fault> {
+    fn value_of(&self, name: Name) -> Result<String, ConfigFault> {
         match name {
             Name::Serial => self.this_box.serial(),
             Name::Hostname => this_box::hostname(),

@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::reports::HISTORY_URLS;
-use super::{Fault, Url};
+use super::{ConfigFault, Url};
 
 /// Headers that the uplink itself decides; a config must not name them.
 const RESERVED_HEADERS: [&str; 15] = [
@@ -36,17 +36,17 @@ pub(super) struct Fields<'a> {
     prefix: String,
     members: Map<String, Value>,
     folder: &'a Path,
-    faults: &'a mut Vec<Fault>,
+    faults: &'a mut Vec<ConfigFault>,
 }
 
 impl<'a> Fields<'a> {
-    pub fn of(name: &str, value: Value, folder: &'a Path, faults: &'a mut Vec<Fault>) -> Fields<'a> {
+    pub fn of(name: &str, value: Value, folder: &'a Path, faults: &'a mut Vec<ConfigFault>) -> Fields<'a> {
         let prefix = if name.is_empty() { String::new() } else { format!("{name}.") };
         let members = match value {
             Value::Object(members) => members,
             other => {
                 let value = (!MAY_BE_SECRET.contains(&name)).then(|| shown(&other));
-                faults.push(Fault { key: name.into(), value, allowed: "a JSON object".into() });
+                faults.push(ConfigFault { key: name.into(), value, allowed: "a JSON object".into() });
                 Map::new()
             }
         };
@@ -57,7 +57,7 @@ impl<'a> Fields<'a> {
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
         let value = value.filter(|_| !MAY_BE_SECRET.contains(&key));
         let key = format!("{}{key}", self.prefix);
-        self.faults.push(Fault { key, value: value.map(shown), allowed: allowed.into() });
+        self.faults.push(ConfigFault { key, value: value.map(shown), allowed: allowed.into() });
     }
 
     /// Everything that was not taken is a fault.

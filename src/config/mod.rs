@@ -183,7 +183,7 @@ pub struct Api {
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// `tls.ca_file`, `event_server_url[1]`, ...
     pub key: String,
     /// What was written, shortened; none for what must not be shown or is not there.
@@ -192,7 +192,7 @@ pub struct Fault {
     pub allowed: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Some(value) => write!(f, "{}: {value} is not allowed: {}", self.key, self.allowed),
@@ -207,7 +207,7 @@ pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
     /// At least one.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ConfigFault>,
 }
 
 impl fmt::Display for ConfigError {
@@ -254,9 +254,9 @@ impl Config {
     ///
     /// # Errors
     /// Every fault.
-    pub fn check(written: Value, folder: &Path) -> Result<Config, Vec<Fault>> {
+    pub fn check(written: Value, folder: &Path) -> Result<Config, Vec<ConfigFault>> {
         if !written.is_object() {
-            return Err(vec![Fault {
+            return Err(vec![ConfigFault {
                 key: "the file".into(),
                 value: None,
                 allowed: "it must hold a JSON object".into(),
@@ -327,7 +327,7 @@ impl Config {
     }
 
     /// What is allowed and yet may be a mistake, for a person to read.
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let of_tls = self.tls_destinations.iter().map(|(url, _)| (url, tls_key(url)));
         let own = self.own_options.iter().map(|(url, _)| (url, format!("destinations.\"{url}\"")));
         let idle = of_tls.chain(own).filter(|(url, _)| !self.has_server(url));
@@ -364,7 +364,7 @@ pub fn tls_key(url: &Url) -> String {
 
 /// A fault of the file as a whole.
 fn whole(path: &Path, allowed: String) -> ConfigError {
-    ConfigError { path: path.to_owned(), faults: vec![Fault { key: "the file".into(), value: None, allowed }] }
+    ConfigError { path: path.to_owned(), faults: vec![ConfigFault { key: "the file".into(), value: None, allowed }] }
 }
 
 /// The text of a file, at most 1 MiB. A device without end, or a pipe without a writer, is no configuration either.

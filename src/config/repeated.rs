@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Fault;
+use super::ConfigFault;
 use super::fields::named;
 use crate::event::all_members;
 
@@ -10,7 +10,7 @@ use crate::event::all_members;
 const MOST: usize = 16;
 
 /// A fault for each, where `text` is JSON.
-pub(super) fn keys(text: &str) -> Vec<Fault> {
+pub(super) fn keys(text: &str) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     look(text, "", &mut faults);
     faults.truncate(MOST);
@@ -18,7 +18,7 @@ pub(super) fn keys(text: &str) -> Vec<Fault> {
 }
 
 /// Objects in lists are not looked into: no key takes such a list. The depth is what the parser took before.
-fn look(text: &str, prefix: &str, faults: &mut Vec<Fault>) {
+fn look(text: &str, prefix: &str, faults: &mut Vec<ConfigFault>) {
     let Ok(members) = all_members(text) else { return };
     let mut seen = HashSet::new();
     for (index, (key, value)) in members.iter().enumerate() {
@@ -29,7 +29,7 @@ fn look(text: &str, prefix: &str, faults: &mut Vec<Fault>) {
         };
         if !seen.insert(key) {
             let allowed = "this key is there twice in one object: keep one of the two".into();
-            faults.push(Fault { key: place.clone(), value: None, allowed });
+            faults.push(ConfigFault { key: place.clone(), value: None, allowed });
         }
         if value.get().starts_with('{') {
             look(value.get(), &format!("{place}."), faults);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Fault;
+use super::ConfigFault;
 use super::fields::Fields;
 
 /// A serial number or a name is no longer, in bytes.
@@ -48,7 +48,7 @@ impl ThisBox {
     ///
     /// # Errors
     /// A file that does not do.
-    pub fn serial(&self) -> Result<String, Fault> {
+    pub fn serial(&self) -> Result<String, ConfigFault> {
         match (&self.serial, &self.serial_file) {
             (Some(serial), _) => Ok(serial.clone()),
             (None, Some(file)) => text_of(file, "box.serial_file"),
@@ -60,7 +60,7 @@ impl ThisBox {
     ///
     /// # Errors
     /// The host name cannot be read.
-    pub fn name(&self) -> Result<String, Fault> {
+    pub fn name(&self) -> Result<String, ConfigFault> {
         self.name.clone().map_or_else(hostname, Ok)
     }
 }
@@ -78,13 +78,13 @@ fn is_plain(text: &str) -> bool {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hostname() -> Result<String, Fault> {
+pub fn hostname() -> Result<String, ConfigFault> {
     text_of("/proc/sys/kernel/hostname".as_ref(), "${hostname}")
 }
 
 /// The line of text in a file; `key` is what names the file.
-fn text_of(path: &Path, key: &str) -> Result<String, Fault> {
-    let fault = |why: String| Fault {
+fn text_of(path: &Path, key: &str) -> Result<String, ConfigFault> {
+    let fault = |why: String| ConfigFault {
         key: key.into(),
         value: None,
         allowed: format!("a file with one line of text: {}: {why}", path.display()),

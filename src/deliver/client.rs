@@ -34,7 +34,7 @@ use super::failure::{Code, Early, Failure};
 use super::head::{HYPER_TAKES, State};
 use super::history::History;
 use super::link::{Link, Turn};
-use super::outcome::Outcome;
+use super::outcome::AttemptOutcome;
 use super::permit::BodyPermit;
 use super::progress::{Begun, Progress};
 use super::rate::Rate;
@@ -43,8 +43,8 @@ use super::signature::Key;
 use super::sizes::{EventSize, Known, Sizes};
 use super::tls::Validity;
 use super::transport::{self, describe};
-use crate::body::base64::{self, Pool};
 use crate::body::constants::Constants;
+use crate::body::encoder::{self, Pool};
 use crate::body::{BodyOptions, EventBody, Sent, Template};
 use crate::config::Report;
 use crate::config::answers::AcceptBody;
@@ -157,7 +157,7 @@ pub struct Client {
     /// How large the events are that the server takes.
     sizes: RefCell<Sizes>,
     /// When the server was last heard to say what nobody had asked for.
-    spoke_unasked: Rc<Cell<Option<Instant>>>,
+    unsolicited_response: Rc<Cell<Option<Instant>>>,
     /// Of its addresses.
     memory: Arc<Memory>,
     /// The way there.
@@ -191,7 +191,7 @@ impl Drop for Connection {
 
 /// A try on a connection.
 enum Try {
-    Outcome(Outcome),
+    Outcome(AttemptOutcome),
     /// The reused connection was closed under the request.
     Stale,
 }
@@ -211,7 +211,7 @@ impl Client {
             is_listening: false,
             validity: Cell::new(None),
             sizes: RefCell::default(),
-            spoke_unasked: Rc::default(),
+            unsolicited_response: Rc::default(),
             memory: Arc::default(),
             link: Rc::default(),
         }
@@ -290,28 +290,29 @@ impl Client {
         if before.body != self.settings.borrow().body {
             self.sizes.take();
         }
-        self.spoke_unasked.set(None);
+        self.unsolicited_response.set(None);
         self.generation.set(self.generation.get() + 1);
         self.idle.borrow_mut().clear();
     }
 
     /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection); what became of it, and how
     /// long the try took that counts. `permit` is dropped when its body has gone.
-    pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (Outcome, Duration) {
+    pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (AttemptOutcome, Duration) {
         let pictures = upload.event.picture_sizes().sum::<usize>();
         let turn = match self.link.turn(pictures as u64).await {
             Ok(turn) => turn,
-            Err(failure) => return (Outcome::NotBegun { failure }, Duration::ZERO),
+            Err(failure) => return (AttemptOutcome::NotBegun { failure }, Duration::ZERO),
         };
         let mut began = Instant::now();
         let outcome = self.try_to_send(upload, permit, turn, &mut began).await;
         let took = began.elapsed();
-        if let Outcome::Unreachable { failure } | Outcome::Down { failure, .. } | Outcome::Misconfigured { failure } =
-            &outcome
+        if let AttemptOutcome::Unreachable { failure }
+        | AttemptOutcome::Down { failure, .. }
+        | AttemptOutcome::Misconfigured { failure } = &outcome
         {
             self.link.failed(failure);
         }
-        if outcome == Outcome::Acknowledged {
+        if outcome == AttemptOutcome::Acknowledged {
             self.settings.borrow().history.delivered(took);
         }
         (outcome, took)
@@ -324,7 +325,7 @@ impl Client {
         mut permit: Option<BodyPermit>,
         turn: Turn,
         began: &mut Instant,
-    ) -> Outcome {
+    ) -> AttemptOutcome {
         let (mut turn, mut idle) = (Some(turn), self.take_idle());
         loop {
             let reused = idle.is_some();
@@ -332,20 +333,20 @@ impl Client {
                 Some(connection) => connection,
                 None => match self.connect_unless_retired().await {
                     Ok(connection) => connection,
-                    Err(failure) => return Outcome::Unreachable { failure },
+                    Err(failure) => return AttemptOutcome::Unreachable { failure },
                 },
             };
             let again = permit.as_ref().filter(|_| reused).map(BodyPermit::again);
             match self.exchange(connection, reused, upload, permit.take(), turn.take()).await {
                 Try::Outcome(outcome) => return outcome,
-                Try::Stale if !reused => return Outcome::down(closed()),
+                Try::Stale if !reused => return AttemptOutcome::down(closed()),
                 Try::Stale => {}
             }
             if let Some(again) = again {
                 // A server that restarts closes many at once.
                 permit = again.permit().await;
                 if permit.is_none() {
-                    return Outcome::NotBegun { failure: closed() };
+                    return AttemptOutcome::NotBegun { failure: closed() };
                 }
                 *began = Instant::now();
             }
@@ -363,7 +364,7 @@ impl Client {
 
     /// Whether its answers may be to something else than the request before them: then a connection serves one request.
     fn is_wary(&self) -> bool {
-        self.spoke_unasked.get().is_some_and(|at| at.elapsed() < WARY)
+        self.unsolicited_response.get().is_some_and(|at| at.elapsed() < WARY)
     }
 
     /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
@@ -413,11 +414,11 @@ impl Client {
             .handshake(TokioIo::new(transport))
             .await
             .map_err(|error| describe(&error, Code::ConnectFailed))?;
-        let (spoke_unasked, url) = (Rc::clone(&self.spoke_unasked), self.url.clone());
+        let (unsolicited_response, url) = (Rc::clone(&self.unsolicited_response), self.url.clone());
         let task = tokio::task::spawn_local(async move {
             // Of other failures whoever sent the request is told.
             if let Err(error) = connection.await {
-                note_unasked(&error, &spoke_unasked, &url);
+                note_unasked(&error, &unsolicited_response, &url);
             }
         });
         let now = Instant::now();
@@ -453,7 +454,7 @@ impl Client {
         if self.settings.borrow().sign.is_some() {
             match Box::pin(self.signature(upload)).await {
                 Ok(signature) => request.headers_mut().extend(signature.map(|(name, value)| (Some(name), value))),
-                Err(Lost) => return Try::Outcome(Outcome::SourceLost),
+                Err(Lost) => return Try::Outcome(AttemptOutcome::SourceLost),
             }
         }
         let read_before = connection.progress.read();
@@ -475,21 +476,21 @@ impl Client {
                 Try::Outcome(self.finish(connection, response, early).await)
             }
             Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<Lost>()) => {
-                Try::Outcome(Outcome::SourceLost)
+                Try::Outcome(AttemptOutcome::SourceLost)
             }
             Ok(Err(error)) if reused && connection.progress.read() == read_before => {
-                note_unasked(&error, &self.spoke_unasked, &self.url);
+                note_unasked(&error, &self.unsolicited_response, &self.url);
                 Try::Stale
             }
             Ok(Err(error)) => Try::Outcome(match connection.progress.status() {
                 // Only the status matters of a head that hyper does not understand.
                 Some(status) if error.is_parse() || transport::is_oversize(&error) => {
                     self.last_answer.set(Some(status));
-                    Outcome::of_answer(status, &HeaderMap::new(), connection.progress.early())
+                    AttemptOutcome::of_answer(status, &HeaderMap::new(), connection.progress.early())
                 }
-                _ => Outcome::down(broken(&error, &connection.progress)),
+                _ => AttemptOutcome::down(broken(&error, &connection.progress)),
             }),
-            Err(failure) => Try::Outcome(Outcome::down(failure)),
+            Err(failure) => Try::Outcome(AttemptOutcome::down(failure)),
         };
         if let (Try::Outcome(outcome), Some(peer)) = (&tried, peer) {
             let is_answer = outcome.failure().is_none_or(|failure| failure.code.is_answer());
@@ -497,14 +498,14 @@ impl Client {
         }
         if let (Try::Outcome(outcome), false) = (&mut tried, self.is_listening) {
             let larger = upload.event.picture_sizes().max().unwrap_or_default();
-            self.learn(EventSize { body: length, field: base64::encoded_len(larger) }, outcome);
+            self.learn(EventSize { body: length, field: encoder::encoded_len(larger) }, outcome);
         }
         tried
     }
 
     /// Takes note of how large an event was that was taken, or let go; of one that is beyond the server's limit the failure says so.
-    fn learn(&self, size: EventSize, outcome: &mut Outcome) {
-        if *outcome == Outcome::Acknowledged {
+    fn learn(&self, size: EventSize, outcome: &mut AttemptOutcome) {
+        if *outcome == AttemptOutcome::Acknowledged {
             return self.sizes.borrow_mut().took(size);
         }
         let Some(way) = outcome.failure().and_then(Way::of) else { return };
@@ -531,9 +532,9 @@ impl Client {
     }
 
     /// What an answer means by HTTP and by the config, and what its body has to say yet.
-    fn judge(&self, status: u16, headers: &HeaderMap, early: Option<Early>) -> (Outcome, Option<AcceptBody>) {
+    fn judge(&self, status: u16, headers: &HeaderMap, early: Option<Early>) -> (AttemptOutcome, Option<AcceptBody>) {
         let settings = self.settings.borrow();
-        let mut outcome = Outcome::of_answer(status, headers, early);
+        let mut outcome = AttemptOutcome::of_answer(status, headers, early);
         let answers = settings.options.answers.as_ref();
         if let Some(meaning) = answers.and_then(|answers| answers.meaning(status)) {
             outcome = outcome.meaning(meaning, early);
@@ -544,7 +545,7 @@ impl Client {
             failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
         }
         let rule = settings.options.accept_body.as_ref();
-        let rule = rule.filter(|rule| !rule.is_empty() && outcome == Outcome::Acknowledged).cloned();
+        let rule = rule.filter(|rule| !rule.is_empty() && outcome == AttemptOutcome::Acknowledged).cloned();
         (outcome, rule)
     }
 
@@ -615,11 +616,16 @@ impl Client {
     }
 
     /// Judges an answer, and keeps the connection where it can be kept.
-    async fn finish(&self, mut connection: Connection, response: Response<Incoming>, early: Option<Early>) -> Outcome {
+    async fn finish(
+        &self,
+        mut connection: Connection,
+        response: Response<Incoming>,
+        early: Option<Early>,
+    ) -> AttemptOutcome {
         let (head, body) = response.into_parts();
         self.last_answer.set(Some(head.status.as_u16()));
         let (mut outcome, rule) = self.judge(head.status.as_u16(), &head.headers, early);
-        let is_kept = self.is_listening || outcome != Outcome::Acknowledged;
+        let is_kept = self.is_listening || outcome != AttemptOutcome::Acknowledged;
         let kept = match is_kept {
             _ if rule.is_some() => DRAIN_LIMIT,
             true => WORDS,
@@ -631,10 +637,10 @@ impl Client {
             let checked =
                 if is_read { rule.check(&words) } else { Err("it does not end in time, or in 64 KiB".into()) };
             if let Err(why) = checked {
-                outcome = Outcome::not_accepted(head.status.as_u16(), &why);
+                outcome = AttemptOutcome::not_accepted(head.status.as_u16(), &why);
             }
         }
-        if is_kept || outcome != Outcome::Acknowledged {
+        if is_kept || outcome != AttemptOutcome::Acknowledged {
             words.truncate(WORDS);
             self.heard.replace(Heard::new(&head.headers, words));
         }
@@ -673,11 +679,11 @@ pub(super) fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
 }
 
 /// Takes note of it where a connection failed because the server said what nobody had asked for; the first time in a while is said.
-fn note_unasked(error: &hyper::Error, spoke_unasked: &Cell<Option<Instant>>, url: &Url) {
+fn note_unasked(error: &hyper::Error, unsolicited_response: &Cell<Option<Instant>>, url: &Url) {
     if !transport::is_unasked(error) {
         return;
     }
-    let before = spoke_unasked.replace(Some(Instant::now()));
+    let before = unsolicited_response.replace(Some(Instant::now()));
     if before.is_none_or(|at| at.elapsed() >= WARY) {
         warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", WARY.as_secs());
     }

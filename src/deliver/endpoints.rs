@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::client::{Client, Settings, Upload};
-use super::outcome::Outcome;
+use super::outcome::AttemptOutcome;
 use super::permit::BodyPermit;
 use crate::config::Url;
 
@@ -116,14 +116,14 @@ impl Endpoints {
     }
 
     /// Tries once to deliver `upload`; what became of it, and how long the try took that counts.
-    pub async fn send(&self, upload: &Upload, permit: BodyPermit) -> (Outcome, Duration) {
+    pub async fn send(&self, upload: &Upload, permit: BodyPermit) -> (AttemptOutcome, Duration) {
         if self.standby.borrow().is_empty() {
             return self.first.send(upload, Some(permit)).await;
         }
         self.send_to_any(upload, permit).await
     }
 
-    async fn send_to_any(&self, upload: &Upload, permit: BodyPermit) -> (Outcome, Duration) {
+    async fn send_to_any(&self, upload: &Upload, permit: BodyPermit) -> (AttemptOutcome, Duration) {
         let clients: Vec<Rc<Client>> =
             [Rc::clone(&self.first)].into_iter().chain(self.standby.borrow().iter().cloned()).collect();
         let order = self.choice.borrow_mut().order(clients.len(), Instant::now());
@@ -133,7 +133,7 @@ impl Endpoints {
             let more = next.again();
             let (outcome, took) = clients[server].send(upload, Some(next)).await;
             if !is_servers(&outcome) {
-                if outcome == Outcome::Acknowledged && self.choice.borrow_mut().works(server, Instant::now()) {
+                if outcome == AttemptOutcome::Acknowledged && self.choice.borrow_mut().works(server, Instant::now()) {
                     self.say(server, clients[server].url(), last.as_ref());
                 }
                 return (outcome, took);
@@ -144,7 +144,7 @@ impl Endpoints {
         last.expect("there is a server at least")
     }
 
-    fn say(&self, server: usize, url: &Url, why: Option<&(Outcome, Duration)>) {
+    fn say(&self, server: usize, url: &Url, why: Option<&(AttemptOutcome, Duration)>) {
         let first = self.first.url();
         let why = why.and_then(|(outcome, _)| outcome.failure()).map_or(String::new(), ToString::to_string);
         match server {
@@ -155,8 +155,11 @@ impl Endpoints {
 }
 
 /// Whether a try says of the server that another one should be asked.
-fn is_servers(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Unreachable { .. } | Outcome::Down { .. } | Outcome::Misconfigured { .. })
+fn is_servers(outcome: &AttemptOutcome) -> bool {
+    matches!(
+        outcome,
+        AttemptOutcome::Unreachable { .. } | AttemptOutcome::Down { .. } | AttemptOutcome::Misconfigured { .. }
+    )
 }
 
 #[cfg(test)]

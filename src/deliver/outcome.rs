@@ -14,7 +14,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// What became of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The server had the whole event and answered 2xx.
     Acknowledged,
     /// There is no connection to be had: it does not matter which event is tried next.
@@ -59,27 +59,27 @@ pub enum Outcome {
 macro_rules! failure_of {
     ($outcome:expr) => {
         match $outcome {
-            Outcome::Unreachable { failure }
-            | Outcome::NotBegun { failure }
-            | Outcome::Down { failure, .. }
-            | Outcome::NotNow { failure, .. }
-            | Outcome::Misconfigured { failure }
-            | Outcome::Refused { failure } => Some(failure),
-            Outcome::Acknowledged | Outcome::SourceLost => None,
+            AttemptOutcome::Unreachable { failure }
+            | AttemptOutcome::NotBegun { failure }
+            | AttemptOutcome::Down { failure, .. }
+            | AttemptOutcome::NotNow { failure, .. }
+            | AttemptOutcome::Misconfigured { failure }
+            | AttemptOutcome::Refused { failure } => Some(failure),
+            AttemptOutcome::Acknowledged | AttemptOutcome::SourceLost => None,
         }
     };
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// A failure of the network or of the server's HTTP.
-    pub const fn down(failure: Failure) -> Outcome {
-        Outcome::Down { failure, retry_after: None }
+    pub const fn down(failure: Failure) -> AttemptOutcome {
+        AttemptOutcome::Down { failure, retry_after: None }
     }
 
     /// Judges an answer by its status alone; its body is never looked at. `early`: it came before the server had the whole event.
-    pub fn of_answer(number: u16, headers: &HeaderMap, early: Option<Early>) -> Outcome {
+    pub fn of_answer(number: u16, headers: &HeaderMap, early: Option<Early>) -> AttemptOutcome {
         if let (200..=299, None) = (number, early) {
-            return Outcome::Acknowledged; // before any words are made: this is every event's way
+            return AttemptOutcome::Acknowledged; // before any words are made: this is every event's way
         }
         let mut why = format!("the server answered {number}");
         if let Some(reason) = StatusCode::from_u16(number).ok().and_then(|status| status.canonical_reason()) {
@@ -93,42 +93,50 @@ impl Outcome {
             Failure { code: Code::of_status(number), why, status: Some(number), early }
         };
         match number {
-            200..=299 => Outcome::down(Failure {
+            200..=299 => AttemptOutcome::down(Failure {
                 code: Code::EarlyAnswer,
                 ..failure(", before it had the whole event, which is no acknowledgement")
             }),
-            408 | 425 | 429 | 500..=599 => Outcome::Down { failure: failure(""), retry_after: retry_after(headers) },
-            300..=399 => Outcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") },
-            401 => Outcome::Misconfigured { failure: failure(": check headers.Authorization") },
-            407 => Outcome::Misconfigured { failure: failure(": a proxy wants a login, set proxy.url") },
-            403 => Outcome::Misconfigured { failure: failure(": check the server's access rules and the headers") },
-            404 | 405 => Outcome::Misconfigured { failure: failure(": check the URL's path") },
-            402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => {
-                Outcome::NotNow { failure: failure(""), retry_after: retry_after(headers) }
+            408 | 425 | 429 | 500..=599 => {
+                AttemptOutcome::Down { failure: failure(""), retry_after: retry_after(headers) }
             }
-            400..=499 => Outcome::Refused { failure: failure("") },
-            _ => Outcome::down(failure("")),
+            300..=399 => {
+                AttemptOutcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") }
+            }
+            401 => AttemptOutcome::Misconfigured { failure: failure(": check headers.Authorization") },
+            407 => AttemptOutcome::Misconfigured { failure: failure(": a proxy wants a login, set proxy.url") },
+            403 => {
+                AttemptOutcome::Misconfigured { failure: failure(": check the server's access rules and the headers") }
+            }
+            404 | 405 => AttemptOutcome::Misconfigured { failure: failure(": check the URL's path") },
+            402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => {
+                AttemptOutcome::NotNow { failure: failure(""), retry_after: retry_after(headers) }
+            }
+            400..=499 => AttemptOutcome::Refused { failure: failure("") },
+            _ => AttemptOutcome::down(failure("")),
         }
     }
 
     /// What an answer means by the config; before the server had the whole event there is no acknowledgement.
     #[must_use]
-    pub fn meaning(self, meaning: Meaning, early: Option<Early>) -> Outcome {
+    pub fn meaning(self, meaning: Meaning, early: Option<Early>) -> AttemptOutcome {
         match (meaning, self) {
-            (Meaning::Accept, _) if early.is_none() => Outcome::Acknowledged,
-            (Meaning::Refuse, Outcome::Acknowledged) => Outcome::Refused {
+            (Meaning::Accept, _) if early.is_none() => AttemptOutcome::Acknowledged,
+            (Meaning::Refuse, AttemptOutcome::Acknowledged) => AttemptOutcome::Refused {
                 failure: Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.refuse has"),
             },
-            (Meaning::Retry, Outcome::Acknowledged) => {
+            (Meaning::Retry, AttemptOutcome::Acknowledged) => {
                 let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.retry has");
-                Outcome::NotNow { failure, retry_after: None }
+                AttemptOutcome::NotNow { failure, retry_after: None }
             }
             (
                 Meaning::Refuse,
-                Outcome::Down { failure, .. } | Outcome::NotNow { failure, .. } | Outcome::Misconfigured { failure },
-            ) if failure.code != Code::EarlyAnswer => Outcome::Refused { failure },
-            (Meaning::Retry, Outcome::Refused { failure } | Outcome::Misconfigured { failure }) => {
-                Outcome::NotNow { failure, retry_after: None }
+                AttemptOutcome::Down { failure, .. }
+                | AttemptOutcome::NotNow { failure, .. }
+                | AttemptOutcome::Misconfigured { failure },
+            ) if failure.code != Code::EarlyAnswer => AttemptOutcome::Refused { failure },
+            (Meaning::Retry, AttemptOutcome::Refused { failure } | AttemptOutcome::Misconfigured { failure }) => {
+                AttemptOutcome::NotNow { failure, retry_after: None }
             }
             (_, same) => same,
         }
@@ -136,9 +144,9 @@ impl Outcome {
 
     /// A 2xx whose body does not say what the config's `accept_body` wants. It may be the server that is out of order, a portal that asks
     /// for a login, or this event.
-    pub fn not_accepted(status: u16, why: &str) -> Outcome {
+    pub fn not_accepted(status: u16, why: &str) -> AttemptOutcome {
         let why = format!("the server answered {status}, and its body is not what accept_body wants: {why}");
-        Outcome::down(Failure { status: Some(status), ..Failure::new(Code::NotAccepted, why) })
+        AttemptOutcome::down(Failure { status: Some(status), ..Failure::new(Code::NotAccepted, why) })
     }
 
     /// Why the try failed, where it did so for a reason that is told.
@@ -171,22 +179,22 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, headers: &[(&'static str, &str)]) -> Outcome {
+    fn answer(status: u16, headers: &[(&'static str, &str)]) -> AttemptOutcome {
         let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Outcome::of_answer(status, &pairs.collect(), None)
+        AttemptOutcome::of_answer(status, &pairs.collect(), None)
     }
 
     #[test]
     fn every_status_has_the_class_of_the_table() {
         for status in 100..=999 {
             let class = match answer(status, &[]) {
-                Outcome::Acknowledged => "acknowledged",
-                Outcome::Down { .. } => "down",
-                Outcome::NotNow { .. } => "not now",
-                Outcome::Unreachable { .. } | Outcome::NotBegun { .. } => "unreachable",
-                Outcome::Misconfigured { .. } => "misconfigured",
-                Outcome::Refused { .. } => "refused",
-                Outcome::SourceLost => "lost",
+                AttemptOutcome::Acknowledged => "acknowledged",
+                AttemptOutcome::Down { .. } => "down",
+                AttemptOutcome::NotNow { .. } => "not now",
+                AttemptOutcome::Unreachable { .. } | AttemptOutcome::NotBegun { .. } => "unreachable",
+                AttemptOutcome::Misconfigured { .. } => "misconfigured",
+                AttemptOutcome::Refused { .. } => "refused",
+                AttemptOutcome::SourceLost => "lost",
             };
             let expected = match status {
                 200..=299 => "acknowledged",
@@ -217,7 +225,7 @@ mod tests {
                 "the server answered 500 Internal Server Error after 65536 of 200000 bytes",
             ),
         ] {
-            let outcome = Outcome::of_answer(status, &HeaderMap::new(), early);
+            let outcome = AttemptOutcome::of_answer(status, &HeaderMap::new(), early);
             let failure = outcome.failure().unwrap();
             assert_eq!((failure.code, failure.early), (code, early));
             assert!(failure.why.starts_with(words), "{failure}");
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn retry_after_is_honoured_in_both_forms_up_to_ten_minutes() {
         let pause = |headers: &[(&'static str, &str)]| match answer(503, headers) {
-            Outcome::Down { retry_after, .. } => retry_after,
+            AttemptOutcome::Down { retry_after, .. } => retry_after,
             other => panic!("{other:?}"),
         };
         assert_eq!(pause(&[("retry-after", "7")]), Some(Duration::from_secs(7)));

@@ -10,7 +10,7 @@ use hyper::header::HeaderMap;
 use super::answer::answer_in_time;
 use super::client::{Client, broken};
 use super::failure::Failure;
-use super::outcome::Outcome;
+use super::outcome::AttemptOutcome;
 use super::progress::Begun;
 use crate::body::{Sent, Template};
 use crate::ring::mapping::{Lost, PictureSource};
@@ -47,7 +47,7 @@ impl Client {
             Err(failure) => return Err(failure),
         };
         self.note_answer(status);
-        match Outcome::of_answer(status, &HeaderMap::new(), connection.progress.early()).failure() {
+        match AttemptOutcome::of_answer(status, &HeaderMap::new(), connection.progress.early()).failure() {
             None => Ok(()),
             Some(failure) => Err(failure.clone()),
         }

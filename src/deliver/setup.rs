@@ -12,14 +12,14 @@ use super::history::History;
 use super::rate::Rate;
 use super::signature::Key;
 use super::tls::ClientConfigs;
-use crate::body::base64::Pool;
 use crate::body::constants::{Constants, Member};
+use crate::body::encoder::Pool;
 use crate::body::{BodyOptions, Format};
 use crate::config::Report;
 use crate::config::proxy::Proxy;
 use crate::config::reports::{self, Monitor};
 use crate::config::this_box::ThisBox;
-use crate::config::{Config, Fault, Options, Url};
+use crate::config::{Config, ConfigFault, Options, Url};
 use crate::secret_file::{self, Secret};
 
 /// A config with its files read.
@@ -43,7 +43,7 @@ impl Setup {
     ///
     /// # Errors
     /// A file that does not do: the key that names it, and why.
-    pub fn read(config: &Config) -> Result<Setup, Fault> {
+    pub fn read(config: &Config) -> Result<Setup, ConfigFault> {
         let constants = config.constants.read()?;
         let history_constants = match &config.history {
             Some(_) => Arc::new(constants.clone().with_fallbacks(required_of_history(&config.this_box)?)),
@@ -51,7 +51,7 @@ impl Setup {
         };
         let constants = Arc::new(constants);
         let files = config.destinations().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
-        let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, Fault>>()?;
+        let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, ConfigFault>>()?;
         let rate = rate(&config.options);
         let tls = ClientConfigs::read(config)?;
         Ok(Setup { keys, rate, tls, constants, history_constants, config: config.clone() })
@@ -127,7 +127,7 @@ impl Setup {
 }
 
 /// What every history event has in ext_data, if only as `{}`: the box's documentation wants it.
-fn required_of_history(this_box: &ThisBox) -> Result<Vec<Member>, Fault> {
+fn required_of_history(this_box: &ThisBox) -> Result<Vec<Member>, ConfigFault> {
     let dev_sno = this_box.dev_sno.clone().map_or_else(|| this_box.serial(), Ok)?;
     Ok(vec![
         Member::new("dev_sno".into(), &dev_sno.into()),
@@ -140,8 +140,9 @@ fn rate(options: &Options) -> Option<Arc<Rate>> {
     options.bounds.as_ref()?.bytes_per_second.map(|bytes| Arc::new(Rate::new(bytes)))
 }
 
-fn key(file: &Path) -> Result<Key, Fault> {
-    let fault = |why: String| Fault { key: "sign.key_file".into(), value: None, allowed: format!("the file {why}") };
+fn key(file: &Path) -> Result<Key, ConfigFault> {
+    let fault =
+        |why: String| ConfigFault { key: "sign.key_file".into(), value: None, allowed: format!("the file {why}") };
     let Secret { bytes, length } = secret_file::read(file, *KEY.end()).map_err(fault)?;
     if bytes.len() > *KEY.end() {
         return Err(fault(format!("has {length} bytes, and takes {} at the most", KEY.end())));

@@ -11,7 +11,7 @@ use hyper::body::Buf as _;
 use hyper::header::HeaderValue;
 use ring::hmac;
 
-use crate::body::base64::Pool;
+use crate::body::encoder::Pool;
 use crate::body::{EventBody, Sent, Template};
 use crate::clock;
 use crate::ring::mapping::{Lost, PictureSource};

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedCipherSuite};
 use tracing::warn;
 
-use crate::config::{self, Config, Fault, TlsFiles, Url};
+use crate::config::{self, Config, ConfigFault, TlsFiles, Url};
 use crate::readiness;
 
 /// What connections to each destination use.
@@ -29,10 +29,10 @@ impl ClientConfigs {
     ///
     /// # Errors
     /// The key of the file that does not do, and why; never what is in it.
-    pub fn read(config: &Config) -> Result<ClientConfigs, Fault> {
+    pub fn read(config: &Config) -> Result<ClientConfigs, ConfigFault> {
         let in_use = config.tls_destinations.iter().filter(|(url, _)| config.has_server(url));
         let own = in_use.map(|(url, files)| Ok((url.clone(), read(files, &config::tls_key(url))?)));
-        Ok(ClientConfigs { common: client_config(&config.tls)?, own: own.collect::<Result<_, Fault>>()? })
+        Ok(ClientConfigs { common: client_config(&config.tls)?, own: own.collect::<Result<_, ConfigFault>>()? })
     }
 
     /// For a destination.
@@ -69,12 +69,12 @@ impl Validity {
 ///
 /// # Errors
 /// As [`ClientConfigs::read`].
-pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Fault> {
+pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, ConfigFault> {
     read(files, "tls")
 }
 
 /// `key` names the object that the files stand in.
-fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, Fault> {
+fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, ConfigFault> {
     let (ca_key, cert_key) = (format!("{key}.ca_file"), format!("{key}.client_cert_file"));
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = &files.ca_file {
@@ -170,7 +170,7 @@ impl ResolvesClientCert for LaterKey {
     }
 }
 
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigFault> {
     let bad = |why: &str| fault(key, Some(path), why);
     let text = pem_text(path).map_err(|why| bad(&why))?;
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
@@ -217,9 +217,9 @@ fn without(error: &pem::Error, wanted: &str) -> String {
     }
 }
 
-fn fault(key: &str, path: Option<&Path>, why: &str) -> Fault {
+fn fault(key: &str, path: Option<&Path>, why: &str) -> ConfigFault {
     let value = path.map(|path| path.display().to_string());
-    Fault { key: key.into(), value, allowed: format!("a readable PEM file: {why}") }
+    ConfigFault { key: key.into(), value, allowed: format!("a readable PEM file: {why}") }
 }
 
 #[cfg(test)]

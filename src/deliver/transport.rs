@@ -29,7 +29,7 @@ use super::rate::Rate;
 use super::tls::Validity;
 use super::tls_error;
 use super::tunnel;
-use super::wire::Wire;
+use super::wire::CountingStream;
 use crate::config::Timeouts;
 use crate::config::proxy::Proxy;
 use crate::config::without_brackets;
@@ -133,9 +133,9 @@ struct Tcp {
 }
 
 impl Service<Uri> for Tcp {
-    type Response = TokioIo<Wire>;
+    type Response = TokioIo<CountingStream>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<CountingStream>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -157,7 +157,7 @@ impl Service<Uri> for Tcp {
             if let Some(proxy) = proxy.filter(|_| is_tls) {
                 tunnel::open(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
             }
-            Ok(TokioIo::new(Wire::new(tcp, rtt, rate)))
+            Ok(TokioIo::new(CountingStream::new(tcp, rtt, rate)))
         })
     }
 }
@@ -174,9 +174,9 @@ fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()>
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
-type Stream = MaybeHttpsStream<TokioIo<Wire>>;
+type Stream = MaybeHttpsStream<TokioIo<CountingStream>>;
 
-fn wire(stream: &Stream) -> &Wire {
+fn wire(stream: &Stream) -> &CountingStream {
     match stream {
         MaybeHttpsStream::Http(wire) => wire.inner(),
         MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),

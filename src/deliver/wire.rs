@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::rate::Rate;
 
 /// A TCP connection and its count.
-pub struct Wire {
+pub struct CountingStream {
     /// The socket.
     pub tcp: TcpStream,
     /// Bytes that the kernel took, ever.
@@ -28,10 +28,10 @@ pub struct Wire {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wire {
+impl CountingStream {
     /// On which nothing went out yet.
-    pub fn new(tcp: TcpStream, rtt: Duration, rate: Option<Arc<Rate>>) -> Wire {
-        Wire { tcp, taken: 0, rtt, rate, pause: None }
+    pub fn new(tcp: TcpStream, rtt: Duration, rate: Option<Arc<Rate>>) -> CountingStream {
+        CountingStream { tcp, taken: 0, rtt, rate, pause: None }
     }
 
     /// While bytes wait for a bound of ours, and not for the peer: until when, at the least.
@@ -64,13 +64,13 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for CountingStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CountingStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let allowed = ready!(self.allowed(cx, bytes.len()));
         let written = Pin::new(&mut self.tcp).poll_write(cx, &bytes[..allowed]);
@@ -106,7 +106,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl Connection for Wire {
+impl Connection for CountingStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }

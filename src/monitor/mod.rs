@@ -111,7 +111,7 @@ impl Reporter {
 
 async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, fared: Rc<RefCell<Fared>>) {
     let mut machine = Machine::default();
-    let complaints = RateLimited::new(1);
+    let log_limiter = RateLimited::new(1);
     let mut moment = Instant::now() + monitor.period.mul_f64(fastrand::f64());
     let mut pause = FIRST_PAUSE;
     loop {
@@ -129,7 +129,7 @@ async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, far
                 pause = FIRST_PAUSE;
             }
             Err(failure) => {
-                complaints.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
+                log_limiter.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
                 fared.borrow_mut().last_failure = Some((failure, now));
                 moment = now + pause.min(monitor.period);
                 pause *= 2;

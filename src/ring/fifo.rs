@@ -25,8 +25,8 @@ use nix::unistd::{geteuid, mkfifo};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 
+use super::create::suffixed;
 use super::file::RingFile;
-use super::making::suffixed;
 use super::wake::{self, Bed, REST};
 use super::{Memory, Word, opener};
 

@@ -3,7 +3,7 @@
 //! A lock is an open file description lock on one byte, so the kernel ends it with its owner: a dead producer or consumer is
 //! proved dead, never guessed from a timeout or a pid. The pids in the header only make messages readable.
 //!
-//! The consumer only ever opens it; the producer makes it, takes it over, replaces it or sets it aside ([`super::making`]).
+//! The consumer only ever opens it; the producer makes it, takes it over, replaces it or sets it aside ([`super::create`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -5,7 +5,7 @@
 //!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the SIGBUS guard, the futex calls
 //!  file.rs      the file around it, the two locks
 //!  identity.rs  what makes a ring unlike every other one
-//!  making.rs    making, taking over, replacing that file
+//!  create.rs    making, taking over, replacing that file
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
 //!  consumer.rs  takes records out, trusting nothing; gives their room back
 //!  inspect.rs   a look from outside, for `sophon-uplink ring`
@@ -18,12 +18,12 @@
 //! under Miri, and over a model of memory under loom.
 
 pub mod consumer;
+pub mod create;
 pub mod fifo;
 pub mod file;
 pub mod identity;
 pub mod inspect;
 pub mod layout;
-pub mod making;
 pub mod mapping;
 pub mod opener;
 pub mod producer;

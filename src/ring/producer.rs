@@ -14,7 +14,7 @@ use super::layout::{
     ABI_VERSION, ALIGN, EVENT_HEADER, RecordHeader, RecordKind, SECTION_HEADER, Word, aligned, pack,
     positions_are_plausible, section,
 };
-use super::{Memory, making, wake};
+use super::{Memory, create, wake};
 
 /// Between two looks at the ring's name, and after a new ring could not be made.
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -148,7 +148,7 @@ impl Producer<RingFile> {
     /// Every [`OpenError`] but `Missing`.
     pub fn open(path: &Path, capacity: u64) -> Result<Self, OpenError> {
         let mut producer = Producer::attach(RingFile::open_producer(path, capacity)?);
-        producer.name = making::folder_of(path).map(|folder| Name {
+        producer.name = create::folder_of(path).map(|folder| Name {
             path: path.to_owned(),
             folder,
             look_at: Instant::now() + LOOK.0,

@@ -8,7 +8,7 @@ use super::file::Destination;
 use super::group::{HEAD, MOST, Table};
 use super::index::{Entry, Mask, blocks, slots};
 use super::store::{Reason, StoreError, Stored};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{Evicted, Spool, State};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
@@ -114,7 +114,7 @@ impl<D: Disk> Spool<D> {
 
     /// Gives a durable file all its names and makes them durable; all of them or none. A name that then cannot be taken away keeps the
     /// whole file, of so many blocks.
-    fn name_all(&mut self, fresh: &Path, entries: &[Entry], all: Mask, blocks: u32) -> Result<(), Fault> {
+    fn name_all(&mut self, fresh: &Path, entries: &[Entry], all: Mask, blocks: u32) -> Result<(), DiskError> {
         let mut named = Vec::with_capacity(entries.len());
         let linked = entries.iter().map(|entry| Entry { blocks, ..*entry }).try_for_each(|entry| {
             self.link_names(fresh, entry)?;

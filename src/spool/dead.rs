@@ -13,7 +13,7 @@ use super::file::{Destination, Form, Header, URL_FILE};
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::reasons::{DeadLetterReason, Letter};
 use super::store::{Evicted, Reason};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{Hidden, SMALL_PART, Spool, Waiting};
 
 /// Letters sent again in one call, at most about: others wait meanwhile.
@@ -84,7 +84,7 @@ impl<D: Disk> Spool<D> {
         counter: u64,
         reason: &DeadLetterReason,
         evicted: &mut Vec<Evicted>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DiskError> {
         let counter = self.follow(destination, counter);
         let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) else {
             return Ok(false);
@@ -104,24 +104,26 @@ impl<D: Disk> Spool<D> {
 
     /// A letter has a file of its own: one whose event lies in a group is written anew, and that keeps its room until its last event is
     /// gone.
-    fn make_room_for_copy(&mut self, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), Fault> {
+    fn make_room_for_copy(&mut self, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), DiskError> {
         let blocks = self.events.get(counter).filter(|_| self.events.is_in_group(counter)).map(|entry| entry.blocks);
         let Some(blocks) = blocks else { return Ok(()) };
         self.make_room(blocks.into(), 1, evicted).map_err(|reason| match reason {
-            Reason::Fault(fault) => fault,
-            _ => {
-                Fault { operation: "copy to", path: self.volume.all_dead(), source: io::ErrorKind::StorageFull.into() }
-            }
+            Reason::Disk(fault) => fault,
+            _ => DiskError {
+                operation: "copy to",
+                path: self.volume.all_dead(),
+                source: io::ErrorKind::StorageFull.into(),
+            },
         })
     }
 
     /// First the reason and the letter are durable, then the event is not in its folder any more.
-    fn bury(&mut self, slot: usize, counter: u64, reason: &DeadLetterReason) -> Result<(), Fault> {
+    fn bury(&mut self, slot: usize, counter: u64, reason: &DeadLetterReason) -> Result<(), DiskError> {
         self.available()?;
         let destination = self.destination(slot);
         let (folder, letter) = (self.volume.folder(Home::Dead(destination)), (counter, destination));
         self.volume.make_folder(&folder)?;
-        if let Some(url) = self.lodgings[slot].as_ref().and_then(|lodging| lodging.url.clone()) {
+        if let Some(url) = self.destinations[slot].as_ref().and_then(|entry| entry.url.clone()) {
             let _for_people_only = self.write_once(&folder.join(URL_FILE), &format!("{url}\n"));
         }
         let to = self.volume.file(Home::Dead(destination), counter);
@@ -152,7 +154,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Gives up the oldest dead letter; its blocks.
-    pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, Fault> {
+    pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, DiskError> {
         let Some(letter) = self.dead.oldest() else {
             return Ok(None);
         };
@@ -230,7 +232,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// What failed; what was not sent stays a dead letter.
-    pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, Fault> {
+    pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, DiskError> {
         let is_meant = |letter: &Letter| wanted.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.0));
         let page = self.letters_page(PAGE, self.letters_after(wanted.after).filter(is_meant));
         let last = page.last().map(|letter| letter.0);
@@ -254,7 +256,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// What failed; the letter stays one.
-    pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, Fault> {
+    pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, DiskError> {
         self.available()?;
         if !self.dead.contains((counter, from)) {
             return Ok(false);
@@ -269,7 +271,7 @@ impl<D: Disk> Spool<D> {
 
     /// Gives letters a name in the folder of those slots: first they are durable there, then they are no letters any more. How many
     /// there were.
-    fn resend_all(&mut self, letters: &[(Letter, usize)]) -> Result<u64, Fault> {
+    fn resend_all(&mut self, letters: &[(Letter, usize)]) -> Result<u64, DiskError> {
         if letters.is_empty() {
             return Ok(0);
         }
@@ -305,7 +307,7 @@ impl<D: Disk> Spool<D> {
         slot: usize,
         linked: &mut Vec<Entry>,
         there: &mut Vec<Letter>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DiskError> {
         let Some(blocks) = self.dead.get(letter) else { return Ok(()) };
         let path = self.volume.file(Home::Dead(letter.1), letter.0);
         if self.volume.stat(&path).is_err_and(|fault| fault.source.kind() == io::ErrorKind::NotFound) {

@@ -7,8 +7,8 @@ use super::disk::{Disk, Mapped};
 use super::file::{Address, Destination, HEIRS_FILE, URL_FILE};
 use super::index::{Entry, Mask, SLOTS, slots};
 use super::swapped::Moved;
-use super::volume::{Fault, Home};
-use super::{Hidden, Lodging, Spool};
+use super::volume::{DiskError, Home};
+use super::{DestinationEntry, Hidden, Spool};
 use crate::config::Report;
 use crate::ring::mapping::PictureSource as _;
 
@@ -24,29 +24,29 @@ impl<D: Disk> Spool<D> {
     /// [`Spool::settle`] sees to that. With none it is parked: it stays where it is until its destination, or a new one, comes. What failed is returned,
     /// and matters only if the process dies before the events have moved: the next start may then take other heirs. A folder is made
     /// with the next event stored.
-    pub fn configure(&mut self, addresses: &[Address]) -> Vec<Fault> {
+    pub fn configure(&mut self, addresses: &[Address]) -> Vec<DiskError> {
         let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
         let old: Vec<_> =
-            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
+            self.destinations.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
         let new: Vec<(Destination, Report)> = addresses.iter().map(|one| (one.destination, one.report())).collect();
         let added_to = |report: Report| {
             let new = new.iter().filter(move |(_, its)| *its == report).map(|(one, _)| *one);
             new.filter(|one| !old.contains(one))
         };
-        for lodging in self.lodgings.iter_mut().flatten().filter(|lodging| !is_wanted(&lodging.destination)) {
-            let report = lodging.report();
-            if std::mem::take(&mut lodging.configured) {
-                lodging.peers = if added_to(report).next().is_none() { old.clone() } else { Vec::new() };
-                lodging.heirs = None;
+        for entry in self.destinations.iter_mut().flatten().filter(|entry| !is_wanted(&entry.destination)) {
+            let report = entry.report();
+            if std::mem::take(&mut entry.configured) {
+                entry.peers = if added_to(report).next().is_none() { old.clone() } else { Vec::new() };
+                entry.heirs = None;
             }
-            let before = lodging.heirs.take();
+            let before = entry.heirs.take();
             let heirs = before.clone().unwrap_or_default();
             let is_settled = !heirs.is_empty() && heirs.iter().all(is_wanted);
             // An heir that was removed too has heirs of its own.
-            let others = added_to(report).filter(|one| !is_settled && !lodging.peers.contains(one));
+            let others = added_to(report).filter(|one| !is_settled && !entry.peers.contains(one));
             let heirs = Some(heirs.into_iter().filter(is_wanted).chain(others).collect());
-            lodging.noted &= heirs == before;
-            lodging.heirs = heirs;
+            entry.noted &= heirs == before;
+            entry.heirs = heirs;
         }
         let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();
         faults.extend(self.note_removals().err());
@@ -55,8 +55,8 @@ impl<D: Disk> Spool<D> {
 
     /// Removed destinations that nobody inherits from, with the number of their events.
     pub fn parked(&self) -> impl Iterator<Item = (Destination, Option<&str>, u64)> {
-        let lodgings = self.lodgings.iter().enumerate().filter_map(|(slot, one)| Some((slot, one.as_ref()?)));
-        let parked = lodgings.filter(|(_, one)| one.heirs.as_ref().is_some_and(Vec::is_empty));
+        let destinations = self.destinations.iter().enumerate().filter_map(|(slot, one)| Some((slot, one.as_ref()?)));
+        let parked = destinations.filter(|(_, one)| one.heirs.as_ref().is_some_and(Vec::is_empty));
         let counted = parked.map(|(slot, one)| (one.destination, one.url.as_deref(), self.kept(slot)));
         counted.filter(|(_, _, events)| *events > 0)
     }
@@ -65,13 +65,13 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// When there are too many destinations.
-    pub fn add(&mut self, address: &Address) -> Result<(), Fault> {
+    pub fn add(&mut self, address: &Address) -> Result<(), DiskError> {
         let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
-        let lodging = self.lodgings[slot].as_mut().expect("it was just lodged");
-        let was_removed = lodging.heirs.take().is_some();
-        lodging.peers.clear();
-        lodging.configured = true;
-        lodging.former = address.former;
+        let entry = self.destinations[slot].as_mut().expect("it was just lodged");
+        let was_removed = entry.heirs.take().is_some();
+        entry.peers.clear();
+        entry.configured = true;
+        entry.former = address.former;
         if was_removed {
             self.volume.unlink(&self.volume.folder(Home::To(address.destination)).join(HEIRS_FILE))?;
         }
@@ -82,38 +82,39 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// When there are too many destinations.
-    pub fn add_removed(&mut self, address: &Address, heirs: &[Destination]) -> Result<(), Fault> {
+    pub fn add_removed(&mut self, address: &Address, heirs: &[Destination]) -> Result<(), DiskError> {
         let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
-        let lodging = self.lodgings[slot].as_mut().expect("it was just lodged");
-        if !lodging.configured && lodging.heirs.is_none() {
-            lodging.heirs = Some(heirs.to_vec());
+        let entry = self.destinations[slot].as_mut().expect("it was just lodged");
+        if !entry.configured && entry.heirs.is_none() {
+            entry.heirs = Some(heirs.to_vec());
         }
         Ok(())
     }
 
     /// Says in the folders of removed destinations who gets their events, before any of those has a folder: a start that found the
     /// heirs' folders would take them for destinations that were there before. And makes the folders of those that are to get none.
-    fn note_removals(&mut self) -> Result<(), Fault> {
+    fn note_removals(&mut self) -> Result<(), DiskError> {
         let slots = || 0..SLOTS;
-        let is_parked = |lodging: &Lodging| lodging.heirs.as_ref().is_some_and(Vec::is_empty);
-        let heirs = slots().filter(|slot| self.lodgings[*slot].as_ref().is_some_and(|lodging| !is_parked(lodging)));
+        let is_parked = |entry: &DestinationEntry| entry.heirs.as_ref().is_some_and(Vec::is_empty);
+        let heirs = slots().filter(|slot| self.destinations[*slot].as_ref().is_some_and(|entry| !is_parked(entry)));
         heirs.collect::<Vec<_>>().into_iter().try_for_each(|slot| self.write_heirs(slot))?;
         if self.parked().next().is_some() {
-            let configured = slots().filter(|slot| self.lodgings[*slot].as_ref().is_some_and(|one| one.configured));
+            let configured = slots().filter(|slot| self.destinations[*slot].as_ref().is_some_and(|one| one.configured));
             self.make_folders(configured.fold(0, |mask, slot| mask | 1 << slot))?;
         }
         slots().try_for_each(|slot| self.write_heirs(slot))
     }
 
-    fn write_heirs(&mut self, slot: usize) -> Result<(), Fault> {
-        let Some(lodging @ Lodging { heirs: Some(_), made: true, noted: false, .. }) = &self.lodgings[slot] else {
+    fn write_heirs(&mut self, slot: usize) -> Result<(), DiskError> {
+        let Some(entry @ DestinationEntry { heirs: Some(_), made: true, noted: false, .. }) = &self.destinations[slot]
+        else {
             return Ok(());
         };
-        let (folder, note) = (self.volume.folder(Home::To(lodging.destination)), lodging.note());
+        let (folder, note) = (self.volume.folder(Home::To(entry.destination)), entry.note());
         self.write_note(&folder.join(HEIRS_FILE), &note)?;
         self.volume.sync_folder(&folder)?;
-        if let Some(lodging) = &mut self.lodgings[slot] {
-            lodging.noted = true;
+        if let Some(entry) = &mut self.destinations[slot] {
+            entry.noted = true;
         }
         Ok(())
     }
@@ -121,9 +122,9 @@ impl<D: Disk> Spool<D> {
     /// Who gets what waits for destinations that are not configured any more: those that their folders name, else those that are new.
     pub(super) fn find_heirs(&mut self, added: &[Destination]) {
         let configured: Vec<_> =
-            self.lodgings.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
-        for slot in 0..self.lodgings.len() {
-            let removed = self.lodgings[slot].as_ref().filter(|one| !one.configured && one.heirs.is_none());
+            self.destinations.iter().flatten().filter(|one| one.configured).map(|one| one.destination).collect();
+        for slot in 0..self.destinations.len() {
+            let removed = self.destinations[slot].as_ref().filter(|one| !one.configured && one.heirs.is_none());
             let Some(destination) = removed.map(|one| one.destination) else { continue };
             let note = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE));
             let (heirs, peers) = match note.as_deref().and_then(|text| text.strip_prefix(HEIRS)) {
@@ -134,54 +135,54 @@ impl<D: Disk> Spool<D> {
             let heirs = heirs.into_iter().filter_map(|heir| self.configured_as(heir));
             let mut heirs: Vec<_> = itself.unwrap_or_else(|| heirs.collect());
             if heirs.is_empty() {
-                let report = self.lodgings[slot].as_ref().map(Lodging::report);
-                let same = |one: &&Destination| self.lodging(**one).map(Lodging::report) == report;
+                let report = self.destinations[slot].as_ref().map(DestinationEntry::report);
+                let same = |one: &&Destination| self.entry(**one).map(DestinationEntry::report) == report;
                 heirs.extend(added.iter().filter(|one| !peers.contains(one)).filter(same));
             }
-            if let Some(lodging) = &mut self.lodgings[slot] {
-                (lodging.heirs, lodging.peers) = (Some(heirs), peers);
-                lodging.noted = note == Some(lodging.note());
+            if let Some(entry) = &mut self.destinations[slot] {
+                (entry.heirs, entry.peers) = (Some(heirs), peers);
+                entry.noted = note == Some(entry.note());
             }
         }
     }
 
-    fn lodging(&self, destination: Destination) -> Option<&Lodging> {
-        self.lodgings.iter().flatten().find(|one| one.destination == destination)
+    fn entry(&self, destination: Destination) -> Option<&DestinationEntry> {
+        self.destinations.iter().flatten().find(|one| one.destination == destination)
     }
 
     /// The destination in the config that has this name, or had it in an earlier release.
     pub(super) fn configured_as(&self, name: Destination) -> Option<Destination> {
-        let configured = || self.lodgings.iter().flatten().filter(|one| one.configured);
+        let configured = || self.destinations.iter().flatten().filter(|one| one.configured);
         let found = configured().find(|one| one.destination == name);
         found.or_else(|| configured().find(|one| one.former == Some(name))).map(|one| one.destination)
     }
 
     /// The slot of a destination, a free one for a new destination.
-    pub(super) fn lodge(&mut self, destination: Destination, url: Option<String>) -> Result<usize, Fault> {
+    pub(super) fn lodge(&mut self, destination: Destination, url: Option<String>) -> Result<usize, DiskError> {
         if let Some(slot) = self.slot(destination) {
             return Ok(slot);
         }
         let is_deserted = |slot: &usize| {
-            let is_removed = self.lodgings[*slot].as_ref().is_some_and(|lodging| !lodging.configured);
+            let is_removed = self.destinations[*slot].as_ref().is_some_and(|entry| !entry.configured);
             is_removed && self.events.in_slot(*slot, None).next().is_none() && self.kept(*slot) == 0
         };
-        let free = self.lodgings.iter().position(Option::is_none).or_else(|| (0..SLOTS).find(is_deserted));
-        let slot = free.ok_or_else(|| Fault {
+        let free = self.destinations.iter().position(Option::is_none).or_else(|| (0..SLOTS).find(is_deserted));
+        let slot = free.ok_or_else(|| DiskError {
             operation: "keep",
             path: self.volume.folder(Home::To(destination)),
             source: io::Error::other("there are too many destinations with spooled events"),
         })?;
-        self.lodgings[slot] = Some(Lodging::new(destination, url));
+        self.destinations[slot] = Some(DestinationEntry::new(destination, url));
         Ok(slot)
     }
 
     /// The slot of a destination that must be there.
-    pub(super) fn known(&self, destination: Destination) -> Result<usize, Fault> {
+    pub(super) fn known(&self, destination: Destination) -> Result<usize, DiskError> {
         self.slot(destination).ok_or_else(|| self.is_not_configured(destination))
     }
 
-    pub(super) fn is_not_configured(&self, destination: Destination) -> Fault {
-        Fault {
+    pub(super) fn is_not_configured(&self, destination: Destination) -> DiskError {
+        DiskError {
             operation: "put events into",
             path: self.volume.folder(Home::To(destination)),
             source: io::Error::other("its destination is not in the config"),
@@ -191,35 +192,35 @@ impl<D: Disk> Spool<D> {
     /// Makes the folders of all other destinations too, as far as that goes: a start tells by them which ones were configured when
     /// the last event was stored, and which are new and inherit.
     pub(super) fn make_all_folders(&mut self) {
-        for slot in 0..self.lodgings.len() {
+        for slot in 0..self.destinations.len() {
             let _an_event_will_tell = self.make_folders(1 << slot);
         }
     }
 
     /// Makes the folders that are not there yet.
-    pub(super) fn make_folders(&mut self, mask: Mask) -> Result<(), Fault> {
+    pub(super) fn make_folders(&mut self, mask: Mask) -> Result<(), DiskError> {
         for slot in slots(mask) {
-            let Some(lodging) = self.lodgings[slot].as_ref().filter(|lodging| !lodging.made) else {
+            let Some(entry) = self.destinations[slot].as_ref().filter(|entry| !entry.made) else {
                 continue;
             };
-            let folder = self.volume.folder(Home::To(lodging.destination));
-            let url = lodging.url.clone();
+            let folder = self.volume.folder(Home::To(entry.destination));
+            let url = entry.url.clone();
             self.volume.make_folder(&folder)?;
             let told = url.map_or(Ok(()), |url| self.write_once(&folder.join(URL_FILE), &format!("{url}\n")));
             drop(told); // for people only: no reason to refuse an event
-            if let Some(lodging) = &mut self.lodgings[slot] {
-                lodging.made = true;
+            if let Some(entry) = &mut self.destinations[slot] {
+                entry.made = true;
             }
         }
         Ok(())
     }
 
-    pub(super) fn write_once(&mut self, path: &Path, text: &str) -> Result<(), Fault> {
+    pub(super) fn write_once(&mut self, path: &Path, text: &str) -> Result<(), DiskError> {
         if self.volume.stat(path).is_ok() { Ok(()) } else { self.write_note(path, text) }
     }
 
     /// Writes a small file: the one before or this one is there, whatever happens.
-    fn write_note(&mut self, path: &Path, text: &str) -> Result<(), Fault> {
+    fn write_note(&mut self, path: &Path, text: &str) -> Result<(), DiskError> {
         let fresh = self.volume.folder(Home::New).join(URL_FILE);
         self.volume.unlink(&fresh)?;
         let mut file = self.volume.create(&fresh)?;
@@ -241,14 +242,14 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
-    pub fn settle(&mut self) -> Result<Option<Moved>, Fault> {
+    pub fn settle(&mut self) -> Result<Option<Moved>, DiskError> {
         self.available()?;
         if let Some(moved) = self.move_some()? {
             return Ok(Some(moved));
         }
         self.note_removals()?;
-        let is_removed = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.heirs.is_some());
-        for slot in (0..self.lodgings.len()).filter(is_removed).collect::<Vec<_>>() {
+        let is_removed = |slot: &usize| self.destinations[*slot].as_ref().is_some_and(|entry| entry.heirs.is_some());
+        for slot in (0..self.destinations.len()).filter(is_removed).collect::<Vec<_>>() {
             if let Some(to_heirs) = self.settle_page(slot)? {
                 return Ok(Some(Moved { to_heirs, ..Moved::default() }));
             }
@@ -257,13 +258,13 @@ impl<D: Disk> Spool<D> {
     }
 
     /// A page of one removed destination; with the last event goes its folder.
-    fn settle_page(&mut self, slot: usize) -> Result<Option<u64>, Fault> {
+    fn settle_page(&mut self, slot: usize) -> Result<Option<u64>, DiskError> {
         if self.kept(slot) == 0 && self.events.in_slot(slot, None).next().is_none() {
             self.remove_folder(Home::To(self.destination(slot)));
-            self.lodgings[slot] = None;
+            self.destinations[slot] = None;
             return Ok(None);
         }
-        let heirs = self.lodgings[slot].as_ref().and_then(|lodging| lodging.heirs.clone()).unwrap_or_default();
+        let heirs = self.destinations[slot].as_ref().and_then(|entry| entry.heirs.clone()).unwrap_or_default();
         let mut mask: Mask = 0;
         for heir in heirs {
             mask |= 1 << self.known(heir)?;
@@ -284,7 +285,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Gives events of a folder a name in the folders of all heirs: first they are durable there, then they are not here any more.
-    fn hand_over(&mut self, slot: usize, counters: &[u64], mask: Mask) -> Result<(), Fault> {
+    fn hand_over(&mut self, slot: usize, counters: &[u64], mask: Mask) -> Result<(), DiskError> {
         for (counter, heir) in counters.iter().flat_map(|counter| slots(mask).map(move |heir| (*counter, heir))) {
             self.unlink_if_done(counter, heir)?;
         }
@@ -313,7 +314,7 @@ impl<D: Disk> Spool<D> {
         counters: &[u64],
         mask: Mask,
         made: &mut Vec<(u64, usize)>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DiskError> {
         for entry in counters.iter().filter_map(|counter| self.events.get(*counter)).collect::<Vec<_>>() {
             let from = self.volume.file(Home::To(self.destination(slot)), entry.counter);
             for heir in slots(mask & !entry.mask) {
@@ -333,7 +334,7 @@ impl<D: Disk> Spool<D> {
     }
 }
 
-impl Lodging {
+impl DestinationEntry {
     /// Which events its destination gets; those of the realtime report, where its URL cannot be read.
     fn report(&self) -> Report {
         self.url.as_deref().map_or(Report::RealTime, Report::of_shown)

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use super::disk::Mapped;
 use super::group::GROUP;
 use super::key::{Key, KeyId, SALT};
-use super::opened::Flaw;
+use super::opened::FileError;
 use super::seal::sealed_len;
 use crate::config::Report;
 use crate::config::Url;
@@ -181,8 +181,8 @@ impl Header {
     }
 
     /// Checks the header of a file of `size` bytes.
-    pub(super) fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, Flaw> {
-        let damaged = |why: String| Err(Flaw::Damaged(why));
+    pub(super) fn parse(bytes: &[u8; HEADER], size: u64) -> Result<Header, FileError> {
+        let damaged = |why: String| Err(FileError::Damaged(why));
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
         if word(0x00) != MAGIC {
             return damaged(format!("it begins with {:#018x}, not with {MAGIC:#018x} (SPOHEVNT)", word(0x00)));
@@ -195,7 +195,7 @@ impl Header {
             CLEAR => Form::Clear { crc: low(word(0x30)) },
             SEALED => Form::Sealed { key },
             GROUP => return damaged("it is a group, and what says where its events lie is damaged".into()),
-            other => return Err(Flaw::Foreign(other)),
+            other => return Err(FileError::Foreign(other)),
         };
         let is_sealed = matches!(form, Form::Sealed { .. });
         let record_len = word(0x10);
@@ -214,10 +214,10 @@ impl Header {
     }
 
     /// Reads and checks the header of a file.
-    pub(super) fn read(mapped: &impl Mapped) -> Result<(Header, [u8; HEADER]), Flaw> {
+    pub(super) fn read(mapped: &impl Mapped) -> Result<(Header, [u8; HEADER]), FileError> {
         let (size, mut bytes) = (mapped.size(), [0; HEADER]);
         if size < HEADER {
-            return Err(Flaw::Damaged(format!("it has only {size} bytes")));
+            return Err(FileError::Damaged(format!("it has only {size} bytes")));
         }
         mapped.lend(0..HEADER, &mut |header| bytes.copy_from_slice(header))?;
         Ok((Header::parse(&bytes, size as u64)?, bytes))

@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use super::disk::Mapped;
 use super::file::{HEADER, MAGIC};
-use super::opened::Flaw;
+use super::opened::FileError;
 use crate::ring::Words;
 use crate::ring::layout::{ALIGN, pack};
 use crate::ring::mapping::{Lost, PictureSource};
@@ -144,10 +144,10 @@ impl<M: Mapped> Part<M> {
     ///
     /// # Errors
     /// A group that this event is not in, or what cannot be read.
-    pub fn of(mapped: M, number: u64) -> Result<Part<M>, Flaw> {
+    pub fn of(mapped: M, number: u64) -> Result<Part<M>, FileError> {
         let Some(table) = Table::read(&mapped)? else { return Ok(Part::whole(mapped)) };
         let place = table.place(number).filter(|place| place.end <= mapped.size() as u64);
-        let place = place.ok_or_else(|| Flaw::Damaged("it is a group in which there is no such event".into()))?;
+        let place = place.ok_or_else(|| FileError::Damaged("it is a group in which there is no such event".into()))?;
         Ok(Part { mapped, at: place.start as usize, size: (place.end - place.start) as usize })
     }
 

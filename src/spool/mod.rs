@@ -45,7 +45,7 @@
 //! | [`read`], [`opened`] | opening an event, and reading it |
 //! | [`seal`], [`key`] | files that only the key opens |
 //! | [`dead`], [`reasons`] | dead letters, and why they are |
-//! | [`aside`] | quarantine |
+//! | [`quarantine`] | what is damaged or not ours |
 //! | [`destinations`] | those that come and go, and their folders |
 //! | [`recover`], `swapped.rs` | the start; another folder at the spool's path |
 //! | [`status`] | what is told about it |
@@ -55,7 +55,6 @@
 //! | [`worker`] | its thread in the running uplink |
 //! | [`inspect`], [`judge`](mod@judge) | looks from outside |
 
-pub mod aside;
 pub mod batch;
 pub mod dead;
 pub mod destinations;
@@ -67,6 +66,7 @@ pub mod inspect;
 pub mod judge;
 pub mod key;
 pub mod opened;
+pub mod quarantine;
 pub mod read;
 pub mod reasons;
 pub mod recover;
@@ -82,7 +82,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config;
-use aside::Shelf;
 pub use dead::Resent;
 use disk::Disk;
 pub use disk::RealDisk;
@@ -90,6 +89,7 @@ pub use file::{Address, Destination};
 use index::{BLOCK, Index, Mask, SLOTS};
 use key::Key;
 pub use opened::SpooledEvent;
+use quarantine::Shelf;
 pub use read::ReadError;
 pub use reasons::DeadLetterReason;
 use reasons::Reasons;
@@ -97,7 +97,7 @@ pub use recover::Recovered;
 pub use status::{DestinationStatus, State, Status, Tally};
 pub use store::{Evicted, StoreError, Stored};
 pub use swapped::Moved;
-pub use volume::Fault;
+pub use volume::DiskError;
 use volume::{Home, Volume};
 
 /// What the spool may take.
@@ -133,7 +133,7 @@ pub struct Spool<D: Disk> {
     /// None: files are not sealed. Else the key, or why there is none.
     key: Result<Option<Key>, String>,
     /// By slot.
-    lodgings: [Option<Lodging>; SLOTS],
+    destinations: [Option<DestinationEntry>; SLOTS],
     events: Index,
     /// Events that are there and not offered, by counter and slot.
     hidden: BTreeMap<(u64, usize), Hidden>,
@@ -146,7 +146,7 @@ pub struct Spool<D: Disk> {
     /// Lower numbers may stand for events of that folder.
     no_share_before: u64,
     /// Names in `new/` that could not be taken away.
-    litter: Vec<u64>,
+    undeleted: Vec<u64>,
     /// The next event's counter, and that of the next file set aside.
     next: u64,
     next_bad: u64,
@@ -157,7 +157,7 @@ pub struct Spool<D: Disk> {
 
 /// A destination's place.
 #[derive(Debug)]
-struct Lodging {
+struct DestinationEntry {
     destination: Destination,
     /// What an earlier release called it: whatever waits under that name is meant for it.
     former: Option<Destination>,
@@ -209,7 +209,7 @@ impl<D: Disk> Spool<D> {
             state: State::Unavailable("it was not opened yet".into()),
             key_file: None,
             key: Ok(None),
-            lodgings: [const { None }; SLOTS],
+            destinations: [const { None }; SLOTS],
             events: Index::default(),
             hidden: BTreeMap::new(),
             dead: Shelf::default(),
@@ -218,7 +218,7 @@ impl<D: Disk> Spool<D> {
             left: None,
             strays: BTreeMap::new(),
             no_share_before: 0,
-            litter: Vec::new(),
+            undeleted: Vec::new(),
             next: 1,
             next_bad: 1,
             eviction_helps: true,
@@ -249,15 +249,15 @@ impl<D: Disk> Spool<D> {
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
     }
 
-    /// Somebody delivers the event: it is not offered before [`Spool::put_back`].
-    pub fn hand_out(&mut self, destination: Destination, counter: u64) {
+    /// Somebody delivers the event: it is not offered before [`Spool::return_lease`].
+    pub fn lease(&mut self, destination: Destination, counter: u64) {
         if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
         }
     }
 
     /// It was not delivered: it is offered again.
-    pub fn put_back(&mut self, destination: Destination, counter: u64) {
+    pub fn return_lease(&mut self, destination: Destination, counter: u64) {
         let counter = self.follow(destination, counter);
         if let Some(slot) = self.slot(destination)
             && self.hidden.get(&(counter, slot)) == Some(&Hidden::Out)
@@ -270,7 +270,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// When its name cannot be taken away. It is not offered again; but the next start may find it, and deliver it again.
-    pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+    pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, DiskError> {
         self.done_with(destination, counter, |tally| &mut tally.delivered)
     }
 
@@ -278,7 +278,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// As [`Spool::delivered`].
-    pub fn had(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+    pub fn had(&mut self, destination: Destination, counter: u64) -> Result<bool, DiskError> {
         self.done_with(destination, counter, |tally| &mut tally.handed_over)
     }
 
@@ -286,7 +286,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// As [`Spool::delivered`].
-    pub fn expired(&mut self, destination: Destination, counter: u64) -> Result<bool, Fault> {
+    pub fn expired(&mut self, destination: Destination, counter: u64) -> Result<bool, DiskError> {
         self.done_with(destination, counter, |tally| &mut tally.expired)
     }
 
@@ -295,7 +295,7 @@ impl<D: Disk> Spool<D> {
         destination: Destination,
         counter: u64,
         part: fn(&mut Tally) -> &mut u64,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DiskError> {
         let counter = self.follow(destination, counter);
         match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
             None => Ok(false),
@@ -316,13 +316,11 @@ impl<D: Disk> Spool<D> {
 
     /// Where a destination is kept.
     fn slot(&self, destination: Destination) -> Option<usize> {
-        self.lodgings
-            .iter()
-            .position(|lodging| lodging.as_ref().is_some_and(|lodging| lodging.destination == destination))
+        self.destinations.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.destination == destination))
     }
 
     fn destination(&self, slot: usize) -> Destination {
-        self.lodgings[slot].as_ref().expect("an event's slot is taken").destination
+        self.destinations[slot].as_ref().expect("an event's slot is taken").destination
     }
 
     fn is_in(&self, counter: u64, slot: usize) -> bool {
@@ -330,14 +328,14 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Takes an event's name out of a folder; whether it was still waiting there.
-    fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, Fault> {
+    fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, DiskError> {
         self.available()?;
         self.volume.unlink(&self.volume.file(Home::To(self.destination(slot)), counter))?;
         Ok(self.forget(counter, slot) != Some(Hidden::Done))
     }
 
     /// As [`Spool::unlink`], for a name that is only there because it could not be taken away: the event is to have it anew.
-    fn unlink_if_done(&mut self, counter: u64, slot: usize) -> Result<(), Fault> {
+    fn unlink_if_done(&mut self, counter: u64, slot: usize) -> Result<(), DiskError> {
         if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) {
             self.unlink(counter, slot)?;
         }
@@ -357,15 +355,15 @@ impl<D: Disk> Spool<D> {
 
     fn count_many(&mut self, slot: usize, times: u64, what: impl Fn(&mut Tally) -> &mut u64) {
         *what(&mut self.tally) += times;
-        if let Some(lodging) = &mut self.lodgings[slot] {
-            *what(&mut lodging.tally) += times;
+        if let Some(entry) = &mut self.destinations[slot] {
+            *what(&mut entry.tally) += times;
         }
     }
 }
 
-impl Lodging {
-    fn new(destination: Destination, url: Option<String>) -> Lodging {
-        Lodging {
+impl DestinationEntry {
+    fn new(destination: Destination, url: Option<String>) -> DestinationEntry {
+        DestinationEntry {
             destination,
             former: None,
             url,

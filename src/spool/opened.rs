@@ -32,7 +32,7 @@ enum Content<M> {
 
 /// Why a file is no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub enum FileError {
     /// It will never be one.
     Damaged(String),
     /// The disk could not read it.
@@ -43,9 +43,9 @@ pub enum Flaw {
     Foreign(u32),
 }
 
-impl From<Lost> for Flaw {
-    fn from(_: Lost) -> Flaw {
-        Flaw::Unreadable
+impl From<Lost> for FileError {
+    fn from(_: Lost) -> FileError {
+        FileError::Unreadable
     }
 }
 
@@ -54,21 +54,21 @@ impl<M: Mapped> SpooledEvent<M> {
     /// agrees.
     ///
     /// # Errors
-    /// [`Flaw`].
-    pub fn check(mapped: M, key: Option<&Key>) -> Result<SpooledEvent<M>, Flaw> {
+    /// [`FileError`].
+    pub fn check(mapped: M, key: Option<&Key>) -> Result<SpooledEvent<M>, FileError> {
         SpooledEvent::check_part(Part::whole(mapped), key)
     }
 
     /// The same for a file that may be a group's.
     ///
     /// # Errors
-    /// [`Flaw`].
-    pub fn check_part(mapped: Part<M>, key: Option<&Key>) -> Result<SpooledEvent<M>, Flaw> {
+    /// [`FileError`].
+    pub fn check_part(mapped: Part<M>, key: Option<&Key>) -> Result<SpooledEvent<M>, FileError> {
         let (header, bytes) = Header::read(&mapped)?;
         let (content, offset) = match header.form {
             Form::Clear { crc } => (Content::check_clear(mapped, crc)?, HEADER),
             Form::Sealed { key: of_file } => {
-                let key = key.filter(|key| key.id == of_file).ok_or(Flaw::Locked(of_file))?;
+                let key = key.filter(|key| key.id == of_file).ok_or(FileError::Locked(of_file))?;
                 (Content::check_sealed(mapped, &bytes, header.record_len as usize, key)?, 0)
             }
         };
@@ -79,7 +79,7 @@ impl<M: Mapped> SpooledEvent<M> {
             && record.sequence == header.id.sequence
             && RecordKind::from_code(high(words[0])) == Some(RecordKind::Event);
         if !agrees {
-            return Err(Flaw::Damaged("its header and its record contradict each other".into()));
+            return Err(FileError::Damaged("its header and its record contradict each other".into()));
         }
         let end = offset as u64 + header.record_len;
         Ok(SpooledEvent { content, id: header.id, frame: Frame { header: record, offset, end } })
@@ -87,21 +87,21 @@ impl<M: Mapped> SpooledEvent<M> {
 }
 
 impl<M: Mapped> Content<M> {
-    fn check_clear(mapped: M, expected: u32) -> Result<Content<M>, Flaw> {
+    fn check_clear(mapped: M, expected: u32) -> Result<Content<M>, FileError> {
         let mut crc = 0;
         mapped.lend(HEADER..mapped.size(), &mut |record| crc = crc32fast::hash(record))?;
         if crc != expected {
-            return Err(Flaw::Damaged("the checksum of its record is wrong".into()));
+            return Err(FileError::Damaged("the checksum of its record is wrong".into()));
         }
         Ok(Content::Clear(mapped))
     }
 
-    fn check_sealed(mapped: M, head: &[u8], length: usize, key: &Key) -> Result<Content<M>, Flaw> {
+    fn check_sealed(mapped: M, head: &[u8], length: usize, key: &Key) -> Result<Content<M>, FileError> {
         let mut salt = [0; SALT];
         mapped.lend(HEADER..HEADER + SALT, &mut |bytes| salt.copy_from_slice(bytes))?;
         let sealed = Sealed::new(mapped, key.of_file(head, &salt), record_start(true), length);
         if !sealed.check()? {
-            return Err(Flaw::Damaged("a seal of its record is broken".into()));
+            return Err(FileError::Damaged("a seal of its record is broken".into()));
         }
         Ok(Content::Sealed(Box::new(sealed)))
     }

@@ -7,8 +7,8 @@ use super::disk::Disk;
 use super::file::{Destination, Header};
 use super::group::Part;
 use super::key::{Key, KeyId};
-use super::opened::{Flaw, SpooledEvent};
-use super::volume::{Fault, Home};
+use super::opened::{FileError, SpooledEvent};
+use super::volume::{DiskError, Home};
 use super::{Hidden, Spool};
 
 /// Locked or foreign events looked for at once: others wait meanwhile.
@@ -54,7 +54,7 @@ pub enum ReadError {
     },
     /// This process lacks something; nothing is wrong with the event. Try again later.
     #[error("{0}")]
-    Shortage(Fault),
+    Shortage(DiskError),
 }
 
 impl<D: Disk> Spool<D> {
@@ -78,7 +78,7 @@ impl<D: Disk> Spool<D> {
                 return Err(ReadError::Removed(counter));
             }
             Err(fault) if fault.source.kind() == io::ErrorKind::InvalidData => {
-                Flaw::Damaged("it is empty or no file".into())
+                FileError::Damaged("it is empty or no file".into())
             }
             Err(fault) if fault.is_shortage() => return Err(ReadError::Shortage(fault)),
             Err(fault) => {
@@ -87,23 +87,23 @@ impl<D: Disk> Spool<D> {
             }
         };
         match flaw {
-            Flaw::Damaged(reason) => {
-                let moved_to = self.set_aside(destination, counter).ok().flatten();
+            FileError::Damaged(reason) => {
+                let moved_to = self.quarantine(destination, counter).ok().flatten();
                 Err(ReadError::Damaged { reason, moved_to })
             }
-            Flaw::Locked(key) => {
-                let is_locked = |header: Result<Header, Flaw>, in_use: Option<&Key>| {
+            FileError::Locked(key) => {
+                let is_locked = |header: Result<Header, FileError>, in_use: Option<&Key>| {
                     header.is_ok_and(|header| header.is_locked(in_use))
                 };
                 let events = self.hide_with_next(destination, slot, counter, Hidden::Locked, is_locked);
                 Err(ReadError::Locked { events, key, in_use: self.key_id() })
             }
-            Flaw::Foreign(version) => {
-                let is_foreign = |header, _: Option<&Key>| matches!(header, Err(Flaw::Foreign(_)));
+            FileError::Foreign(version) => {
+                let is_foreign = |header, _: Option<&Key>| matches!(header, Err(FileError::Foreign(_)));
                 let events = self.hide_with_next(destination, slot, counter, Hidden::Stuck, is_foreign);
                 Err(ReadError::Foreign { events, version })
             }
-            Flaw::Unreadable => {
+            FileError::Unreadable => {
                 self.skip(destination, counter);
                 Err(ReadError::Unreadable("its file was truncated, or the disk failed".into()))
             }
@@ -118,7 +118,7 @@ impl<D: Disk> Spool<D> {
         slot: usize,
         counter: u64,
         why: Hidden,
-        is_such: fn(Result<Header, Flaw>, Option<&Key>) -> bool,
+        is_such: fn(Result<Header, FileError>, Option<&Key>) -> bool,
     ) -> u64 {
         let is_such = |other: &u64| {
             let mapped = self.volume.map(&self.volume.file(Home::To(destination), *other));

@@ -26,7 +26,7 @@ use serde::Serialize;
 use super::disk::{Disk, Mapped};
 use super::file::Destination;
 use super::index::blocks;
-use super::volume::{Fault, Volume};
+use super::volume::{DiskError, Volume};
 use crate::clock;
 use crate::ring::mapping::PictureSource as _;
 
@@ -163,7 +163,7 @@ impl<F> Reasons<F> {
         volume: &mut Volume<D>,
         letter: Letter,
         reason: &DeadLetterReason,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DiskError> {
         self.serial += 1;
         let record = reason.to_bytes(letter, self.serial);
         let place = self.free.pop_first().unwrap_or(self.end);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, HEIRS_FILE, URL_FILE, counter};
 use super::index::{BLOCK, Entry, Index, Mask, SLOTS, blocks};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{Hidden, Shelf, Spool, State};
 
 /// At most so many of each are told of one by one.
@@ -36,11 +36,11 @@ pub struct Recovered {
     /// What was not ours and is in `bad/` now: how much, and the first of it with its new names.
     pub foreign: u64,
     /// From, to; without the latter it was too large to be kept.
-    pub set_aside: Vec<(PathBuf, Option<PathBuf>)>,
+    pub quarantine: Vec<(PathBuf, Option<PathBuf>)>,
     /// What failed and did not matter, the first of it.
-    pub problems: Vec<Fault>,
+    pub problems: Vec<DiskError>,
     /// Why the spool cannot be used.
-    pub unavailable: Option<Fault>,
+    pub unavailable: Option<DiskError>,
 }
 
 /// A destination that is not configured any more.
@@ -55,7 +55,7 @@ pub struct Removed {
 }
 
 impl Recovered {
-    fn problem(&mut self, fault: Fault) {
+    fn problem(&mut self, fault: DiskError) {
         if self.problems.len() < TOLD {
             self.problems.push(fault);
         }
@@ -88,7 +88,7 @@ impl<D: Disk> Spool<D> {
         report
     }
 
-    fn recover(&mut self, report: &mut Recovered) -> Result<(), Fault> {
+    fn recover(&mut self, report: &mut Recovered) -> Result<(), DiskError> {
         let (to, dead) = (self.volume.all_to(), self.volume.all_dead());
         let (new, bad) = (self.volume.folder(Home::New), self.volume.folder(Home::Bad));
         let root = self.volume.root().to_owned();
@@ -98,12 +98,12 @@ impl<D: Disk> Spool<D> {
         for folder in [&new, &to, &dead, &bad] {
             self.volume.make_folder(folder)?;
         }
-        self.survey_bad(&bad, report)?;
+        self.scan_quarantine(&bad, report)?;
         self.wipe(&new, report)?;
         self.volume.probe_links();
-        self.survey_dead(&dead, report)?;
+        self.scan_dead(&dead, report)?;
         self.reasons.survey(&self.volume, |letter| self.dead.contains(letter));
-        self.survey_to(&to, report)?;
+        self.scan_to(&to, report)?;
         for folder in [&to, &dead] {
             self.volume.sync_folder(folder)?;
         }
@@ -111,7 +111,11 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Every name in a folder, sorted into ours (as `parse` takes them) and others.
-    fn names<T>(&self, folder: &Path, parse: impl Fn(&OsStr) -> Option<T>) -> Result<(Vec<T>, Vec<OsString>), Fault> {
+    fn names<T>(
+        &self,
+        folder: &Path,
+        parse: impl Fn(&OsStr) -> Option<T>,
+    ) -> Result<(Vec<T>, Vec<OsString>), DiskError> {
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         self.volume.list(folder, &mut |name| match parse(name) {
             Some(parsed) => ours.push(parsed),
@@ -125,8 +129,8 @@ impl<D: Disk> Spool<D> {
         match self.move_to_bad(from, size) {
             Ok(to) => {
                 report.foreign += 1;
-                if report.set_aside.len() < TOLD {
-                    report.set_aside.push((from.to_owned(), to));
+                if report.quarantine.len() < TOLD {
+                    report.quarantine.push((from.to_owned(), to));
                 }
             }
             Err(fault) => report.problem(fault),
@@ -134,7 +138,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// What somebody else put into `bad/` is left alone and not counted.
-    fn survey_bad(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+    fn scan_quarantine(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), DiskError> {
         let (counters, _) = self.names(folder, |name| counter(name, BAD_SUFFIX))?;
         self.bad = Shelf::default();
         for counter in counters {
@@ -147,7 +151,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    fn wipe(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+    fn wipe(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), DiskError> {
         let (names, _) = self.names(folder, |name| Some(name.to_owned()))?;
         for name in names {
             let path = folder.join(&name);
@@ -160,7 +164,7 @@ impl<D: Disk> Spool<D> {
                 Err(fault) => return Err(fault),
             }
         }
-        self.litter.clear();
+        self.undeleted.clear();
         Ok(())
     }
 
@@ -169,7 +173,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The events in a destination's folder, which is durable then; what else is there is moved aside.
-    fn survey_folder(&mut self, home: Home, report: &mut Recovered) -> Result<Vec<u64>, Fault> {
+    fn scan_folder(&mut self, home: Home, report: &mut Recovered) -> Result<Vec<u64>, DiskError> {
         let folder = self.volume.folder(home);
         let (counters, others) = self.names(&folder, |name| counter(name, EVENT_SUFFIX))?;
         for name in others.iter().filter(|name| *name != URL_FILE && *name != HEIRS_FILE) {
@@ -180,12 +184,12 @@ impl<D: Disk> Spool<D> {
         Ok(counters)
     }
 
-    fn survey_dead(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+    fn scan_dead(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), DiskError> {
         let (destinations, others) = self.names(folder, Destination::from_name)?;
         others.iter().for_each(|name| self.set_foreign_aside(&folder.join(name), report));
         self.dead = Shelf::default();
         for destination in destinations {
-            let counters = match self.survey_folder(Home::Dead(destination), report) {
+            let counters = match self.scan_folder(Home::Dead(destination), report) {
                 Err(fault) if is_no_folder(&fault) => {
                     self.set_foreign_aside(&self.volume.folder(Home::Dead(destination)), report);
                     continue;
@@ -220,15 +224,15 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn survey_to(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), Fault> {
+    fn scan_to(&mut self, folder: &Path, report: &mut Recovered) -> Result<(), DiskError> {
         let (found, others) = self.names(folder, Destination::from_name)?;
         others.iter().for_each(|name| self.set_foreign_aside(&folder.join(name), report));
         let (names, mut found) = (found, BTreeSet::new());
         found.extend(names); // one by one: few, and no sorting of a list besides
         let mut links = Vec::new();
-        self.lodgings.iter_mut().flatten().for_each(|lodging| lodging.made = false);
+        self.destinations.iter_mut().flatten().for_each(|entry| entry.made = false);
         for &destination in &found {
-            let counters = match self.survey_folder(Home::To(destination), report) {
+            let counters = match self.scan_folder(Home::To(destination), report) {
                 Err(fault) if is_no_folder(&fault) => {
                     self.set_foreign_aside(&self.volume.folder(Home::To(destination)), report);
                     continue;
@@ -240,8 +244,8 @@ impl<D: Disk> Spool<D> {
         self.count_events(links, report);
         let is_found = |former: Option<Destination>| former.is_some_and(|former| found.contains(&former));
         let has_no_folder =
-            |lodging: &&super::Lodging| lodging.configured && !lodging.made && !is_found(lodging.former);
-        report.added.extend(self.lodgings.iter().flatten().filter(has_no_folder).map(|lodging| lodging.destination));
+            |entry: &&super::DestinationEntry| entry.configured && !entry.made && !is_found(entry.former);
+        report.added.extend(self.destinations.iter().flatten().filter(has_no_folder).map(|entry| entry.destination));
         self.find_heirs(&report.added);
         Ok(())
     }
@@ -258,9 +262,9 @@ impl<D: Disk> Spool<D> {
             Ok(slot) => slot,
             Err(fault) => return report.problem(fault),
         };
-        if let Some(lodging) = &mut self.lodgings[slot] {
-            lodging.made = true;
-            if lodging.configured {
+        if let Some(entry) = &mut self.destinations[slot] {
+            entry.made = true;
+            if entry.configured {
                 drop(self.volume.unlink(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE))); // configured again
             }
         }
@@ -327,6 +331,6 @@ impl Run {
     }
 }
 
-fn is_no_folder(fault: &Fault) -> bool {
+fn is_no_folder(fault: &DiskError) -> bool {
     fault.source.kind() == std::io::ErrorKind::NotADirectory
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::disk::Disk;
 use super::file::Destination;
 use super::index::{BLOCK, SLOTS};
-use super::{Fault, Hidden, Spool};
+use super::{DiskError, Hidden, Spool};
 
 /// Whether events can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,10 +140,10 @@ impl<D: Disk> Spool<D> {
     }
 
     /// What is not listed cannot be moved about, nor read: another file may have the name.
-    pub(super) fn available(&mut self) -> Result<(), Fault> {
+    pub(super) fn available(&mut self) -> Result<(), DiskError> {
         self.notice();
         let State::Unavailable(why) = &self.state else { return Ok(()) };
-        Err(Fault { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
+        Err(DiskError { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
     }
 
     /// Everything, at this moment. Looks at every event in memory, and at no file.
@@ -160,25 +160,25 @@ impl<D: Disk> Spool<D> {
             bad: self.bad.len(),
             bytes_written: self.volume.bytes_written,
             tally: self.tally,
-            destinations: (0..self.lodgings.len()).filter_map(|slot| self.destination_status(slot)).collect(),
+            destinations: (0..self.destinations.len()).filter_map(|slot| self.destination_status(slot)).collect(),
         }
     }
 
     fn destination_status(&self, slot: usize) -> Option<DestinationStatus> {
-        let lodging = self.lodgings[slot].as_ref()?;
+        let entry = self.destinations[slot].as_ref()?;
         let (files, blocks) = self
             .events
             .in_slot(slot, None)
             .fold((0, 0), |(files, blocks), entry| (files + 1, blocks + u64::from(entry.blocks)));
         let (done, stuck) = self.hidden_in(slot);
         Some(DestinationStatus {
-            destination: lodging.destination,
-            url: lodging.url.clone(),
+            destination: entry.destination,
+            url: entry.url.clone(),
             waiting: files - done - stuck + self.left_in(slot),
             stuck,
-            parked: lodging.heirs.as_ref().is_some_and(Vec::is_empty),
+            parked: entry.heirs.as_ref().is_some_and(Vec::is_empty),
             bytes: blocks * BLOCK,
-            tally: lodging.tally,
+            tally: entry.tally,
         })
     }
 
@@ -212,9 +212,9 @@ impl<D: Disk> Spool<D> {
     /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
     /// And why the dead letters are.
     pub(super) fn notes(&self) -> u64 {
-        let lodgings = self.lodgings.iter().flatten();
+        let destinations = self.destinations.iter().flatten();
         let dead = self.dead.len().min(SLOTS as u64); // a folder for each, at most
-        lodgings.map(|lodging| 1 + u64::from(lodging.heirs.is_some())).sum::<u64>() + dead + self.reasons.blocks()
+        destinations.map(|entry| 1 + u64::from(entry.heirs.is_some())).sum::<u64>() + dead + self.reasons.blocks()
     }
 
     pub(super) fn files(&self) -> u64 {
@@ -230,6 +230,6 @@ impl<D: Disk> Spool<D> {
 
     /// Names that could not be taken away so far.
     pub fn leftovers(&self) -> usize {
-        self.litter.len() + self.hidden.values().filter(|hidden| **hidden == Hidden::Done).count()
+        self.undeleted.len() + self.hidden.values().filter(|hidden| **hidden == Hidden::Done).count()
     }
 }

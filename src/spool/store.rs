@@ -6,7 +6,7 @@ use super::batch::Order;
 use super::disk::Disk;
 use super::file::Destination;
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{Bounds, Hidden, Spool, State};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
@@ -76,7 +76,7 @@ pub enum Reason {
     Lost,
     /// What failed.
     #[error("{0}")]
-    Fault(#[from] Fault),
+    Disk(#[from] DiskError),
 }
 
 impl<D: Disk> Spool<D> {
@@ -119,7 +119,7 @@ impl<D: Disk> Spool<D> {
                 ) {
                     self.state = match &reason {
                         // Somebody removed the folders under us: they are to be made and listed again.
-                        Reason::Fault(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => {
+                        Reason::Disk(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => {
                             State::Unavailable(reason.to_string())
                         }
                         _ => State::Troubled(reason.to_string()),
@@ -167,11 +167,11 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Tries again to take away what could not be taken away.
-    pub(super) fn sweep(&mut self) -> Result<(), Fault> {
-        while let Some(counter) = self.litter.last().copied() {
+    pub(super) fn sweep(&mut self) -> Result<(), DiskError> {
+        while let Some(counter) = self.undeleted.last().copied() {
             match self.volume.unlink(&self.volume.file(Home::New, counter)) {
-                Ok(()) => drop(self.litter.pop()),
-                Err(_) if self.litter.len() < MAX_LITTER => break,
+                Ok(()) => drop(self.undeleted.pop()),
+                Err(_) if self.undeleted.len() < MAX_LITTER => break,
                 Err(fault) => return Err(fault),
             }
         }
@@ -218,7 +218,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Gives up the oldest until a file is gone, which may have several events; false where there is none.
-    fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, Fault> {
+    fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
         let before = self.inodes();
         while self.inodes() == before {
             if self.give_up_oldest(evicted)?.is_none() {
@@ -243,7 +243,7 @@ impl<D: Disk> Spool<D> {
 
     /// Gives up the oldest: an event, or a dead letter while those have more than their part. With neither left, what was set aside,
     /// and at last the other dead letters. Says how many blocks that was.
-    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, Fault> {
+    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
         let letter = self.dead.oldest();
         let entry = self.events.oldest();
         let entry =
@@ -293,13 +293,13 @@ impl<D: Disk> Spool<D> {
             self.remove_fresh(counter);
             match linked {
                 Ok(()) => return Ok(counter),
-                Err(Reason::Fault(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
+                Err(Reason::Disk(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
                     self.eviction_helps = false; // until a store succeeds: a full disk must not empty the spool for nothing
                     if !self.give_up_a_file(evicted)? {
                         return Err(fault.into());
                     }
                 }
-                Err(Reason::Fault(fault)) if tries < TRIES && fault.is_worth_another_file() => {}
+                Err(Reason::Disk(fault)) if tries < TRIES && fault.is_worth_another_file() => {}
                 Err(reason) => return Err(reason),
             }
             tries += 1;
@@ -319,12 +319,12 @@ impl<D: Disk> Spool<D> {
     /// Takes away the name that a file was written under.
     pub(super) fn remove_fresh(&mut self, counter: u64) {
         if self.volume.unlink(&self.volume.file(Home::New, counter)).is_err() {
-            self.litter.push(counter);
+            self.undeleted.push(counter);
         }
     }
 
     /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
-    pub(super) fn link(&mut self, from: &Path, entry: Entry) -> Result<(), Fault> {
+    pub(super) fn link(&mut self, from: &Path, entry: Entry) -> Result<(), DiskError> {
         self.link_names(from, entry)?;
         if let Err(fault) = self.sync_folders(entry.mask) {
             self.unlink_names(entry);
@@ -335,7 +335,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// The names alone; all of them or none.
-    pub(super) fn link_names(&mut self, from: &Path, entry: Entry) -> Result<(), Fault> {
+    pub(super) fn link_names(&mut self, from: &Path, entry: Entry) -> Result<(), DiskError> {
         let mut made: Mask = 0;
         let is_fresh = from.starts_with(self.volume.folder(Home::New));
         let linked = slots(entry.mask).try_for_each(|slot| {
@@ -352,7 +352,7 @@ impl<D: Disk> Spool<D> {
         linked
     }
 
-    pub(super) fn sync_folders(&self, mask: Mask) -> Result<(), Fault> {
+    pub(super) fn sync_folders(&self, mask: Mask) -> Result<(), DiskError> {
         slots(mask).try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destination(slot)))))
     }
 
@@ -368,8 +368,8 @@ impl<D: Disk> Spool<D> {
 
     /// The slots whose folders are there.
     pub(super) fn made(&self) -> Mask {
-        let is_made = |slot: &usize| self.lodgings[*slot].as_ref().is_some_and(|lodging| lodging.made);
-        (0..self.lodgings.len()).filter(is_made).fold(0, |mask, slot| mask | 1 << slot)
+        let is_made = |slot: &usize| self.destinations[*slot].as_ref().is_some_and(|entry| entry.made);
+        (0..self.destinations.len()).filter(is_made).fold(0, |mask, slot| mask | 1 << slot)
     }
 
     pub(super) fn name_in(&self, slot: usize, counter: u64) -> PathBuf {

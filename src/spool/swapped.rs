@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use super::disk::{Disk, Former};
 use super::file::{Destination, EVENT_SUFFIX, name};
 use super::index::{Entry, slots};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{Hidden, Spool, State};
 
 /// Events moved in one call.
@@ -78,7 +78,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Takes the folder at the spool's path. Where that is another one than before, what is in the former one is remembered.
-    pub(super) fn claim(&mut self) -> Result<(), Fault> {
+    pub(super) fn claim(&mut self) -> Result<(), DiskError> {
         let Some(Former { root, is_back }) = self.volume.claim()? else {
             return Ok(());
         };
@@ -112,7 +112,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// What failed; the call can be repeated.
-    pub(super) fn move_some(&mut self) -> Result<Option<Moved>, Fault> {
+    pub(super) fn move_some(&mut self) -> Result<Option<Moved>, DiskError> {
         let mut moved = Moved::default();
         while let Some(entry) = self.left.as_ref().and_then(|left| left.events.front().copied()) {
             if moved.events() == PAGE as u64 {
@@ -126,7 +126,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Moves one: first it is durable here, then it is not there any more. False where it cannot be reached.
-    fn move_one(&mut self, entry: Entry) -> Result<bool, Fault> {
+    fn move_one(&mut self, entry: Entry) -> Result<bool, DiskError> {
         let old = |spool: &Self, slot: usize| {
             let root = spool.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
             root.join("to").join(spool.destination(slot).to_string()).join(name(entry.counter, EVENT_SUFFIX))

@@ -14,7 +14,7 @@ use crate::ring::mapping::PictureSource as _;
 
 /// An operation that the disk refused.
 #[derive(Debug)]
-pub struct Fault {
+pub struct DiskError {
     /// "write", "link", ...
     pub operation: &'static str,
     /// On what.
@@ -23,19 +23,19 @@ pub struct Fault {
     pub source: io::Error,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: {}", self.operation, self.path.display(), self.source)
     }
 }
 
-impl std::error::Error for Fault {
+impl std::error::Error for DiskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
 }
 
-impl Fault {
+impl DiskError {
     /// No room, by blocks, inodes or quota: older events may be given up for it.
     pub fn is_full(&self) -> bool {
         is_full(&self.source)
@@ -64,9 +64,9 @@ impl Fault {
     }
 }
 
-/// [`Fault::operation`] of a file that could not be made durable.
+/// [`DiskError::operation`] of a file that could not be made durable.
 const SYNC: &str = "sync";
-/// [`Fault::operation`] of a folder that could not be had for this process alone.
+/// [`DiskError::operation`] of a folder that could not be had for this process alone.
 const CLAIM: &str = "claim";
 
 /// The folders of a spool, in the order in which a start makes them.
@@ -136,14 +136,14 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Takes the spool's folder for this process alone; the one that was it before, if it is another one now.
-    pub fn claim(&mut self) -> Result<Option<Former>, Fault> {
+    pub fn claim(&mut self) -> Result<Option<Former>, DiskError> {
         self.disk.claim(&self.root).map_err(fault(CLAIM, &self.root))
     }
 
     /// Makes the folder at `path`, durable in the one above, which must be there; true when it is new.
     ///
     /// One that was there already may have been made before a crash, and not be durable yet.
-    pub fn make_folder(&self, path: &Path) -> Result<bool, Fault> {
+    pub fn make_folder(&self, path: &Path) -> Result<bool, DiskError> {
         let made = self.disk.make_folder(path, path != self.root).map_err(fault("make the folder", path))?;
         match self.sync_folder(path.parent().unwrap_or(path)) {
             // What is above the spool may be nothing that we can open, or a file system that writes nothing: then the spool's
@@ -155,17 +155,17 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Removes an empty folder.
-    pub fn remove_folder(&self, path: &Path) -> Result<(), Fault> {
+    pub fn remove_folder(&self, path: &Path) -> Result<(), DiskError> {
         self.disk.remove_folder(path).map_err(fault("remove the folder", path))
     }
 
     /// Makes a file.
-    pub fn create(&self, path: &Path) -> Result<D::File, Fault> {
+    pub fn create(&self, path: &Path) -> Result<D::File, DiskError> {
         self.disk.create(path).map_err(fault("create", path))
     }
 
     /// Opens a file to change it, or makes it; whether it is new.
-    pub fn open_or_create(&self, path: &Path) -> Result<(D::File, bool), Fault> {
+    pub fn open_or_create(&self, path: &Path) -> Result<(D::File, bool), DiskError> {
         match self.disk.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(path).map(|file| (file, true)),
             opened => opened.map(|file| (file, false)).map_err(fault("open", path)),
@@ -173,7 +173,13 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Writes all of `bytes`.
-    pub fn write(&mut self, file: &mut D::File, path: &Path, mut bytes: &[u8], mut offset: u64) -> Result<(), Fault> {
+    pub fn write(
+        &mut self,
+        file: &mut D::File,
+        path: &Path,
+        mut bytes: &[u8],
+        mut offset: u64,
+    ) -> Result<(), DiskError> {
         while !bytes.is_empty() {
             let written = match self.disk.write_at(file, bytes, offset) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -189,12 +195,12 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Makes a file's bytes durable.
-    pub fn sync(&self, file: &mut D::File, path: &Path) -> Result<(), Fault> {
+    pub fn sync(&self, file: &mut D::File, path: &Path) -> Result<(), DiskError> {
         self.disk.sync(file).map_err(fault(SYNC, path))
     }
 
     /// Gives a file another name, which must be free; where that cannot be, a durable copy of it has the name.
-    pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+    pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links {
             match self.disk.link(from, to) {
                 Err(error) if means_no_links(&error) => self.has_links = false,
@@ -206,7 +212,7 @@ impl<D: Disk> Volume<D> {
 
     /// Gives an event another name, which must be free, and a file of its own where it lies in a group: then that is durable. The file's
     /// bytes.
-    pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, Fault> {
+    pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, DiskError> {
         let part = event_of(to).and_then(|event| Part::of(self.map(from).ok()?, event).ok());
         if part.is_some_and(|part| part.is_in_group()) {
             self.copy(from, event_of(to), to)?;
@@ -217,11 +223,11 @@ impl<D: Disk> Volume<D> {
     }
 
     /// As [`Volume::link`], for a file that is not needed under its first name any more.
-    pub fn link_last(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+    pub fn link_last(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links { self.link(from, to) } else { self.rename_to_free(from, to) }
     }
 
-    fn rename_to_free(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+    fn rename_to_free(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         match self.disk.stat(to) {
             Ok(_) => Err(fault("move to", to)(io::ErrorKind::AlreadyExists.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -233,7 +239,7 @@ impl<D: Disk> Volume<D> {
 
     /// Writes a file anew, or what it has of this event. It has the name `to` when it is whole and durable; the name itself is not durable
     /// then.
-    pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<(), Fault> {
+    pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<(), DiskError> {
         let cannot_be_read = || fault("read", from)(io::Error::from_raw_os_error(libc::EIO));
         let (mapped, fresh) = (self.map(from)?, self.folder(Home::New).join("copy"));
         let mapped = match event {
@@ -258,7 +264,7 @@ impl<D: Disk> Volume<D> {
 
     /// Whether the folder at the spool's path may be taken: it is not there yet, empty, or holds what a spool holds. Somebody else's is not
     /// touched.
-    pub fn check_folder(&self) -> Result<(), Fault> {
+    pub fn check_folder(&self) -> Result<(), DiskError> {
         let mut names = Vec::new();
         if self.disk.list(&self.root, &mut |name| names.push(name.to_owned())).is_err() {
             return Ok(()); // not there; or what is wrong with it will be said when it is made or claimed
@@ -286,12 +292,12 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Whether the folder at the spool's path is the one that was claimed.
-    pub fn is_claimed(&self) -> Result<bool, Fault> {
+    pub fn is_claimed(&self) -> Result<bool, DiskError> {
         self.disk.is_claimed(&self.root).map_err(fault("look at", &self.root))
     }
 
     /// Takes a name away, if it is there.
-    pub fn unlink(&self, path: &Path) -> Result<(), Fault> {
+    pub fn unlink(&self, path: &Path) -> Result<(), DiskError> {
         match self.disk.unlink(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(fault("remove", path)),
@@ -299,32 +305,32 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Moves a name.
-    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.disk.rename(from, to).map_err(fault("move aside", from))
     }
 
     /// Makes a folder's names durable.
-    pub fn sync_folder(&self, path: &Path) -> Result<(), Fault> {
+    pub fn sync_folder(&self, path: &Path) -> Result<(), DiskError> {
         self.disk.sync_folder(path).map_err(fault(SYNC, path))
     }
 
     /// Every name in a folder.
-    pub fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> Result<(), Fault> {
+    pub fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> Result<(), DiskError> {
         self.disk.list(path, each).map_err(fault("list", path))
     }
 
     /// Size and kind.
-    pub fn stat(&self, path: &Path) -> Result<Stat, Fault> {
+    pub fn stat(&self, path: &Path) -> Result<Stat, DiskError> {
         self.disk.stat(path).map_err(fault("look at", path))
     }
 
     /// Opens a file for reading.
-    pub fn map(&self, path: &Path) -> Result<D::Mapped, Fault> {
+    pub fn map(&self, path: &Path) -> Result<D::Mapped, DiskError> {
         self.disk.map(path).map_err(fault("read", path))
     }
 
     /// What is free.
-    pub fn free(&self) -> Result<Free, Fault> {
+    pub fn free(&self) -> Result<Free, DiskError> {
         self.disk.free(&self.root).map_err(fault("ask for the free space at", &self.root))
     }
 }
@@ -334,8 +340,8 @@ fn event_of(path: &Path) -> Option<u64> {
     counter(path.file_name()?, EVENT_SUFFIX)
 }
 
-fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fault {
-    move |source| Fault { operation, path: path.to_owned(), source }
+fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    move |source| DiskError { operation, path: path.to_owned(), source }
 }
 
 /// Whether a file can have both of these names, which are free afterwards.

@@ -9,7 +9,7 @@ use super::file::{Form, HEADER, Header, file_len, record_start};
 use super::key::{Key, KeyId, SALT};
 use super::seal::{CHUNK, FileKey, TAG};
 use super::store::Reason;
-use super::volume::Fault;
+use super::volume::DiskError;
 use super::{Hidden, Spool};
 use crate::event::EventId;
 use crate::readiness;
@@ -83,7 +83,7 @@ impl<D: Disk> Spool<D> {
         let id = EventId { ring, sequence: frame.header.sequence };
         let header = |form| Header { id, record_len: length as u64, form }.to_bytes();
         let sealing = self.usable_key().map(|key| Sealing::new(key, header(Form::Sealed { key: key.id }))).transpose();
-        let sealing = sealing.map_err(|source| Fault { operation: "seal", path: path.to_owned(), source })?;
+        let sealing = sealing.map_err(|source| DiskError { operation: "seal", path: path.to_owned(), source })?;
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = Vec::with_capacity((TOGETHER * CHUNK).min(length) + TOGETHER * TAG);
         let mut offset = start + record_start(sealing.is_some()) as u64;

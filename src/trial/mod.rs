@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::body::Format;
-use crate::config::{Config, Fault, Url};
+use crate::config::{Config, ConfigFault, Url};
 use crate::deliver::answer::Heard;
 use crate::deliver::client::{Client, Idle, Settings, Upload};
 use crate::deliver::failure::{Code, Failure};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 use crate::deliver::servers::{self, Likely, Seen, Way};
 use crate::deliver::setup::Setup;
 use crate::deliver::tls::Validity;
@@ -153,7 +153,7 @@ impl Ladder {
 ///
 /// # Errors
 /// A certificate file of the config that does not do.
-pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> Result<Trial, Fault> {
+pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> Result<Trial, ConfigFault> {
     let setup = Setup::read(config)?;
     let mut trial = Trial { url: plan.url.clone(), ladders: Vec::new(), idle: None, validity: None };
     for format in plan.formats {
@@ -238,16 +238,18 @@ pub async fn send(client: &Client, picture: TestPicture, most: Option<Duration>)
         None => client.send(&upload, None).await.0,
         Some(most) => match tokio::time::timeout(most, client.send(&upload, None)).await {
             Ok((outcome, _)) => outcome,
-            Err(_) => Outcome::down(Failure::new(Code::NoAnswer, format!("no answer within {} s", most.as_secs()))),
+            Err(_) => {
+                AttemptOutcome::down(Failure::new(Code::NoAnswer, format!("no answer within {} s", most.as_secs())))
+            }
         },
     };
     let heard = client.heard();
     let fate = match outcome {
-        Outcome::Acknowledged => {
+        AttemptOutcome::Acknowledged => {
             let proof = digests::judge(&heard.words, picture, client.body_options().with_reg_pic);
             Fate::Answered(client.last_answer().unwrap_or(200), proof)
         }
-        Outcome::Unreachable { failure } => Fate::Unreachable(failure),
+        AttemptOutcome::Unreachable { failure } => Fate::Unreachable(failure),
         outcome => Fate::Failed(outcome.failure().cloned().expect("a test picture is not lost")),
     };
     Tried { picture, body_bytes, fate, heard, id: upload.event.id }

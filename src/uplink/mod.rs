@@ -27,9 +27,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
-use crate::body::base64::Pool;
+use crate::body::encoder::Pool;
 use crate::clock;
-use crate::config::{Config, Fault, Url};
+use crate::config::{Config, ConfigFault, Url};
 use crate::deliver::client::Client;
 use crate::deliver::driver::Driver;
 use crate::deliver::history::History;
@@ -130,7 +130,7 @@ pub struct Uplink {
 pub enum StartError {
     /// A certificate file that does not do.
     #[error("{0}")]
-    Config(Fault),
+    Config(ConfigFault),
     /// The system denies what is needed.
     #[error("the spool's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -180,7 +180,7 @@ impl Uplink {
     ///
     /// # Errors
     /// A file that does not do; then nothing has changed.
-    pub fn apply(&self, config: Config) -> Result<(), Fault> {
+    pub fn apply(&self, config: Config) -> Result<(), ConfigFault> {
         let setup = Setup::read(&config)?;
         let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
         let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
@@ -208,7 +208,7 @@ impl Uplink {
     ///
     /// # Errors
     /// A file that does not do.
-    pub fn test_clients(&self) -> Result<Vec<Client>, Fault> {
+    pub fn test_clients(&self) -> Result<Vec<Client>, ConfigFault> {
         let config = self.config.borrow();
         let setup = Setup::read(&config)?;
         let client = |url: &Url| trial::client(url.clone(), setup.of(url, &self.pool, &Rc::default()));
@@ -284,7 +284,7 @@ impl Uplink {
     ///
     /// # Errors
     /// What failed; what was not sent stays a dead letter.
-    pub async fn resend(&self, wanted: dead::Wanted) -> Result<Resent, spool::Fault> {
+    pub async fn resend(&self, wanted: dead::Wanted) -> Result<Resent, spool::DiskError> {
         let resent = self.driver.worker.call(move |spool| spool.resend_some(&wanted)).await;
         self.driver.look_into_spool();
         resent

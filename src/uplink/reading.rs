@@ -94,7 +94,7 @@ impl Uplink {
         let wake_up = WakeUp::of(&file, path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let capacity = file.capacity();
         watch.reads(Some(&file));
-        watch.complaints.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
+        watch.log_limiter.say(|more| info!(ring = %path.display(), id = %file.id, capacity, "attached{more}"));
         if let Some(corrupt) = corrupt {
             self.note_corrupt(watch, &corrupt);
             ledger.skip(corrupt.resume, 0);
@@ -158,7 +158,7 @@ impl Uplink {
                 return None;
             }
             if ring.file.lost() {
-                watch.complaints.say(|more| {
+                watch.log_limiter.say(|more| {
                     warn!(ring = %watch.path.display(), "its file was truncated under us: left, waiting for a new one{more}");
                 });
                 return Some(None);
@@ -209,7 +209,7 @@ impl Uplink {
         }
         if watch.has_recognizer() {
             if naming == Naming::Another {
-                watch.complaints.say(|more| {
+                watch.log_limiter.say(|more| {
                     warn!(ring = %path, %id, "another file is there now, but its recognizer lives: staying{more}");
                 });
             }
@@ -219,11 +219,11 @@ impl Uplink {
             return None;
         }
         if naming == Naming::Nothing {
-            watch.complaints.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
+            watch.log_limiter.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
             return Some(None);
         }
         let next = self.attach(watch).inspect_err(|error| watch.complain(error)).ok()?;
-        watch.complaints.say(|more| info!(ring = %path, %id, "replaced by a new ring{more}"));
+        watch.log_limiter.say(|more| info!(ring = %path, %id, "replaced by a new ring{more}"));
         Some(Some(next))
     }
 
@@ -259,7 +259,7 @@ impl Uplink {
             Err(malformed) => {
                 add(&self.counters.malformed, 1);
                 let (path, sequence) = (watch.path.display(), frame.header.sequence);
-                watch.complaints.say(|more| {
+                watch.log_limiter.say(|more| {
                     warn!(ring = %path, sequence, "malformed event skipped: {malformed}{more}");
                 });
                 return ring.ledger.skip(frame.end, 1);
@@ -269,7 +269,7 @@ impl Uplink {
         add(&self.counters.mended, u64::from(!mended.is_empty()));
         for mended in mended {
             let (kind, event) = ((mended.field, mended.how as u32), event.id);
-            watch.complaints.say_of(kind, |more| warn!(%event, "{mended}{more}"));
+            watch.log_limiter.say_of(kind, |more| warn!(%event, "{mended}{more}"));
         }
         let config = self.config.borrow();
         let is_filtered = event.score < config.threshold.0;
@@ -283,7 +283,7 @@ impl Uplink {
 
     fn note_corrupt(&self, watch: &RingWatch, corrupt: &consumer::Corrupt) {
         add(&self.counters.corrupt, 1);
-        watch.complaints.say(|more| warn!(ring = %watch.path.display(), "{corrupt}{more}"));
+        watch.log_limiter.say(|more| warn!(ring = %watch.path.display(), "{corrupt}{more}"));
     }
 
     async fn sleep(&self, time: Duration) {

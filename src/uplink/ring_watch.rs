@@ -47,7 +47,7 @@ pub struct RingWatch {
     /// As in the config.
     pub path: PathBuf,
     /// Messages about it.
-    pub complaints: RateLimited,
+    pub log_limiter: RateLimited,
     /// What is being read.
     file: RefCell<Option<Arc<RingFile>>>,
     /// What the path named at the last look.
@@ -62,7 +62,7 @@ impl RingWatch {
     pub fn new(path: PathBuf) -> RingWatch {
         RingWatch {
             path,
-            complaints: RateLimited::new(3),
+            log_limiter: RateLimited::new(3),
             file: RefCell::default(),
             naming: Cell::new(Naming::This),
             recognizer: Cell::new(Recognizer::Absent),
@@ -102,19 +102,19 @@ impl RingWatch {
         });
         match (before, self.recognizer.get()) {
             (Recognizer::Alive, Recognizer::Closed) => {
-                self.complaints.say(|more| info!(ring = %path, "its recognizer has closed it{more}"));
+                self.log_limiter.say(|more| info!(ring = %path, "its recognizer has closed it{more}"));
             }
             (Recognizer::Alive, Recognizer::Died) => {
-                self.complaints.say(|more| warn!(ring = %path, "its recognizer has died: no event comes until it is started again{more}"));
+                self.log_limiter.say(|more| warn!(ring = %path, "its recognizer has died: no event comes until it is started again{more}"));
             }
             (Recognizer::Closed | Recognizer::Died, Recognizer::Alive) => {
-                self.complaints.say(|more| info!(ring = %path, pid, "it has a recognizer again{more}"));
+                self.log_limiter.say(|more| info!(ring = %path, pid, "it has a recognizer again{more}"));
             }
             _ => {}
         }
         let naming = file.naming(&self.path);
         if self.naming.replace(naming) != Naming::Nothing && naming == Naming::Nothing && pid.is_some() {
-            self.complaints.say(|more| {
+            self.log_limiter.say(|more| {
                 warn!(ring = %path, "its file was removed while its recognizer uses it: read on; {REMOVED}{more}");
             });
         }
@@ -163,7 +163,7 @@ impl RingWatch {
         let path: &Path = &self.path;
         match error {
             OpenError::Missing(_) => {}
-            error => self.complaints.say(|more| warn!(ring = %path.display(), "waiting: {error}{more}")),
+            error => self.log_limiter.say(|more| warn!(ring = %path.display(), "waiting: {error}{more}")),
         }
     }
 }

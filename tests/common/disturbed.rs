@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sophon_uplink::body::base64::encoded_len;
+use sophon_uplink::body::encoder::encoded_len;
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 use sophon_uplink::event::Event;
 use sophon_uplink::ring::consumer::{self, Frame, Reader, Releaser};
@@ -15,7 +15,7 @@ use sophon_uplink::ring::layout::EVENT_HEADER;
 use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 use sophon_uplink::ring::{Memory, Word};
 
-use super::given::written;
+use super::event_spec::written;
 use super::restless::{Restless, Write};
 
 /// Bytes of the ring.

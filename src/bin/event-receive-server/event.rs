@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use sophon_uplink::event::Place;
 
 use crate::dialect::{self, Kind, Report};
-use crate::fields::{Given, key_of};
+use crate::fields::{FieldValue, key_of};
 use crate::json::{Members, on_one_line, quoted, shortened};
 use crate::picture::{self, Picture};
 
@@ -105,7 +105,7 @@ impl Event {
 }
 
 /// Checks the fields of an event of a report; the error lists every fault.
-pub fn check(fields: &[(String, Given)], report: Report) -> Result<Event, Vec<String>> {
+pub fn check(fields: &[(String, FieldValue)], report: Report) -> Result<Event, Vec<String>> {
     let mut check = Check { fields, faults: Vec::new() };
     let mut event = Event {
         identity_id: check.text("identity_id").unwrap_or_default().into_owned(),
@@ -137,7 +137,7 @@ pub fn unless_faulty<T>(checked: T, mut faults: Vec<String>) -> Result<T, Vec<St
 
 /// The fields that are checked and the faults found so far.
 struct Check<'a> {
-    fields: &'a [(String, Given<'a>)],
+    fields: &'a [(String, FieldValue<'a>)],
     faults: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl<'a> Check<'a> {
     }
 
     /// The one value of a required key.
-    fn required(&mut self, key: &str, allowed: &str) -> Option<Given<'a>> {
+    fn required(&mut self, key: &str, allowed: &str) -> Option<FieldValue<'a>> {
         let mut values = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         let (first, more) = (values.next(), values.count());
         if first.is_none() {
@@ -177,7 +177,7 @@ impl<'a> Check<'a> {
         self.picture("reg_pic", value)
     }
 
-    fn picture(&mut self, key: &str, value: Given<'a>) -> Option<Picture> {
+    fn picture(&mut self, key: &str, value: FieldValue<'a>) -> Option<Picture> {
         let decoded = match string(value) {
             Some(text) => picture::decode(&text),
             None => Err(described(value)),
@@ -217,8 +217,8 @@ impl<'a> Check<'a> {
             return;
         };
         let json = match value {
-            Given::Json(raw) => raw.get(),
-            Given::Text(text) => text,
+            FieldValue::Json(raw) => raw.get(),
+            FieldValue::Text(text) => text,
         };
         let members = match serde_json::from_str::<Members>(json) {
             Ok(Members(members)) => members,
@@ -231,11 +231,11 @@ impl<'a> Check<'a> {
                 self.fault(&key, "more than once", "once");
             }
             let kept = if name == "spot_pic" {
-                event.spot_pic = self.picture(&key, Given::Json(value));
+                event.spot_pic = self.picture(&key, FieldValue::Json(value));
                 Some(Kept::Spot)
             } else {
                 self.member(&name, &key, value);
-                self.further(Place::ExtData, &name, &key, Given::Json(value), &mut event.named)
+                self.further(Place::ExtData, &name, &key, FieldValue::Json(value), &mut event.named)
             };
             event.ext_data.extend(kept.map(|kept| (name, kept)));
         }
@@ -265,7 +265,7 @@ impl<'a> Check<'a> {
         place: Place,
         name: &str,
         key: &str,
-        value: Given<'a>,
+        value: FieldValue<'a>,
         named: &mut Vec<Named>,
     ) -> Option<Kept> {
         let text = string(value);
@@ -281,12 +281,14 @@ impl<'a> Check<'a> {
         }
         // In a form an object is text.
         let parsed = match value {
-            Given::Text(text) if kind == Kind::Object => serde_json::from_str::<&RawValue>(text).ok().map(Given::Json),
+            FieldValue::Text(text) if kind == Kind::Object => {
+                serde_json::from_str::<&RawValue>(text).ok().map(FieldValue::Json)
+            }
             value => Some(value),
         };
         let is_good = match (kind, parsed) {
             (Kind::Text, _) => text.is_some(),
-            (Kind::Object, Some(Given::Json(raw))) => dialect::is_object(raw),
+            (Kind::Object, Some(FieldValue::Json(raw))) => dialect::is_object(raw),
             (Kind::Object, _) => false,
             _ => true,
         };
@@ -295,8 +297,8 @@ impl<'a> Check<'a> {
             return None;
         }
         let line = match parsed? {
-            Given::Json(raw) => on_one_line(raw),
-            Given::Text(text) => RawValue::from_string(quoted(text)).ok(),
+            FieldValue::Json(raw) => on_one_line(raw),
+            FieldValue::Text(text) => RawValue::from_string(quoted(text)).ok(),
         };
         if line.is_none() {
             self.fault(key, "a value that nests deeper than 64", "less");
@@ -306,7 +308,7 @@ impl<'a> Check<'a> {
 
     /// Checks a member of ext_data that the table knows and that is no picture.
     fn member(&mut self, name: &str, key: &str, raw: &'a RawValue) {
-        let value = Given::Json(raw);
+        let value = FieldValue::Json(raw);
         let (good, allowed) = match name {
             "device_ip" => (string(value).is_some(), "a string"),
             "person_type" => (["1", "2", "3", "4", "5"].contains(&raw.get()), "an integer from 1 to 5"),
@@ -327,10 +329,10 @@ impl<'a> Check<'a> {
 }
 
 /// The text of a JSON string or of a part; borrowed unless it was written with escapes.
-fn string<'a>(value: Given<'a>) -> Option<Cow<'a, str>> {
+fn string<'a>(value: FieldValue<'a>) -> Option<Cow<'a, str>> {
     match value {
-        Given::Text(text) => Some(Cow::Borrowed(text)),
-        Given::Json(raw) => {
+        FieldValue::Text(text) => Some(Cow::Borrowed(text)),
+        FieldValue::Json(raw) => {
             let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
             if inner.contains('\\') {
                 serde_json::from_str(raw.get()).ok().map(Cow::Owned)
@@ -342,20 +344,20 @@ fn string<'a>(value: Given<'a>) -> Option<Cow<'a, str>> {
 }
 
 /// The text of a JSON number, or of a part, which is still to be parsed.
-fn number<'a>(value: Given<'a>) -> Option<&'a str> {
+fn number<'a>(value: FieldValue<'a>) -> Option<&'a str> {
     match value {
-        Given::Text(text) => Some(text),
-        Given::Json(raw) => {
+        FieldValue::Text(text) => Some(text),
+        FieldValue::Json(raw) => {
             Some(raw.get()).filter(|text| text.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
         }
     }
 }
 
 /// A value as messages show it.
-fn described(value: Given) -> String {
+fn described(value: FieldValue) -> String {
     match value {
-        Given::Text(text) => format!("the text {}", shortened(text)),
-        Given::Json(raw) => match raw.get().as_bytes().first() {
+        FieldValue::Text(text) => format!("the text {}", shortened(text)),
+        FieldValue::Json(raw) => match raw.get().as_bytes().first() {
             Some(b'"') => match string(value) {
                 Some(text) => format!("the string {}", shortened(&text)),
                 None => "a string with half a surrogate pair".into(),

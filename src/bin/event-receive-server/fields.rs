@@ -71,7 +71,7 @@ pub enum Body {
 
 /// One value as it came.
 #[derive(Clone, Copy)]
-pub enum Given<'a> {
+pub enum FieldValue<'a> {
     /// A JSON value.
     Json(&'a RawValue),
     /// The text of a part of form-data.
@@ -91,17 +91,18 @@ impl Body {
     }
 
     /// The values by name, in the order they came.
-    pub fn fields(&self) -> Result<Vec<(String, Given<'_>)>, String> {
+    pub fn fields(&self) -> Result<Vec<(String, FieldValue<'_>)>, String> {
         match self {
             Body::Json(bytes) => {
                 let text = utf8("body", bytes)?;
                 let Members(members) = serde_json::from_str(text)
                     .map_err(|error| format!("body: came no JSON object: {error}; allowed: one JSON object"))?;
-                Ok(members.into_iter().map(|(key, value)| (key, Given::Json(value))).collect())
+                Ok(members.into_iter().map(|(key, value)| (key, FieldValue::Json(value))).collect())
             }
-            Body::Form(parts) => {
-                parts.iter().map(|(name, value)| Ok((name.clone(), Given::Text(utf8(&key_of(name), value)?)))).collect()
-            }
+            Body::Form(parts) => parts
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), FieldValue::Text(utf8(&key_of(name), value)?))))
+                .collect(),
         }
     }
 }

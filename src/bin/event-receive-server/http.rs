@@ -65,14 +65,14 @@ pub fn adopt(listener: StdListener) -> io::Result<TcpListener> {
 
 /// Serves every connection, each as a task of its own, until the caller stops it.
 pub async fn serve(listener: TcpListener, app: Arc<App>) {
-    let complaints = RateLimited::new(1);
+    let log_limiter = RateLimited::new(1);
     loop {
         let room = app.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 // Out of descriptors, for one: accepting again at once would only burn CPU.
-                complaints.say(|more| warn!("cannot accept a connection: {error}{more}"));
+                log_limiter.say(|more| warn!("cannot accept a connection: {error}{more}"));
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }

@@ -56,7 +56,7 @@ pub struct Rejection {
 
 /// What became of an event that is in order.
 #[derive(Debug, PartialEq)]
-pub enum Outcome {
+pub enum StoreOutcome {
     /// It is new, and where it will stay.
     Stored,
     /// Its id was known.
@@ -118,11 +118,11 @@ impl Journal {
     }
 
     /// Takes an event that is in order. Blocks while the disk works. After an error nothing of the event is left.
-    pub fn take(&self, arrival: Arrival) -> io::Result<Outcome> {
+    pub fn take(&self, arrival: Arrival) -> io::Result<StoreOutcome> {
         let mut writer = lock(&self.writer);
         if writer.seen.contains(&arrival.id) {
             self.counters.send_modify(|counters| counters.duplicates += 1);
-            return Ok(Outcome::Duplicate);
+            return Ok(StoreOutcome::Duplicate);
         }
         let line = record::line(&arrival, writer.disk.is_some());
         let Arrival { id, event, .. } = arrival;
@@ -142,7 +142,7 @@ impl Journal {
         lock(&self.shown).push(record.clone());
         self.counters.send_modify(|counters| counters.received += 1);
         let _ = self.news.send(Arc::downgrade(&record));
-        Ok(Outcome::Stored)
+        Ok(StoreOutcome::Stored)
     }
 
     /// Counts a delivery that was answered with an error. At most one a second is logged: a sender could fill the log.
@@ -217,8 +217,8 @@ mod tests {
         let journal = Journal::in_memory();
         let arrival =
             || Arrival { id: "a".into(), received_at: String::new(), format: "json", event: Default::default() };
-        assert_eq!(journal.take(arrival()).unwrap(), Outcome::Stored);
-        assert_eq!(journal.take(arrival()).unwrap(), Outcome::Duplicate);
+        assert_eq!(journal.take(arrival()).unwrap(), StoreOutcome::Stored);
+        assert_eq!(journal.take(arrival()).unwrap(), StoreOutcome::Duplicate);
         assert_eq!(journal.newest(10).len(), 1);
         assert_eq!((journal.counters().received, journal.counters().duplicates), (1, 1));
     }

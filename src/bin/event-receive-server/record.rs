@@ -182,7 +182,8 @@ mod tests {
         let body = r#"{"identity_id":"7","identity_name":"a\nb","group_name":"g","reg_pic":"/9j/4A==","timestamp":1,
                        "score":0.8700000047683716,"ext_data":{"x":[1, 2.50],"spot_pic":"","person_type":2},"more":null}"#;
         let crate::json::Members(members) = serde_json::from_str(body).unwrap();
-        let fields: Vec<_> = members.into_iter().map(|(key, value)| (key, crate::fields::Given::Json(value))).collect();
+        let fields: Vec<_> =
+            members.into_iter().map(|(key, value)| (key, crate::fields::FieldValue::Json(value))).collect();
         let event = crate::event::check(&fields, Report::RealTime).unwrap();
         let arrival = Arrival { id: "a-1".into(), received_at: "now".into(), format: "json", event };
         let sha256 = sha256_hex(b"\xFF\xD8\xFF\xE0");

@@ -8,7 +8,7 @@ use super::lane::{InFlight, Lane};
 use super::retry::RetryState;
 use super::{Notice, Rejection, UploadId, backoff};
 use crate::deliver::failure::Failure;
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
 use crate::readiness::NotReady;
 
@@ -64,14 +64,20 @@ impl Judge<'_> {
 
 impl Lane {
     /// Takes note of what became of a try, and says what that means for its event.
-    pub fn classify(&mut self, judge: &mut Judge<'_>, upload: &InFlight, id: EventId, outcome: Outcome) -> Verdict {
+    pub fn classify(
+        &mut self,
+        judge: &mut Judge<'_>,
+        upload: &InFlight,
+        id: EventId,
+        outcome: AttemptOutcome,
+    ) -> Verdict {
         let failing = |condition, failure, retry_after| Failing { upload, id, condition, failure, retry_after };
         match outcome {
-            Outcome::Acknowledged => {
+            AttemptOutcome::Acknowledged => {
                 self.succeeded(judge, upload);
                 Verdict::Over(End::Acknowledged)
             }
-            Outcome::SourceLost => {
+            AttemptOutcome::SourceLost => {
                 judge.notices.push(Notice::Lost { lane: self.id, event: id });
                 Verdict::Over(End::Lost)
             }
@@ -79,26 +85,28 @@ impl Lane {
                 self.counters.failures += 1;
                 Verdict::Again(None)
             }
-            Outcome::NotBegun { .. } => Verdict::Again(upload.retry),
-            Outcome::Unreachable { failure } => {
+            AttemptOutcome::NotBegun { .. } => Verdict::Again(upload.retry),
+            AttemptOutcome::Unreachable { failure } => {
                 self.counters.failures += 1;
                 let pause = self.pause(judge, Condition::Down);
                 self.doubt(judge, Condition::Down, failure);
                 self.health.pause(pause, judge.now);
                 Verdict::Again(upload.retry)
             }
-            Outcome::Down { failure, retry_after } => {
+            AttemptOutcome::Down { failure, retry_after } => {
                 self.failed(judge, failing(Condition::Down, failure, retry_after))
             }
-            Outcome::NotNow { failure, retry_after } => {
+            AttemptOutcome::NotNow { failure, retry_after } => {
                 let mut verdict = self.failed(judge, failing(Condition::Down, failure, None));
                 if let (Verdict::Again(Some(retry)), Some(asked)) = (&mut verdict, retry_after) {
                     retry.retry_at = retry.retry_at.max(judge.now + asked);
                 }
                 verdict
             }
-            Outcome::Misconfigured { failure } => self.failed(judge, failing(Condition::Misconfigured, failure, None)),
-            Outcome::Refused { failure } => self.refused(judge, failing(Condition::Refusing, failure, None)),
+            AttemptOutcome::Misconfigured { failure } => {
+                self.failed(judge, failing(Condition::Misconfigured, failure, None))
+            }
+            AttemptOutcome::Refused { failure } => self.refused(judge, failing(Condition::Refusing, failure, None)),
         }
     }
 

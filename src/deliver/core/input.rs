@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::spooling::Needs;
 use super::{EventNo, LaneId, UploadId};
 use crate::config::Report;
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
 use crate::readiness::NotReady;
 use crate::spool::Address;
@@ -28,7 +28,7 @@ pub enum Input<T> {
         /// Its event, for what is said of it.
         id: EventId,
         /// What became of it.
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         /// How long the try took that counts.
         took: Duration,
     },

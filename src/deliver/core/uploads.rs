@@ -8,7 +8,7 @@ use super::lane::{InFlight, Lane, Meanwhile, Phase, Source};
 use super::retry::RetryState;
 use super::schedule::Next;
 use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Scope, Turn, UploadId};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
 use crate::spool::Destination;
 
@@ -127,13 +127,13 @@ impl<T: Held> Core<T> {
         id: LaneId,
         upload: UploadId,
         event: EventId,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         took: Duration,
         turn: &mut Turn<'_, T>,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(begun) = lane.in_flight.remove(&upload) else { return };
-        if outcome == Outcome::Acknowledged {
+        if outcome == AttemptOutcome::Acknowledged {
             if let Some(delivered) = &mut lane.delivered {
                 delivered.add(event);
             }
@@ -141,7 +141,7 @@ impl<T: Held> Core<T> {
         }
         let was_up = lane.health.is_up();
         let mut judge = Judge::new(turn.now, &mut self.random);
-        let is_given_up = begun.is_aborted && outcome != Outcome::Acknowledged;
+        let is_given_up = begun.is_aborted && outcome != AttemptOutcome::Acknowledged;
         if is_given_up {
             lane.health.gave_up(turn.now);
             lane.yield_to_others(turn.now);

@@ -64,7 +64,7 @@ struct Destination {
     /// Messages about its ups and downs, each of which a person may want to see.
     changes: RateLimited,
     /// Messages about single events.
-    complaints: RateLimited,
+    log_limiter: RateLimited,
 }
 
 /// What is known of an upload that is on its way, or may soon be.
@@ -98,7 +98,7 @@ pub struct Driver {
     armed: Cell<Option<Instant>>,
     rearm: Notify,
     looks_for_key: Cell<bool>,
-    complaints: RateLimited,
+    log_limiter: RateLimited,
     /// What the spool gave up, and was not said yet: events and dead letters.
     given_up: Cell<(usize, usize)>,
     evictions: RateLimited,
@@ -122,7 +122,7 @@ impl Driver {
             armed: Cell::new(None),
             rearm: Notify::new(),
             looks_for_key: Cell::new(false),
-            complaints: RateLimited::new(3),
+            log_limiter: RateLimited::new(3),
             given_up: Cell::default(),
             evictions: RateLimited::new(1),
             moved: Cell::default(),

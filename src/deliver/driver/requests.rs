@@ -58,10 +58,10 @@ impl Driver {
         for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
             if known.is_none() {
                 let endpoints = Endpoints::new(url, settings);
-                let (complaints, changes) = (RateLimited::new(3), RateLimited::new(20));
+                let (log_limiter, changes) = (RateLimited::new(3), RateLimited::new(20));
                 self.destinations
                     .borrow_mut()
-                    .insert(next, Rc::new(Destination { endpoints, recent: Recent::default(), complaints, changes }));
+                    .insert(next, Rc::new(Destination { endpoints, recent: Recent::default(), log_limiter, changes }));
                 next = LaneId(next.0 + 1);
             }
         }

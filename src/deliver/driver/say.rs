@@ -48,9 +48,9 @@ impl Driver {
                 info!(url = self.url(lane), "removed: what waits goes to {}", heirs.join(", "));
             }
             Notice::SpoolFails(why) => {
-                self.complaints.say(|more| warn!("{why}: events stay in the ring, uploads go on{more}"));
+                self.log_limiter.say(|more| warn!("{why}: events stay in the ring, uploads go on{more}"));
             }
-            Notice::SpoolWorks(was) => self.complaints.say(|more| info!("the spool works again (was: {was}){more}")),
+            Notice::SpoolWorks(was) => self.log_limiter.say(|more| info!("the spool works again (was: {was}){more}")),
         }
     }
 
@@ -67,8 +67,8 @@ impl Driver {
     pub(super) fn complain(&self, lane: LaneId, what: &str) {
         let url = self.url(lane);
         match self.destination(lane) {
-            Some(one) => one.complaints.say(|more| warn!(%url, "{what}{more}")),
-            None => self.complaints.say(|more| warn!("{what}{more}")),
+            Some(one) => one.log_limiter.say(|more| warn!(%url, "{what}{more}")),
+            None => self.log_limiter.say(|more| warn!("{what}{more}")),
         }
     }
 

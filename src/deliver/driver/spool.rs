@@ -42,7 +42,7 @@ impl Driver {
             if found.vanished > 0 {
                 warn!(events = found.vanished, "spooled events are not there any more: somebody removed them");
             }
-            for (from, to) in &found.set_aside {
+            for (from, to) in &found.quarantine {
                 let to = to.as_ref().map_or("removed, it was too large".into(), |to| format!("now {}", to.display()));
                 warn!("not a file of the spool: {} is {to}", from.display());
             }
@@ -119,7 +119,7 @@ impl Driver {
                 }
                 Err(malformed) => {
                     let event = record.id;
-                    let moved = self.worker.call(move |spool| spool.set_aside(to, counter)).await;
+                    let moved = self.worker.call(move |spool| spool.quarantine(to, counter)).await;
                     let fault = moved.err().map_or(String::new(), |error| format!(" ({error})"));
                     format!("the spooled event {event} is no event and was set aside: {malformed}{fault}")
                 }
@@ -155,7 +155,7 @@ impl Driver {
                     Ok(())
                 }
                 Fate::PutBack => {
-                    spool.put_back(destination, counter);
+                    spool.return_lease(destination, counter);
                     Ok(())
                 }
             };
@@ -207,7 +207,7 @@ impl Driver {
             Ok(done) => {
                 self.tell_evicted(&done.evicted);
                 if let Some(fault) = &done.fault {
-                    self.complaints.say(|more| warn!("{fault}{more}"));
+                    self.log_limiter.say(|more| warn!("{fault}{more}"));
                 }
                 let is_relocated = done.moved.is_some();
                 if let Some(moved) = done.moved
@@ -228,7 +228,7 @@ impl Driver {
                 };
                 let event = self.core.borrow().held(event).map(HeldEvent::id);
                 let event = event.map_or(String::new(), |id| id.to_string());
-                self.complaints.say(|more| warn!(%event, "{error}{more}"));
+                self.log_limiter.say(|more| warn!(%event, "{error}{more}"));
                 Err(why)
             }
         }
@@ -248,7 +248,7 @@ impl Driver {
                 }
                 Err(fault) => {
                     let complaint = format!("{fault}: what waits for a removed destination stays there");
-                    driver.complaints.say(|more| warn!("{complaint}{more}"));
+                    driver.log_limiter.say(|more| warn!("{complaint}{more}"));
                     Err(())
                 }
             };
@@ -315,7 +315,7 @@ fn open(spool: &mut RealSpool, destination: Destination, wanted: &Wanted) -> Opt
     let counter = wanted.choose(|after| spool.list(destination, after).map(|waiting| waiting.counter))?;
     let opened = spool.read(destination, counter);
     if opened.is_ok() {
-        spool.hand_out(destination, counter);
+        spool.lease(destination, counter);
     }
     Some((counter, opened))
 }

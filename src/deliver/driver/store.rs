@@ -93,7 +93,7 @@ fn store(spool: &mut RealSpool, task: &Task) -> Result<Done, StoreError> {
 /// What is to be done once an event is stored: its uploads read on in the file, and those that nobody wants become dead letters.
 fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
-    job.in_flight.iter().for_each(|destination| spool.hand_out(*destination, counter));
+    job.in_flight.iter().for_each(|destination| spool.lease(*destination, counter));
     let moved = job.in_flight.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
     let mut evicted = done.evicted;
     let fault = job.dead.iter().filter_map(|(dead, rejection)| {

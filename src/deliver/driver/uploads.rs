@@ -10,7 +10,7 @@ use super::{Driver, HeldEvent, Running, TEXTS, Texts};
 use crate::deliver::client::{IDLE_LIMIT, Upload};
 use crate::deliver::core::{EventNo, Input, LaneId, UploadId};
 use crate::deliver::failure::{Code, Failure};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 use crate::deliver::permit::{Bodies, BodyPermit};
 use crate::deliver::record::Relocatable;
 use crate::event::{Event, EventId};
@@ -63,7 +63,7 @@ impl Driver {
             None => {
                 // A broken recognizer wrote over it, or its file went away.
                 let id = self.core.borrow().held(event).map(|held| held.id()).expect("it is held");
-                self.ended(lane, upload, id, Outcome::SourceLost, Duration::ZERO);
+                self.ended(lane, upload, id, AttemptOutcome::SourceLost, Duration::ZERO);
             }
         }
     }
@@ -89,7 +89,7 @@ impl Driver {
                     biased;
                     sent = sending => sent,
                     // Its connection goes with it, and reads nothing any more.
-                    Ok(()) = aborted => (Outcome::down(Failure::new(Code::Interrupted, "given up, for the ring needed its room")), Duration::ZERO),
+                    Ok(()) = aborted => (AttemptOutcome::down(Failure::new(Code::Interrupted, "given up, for the ring needed its room")), Duration::ZERO),
                 }
             };
             drop(loaded);
@@ -99,9 +99,9 @@ impl Driver {
         }));
     }
 
-    fn ended(&self, lane: LaneId, upload: UploadId, id: EventId, outcome: Outcome, took: Duration) {
+    fn ended(&self, lane: LaneId, upload: UploadId, id: EventId, outcome: AttemptOutcome, took: Duration) {
         self.uploads.borrow_mut().remove(&upload);
-        if outcome == Outcome::Acknowledged
+        if outcome == AttemptOutcome::Acknowledged
             && let Some(one) = self.destination(lane)
         {
             one.recent.acknowledged();

@@ -71,7 +71,7 @@ impl Engine {
             servers: options.servers.join(", "),
             told,
             warned: Vec::new(),
-            complaints: RateLimited::new(1),
+            log_limiter: RateLimited::new(1),
         };
         tokio::spawn(look.run(sender));
         Ok(engine)
@@ -168,7 +168,7 @@ struct Look {
     told: Arc<Told>,
     /// What was warned of at the last look.
     warned: Vec<String>,
-    complaints: RateLimited,
+    log_limiter: RateLimited,
 }
 
 impl Look {
@@ -228,7 +228,8 @@ impl Look {
         let fullness = stated::fullness(info);
         if fullness >= NEARLY_FULL {
             let percent = fullness * 100.0;
-            self.complaints.say(|more| warn!("the stream is {percent:.0} % full: make room, or raise max_bytes{more}"));
+            self.log_limiter
+                .say(|more| warn!("the stream is {percent:.0} % full: make room, or raise max_bytes{more}"));
         }
         let stream = &self.engine.stream;
         let (copies, quorum) = stated::copies(&info.cluster);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::boxes::StateReport;
     use crate::dialect::Report;
-    use crate::fields::Given;
+    use crate::fields::FieldValue;
     use crate::json::Members;
 
     const ID: &str = "0123456789abcdef0123456789abcdef-7";
@@ -169,7 +169,7 @@ mod tests {
             r#"{{"identity_id":"7","identity_name":"a","group_name":"g","reg_pic":"/9j/4A==","timestamp":17,"score":0.5,"ext_data":{ext_data}}}"#
         );
         let Members(members) = serde_json::from_str(&body).unwrap();
-        let fields: Vec<_> = members.into_iter().map(|(key, value)| (key, Given::Json(value))).collect();
+        let fields: Vec<_> = members.into_iter().map(|(key, value)| (key, FieldValue::Json(value))).collect();
         let event = crate::event::check(&fields, report).unwrap();
         Delivery {
             sender: sender.map(Into::into),

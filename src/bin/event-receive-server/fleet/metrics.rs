@@ -24,7 +24,7 @@ pub struct Metrics {
     refused: Mutex<BTreeMap<&'static str, u64>>,
     alarms: Mutex<BTreeMap<&'static str, u64>>,
     acks: Mutex<Acks>,
-    complaints: Mutex<RateLimited>,
+    log_limiter: Mutex<RateLimited>,
 }
 
 /// How long acks took.
@@ -44,7 +44,7 @@ impl Default for Metrics {
             refused: Mutex::default(),
             alarms: Mutex::default(),
             acks: Mutex::default(),
-            complaints: Mutex::new(RateLimited::new(3)),
+            log_limiter: Mutex::new(RateLimited::new(3)),
         }
     }
 }
@@ -67,14 +67,14 @@ impl Metrics {
         let reason = if refusal.incomplete { "incomplete" } else { refusal.reason };
         *lock(&self.refused).entry(reason).or_default() += 1;
         let (status, errors) = (refusal.status.as_u16(), refusal.errors.join("; "));
-        lock(&self.complaints).say_of((reason, 0), |more| warn!("answered {status} ({reason}): {errors}{more}"));
+        lock(&self.log_limiter).say_of((reason, 0), |more| warn!("answered {status} ({reason}): {errors}{more}"));
     }
 
     /// Counts what somebody has to look at.
     pub fn alarm(&self, trouble: &Trouble) {
         *lock(&self.alarms).entry(trouble.reason).or_default() += 1;
         let text = &trouble.text;
-        lock(&self.complaints).say_of((trouble.reason, 1), |more| error!("ALARM: {text}{more}"));
+        lock(&self.log_limiter).say_of((trouble.reason, 1), |more| error!("ALARM: {text}{more}"));
     }
 
     /// The page.

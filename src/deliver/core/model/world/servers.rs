@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::deliver::core::LaneId;
 use crate::deliver::failure::{Code, Early, Failure};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 
 /// What a server says to an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,23 +58,25 @@ impl Answer {
         }
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    pub(super) fn outcome(self) -> AttemptOutcome {
         let status = |status: u16, early: Option<Early>, asked: u64| {
             let mut headers = hyper::HeaderMap::new();
             if asked > 0 {
                 headers.insert("retry-after", asked.into());
             }
-            Outcome::of_answer(status, &headers, early)
+            AttemptOutcome::of_answer(status, &headers, early)
         };
         match self {
-            Answer::Ok => Outcome::Acknowledged,
+            Answer::Ok => AttemptOutcome::Acknowledged,
             Answer::Status(code, asked) => status(code, None, asked),
             Answer::Early(code) => status(code, Some(Early { sent: 1, total: 2 }), 0),
-            Answer::Reset => Outcome::down(Failure::new(Code::Interrupted, "reset")),
-            Answer::Silence => Outcome::down(Failure::new(Code::NoAnswer, "no answer")),
-            Answer::Unreachable => Outcome::Unreachable { failure: Failure::new(Code::ConnectRefused, "refused") },
-            Answer::SourceLost => Outcome::SourceLost,
-            Answer::NotBegun => Outcome::NotBegun { failure: Failure::new(Code::Interrupted, "closed") },
+            Answer::Reset => AttemptOutcome::down(Failure::new(Code::Interrupted, "reset")),
+            Answer::Silence => AttemptOutcome::down(Failure::new(Code::NoAnswer, "no answer")),
+            Answer::Unreachable => {
+                AttemptOutcome::Unreachable { failure: Failure::new(Code::ConnectRefused, "refused") }
+            }
+            Answer::SourceLost => AttemptOutcome::SourceLost,
+            Answer::NotBegun => AttemptOutcome::NotBegun { failure: Failure::new(Code::Interrupted, "closed") },
         }
     }
 

@@ -6,7 +6,7 @@ use super::servers::{Answer, Mode};
 use super::spool::Call;
 use super::{Later, OVER_TLS, TIMEOUT, Token, Upload, World, id_of};
 use crate::deliver::core::{Effect, Input, LaneId, UploadId};
-use crate::deliver::outcome::Outcome;
+use crate::deliver::outcome::AttemptOutcome;
 
 impl World {
     pub(super) fn begin(&mut self, lane: LaneId, id: UploadId, event: u64, counter: Option<u64>) {
@@ -93,7 +93,7 @@ impl World {
         let event_id = id_of(upload.event);
         let outcome = upload.answer.outcome();
         let took = Duration::from_millis(1);
-        if let (Outcome::Down { failure, retry_after: Some(asked) }, true) = (&outcome, is_current) {
+        if let (AttemptOutcome::Down { failure, retry_after: Some(asked) }, true) = (&outcome, is_current) {
             let asked_until = self.now + *asked;
             self.input(Input::Ended { lane: upload.lane, upload: id, id: event_id, outcome: outcome.clone(), took });
             if failure.status == Some(429) && !(self.lack.is_some() && upload.server == OVER_TLS) {

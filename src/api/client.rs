@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::DEFAULT_LISTEN;
-use crate::control::Good;
+use crate::control::CheckedConfig;
 use crate::deliver::sizes::Size;
 
 /// For each step of asking.
@@ -36,7 +36,7 @@ pub fn post(file: &Path, path: &str, body: &Value) -> Result<Value, String> {
 
 fn ask(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Result<Value, String> {
     let is_denied = std::fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-    let api = match Good::read_or_last(file) {
+    let api = match CheckedConfig::read_or_last(file) {
         Ok((good, _)) => Some(good.config.api),
         Err(_) if is_denied || address.is_some() => None,
         Err(error) => return Err(error.to_string()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::file::Destination;
 use super::index::{BLOCK, blocks};
-use super::volume::{Fault, Home};
+use super::volume::{DiskError, Home};
 use super::{SMALL_PART, Spool};
 
 /// Files with their blocks, the oldest first.
@@ -84,7 +84,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// When it cannot be moved; it is not offered again before the next start.
-    pub fn set_aside(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, Fault> {
+    pub fn quarantine(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, DiskError> {
         self.available()?;
         let counter = self.follow(destination, counter);
         let from = self.volume.file(Home::To(destination), counter);
@@ -107,7 +107,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Gives what is at `from` a name in `bad/`, within its bounds.
-    pub(super) fn move_to_bad(&mut self, from: &Path, blocks: u32) -> Result<Option<PathBuf>, Fault> {
+    pub(super) fn move_to_bad(&mut self, from: &Path, blocks: u32) -> Result<Option<PathBuf>, DiskError> {
         while !self.bad.is_empty() && !self.fits_small_part(&self.bad, blocks) {
             self.give_up_bad()?;
         }
@@ -129,7 +129,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Gives up the oldest file that was set aside; its blocks.
-    pub(super) fn give_up_bad(&mut self) -> Result<Option<u32>, Fault> {
+    pub(super) fn give_up_bad(&mut self) -> Result<Option<u32>, DiskError> {
         let Some(counter) = self.bad.oldest() else {
             return Ok(None);
         };

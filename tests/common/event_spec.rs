@@ -12,8 +12,8 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use serde_json::{Map, Value, json};
-use sophon_uplink::body::base64::Pool;
 use sophon_uplink::body::constants::Constants;
+use sophon_uplink::body::encoder::Pool;
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::event::{Event, Malformed, Place, is_name};
 use sophon_uplink::ring::consumer;
@@ -26,7 +26,7 @@ pub const KEYS: [&str; 7] = ["identity_id", "identity_name", "group_name", "reg_
 
 /// Everything of an event, owned.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub struct EventSpec {
     /// identity_id, identity_name, group_name, group_id, device_ip; none longer than what is cut off.
     pub texts: [Vec<u8>; 5],
     pub ext_json: Vec<u8>,
@@ -41,7 +41,7 @@ pub struct Given {
     pub spot_pic: Vec<u8>,
 }
 
-impl Given {
+impl EventSpec {
     /// Whether a correct recognizer can have said it.
     pub fn is_well_formed(&self) -> bool {
         let names: Vec<_> = self.pictures.iter().map(|(place, name, _)| (place, name)).collect();
@@ -199,7 +199,7 @@ impl Given {
     }
 }
 
-impl Given {
+impl EventSpec {
     /// The further members at the top are `top`; a form has texts without quotes, everything else as JSON, and names as browsers
     /// write them.
     fn check_top(&self, parsed: &Value, further: &[&String], top: Map<String, Value>, options: BodyOptions) {
