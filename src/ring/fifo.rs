@@ -17,13 +17,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use tokio::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 
 use super::create::suffixed;
 use super::file::RingFile;
@@ -134,10 +134,10 @@ impl Fifo {
         self.is_busy = began.elapsed() < REST;
     }
 
-    /// Waits for a byte, and reads all there are.
+    /// Waits for a byte, and reads what there is, once: another read could wait, though something was published. What is left only ends
+    /// the next sleep at once.
     async fn byte(&mut self) {
-        let mut bytes = [0; 512];
-        while self.bytes.read(&mut bytes).await.is_ok_and(|read| read == bytes.len()) {}
+        let _all_or_some = self.bytes.read(&mut [0; 512]).await;
         self.missed = 0;
     }
 }
@@ -195,7 +195,9 @@ mod tests {
         producer.store(Word::Waiting, Bed::Fifo as u64, Ordering::Relaxed);
         (0..3).for_each(|_| wake::announce(&**producer, &mut publications));
         assert!(has_come(&mut fifo, consumer, publications).await, "bytes of before");
-        (0..2).for_each(|_| producer.fifo_wake());
+        (0..512).for_each(|_| producer.fifo_wake());
+        assert!(has_come(&mut fifo, consumer, publications).await, "the rest");
+        assert!(has_come(&mut fifo, consumer, publications).await, "as many bytes as it reads at once");
         assert!(!fifo.is_deaf(&**consumer, publications));
     }
 
