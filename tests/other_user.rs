@@ -25,7 +25,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
-use sophon_uplink::ring::wake::Bed;
+use sophon_uplink::ring::wake::WaitOn;
 use sophon_uplink::ring::{Memory, Word, fifo, opener};
 
 /// The process that opens rings.
@@ -184,7 +184,7 @@ fn the_opener_opens_rings_of_any_owner_and_nothing_else() {
     let daemon = the_box.start();
     daemon.wait_log("is not a usable ring: its size or its header is no ring's");
     let waiting = || recognizer.memory().load(Word::Waiting, Ordering::Relaxed);
-    wait_until("the sleep on its FIFO", || waiting() == Bed::Fifo as u64);
+    wait_until("the sleep on its FIFO", || waiting() == WaitOn::Fifo as u64);
     publish_many(&mut recognizer, 1);
     sink.wait(1);
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();

@@ -18,7 +18,7 @@ use sophon_uplink::ring::file::{Naming, OpenError, RingFile, Side};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::mapping::PictureSource;
 use sophon_uplink::ring::producer::Producer;
-use sophon_uplink::ring::wake::Bed;
+use sophon_uplink::ring::wake::WaitOn;
 use sophon_uplink::ring::{Memory, Word, Words, consumer, fifo};
 
 const RING: u64 = 1 << 20;
@@ -336,9 +336,9 @@ impl Memory for OfBefore {
 }
 
 /// Until the uplink sleeps on it, and whether it has a thread for that.
-fn sleeps_on(home: &Home, daemon: &Daemon, bed: Bed) -> bool {
+fn sleeps_on(home: &Home, daemon: &Daemon, on: WaitOn) -> bool {
     let ring = RingFile::open_inspect(&home.ring()).unwrap();
-    wait_until("the sleep", || ring.load(Word::Waiting, Ordering::Relaxed) == bed as u64);
+    wait_until("the sleep", || ring.load(Word::Waiting, Ordering::Relaxed) == on as u64);
     of_every_thread(daemon.pid(), "Name").iter().any(|name| name == "ring-watcher")
 }
 
@@ -350,7 +350,7 @@ fn the_event_loop_itself_sleeps_on_the_fifo_of_a_recognizer_that_has_one() {
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     daemon.wait_attached();
     for number in 1..=3 {
-        assert!(!sleeps_on(&home, &daemon, Bed::Fifo), "it needs no thread");
+        assert!(!sleeps_on(&home, &daemon, WaitOn::Fifo), "it needs no thread");
         publish(&mut recognizer, &event(b"", b""));
         sink.wait(number);
     }
@@ -369,19 +369,19 @@ fn without_a_fifo_a_thread_sleeps_on_the_futex_and_another_recognizer_changes_th
     fs::write(fifo::path_of(&home.ring()), "somebody's").unwrap();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
-    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    assert!(sleeps_on(&home, &daemon, WaitOn::Futex));
     publish(&mut recognizer, &event(b"", b""));
     sink.wait(1);
     drop(recognizer);
     assert_eq!(fs::read(fifo::path_of(&home.ring())).unwrap(), b"somebody's");
     fs::remove_file(fifo::path_of(&home.ring())).unwrap();
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    sleeps_on(&home, &daemon, Bed::Fifo);
+    sleeps_on(&home, &daemon, WaitOn::Fifo);
     publish(&mut recognizer, &event(b"", b""));
     sink.wait(2);
     // And back: this one does not say that it writes to a FIFO.
     recognizer.memory().store(Word::FifoPid, 0, Ordering::Relaxed);
-    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    assert!(sleeps_on(&home, &daemon, WaitOn::Futex));
     publish(&mut recognizer, &event(b"", b""));
     sink.wait(3);
     daemon.terminate();
@@ -402,9 +402,9 @@ fn a_recognizer_that_writes_to_no_fifo_though_its_ring_says_so_is_heard_all_the_
         published += 1;
         recognizer.publish(&event(b"", b"")).unwrap();
         sink.wait(published);
-        waiting(recognizer.memory()) == Bed::Futex as u64
+        waiting(recognizer.memory()) == WaitOn::Futex as u64
     });
-    assert!(sleeps_on(&home, &daemon, Bed::Futex));
+    assert!(sleeps_on(&home, &daemon, WaitOn::Futex));
     assert!(published >= 2, "once is chance");
     daemon.terminate();
 }

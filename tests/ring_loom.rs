@@ -13,7 +13,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use sophon_uplink::ring::layout::{ALIGN, EVENT_HEADER};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
-use sophon_uplink::ring::wake::{self, Bed};
+use sophon_uplink::ring::wake::{self, WaitOn};
 use sophon_uplink::ring::{Memory, Word, Words, consumer};
 
 const CAPACITY: usize = 128;
@@ -104,29 +104,29 @@ fn event(score: f32) -> NewEvent<'static> {
 }
 
 /// Reads the next event, sleeping as the watcher and the reader do together, or as the event loop does.
-fn next(memory: &Arc<Model>, reader: &mut consumer::Reader<Arc<Model>>, bed: Bed) -> consumer::Frame {
+fn next(memory: &Arc<Model>, reader: &mut consumer::Reader<Arc<Model>>, on: WaitOn) -> consumer::Frame {
     loop {
         let seen = wake::publications(memory);
         if let Some(frame) = reader.read().unwrap() {
             return frame;
         }
-        match bed {
-            Bed::Futex => wake::sleep(memory, seen, wake::WAIT_BOUND),
-            Bed::Fifo => sleep_on_fifo(memory, seen),
+        match on {
+            WaitOn::Futex => wake::sleep(memory, seen, wake::WAIT_BOUND),
+            WaitOn::Fifo => sleep_on_fifo(memory, seen),
         }
     }
 }
 
 /// As `Fifo::published`: until a byte is there, and then all are read.
 fn sleep_on_fifo(memory: &Arc<Model>, seen: u32) {
-    if wake::lie_down(memory, Bed::Fifo, seen) {
+    if wake::prepare_to_wait(memory, WaitOn::Fifo, seen) {
         let mut bytes = memory.fifo.lock().unwrap();
         while *bytes == 0 {
             bytes = memory.byte_came.wait(bytes).unwrap();
         }
         *bytes = 0;
     }
-    wake::get_up(memory);
+    wake::finish_wait(memory);
 }
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
@@ -135,7 +135,7 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
     builder.check(check);
 }
 
-fn no_wake_up_is_lost(bed: Bed) {
+fn no_wake_up_is_lost(on: WaitOn) {
     model(move || {
         let memory = Model::at(0);
         let shared = Arc::clone(&memory);
@@ -147,7 +147,7 @@ fn no_wake_up_is_lost(bed: Bed) {
         });
         let (mut reader, _, _) = consumer::attach(Arc::clone(&memory));
         for expected in [1.0, 2.0] {
-            assert_eq!(next(&memory, &mut reader, bed).header.score, expected);
+            assert_eq!(next(&memory, &mut reader, on).header.score, expected);
         }
         publishing.join().unwrap();
     });
@@ -155,12 +155,12 @@ fn no_wake_up_is_lost(bed: Bed) {
 
 #[test]
 fn no_event_is_seen_before_it_is_complete_and_no_wake_up_is_lost() {
-    no_wake_up_is_lost(Bed::Futex);
+    no_wake_up_is_lost(WaitOn::Futex);
 }
 
 #[test]
 fn no_wake_up_of_an_event_loop_is_lost() {
-    no_wake_up_is_lost(Bed::Fifo);
+    no_wake_up_is_lost(WaitOn::Fifo);
 }
 
 #[test]

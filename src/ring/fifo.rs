@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::create::suffixed;
 use super::file::RingFile;
-use super::wake::{self, Bed, REST};
+use super::wake::{self, REST, WaitOn};
 use super::{Memory, Word, opener};
 
 /// Where the FIFO of the ring at `ring` is.
@@ -111,7 +111,7 @@ impl Fifo {
 
     /// Whether the producer does not write to it, whatever the header says: for the second time something was published since `seen`,
     /// which was slept upon, and no byte came. Once is chance: it may be about to come.
-    pub fn is_deaf(&mut self, memory: &impl Memory, seen: u32) -> bool {
+    pub fn is_silent(&mut self, memory: &impl Memory, seen: u32) -> bool {
         let missed = !self.is_busy && wake::publications(memory) != seen;
         self.missed += u8::from(missed);
         self.missed > 1
@@ -127,7 +127,7 @@ impl Fifo {
         }
         let began = Instant::now();
         let asleep = Asleep(memory);
-        if wake::lie_down(memory, Bed::Fifo, seen) {
+        if wake::prepare_to_wait(memory, WaitOn::Fifo, seen) {
             self.byte().await;
         }
         drop(asleep);
@@ -147,7 +147,7 @@ struct Asleep<'a, M: Memory>(&'a M);
 
 impl<M: Memory> Drop for Asleep<'_, M> {
     fn drop(&mut self) {
-        wake::get_up(self.0);
+        wake::finish_wait(self.0);
     }
 }
 
@@ -192,13 +192,13 @@ mod tests {
         assert!(has_come(&mut fifo, consumer, 0).await, "published before it slept: no byte is needed");
         assert!(has_come(&mut fifo, consumer, 1).await, "the rest after a short sleep");
         assert!(!has_come(&mut fifo, consumer, 1).await, "nor was one written, for it was awake");
-        producer.store(Word::Waiting, Bed::Fifo as u64, Ordering::Relaxed);
+        producer.store(Word::Waiting, WaitOn::Fifo as u64, Ordering::Relaxed);
         (0..3).for_each(|_| wake::announce(&**producer, &mut publications));
         assert!(has_come(&mut fifo, consumer, publications).await, "bytes of before");
         (0..512).for_each(|_| producer.fifo_wake());
         assert!(has_come(&mut fifo, consumer, publications).await, "the rest");
         assert!(has_come(&mut fifo, consumer, publications).await, "as many bytes as it reads at once");
-        assert!(!fifo.is_deaf(&**consumer, publications));
+        assert!(!fifo.is_silent(&**consumer, publications));
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ pub(super) const REST: Duration = Duration::from_millis(1);
 
 /// What a consumer that may be asleep sleeps on, as it stands in `waiting`; 0 for one that is awake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bed {
+pub enum WaitOn {
     /// The word `publications`.
     Futex = 1,
     /// The FIFO beside the ring.
@@ -48,7 +48,7 @@ pub fn announce(memory: &impl Memory, publications: &mut u32) {
     memory.fence();
     match memory.load(Word::Waiting, Ordering::Relaxed) {
         0 => {}
-        waiting if waiting == Bed::Fifo as u64 => memory.fifo_wake(),
+        waiting if waiting == WaitOn::Fifo as u64 => memory.fifo_wake(),
         _ => memory.futex_wake(),
     }
 }
@@ -60,21 +60,21 @@ pub fn publications(memory: &impl Memory) -> u32 {
 
 /// Consumer: sleeps until `publications` is not `seen`, at most `bound`.
 pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
-    if lie_down(memory, Bed::Futex, seen) {
+    if prepare_to_wait(memory, WaitOn::Futex, seen) {
         memory.futex_wait(seen, bound);
     }
-    get_up(memory);
+    finish_wait(memory);
 }
 
-/// Consumer: it may be asleep from now on, until [`get_up`]. False where something was published since `seen`: it must not sleep then.
-pub fn lie_down(memory: &impl Memory, bed: Bed, seen: u32) -> bool {
-    memory.store(Word::Waiting, bed as u64, Ordering::Relaxed);
+/// Consumer: it may be asleep from now on, until [`finish_wait`]. False where something was published since `seen`: it must not sleep then.
+pub fn prepare_to_wait(memory: &impl Memory, on: WaitOn, seen: u32) -> bool {
+    memory.store(Word::Waiting, on as u64, Ordering::Relaxed);
     memory.fence();
     publications(memory) == seen
 }
 
 /// Consumer: it is awake.
-pub fn get_up(memory: &impl Memory) {
+pub fn finish_wait(memory: &impl Memory) {
     memory.store(Word::Waiting, 0, Ordering::Relaxed);
 }
 

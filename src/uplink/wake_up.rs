@@ -44,7 +44,7 @@ impl WakeUp {
     pub(super) fn follow(&mut self, file: &Arc<RingFile>, path: &Path, seen: u32) {
         let other = match self {
             WakeUp::Fifo(fifo) => {
-                let is_heard = fifo.is_of(file) && !fifo.is_deaf(file, seen);
+                let is_heard = fifo.is_of(file) && !fifo.is_silent(file, seen);
                 if is_heard { None } else { WakeUp::by_thread(file).ok() } // without a thread, the looks do
             }
             WakeUp::Thread { refused, .. } if *refused == fifo_pid(file) => None,
