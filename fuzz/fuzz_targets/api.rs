@@ -13,7 +13,7 @@ use sophon_uplink::api::{App, Limits, listen};
 use sophon_uplink::config::Config;
 use sophon_uplink::config::document::Document;
 use sophon_uplink::confine::Confined;
-use sophon_uplink::control::{Control, CheckedConfig};
+use sophon_uplink::control::{CheckedConfig, Control};
 use sophon_uplink::uplink::Uplink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
