@@ -84,6 +84,14 @@ static void same(const struct seen *seen, uint32_t kind, const void *wanted, siz
     CHECK(length == 0 || memcmp(seen->at[kind], wanted, length) == 0);
 }
 
+/* Removes the file whose name is `path` and this suffix, if it exists. */
+static void remove_with(const char *suffix)
+{
+    char name[sizeof path + 16];
+    sprintf(name, "%s%s", path, suffix);
+    unlink(name);
+}
+
 static sophon_ring *open_new(void)
 {
     sophon_ring *ring;
@@ -476,10 +484,10 @@ int main(int count, char **given)
     commits();
     versions();
     random_events(operations);
-    strcat(path, ".bad");
-    unlink(path);
-    path[strlen(path) - 4] = '\0';
-    unlink(path);
+    remove_with(".bad");
+    remove_with(".bad.wake");
+    remove_with(".wake");
+    remove_with("");
     printf("ring2_test: all is well\n");
     return 0;
 }

@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import pathlib
 import shutil
 import socket
 import sqlite3
@@ -110,6 +111,7 @@ class Uplink:
         self.process.wait()
         self.log.close()
         os.unlink(self.ring)
+        pathlib.Path(self.ring + ".wake").unlink(missing_ok=True)  # builds before the FIFO make none
 
 
 def stored_size(spool):

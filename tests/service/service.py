@@ -76,6 +76,9 @@ class Service:
         tools.mkdir()
         subprocess.run(["busybox", "--install", "-s", tools], check=True)
         self.environment = {"PATH": str(tools), "SOPHON_GATE": str(self.gate), "SOPHON_RUN": str(self.run_folder)}
+        # Where the script keeps its files if the test takes the run folder away.
+        other = Path("/dev/shm") / f"sophon-uplink{self.gate}".replace("/", "_")
+        self.addCleanup(shutil.rmtree, other, ignore_errors=True)
         self.addCleanup(self.service, "stop")
 
     def begin(self, command, **environment):

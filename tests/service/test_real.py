@@ -42,7 +42,8 @@ class RealProgram(Service):
             (self.gate / "user").write_text("root")  # nobody else can become another
         self.file = self.config / "sophon-uplink.json"
         self.ring = Path("/dev/shm") / f"{Path(self.folder.name).name}.events"
-        self.addCleanup(lambda: self.ring.unlink(missing_ok=True))
+        for path in [self.ring, Path(f"{self.ring}.wake")]:
+            self.addCleanup(path.unlink, missing_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.listen = f"127.0.0.1:{free.getsockname()[1]}"
         self.receiver = Receiver()
