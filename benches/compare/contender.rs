@@ -66,22 +66,12 @@ impl<'a> Ground<'a> {
 
     /// The real binary; `more` adds to its config.
     pub fn uplink(&self, name: &str, program: &Path, capacity: u64, more: Value) -> Contender {
-        let folder = temporary_folder();
-        let ring = folder.path().join("ring");
         let mut config = json!({
-            "rings": [ring],
             "event_server_url": [self.sink.url(self.is_tls)],
-            "spool": { "dir": folder.path().join("spool"), "min_free_bytes": 0 },
-            "api": { "listen": "127.0.0.1:0" },
             "tls": { "ca_file": self.certificates.join("ca.pem") },
         });
-        config.as_object_mut().expect("it is one").extend(more.as_object().expect("an object").clone());
-        let file = folder.path().join("uplink.json");
-        std::fs::write(&file, config.to_string()).expect("a temporary folder");
-        let source = Source::Ring(Ring::new(ring, capacity));
-        let mut command = Command::new(program);
-        command.arg("run").arg("--config").arg(&file);
-        self.start(folder, name, command, source)
+        extend(&mut config, more);
+        start_uplink(self.cores, &self.environment, name, program, capacity, config)
     }
 
     /// A small program that is told of pictures in files.
@@ -93,14 +83,8 @@ impl<'a> Ground<'a> {
         self.start(folder, name, command, Source::Files(files))
     }
 
-    fn start(&self, folder: tempfile::TempDir, name: &str, mut command: Command, source: Source) -> Contender {
-        command.envs(self.environment.iter().cloned()).stdin(Stdio::piped()).stdout(Stdio::null());
-        if let Source::Ring(_) = source {
-            command.stderr(Stdio::null()); // its log
-        }
-        let child = self.cores.measured(|| command.spawn());
-        let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        Contender { name: name.into(), child, source, _folder: folder }
+    fn start(&self, folder: tempfile::TempDir, name: &str, command: Command, source: Source) -> Contender {
+        start(self.cores, &self.environment, folder, name, command, source)
     }
 
     /// `count` events as fast as the contender takes them, or one each `pace_us`.
@@ -146,8 +130,14 @@ impl Contender {
         self.child.id()
     }
 
-    fn publish(&mut self, pictures: &Pictures) -> u64 {
+    /// Publishes an event as soon as there is room for it; returns when, in nanoseconds of [`measure::now`].
+    pub fn publish(&mut self, pictures: &Pictures) -> u64 {
         self.source.publish(self.child.stdin.as_mut().expect("piped"), pictures)
+    }
+
+    /// Waits until it has nothing more to do for what was published.
+    pub fn settle(&self) {
+        self.source.settle();
     }
 
     /// Ends it as its user would, and waits until it has.
@@ -165,6 +155,52 @@ impl Drop for Contender {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The real binary with a ring of `capacity` bytes; its spool is in its temporary folder unless `config` says otherwise.
+pub fn start_uplink(
+    cores: &Cores,
+    environment: &[(String, String)],
+    name: &str,
+    program: &Path,
+    capacity: u64,
+    config: Value,
+) -> Contender {
+    let folder = temporary_folder();
+    let ring = folder.path().join("ring");
+    let mut whole = json!({
+        "rings": [ring],
+        "spool": { "dir": folder.path().join("spool"), "min_free_bytes": 0 },
+        "api": { "listen": "127.0.0.1:0" },
+    });
+    extend(&mut whole, config);
+    let file = folder.path().join("uplink.json");
+    std::fs::write(&file, whole.to_string()).expect("a temporary folder");
+    let source = Source::Ring(Ring::new(ring, capacity));
+    let mut command = Command::new(program);
+    command.arg("run").arg("--config").arg(&file);
+    start(cores, environment, folder, name, command, source)
+}
+
+fn start(
+    cores: &Cores,
+    environment: &[(String, String)],
+    folder: tempfile::TempDir,
+    name: &str,
+    mut command: Command,
+    source: Source,
+) -> Contender {
+    command.envs(environment.iter().cloned()).stdin(Stdio::piped()).stdout(Stdio::null());
+    if let Source::Ring(_) = source {
+        command.stderr(Stdio::null()); // its log
+    }
+    let child = cores.measured(|| command.spawn());
+    let child = child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+    Contender { name: name.into(), child, source, _folder: folder }
+}
+
+fn extend(config: &mut Value, more: Value) {
+    config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
 }
 
 fn temporary_folder() -> tempfile::TempDir {

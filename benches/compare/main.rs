@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | [`compare`], [`report`] | rounds in turn, and the table of them |
 //! | [`latency`] | thousands of paced events, for a 99th percentile that means something |
+//! | [`drain`] | a backlog on the flash that drains, beside live events |
 //! | [`growth`], [`plot`] | how cost grows, as plots |
 //! | [`contender`], [`limit`], `../peers` | who is measured |
 //! | [`source`], [`sink`], [`tls`] | where events come from and go to |
@@ -20,6 +21,7 @@
 
 mod compare;
 mod contender;
+mod drain;
 mod growth;
 mod latency;
 mod limit;
@@ -35,6 +37,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use contender::UPLINK;
+use drain::Drains;
 use growth::Field;
 use measure::Cores;
 use report::CPU_BUDGET;
@@ -55,7 +58,7 @@ pub struct Options {
     uplink: PathBuf,
     /// Of each contender, at saturation.
     rounds: usize,
-    /// What is measured: the table, latencies, the plots, or all.
+    /// What is measured: the table, latencies, the drain, the plots, or all.
     parts: Vec<String>,
     /// Of pictures, in KB.
     sizes: Vec<usize>,
@@ -108,7 +111,7 @@ fn options(arguments: &[String]) -> Result<Options, String> {
             "--uplink" => options.uplink = value()?.into(),
             "--rounds" => options.rounds = number(value()?)?,
             "--size" => options.sizes.push(number(value()?)?),
-            part @ ("table" | "latency" | "plots") => options.parts.push(part.into()),
+            part @ ("table" | "latency" | "drain" | "plots") => options.parts.push(part.into()),
             _ => return Err(format!("unknown argument {argument}")),
         }
     }
@@ -142,6 +145,10 @@ fn run(options: &Options) -> ExitCode {
         println!("measuring latencies");
         latency::measure(options, &cores, certificates.path())
     });
+    let drains = (wants("drain") && !options.is_quick).then(|| {
+        println!("measuring how a backlog drains");
+        Drains::measure(options, &cores, certificates.path())
+    });
     let plots = if wants("plots") && !options.is_quick {
         Field { options, cores: &cores, certificates: certificates.path() }.all()
     } else {
@@ -154,13 +161,16 @@ fn run(options: &Options) -> ExitCode {
     if let Some(latency) = &latency {
         texts.push(("latency", format!("{machine}\n\n{}", latency.table())));
     }
+    if let Some(drains) = &drains {
+        texts.push(("drain", format!("{machine}\n\n{}", drains.table())));
+    }
     texts.iter().for_each(|(_, text)| println!("\n{text}"));
     println!("{}", report::points(&plots));
     if let Err(error) = write(options, &texts, &plots) {
         eprintln!("what was measured cannot be written: {error}");
         return ExitCode::FAILURE;
     }
-    let judged = [judge(&rows), latency.map(|latency| latency.judge())];
+    let judged = [judge(&rows), latency.map(|latency| latency.judge()), drains.map(|drains| drains.judge())];
     judged.iter().flatten().for_each(|(said, _)| println!("{said}"));
     if judged.iter().flatten().all(|(_, is_held)| *is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

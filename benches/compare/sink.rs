@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use super::measure;
 use super::tls::provider;
@@ -32,13 +32,13 @@ const BOUND: Duration = Duration::from_secs(60);
 
 // --- the process ----------------------------------------------------------------------------------------------------
 
-/// Serves until its parent ends it; answers come after `delay`.
+/// Serves until its parent ends it; answers come after `delay`. The parent listens for HTTP, and passes that socket as standard input.
 pub fn serve(certificates: &Path, delay: Duration) -> io::Result<()> {
     let tls = server_config(certificates);
-    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    println!("{} {}", listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port());
+    let http = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let https = TcpListener::bind("127.0.0.1:0")?;
+    println!("{} {}", http.local_addr()?.port(), https.local_addr()?.port());
     let report = Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-    let [http, https] = listeners;
     let reported = Arc::clone(&report);
     thread::spawn(move || each_connection(&http, Plain::new, delay, &reported));
     each_connection(
@@ -164,11 +164,39 @@ pub struct Sink {
     https: SocketAddr,
 }
 
+/// A port of a sink that has not been started: connections to it are refused.
+pub struct ReservedPort(Socket);
+
+impl ReservedPort {
+    pub fn new() -> ReservedPort {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback has ports");
+        ReservedPort(socket)
+    }
+
+    /// What the sink's address for HTTP will be.
+    pub fn url(&self) -> String {
+        let address = self.0.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+        url_of(false, address)
+    }
+}
+
+fn url_of(is_tls: bool, address: SocketAddr) -> String {
+    format!("{}://{address}/RealTimeEvent", if is_tls { "https" } else { "http" })
+}
+
 impl Sink {
     pub fn start(certificates: &Path, delay: Duration) -> Sink {
+        Sink::start_at(ReservedPort::new(), certificates, delay)
+    }
+
+    /// Starts it at a port that refused connections until now.
+    pub fn start_at(port: ReservedPort, certificates: &Path, delay: Duration) -> Sink {
+        port.0.listen(128).expect("it is bound");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--sink", &delay.as_millis().to_string()])
             .arg(certificates)
+            .stdin(OwnedFd::from(port.0))
             .stdout(Stdio::piped())
             .spawn()
             .expect("this program runs");
@@ -184,11 +212,7 @@ impl Sink {
     }
 
     pub fn url(&self, is_tls: bool) -> String {
-        if is_tls {
-            format!("https://{}/RealTimeEvent", self.https)
-        } else {
-            format!("http://{}/RealTimeEvent", self.http)
-        }
+        url_of(is_tls, if is_tls { self.https } else { self.http })
     }
 
     /// Waits for `count` requests. It looks once a millisecond, and does not have itself woken by each.
