@@ -93,11 +93,7 @@ fn every_seeded_bug_names_the_test_that_fails() {
 fn every_file_of_tests_and_every_campaign_stands_in_the_specification() {
     let (_, evidence) = evidence_of("docs/specification.md", "enforced by");
     let named: BTreeSet<String> = evidence.iter().map(Evidence::place).collect();
-    let tests =
-        std::fs::read_dir(root().join("tests")).unwrap().flatten().map(|entry| PathBuf::from(entry.file_name()));
-    let tests = tests.filter(|name| name.extension().is_some_and(|extension| extension == "rs"));
-    let tests =
-        tests.map(|name| name.file_stem().unwrap().to_str().unwrap().to_owned()).filter(|name| name != "documentation");
+    let tests = evidence::places_with_tests().into_iter().filter(|place| place != "documentation");
     let campaigns = evidence::words_of("scripts/soak").into_iter().map(|campaign| format!("scripts/soak {campaign}"));
     let missing: Vec<_> = tests.chain(campaigns).filter(|name| !named.contains(name)).collect();
     assert_none(

@@ -31,7 +31,7 @@ hostile_producer() {
     RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=$SANITIZED CARGO_PROFILE_DEV_OPT_LEVEL=0 \
         unstable_cargo build --locked --bin sophon-uplink --target "$target"
     env ASAN_OPTIONS=detect_leaks=0 SOPHON_BIN_DIR="$ROOT/$SANITIZED/$target/debug" SOPHON_MUTATIONS="$1" \
-        cargo test --locked --test hostile_producer -- --nocapture
+        cargo test --locked --test ring hostile_producer:: -- --nocapture
 }
 
 # The flags are cargo-fuzz's own; without it the stage needs nothing but the compiler.

@@ -9,7 +9,7 @@
 //! 3. Picture bytes are lent as `&[u8]` to the base64 encoder and to nobody else ([`PictureSource::lend`]). A producer that
 //!    breaks the protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, it takes no
 //!    branch and no index from them that is not masked, and so its output is always base64 of the announced length.
-//!    (`tests/hostile_producer.rs` rewrites pictures while they are encoded, under AddressSanitizer.)
+//!    (`tests/ring/hostile_producer.rs` rewrites pictures while they are encoded, under AddressSanitizer.)
 //! 4. A file that shrinks under the mapping raises SIGBUS. `guard` maps zeros over the whole mapping and marks it lost; the
 //!    faulting instruction then goes on. Whoever read from it asks [`Memory::lost`] afterwards, and throws away what it got.
 //! 5. Of a consumer's mapping only the header page is writable.

@@ -23,6 +23,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -161,6 +162,14 @@ pub fn program(name: &str) -> PathBuf {
         other => panic!("no program {other}"),
     };
     Path::new(built).to_owned()
+}
+
+/// This program again, for one of its tests alone: a test that is a process of its own. `module` is the test's `module_path!()`.
+pub fn own_test(module: &str, test: &str) -> Command {
+    let (_program, module) = module.split_once("::").expect("a test in a module");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("{module}::{test}"), "--nocapture", "--test-threads=1"]);
+    command
 }
 
 /// What a test was about when it failed.

@@ -1,9 +1,11 @@
 //! What a document names as evidence: `` `place`: the test's name as a sentence ``, or a command of `scripts/`; several are
 //! separated by semicolons.
 //!
-//! A place is a file from the project's root, or the stem of a file in `tests/`, whose folder of the same name counts too.
+//! A place is a file from the project's root, or one of `tests/` without its `.rs`: `outage`, or `spool/damage` for a module of the
+//! program `spool`. A folder of the same name belongs to it.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use crate::{files, read, root};
 
@@ -70,7 +72,7 @@ fn identifier(sentence: &str) -> String {
 }
 
 fn tests_of(place: &str) -> BTreeSet<String> {
-    let paths = match place.contains('/') {
+    let paths = match place.contains('.') {
         true => vec![place.into()],
         false => {
             let mut paths = files(&format!("tests/{place}"), "rs");
@@ -79,7 +81,7 @@ fn tests_of(place: &str) -> BTreeSet<String> {
         }
     };
     let paths = paths.into_iter().filter(|path| root().join(path).is_file());
-    let of = |path: std::path::PathBuf| {
+    let of = |path: PathBuf| {
         let text = read(path.to_str().unwrap());
         if path.extension().is_some_and(|extension| extension == "py") {
             python_tests(&text)
@@ -88,6 +90,15 @@ fn tests_of(place: &str) -> BTreeSet<String> {
         }
     };
     paths.flat_map(of).collect()
+}
+
+/// The places of `tests/` that have tests.
+pub fn places_with_tests() -> BTreeSet<String> {
+    let is_module = |path: &PathBuf| path.parent().is_some_and(|folder| root().join(folder).join("main.rs").is_file());
+    let is_place = |path: &PathBuf| path.parent() == Some(Path::new("tests")) || is_module(path);
+    let places = files("tests", "rs").into_iter().filter(is_place);
+    let places = places.map(|path| path.with_extension("").strip_prefix("tests").unwrap().to_str().unwrap().to_owned());
+    places.filter(|place| !tests_of(place).is_empty()).collect()
 }
 
 /// The functions below an attribute that makes them tests.

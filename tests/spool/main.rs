@@ -1,0 +1,21 @@
+//! The spool: what is stored, kept, bounded, sealed and repaired, and uploads from it.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/model_disk.rs"]
+mod model_disk;
+
+mod bounds;
+mod damage;
+mod disk_errors;
+mod groups;
+mod power_cut;
+mod quarantine;
+mod sealed_files;
+mod sealing;
+mod spool_box;
+mod spool_world;
+mod spooling;
+mod store;
+mod unusable;
+mod uploads;
