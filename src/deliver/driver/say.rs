@@ -1,4 +1,4 @@
-//! What is said of deliveries, in words.
+//! Log messages about deliveries.
 
 use tracing::{info, warn};
 
@@ -40,7 +40,7 @@ impl Driver {
             Notice::Removed { lane, heirs } if heirs.is_empty() => {
                 warn!(
                     url = self.url(lane),
-                    "removed, and no destination was added: what waits is parked in the spool until one is"
+                    "removed, and no destination was added: its waiting events stay in the spool until one is added"
                 );
             }
             Notice::Removed { lane, heirs } => {
@@ -54,7 +54,7 @@ impl Driver {
         }
     }
 
-    /// Says that a destination fares otherwise than before; one that goes up and down is not to fill the log.
+    /// Logs that a destination's condition changed, rate-limited.
     #[track_caller]
     fn change(&self, lane: LaneId, message: impl FnOnce(More)) {
         if let Some(one) = self.destination(lane) {
@@ -62,7 +62,7 @@ impl Driver {
         }
     }
 
-    /// Says something about a destination that it may cause as often as it likes.
+    /// Logs a problem of a destination, rate-limited.
     #[track_caller]
     pub(super) fn complain(&self, lane: LaneId, what: &str) {
         let url = self.url(lane);
