@@ -25,7 +25,7 @@ static ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 const _: () = assert!(cfg!(target_feature = "neon"), "every aarch64 that runs Linux has NEON");
 
 /// `text` must have exactly the length of the result.
-#[inline(never)] // a symbol of its own, by which tests/instructions.rs knows its share
+#[inline(never)] // a symbol of its own, by which tests/instructions.rs measures its share
 pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
     // SAFETY: NEON is there (asserted above).
     unsafe { encode_with_neon(bytes, text) }

@@ -59,7 +59,7 @@ use crate::ring::mapping::{Lost, PictureSource};
 /// Idle connections are dropped after this time, which is below the 5 s after which some servers drop them.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// How many bytes of an answer's body are kept for people to read.
-const WORDS: usize = 1024;
+const KEPT_BYTES: usize = 1024;
 /// The interval between checks whether an idle connection is still open.
 const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// The most requests on one connection.
@@ -632,7 +632,7 @@ impl Client {
         let is_kept = self.is_listening || outcome != AttemptOutcome::Acknowledged;
         let kept = match is_kept {
             _ if rule.is_some() => DRAIN_LIMIT,
-            true => WORDS,
+            true => KEPT_BYTES,
             false => 0,
         };
         let mut words = Vec::new();
@@ -645,7 +645,7 @@ impl Client {
             }
         }
         if is_kept || outcome != AttemptOutcome::Acknowledged {
-            words.truncate(WORDS);
+            words.truncate(KEPT_BYTES);
             self.heard.replace(Heard::new(&head.headers, words));
         }
         if early.is_some() {
@@ -673,7 +673,7 @@ fn closed() -> Failure {
 /// The failure of a connection that ended, or received something other than an answer.
 pub(super) fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
     let code = match () {
-        () if transport::is_unsolicited(error) => Code::UnaskedAnswer,
+        () if transport::is_unsolicited(error) => Code::UnsolicitedResponse,
         () if error.is_parse_too_large() || progress.head_state() == State::TooLarge => Code::AnswerTooLarge,
         () if error.is_parse() => Code::BadAnswer,
         () if progress.is_sent() => Code::ClosedWithoutAnswer,

@@ -75,7 +75,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// DNS does not know the name.
+    /// The name does not exist in DNS.
     DnsFailed "dns_failed",
     /// No DNS server answered in time.
     DnsTimeout "dns_timeout",
@@ -117,7 +117,7 @@ codes! {
     TlsTooOld "tls_too_old",
     /// The server requires a client certificate, or does not accept the box's.
     TlsClientCertificate "tls_client_certificate",
-    /// The port does not speak TLS.
+    /// The server does not use TLS on this port.
     TlsNotSpoken "tls_not_spoken",
     /// TLS failed for another reason.
     TlsFailed "tls_failed",
@@ -130,7 +130,7 @@ codes! {
     /// The connection ended before the whole request was sent.
     Interrupted "interrupted",
     /// The server sent a response without a request.
-    UnaskedAnswer "unasked_answer",
+    UnsolicitedResponse "unasked_answer",
     /// The response is not HTTP.
     BadAnswer "bad_answer",
     /// The head of the answer is too long.

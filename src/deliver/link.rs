@@ -28,7 +28,7 @@ const FIRST_FLIGHT: u64 = 14_600;
 const QUEUE: Duration = Duration::from_secs(2);
 /// ... but not to fewer bytes than this.
 const LEAST_QUEUE: usize = 6 * 1024;
-/// A body may be this many times as large as the largest one so far and still go beside others.
+/// A body up to this many times as large as the largest one so far may be sent together with others.
 const STEP: u64 = 4;
 /// A body delays no others once nothing moved for this long, or for this many round trips.
 const SILENT: (Duration, u32) = (Duration::from_secs(3), 5);
@@ -177,9 +177,9 @@ mod tests {
             (27_000, 13_500, 100, false),  // 2 KB/s
             (270_000, 5_400, 50, false),   // 50 KB/s
             (270_000, 2_000, 50, true),    // 135 KB/s
-            (2_000, 900, 1, true),         // a hiccup
+            (2_000, 900, 1, true),         // a short interruption
             (27_000, 4_800, 2_000, true),  // a satellite
-            (32_000, 8_400, 2_000, false), // 5 KB/s, as far away
+            (32_000, 8_400, 2_000, false), // 5 KB/s, at the same distance
             (200, 2_100, 2_000, true),
             (11_000_000, 9_000, 20, true),
         ] {

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!            ┌─▶ lane ─▶ Client ─▶ server 1 ─┐
-//!   event ───┼─▶ lane ─▶ Client ─▶ server 2 ─┼──▶ a delivery over ──▶ Ledger ──▶ the ring's tail
+//!   event ───┼─▶ lane ─▶ Client ─▶ server 2 ─┼──▶ a delivery done ──▶ Ledger ──▶ the ring's tail
 //!            └─▶ lane ─▶ …                  ─┤    (the last one)    (in order)
-//! !a delivery over => delivery done
+//!                  ▲                         │
 //!                  └── backlog ── spool ◀────┘  failure, a ring that fills, shutdown
 //! ```
 //!
-//! | file | what it is |
+//! | file | what it does |
 //! | --- | --- |
 //! | [`mod@core`] | the state machine that makes all decisions, without I/O; it has one lane for each destination |
 //! | [`driver`] | carries the decisions out: runs uploads, and has the spool's thread store and fetch events |

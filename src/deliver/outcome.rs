@@ -46,7 +46,7 @@ pub enum AttemptOutcome {
         /// Why, and what to check.
         failure: Failure,
     },
-    /// The server does not want this event.
+    /// The server refuses this event for good.
     Refused {
         /// Why.
         failure: Failure,

@@ -34,7 +34,7 @@ impl Client {
         let template = Template::of_json(write(connection.local));
         let (sent, length) = (Sent::default(), template.length());
         let request = self.request(None, Arc::new(NoPictures), template, &sent);
-        let begins = !connection.is_tls; // a new TLS connection may bring session tickets at any time
+        let begins = !connection.is_tls; // a new TLS connection may receive session tickets at any time
         connection.progress.begin(Begun { sent, length, permit: None, turn: None, begins }, self.link());
         let answer = {
             let answer = pin!(connection.sender.send_request(request));

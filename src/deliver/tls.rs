@@ -152,7 +152,9 @@ impl LaterKey {
     fn make(&self) -> Option<Arc<CertifiedKey>> {
         let provider = rustls::crypto::ring::default_provider();
         let made = CertifiedKey::from_der(self.chain.clone(), self.secret.clone_key(), &provider);
-        made.map(Arc::new).map_err(|error| warn!("tls.client_key_file is not usable: servers get no client certificate: {error}")).ok()
+        made.map(Arc::new)
+            .map_err(|error| warn!("tls.client_key_file is not usable: servers get no client certificate: {error}"))
+            .ok()
     }
 }
 

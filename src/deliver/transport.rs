@@ -124,7 +124,7 @@ pub struct Route {
     pub rate: Option<Arc<Rate>>,
 }
 
-/// Resolves and connects.
+/// Resolves the host and connects by TCP.
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,

@@ -39,7 +39,7 @@ impl CountingStream {
         self.pause.as_ref().map(|pause| pause.deadline())
     }
 
-    /// How many of `wanted` bytes may go out; pending while none may.
+    /// How many of `wanted` bytes may be sent now; pending while none may.
     fn allowed(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
         let Some(rate) = &self.rate else { return Poll::Ready(wanted) };
         loop {

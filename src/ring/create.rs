@@ -53,7 +53,7 @@ impl RingFile {
         };
         lock(&file, Side::Producer).map_err(|error| lock_error(path, &file, Side::Producer, error))?;
         if !names(path, inode(&file).map_err(|error| io_error(path, error))?) {
-            return Ok(None); // replaced between open and lock
+            return Ok(None); // the file was replaced between open and lock
         }
         // From here on the holder of the lock may change the name.
         let kept = file.try_clone().map_err(|error| io_error(path, error))?;

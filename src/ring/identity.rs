@@ -19,8 +19,8 @@ use super::file::RingId;
 const SOURCES: [&str; 4] = [
     "/proc/sys/kernel/random/boot_id",
     "/proc/device-tree/serial-number",
-    "/sys/block/mmcblk0/device/cid", // the flash chip's own number
-    "/proc/stat",                    // counts of interrupts and switches, different at every boot
+    "/sys/block/mmcblk0/device/cid", // the flash chip's serial number
+    "/proc/stat",                    // counts of interrupts and context switches, different at every boot
 ];
 /// How many bytes are read of each file.
 const MOST: usize = 4096;

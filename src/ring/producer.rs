@@ -212,7 +212,7 @@ impl<M: Memory> Producer<M> {
         self.write(offset, length, event);
         self.memory.store(Word::Sequence, self.sequence, Ordering::Relaxed);
         self.head = self.head.wrapping_add((padding + length) as u64);
-        // Release: the record is complete for everyone who sees this head.
+        // Release: a consumer that sees this head sees the complete record.
         self.memory.store(Word::Head, self.head, Ordering::Release);
         wake::announce(&self.memory, &mut self.publications);
         Ok(self.sequence)

@@ -36,7 +36,7 @@ pub(super) const REST: Duration = Duration::from_millis(1);
 pub enum WaitOn {
     /// The word `publications`.
     Futex = 1,
-    /// The FIFO beside the ring.
+    /// The FIFO next to the ring.
     Fifo = 2,
 }
 

@@ -50,7 +50,7 @@ const DISK_TIMEOUT: Duration = Duration::from_millis(300);
 /// idle rings.
 const WATCH: Duration = Duration::from_secs(5);
 /// How many spooled events are given up at once if there is no room to save a config.
-const WAY: usize = 4;
+const EVICTED_FOR_CONFIG: usize = 4;
 /// The interval between checks whether everything is done.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -186,7 +186,7 @@ impl Uplink {
         let setup = Setup::read(&config)?;
         let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
         let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
-        self.tell_spool(&config);
+        self.configure_spool(&config);
         self.driver.configure(destinations, config.spool.group);
         let sender = Sender { this_box: config.this_box.clone(), spool: self.fixed.spool_dir.clone() };
         let monitor = config.monitor.clone().map(|monitor| (monitor.clone(), setup.of_monitor(&monitor)));
@@ -223,7 +223,7 @@ impl Uplink {
     }
 
     /// Register destinations before their first event is stored, and heirs before their folders exist.
-    fn tell_spool(&self, config: &Config) {
+    fn configure_spool(&self, config: &Config) {
         let bounds = Bounds::from(&config.spool);
         let addresses = addresses(config);
         let key_file = config.spool.key_file.clone();
@@ -299,7 +299,7 @@ impl Uplink {
         if device(folder).is_none_or(|folder| device(&self.fixed.spool_dir) != Some(folder)) {
             return false;
         }
-        let evicted = self.driver.worker.call(|spool| spool.give_way(WAY)).await.len();
+        let evicted = self.driver.worker.call(|spool| spool.give_way(EVICTED_FOR_CONFIG)).await.len();
         if evicted > 0 {
             warn!(evicted, "the config has no room to be saved: the oldest spooled events were given up");
         }
@@ -344,7 +344,7 @@ impl Uplink {
     }
 }
 
-/// The destinations of `config`, as the spool knows them.
+/// The destinations of `config`, as addresses for the spool.
 pub fn addresses(config: &Config) -> Vec<Address> {
     config.destinations().map(Address::from).collect()
 }

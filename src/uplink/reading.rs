@@ -132,7 +132,7 @@ impl Uplink {
                 }
                 None if self.phase.get() != Phase::Running => return,
                 None => {
-                    attached = self.attach(watch).inspect_err(|error| watch.complain(error)).ok();
+                    attached = self.attach(watch).inspect_err(|error| watch.log_problem(error)).ok();
                     if attached.is_none() {
                         self.sleep(LOOK_AGAIN).await;
                     }
@@ -224,7 +224,7 @@ impl Uplink {
             watch.log_limiter.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
             return Some(None);
         }
-        let next = self.attach(watch).inspect_err(|error| watch.complain(error)).ok()?;
+        let next = self.attach(watch).inspect_err(|error| watch.log_problem(error)).ok()?;
         watch.log_limiter.say(|more| info!(ring = %path, %id, "replaced by a new ring{more}"));
         Some(Some(next))
     }

@@ -159,7 +159,7 @@ impl RingWatch {
     }
 
     /// Logs why the ring cannot be used.
-    pub fn complain(&self, error: &OpenError) {
+    pub fn log_problem(&self, error: &OpenError) {
         let path: &Path = &self.path;
         match error {
             OpenError::Missing(_) => {}

@@ -14,11 +14,11 @@ const MAX_FAILED: usize = 4096;
 pub struct Backlog {
     /// Failed events that are not in flight.
     failed: Failed,
-    /// All events up to this number were tried, as far as the lane knows.
+    /// All events up to this number were tried, as far as is known.
     cursor: u64,
     /// The newest event that was added since then; 0 if it was tried.
     newest: u64,
-    /// Whether all events were tried, as far as the lane knows.
+    /// Whether all events were tried, as far as is known.
     dry: bool,
     /// Whether some failed events were forgotten; they are below the cursor.
     overflowed: bool,
@@ -105,7 +105,7 @@ impl Backlog {
         }
     }
 
-    /// Whether there is no event, as far as the lane knows.
+    /// Whether there is no event, as far as is known.
     pub fn is_empty(&self) -> bool {
         self.dry && !self.overflowed && self.failed.count() == 0
     }

@@ -1,4 +1,4 @@
-//! How long a lane waits after a failure: exponential with full jitter, so that a thousand boxes do not come back at once.
+//! How long a lane waits after a failure: exponential with full jitter, so that a thousand boxes do not try again at once.
 
 use std::time::Duration;
 

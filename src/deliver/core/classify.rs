@@ -258,7 +258,7 @@ impl Lane {
 
     /// Whether an event has not been counted in the current row of failures.
     fn is_another(&self, upload: &InFlight) -> bool {
-        upload.retry.is_none_or(|retry| retry.run != self.evidence.row())
+        upload.retry.is_none_or(|retry| retry.row != self.evidence.row())
     }
 
     /// The event's state after one more failure, with the time of its next attempt.
@@ -275,7 +275,7 @@ impl Lane {
             first_failed: before.map_or(judge.now, |retry| retry.first_failed),
             retry_at: judge.now + pause,
             acknowledged: self.evidence.acknowledged,
-            run: self.evidence.row(),
+            row: self.evidence.row(),
             generation: self.health.generation,
         }
     }

@@ -3,7 +3,7 @@
 /// Counts of deliveries: `entered` is the sum of all others except `failures`, and of the open deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Given to the lane.
+    /// Entered the lane.
     pub entered: u64,
     /// Acknowledged with a 2xx.
     pub acknowledged: u64,

@@ -47,7 +47,7 @@ pub enum Fate {
     Had,
     /// It becomes a dead letter.
     Dead(Rejection),
-    /// It cannot be read now.
+    /// It cannot be read.
     Skipped,
     /// It was not sent, and waits again.
     PutBack,

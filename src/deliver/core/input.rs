@@ -62,7 +62,7 @@ pub enum Input<T> {
     Suspend,
     /// What TLS needs and the box does not have; `None`: nothing is missing.
     Box(Option<NotReady>),
-    /// Time went by.
+    /// The timer fired: see [`Core::next_timer`](super::Core::next_timer).
     Tick,
 }
 
@@ -131,6 +131,6 @@ pub enum NotStored {
     Later(String, Needs),
     /// This event can never be stored.
     Unfit,
-    /// The ring's file went away.
+    /// The ring's file was truncated.
     Lost,
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! While the clock is not set or the kernel has no random numbers, a lane over TLS waits: it tries nothing and counts no failure.
-//! It begins anew when they are there.
+//! It starts again when they are there.
 //!
 //! A lane in strict order sends one event at a time: the oldest of the backlog, or the oldest live one if the backlog is empty.
 //! Whenever any event is written to the spool, such a lane also stores what it holds up to that event. So its numbers in the
@@ -39,12 +39,12 @@ use crate::spool::{Address, Destination};
 /// A lane that sends once a period sends for the first time within this time.
 const FIRST_ROUND: Duration = Duration::from_secs(60);
 
-/// A destination and what waits for it.
+/// A destination's lane.
 #[derive(Debug)]
 pub struct Lane {
     /// Its number.
     pub id: LaneId,
-    /// Its destination, as the spool names it.
+    /// Its destination, by its name in the spool.
     pub address: Address,
     /// It uses TLS or signs requests, so it needs the clock to be set and random numbers.
     pub needs_box: bool,
@@ -89,7 +89,7 @@ pub struct Lane {
     /// Acknowledged events that it may also inherit from a removed destination: those are not sent again. None once there is
     /// nothing left to inherit.
     pub delivered: Option<Delivered>,
-    /// What became of its events.
+    /// Counts what became of its events.
     pub counters: Counters,
 }
 
@@ -120,7 +120,7 @@ pub enum Phase {
     Suspended,
 }
 
-/// An upload.
+/// An upload in flight.
 #[derive(Clone, Debug)]
 pub struct InFlight {
     /// What it sends.
@@ -207,7 +207,7 @@ impl Lane {
         }
     }
 
-    /// Its destination, as the spool names it.
+    /// Its destination, by its name in the spool.
     pub fn destination(&self) -> Destination {
         self.address.destination
     }
@@ -236,7 +236,7 @@ impl Lane {
         !self.is_open() || !self.health.is_up() || self.leaves_backlog && self.rounds.is_some()
     }
 
-    /// Whether an event waits or is in flight, as far as the lane knows.
+    /// Whether an event waits or is in flight, as far as is known.
     pub fn has_something(&self) -> bool {
         self.open_deliveries() > 0 || !self.in_flight.is_empty() || !self.backlog.is_empty()
     }

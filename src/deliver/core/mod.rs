@@ -2,15 +2,15 @@
 //! numbers from a generator that its owner passes in, and it refers to events and destinations by number.
 //!
 //! ```text
-//!   what happened ──▶ Core::handle(now, Input) ──▶ Effects: what is to be done ──▶ driver: uploads, the spool's thread, the ring
-//!        ▲                                                                              │
-//!        └──────────────────────────────── and what came of it ─────────────────────────┘
+//!   what happened ──▶ Core::handle(now, Input) ──▶ Effects: what has to be done ──▶ driver: uploads, the spool's thread, the ring
+//!        ▲                                                                               │
+//!        └────────────────────────────────── the results ────────────────────────────────┘
 //! ```
 //!
 //! A *delivery* is one event for one destination. Each destination has a lane of its own: a queue, uploads, and the state of its
 //! backlog. Lanes share only the spool and each event's room in the ring, which is released when no delivery needs it.
 //!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
 //! | `mod.rs` | the state of all deliveries, and how one input is handled |
 //! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | the inputs, the resulting actions, what is to be logged, and the queries |

@@ -10,7 +10,7 @@ use super::{Core, Effect, EventNo, Held, LaneId, Turn};
 /// How urgently the ring needs an event's room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// Soon.
+    /// The ring will need it soon.
     Soon,
     /// Now: the next event may be refused.
     Now,

@@ -15,8 +15,8 @@ pub struct RetryState {
     pub retry_at: Instant,
     /// How many events the destination had acknowledged when the last attempt failed.
     pub acknowledged: u64,
-    /// The last run of failures that it was counted in.
-    pub run: u64,
+    /// The last row of failures that it was counted in.
+    pub row: u64,
     /// The generation of the configuration under which it failed; the failures do not count under another one.
     pub generation: u64,
 }

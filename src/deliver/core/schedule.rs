@@ -128,7 +128,7 @@ impl Lane {
         }
         self.backlog.has_fresh(now)?;
         if !self.limit.is_free_for_later() {
-            return Err(None); // told when a body has gone
+            return Err(None); // the lane runs again when a body has been sent
         }
         if self.backlog_in_flight() >= self.backlog_limit(now) {
             if !self.is_live(now) {

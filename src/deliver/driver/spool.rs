@@ -96,7 +96,7 @@ impl Driver {
     /// Decides whether an event that was read from the spool can be sent.
     async fn look_at(&self, lane: LaneId, upload: UploadId, to: Destination, opened: Option<Opened>) -> Picked {
         let Some((counter, opened)) = opened else { return Picked::Nothing };
-        let complaint = match opened {
+        let problem = match opened {
             Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
                 // If the file has gone, what was read may be zeros.
                 _ if record.lend(0..0, &mut |_| ()).is_err() => {
@@ -125,7 +125,7 @@ impl Driver {
                 }
             },
             Err(ReadError::Shortage(fault)) => {
-                self.complain(lane, &format!("{fault}: the spool is read later"));
+                self.log_problem(lane, &format!("{fault}: the spool is read later"));
                 return Picked::Later;
             }
             Err(ReadError::Gone) => return Picked::Unusable(counter),
@@ -136,7 +136,7 @@ impl Driver {
                 error.to_string()
             }
         };
-        self.complain(lane, &complaint);
+        self.log_problem(lane, &problem);
         Picked::Unusable(counter)
     }
 
@@ -163,9 +163,9 @@ impl Driver {
         });
         self.in_background(async move |driver| {
             let (done, evicted) = done.await;
-            driver.tell_evicted(&evicted);
+            driver.log_evicted(&evicted);
             if let Err(fault) = done {
-                driver.complain(lane, &fault.to_string());
+                driver.log_problem(lane, &fault.to_string());
             }
         });
     }
@@ -205,7 +205,7 @@ impl Driver {
     ) -> Result<Stored, NotStored> {
         match done {
             Ok(done) => {
-                self.tell_evicted(&done.evicted);
+                self.log_evicted(&done.evicted);
                 if let Some(fault) = &done.fault {
                     self.log_limiter.say(|more| warn!("{fault}{more}"));
                 }
@@ -218,7 +218,7 @@ impl Driver {
                 Ok(Stored { counter: done.counter, is_relocated })
             }
             Err(error) => {
-                self.tell_evicted(&error.evicted);
+                self.log_evicted(&error.evicted);
                 let why = match error.reason {
                     Reason::TooLarge(_) | Reason::NoSuchDestination => NotStored::Unfit,
                     Reason::Lost => NotStored::Lost,
@@ -243,12 +243,12 @@ impl Driver {
                     Ok(true)
                 }
                 Ok(None) => {
-                    driver.tell_moved();
+                    driver.log_moved();
                     Ok(false)
                 }
                 Err(fault) => {
-                    let complaint = format!("{fault}: what waits for a removed destination stays there");
-                    driver.log_limiter.say(|more| warn!("{complaint}{more}"));
+                    let problem = format!("{fault}: what waits for a removed destination stays there");
+                    driver.log_limiter.say(|more| warn!("{problem}{more}"));
                     Err(())
                 }
             };
@@ -256,7 +256,7 @@ impl Driver {
         });
     }
 
-    fn tell_moved(&self) {
+    fn log_moved(&self) {
         let Moved { to_heirs, brought, vanished } = self.moved.take();
         if to_heirs > 0 {
             info!(moved = to_heirs, "spooled events of a removed destination wait for the new destinations now");
@@ -272,7 +272,7 @@ impl Driver {
         }
     }
 
-    fn tell_evicted(&self, evicted: &[Evicted]) {
+    fn log_evicted(&self, evicted: &[Evicted]) {
         if evicted.is_empty() {
             return;
         }

@@ -26,7 +26,7 @@ pub enum Step {
     Spool { usable: bool, latency_ms: u64 },
     /// Configures exactly these destinations.
     Configure(u8),
-    /// The config is read again.
+    /// Applies the same config again.
     Reload,
     /// Closes the connections of the next requests while they are in flight.
     Stale(usize, u32),
