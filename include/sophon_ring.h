@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sophon_ring.h: hands a face recognizer's events to sophon-uplink through a ring in shared memory.
+ * sophon_ring.h: passes a face recognizer's events to sophon-uplink through a ring in shared memory.
  *
  * C99 or C++11, gcc or clang, 64-bit little-endian Linux (4.9 and up). Include this file; there is no library to link
- * and no macro to define first. The ring is a file on tmpfs, by default /dev/shm/sophonfog.events; sophon-uplink reads
- * it. Whoever of the two starts first waits for the other, whoever dies is resumed where it stopped.
+ * and no macro to define first. The ring is a file on tmpfs, by default /dev/shm/sophonfog.events, which
+ * sophon-uplink reads. Start order does not matter; a successor continues where a dead process stopped.
  *
  *     sophon_ring *ring;
  *     int error = sophon_ring_open(&ring, "/dev/shm/sophonfog.events", 16u << 20);
@@ -46,43 +46,47 @@
  *
  *     sophon_ring_close(ring);
  *
- * Threads: one at a time a ring. Nothing is locked inside; a recognizer with several threads puts its own mutex around
- * the calls (from sophon_ring_reserve to its commit or abort, all of it), or gives each thread a ring of its own.
+ * Threads: only one thread at a time may use a ring. There are no locks inside. A recognizer with several threads
+ * puts its own mutex around the calls (around everything from sophon_ring_reserve to its commit or abort), or gives
+ * each thread a ring of its own.
  *
- * Cost of an event: its bytes are copied once (not at all between reserve and commit), a few atomic stores, one fence.
- * No lock, no allocation, and no system call but the one that wakes sophon-uplink when it sleeps, and at most ten times
- * a second a look at the ring's name. It never waits.
+ * Cost of an event: its bytes are copied once (not at all between reserve and commit), plus a few atomic stores and
+ * one fence. There is no lock and no allocation. The only system calls are the one that wakes sophon-uplink while it
+ * sleeps, and a check of the ring's name at most ten times a second. No call waits.
  *
- * Errors are returned as negative numbers of <errno.h>; `errno` itself means nothing after a call.
+ * Errors are returned as negative numbers of <errno.h>; the value of `errno` itself is undefined after a call.
  *
- * fork: the child shares the ring's lock and must not use the ring (sophon_ring_close is allowed, and leaves the
- * parent's lock alone). As long as such a child lives, the ring stays locked, even if the parent dies: children that
+ * fork: the child shares the ring's lock and must not use the ring (sophon_ring_close is allowed, and does not affect
+ * the parent's lock). While such a child lives, the ring stays locked, even if the parent dies. So children that
  * outlive the recognizer must exec, which closes the ring's descriptor.
  *
- * Death: a process killed at any moment, also inside any of these functions, leaves a good ring behind. What was
- * published is delivered, what was not is not there; the next sophon_ring_open takes the ring over.
+ * Death: a process that is killed at any moment, even inside one of these functions, leaves a valid ring. Published
+ * events are delivered, unpublished ones are not in the ring, and the next sophon_ring_open takes the ring over.
  *
- * A name that is removed: where something takes the ring's file away under a recognizer that works (a cleaning script,
- * RemoveIPC at the logout of its user), the next publish or reserve makes a new one of the same capacity. Events that
- * sophon-uplink has not read go along, or it reads the old ring to its end, where it has that open. Once this costs the
- * time of sophon_ring_open. Where no new ring can be made, the old one is used on, and it is tried again after 10 s.
+ * A removed name: if something removes the ring's file while the recognizer uses it (a cleanup script, or RemoveIPC
+ * when its user logs out), the next publish or reserve creates a new ring of the same capacity. Events that
+ * sophon-uplink has not read move to the new ring, or, if sophon-uplink has the old ring open, it reads that to its
+ * end. That one call takes as long as sophon_ring_open. If no new ring can be created, the old one stays in use, and
+ * the next attempt follows after 10 s.
  *
- * Users: the ring is its user's alone (mode 0600), and in /dev/shm nobody else but root may remove it. So a recognizer that
- * was tried once as root and is then started as its own user gets -EACCES from sophon_ring_open, until root removes what
- * it left there: `rm /dev/shm/sophonfog.events*`. Root finds the ring of another user, and sets it aside as PATH.bad.
+ * Users: the ring belongs to its user alone (mode 0600), and in /dev/shm only that user and root can remove it. So if
+ * a recognizer is tried as root first and then started as its own user, sophon_ring_open returns -EACCES until root
+ * removes the files: `rm /dev/shm/sophonfog.events*`. If root finds the ring of another user, it renames it to
+ * PATH.bad.
  *
- * Versions: a ring begins as ABI 1, which every sophon-uplink reads, and becomes ABI 2 with the first event that needs
- * it. So a recognizer that uses only sophon_event works with every sophon-uplink. The first event of ABI 2 is refused
- * while a sophon-uplink is attached that reads ABI 1 only; once the ring is ABI 2, such a one refuses the ring and says so
- * in its log. Events that are in the ring then stay in it.
+ * Versions: a ring begins as ABI 1, which every sophon-uplink reads, and becomes ABI 2 with the first event that
+ * needs it. So a recognizer that uses only sophon_event works with every sophon-uplink. While a sophon-uplink is
+ * attached that reads only ABI 1, the first event of ABI 2 is refused. Once the ring is ABI 2, such a sophon-uplink
+ * refuses the ring and logs that. Events that are in the ring then stay in it.
  *
- * Growth: sophon_event stays as it is for ever. sophon_event2 grows at its end, and its member `size` says how much of
- * it the caller knows: what it does not know counts as 0. Set it with sophon_event2_init(). An event that a sophon-uplink
- * could misread makes a new ABI version, and the ring becomes one of that version as told above.
+ * Growth: sophon_event never changes. sophon_event2 grows at its end. Its member `size` tells how much of it the
+ * caller knows; the rest counts as 0. Set `size` with sophon_event2_init(). An event that a sophon-uplink could
+ * misread needs a new ABI version, and changes the ring to that version as described above.
  *
- * Waking: sophon-uplink sleeps on a FIFO beside the ring, `path`.wake, which sophon_ring_open makes for this user alone (mode
- * 0600) and leaves there. It is open for reading too, so no SIGPIPE comes of it. Where it cannot be made, or something else
- * has its name, a futex in the ring does the same, some microseconds later.
+ * Waking: sophon-uplink sleeps on a FIFO next to the ring, `path`.wake. sophon_ring_open creates it for this user
+ * alone (mode 0600) and leaves it there. It is opened for reading too, so writing never raises SIGPIPE. If it cannot
+ * be created, or another file has its name, a futex in the ring is used instead, which takes some microseconds
+ * longer.
  *
  * The layout is in docs/ring-abi.md, byte by byte; it is asserted below.
  */
@@ -109,28 +113,28 @@
 #error "sophon_ring.h: the ring is for little-endian machines only"
 #endif
 
-/* Static functions that a program does not use must not be a warning to it. */
+/* Unused static functions must not cause warnings in programs. */
 #define SOPHON_RING_FUNCTION_ static inline __attribute__((__unused__))
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* The newest version of the layout that is written here. sophon-uplink refuses a ring of a version that it does not know. */
+/* The newest layout version that this header writes. sophon-uplink refuses rings of versions that it does not know. */
 #define SOPHON_RING_ABI_VERSION 2u
 
 /* The most named pictures of an event, and the longest name in bytes. */
 #define SOPHON_RING_MAX_PICTURES 16u
 #define SOPHON_RING_MAX_NAME 64u
 
-/* An open ring. Its members are nobody's business but this header's. */
+/* An open ring. Only this header uses its members. */
 typedef struct sophon_ring sophon_ring;
 
-/* One recognized face. Everything that is pointed to is read during the call only, and may be freed after it. */
+/* One recognized face. All pointers are read during the call only; their targets may be freed after it. */
 typedef struct sophon_event {
     const char *identity_id;            /* UTF-8 (not checked here); NULL counts as "" in every string */
     const char *identity_name;
-    const char *group_name;             /* NULL or "": group_id is reported */
+    const char *group_name;             /* NULL or "": group_id is reported instead */
     const char *group_id;
     const char *device_ip;              /* NULL or "": not reported */
     const char *ext_json;               /* NULL, or a JSON object to merge into ext_data */
@@ -142,134 +146,134 @@ typedef struct sophon_event {
     const void *spot_pic; size_t spot_pic_len;
 } sophon_event;
 
-/* Where a named picture or member goes in the body. */
-#define SOPHON_PLACE_TOP 0              /* beside reg_pic */
-#define SOPHON_PLACE_EXT_DATA 1         /* beside spot_pic */
+/* The place of a named picture in the body. */
+#define SOPHON_PLACE_TOP 0              /* next to reg_pic */
+#define SOPHON_PLACE_EXT_DATA 1         /* next to spot_pic */
 
-/* A picture with a name of its own. */
+/* A named picture. */
 typedef struct sophon_picture {
     const char *name;                   /* 1 to 64 of the characters A-Z a-z 0-9 _ - . */
     int32_t     place;                  /* SOPHON_PLACE_... */
     const void *data;                   /* JPEG; ignored by sophon_ring_reserve2 */
-    size_t      len;                    /* its bytes; for sophon_ring_reserve2 the most that it may have; 0: left out */
+    size_t      len;                    /* its length in bytes; for sophon_ring_reserve2 its maximum; 0: left out */
 } sophon_picture;
 
-/* A recognized face with more to it. Begin with sophon_event2_init(). */
+/* A recognized face with further pictures or members. Begin with sophon_event2_init(). */
 typedef struct sophon_event2 {
     size_t       size;                  /* sizeof(sophon_event2) of the caller */
     sophon_event event;
-    const char  *top_json;              /* NULL, or a JSON object: members at the top level; the documented keys win */
+    const char  *top_json;              /* NULL, or a JSON object: top-level members; documented keys take precedence */
     const sophon_picture *pictures;     /* NULL, or an array: no two with the same name at the same place, no documented key */
     size_t       pictures_count;        /* 0 to 16 */
 } sophon_event2;
 
 /*
- * Makes the ring at `path`, or takes over the one that is there: events that sophon-uplink has not read yet are kept.
+ * Creates the ring at `path`, or takes over the one there: events that sophon-uplink has not read yet are kept.
  *
- * ring      set to the ring, to NULL on an error.
- * path      the ring's file, in a folder that is there, on tmpfs. `path`.new, `path`.bad and `path`.wake are used beside it.
- * capacity  bytes for events, 0 to 1 GiB; rounded up to a power of two and to 64 KiB at least. One event may fill half
- *           of it. A ring that is taken over with events in it keeps the capacity that it has. All of it is allocated
- *           here, so that a full tmpfs is an error of this call and never a SIGBUS of a later one.
+ * ring      set to the ring; set to NULL on an error.
+ * path      the ring's file, in an existing folder, on tmpfs. `path`.new, `path`.bad and `path`.wake are next to it.
+ * capacity  bytes for events, 0 to 1 GiB; rounded up to a power of two, and to at least 64 KiB. One event may fill
+ *           half of it. A ring that is taken over with events in it keeps its capacity. All of it is allocated here,
+ *           so that a full tmpfs is an error of this call, and never a SIGBUS later.
  *
- * A file that is there and is no good ring, or is neither this user's nor root's, is renamed to `path`.bad.
+ * An existing file that is not a valid ring, or belongs neither to this user nor to root, is renamed to `path`.bad.
  *
- * 0, or -EINVAL (NULL, empty path, capacity above 1 GiB, a path that is a folder, a device or a symbolic link),
- * -EBUSY (another live producer, here or in another process, holds the ring or is making it), -ENOSPC (no room on the
- * tmpfs), -EACCES (the folder may not be written, or the ring is another user's: see "Users" above), or another -errno
- * of a system call (-ENOENT, -ENOMEM...). On an error nothing is left open.
+ * Returns 0, or -EINVAL (NULL, an empty path, a capacity above 1 GiB, a path to a folder, a device or a symbolic
+ * link), -EBUSY (another live producer, in this or another process, holds the ring or is creating it), -ENOSPC (no
+ * room on the tmpfs), -EACCES (the folder is not writable, or the ring is another user's: see "Users" above), or
+ * another -errno of a system call (-ENOENT, -ENOMEM...). After an error nothing is left open.
  *
- * Makes system calls, and touches the disk if `path` is on one. Never waits for another process.
+ * Makes system calls, and accesses the disk if `path` is on one. Never waits for another process.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path, uint64_t capacity);
 
 /*
- * Publishes an event, copying its strings and pictures into the ring.
+ * Publishes an event: copies its strings and pictures into the ring.
  *
- * 0, or
+ * Returns 0, or
  * -EINVAL    ring or event is NULL, score is not finite, person_type is not 0..5, device_type is not -1..4, or a picture
  *            is NULL and its length is not 0. Nothing was written.
- * -EMSGSIZE  the event is larger than half the ring: it will never fit. Nothing was written, it is not counted.
- * -ENOSPC    the ring is full, because sophon-uplink is not running or does not keep up. The event is counted as
- *            dropped: go on with the next one.
+ * -EMSGSIZE  the event is larger than half the ring and can never fit. Nothing was written, and it is not counted.
+ * -ENOSPC    the ring is full, because sophon-uplink is not running or is too slow. The event is counted as dropped:
+ *            go on with the next one.
  * -EBUSY     a reservation is open.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_publish(sophon_ring *ring, const sophon_event *event);
 
 /*
- * Makes room in the ring for an event whose pictures are still to be written, for instance by a JPEG encoder.
- * Everything else of `event` is copied now; its pictures (pointers and lengths) are ignored.
+ * Reserves room in the ring for an event whose pictures are written later, for instance by a JPEG encoder. Everything
+ * else of `event` is copied now; its pictures (pointers and lengths) are ignored.
  *
- * reg_pic_max, spot_pic_max   the most bytes that each picture may have; 0: there will be none.
+ * reg_pic_max, spot_pic_max   the maximum length of each picture, in bytes; 0: no picture.
  * reg_pic, spot_pic           set to where to write, aligned to 8 bytes, valid until commit, abort or close; set to
- *                             NULL where the maximum is 0, where the argument itself may be NULL too. Writing beyond
- *                             the maximum damages the ring.
+ *                             NULL if the maximum is 0. The argument itself may be NULL then. Writing beyond the
+ *                             maximum damages the ring.
  *
- * Nothing is visible to sophon-uplink before sophon_ring_commit. Errors as of sophon_ring_publish (the maxima count for
- * -EMSGSIZE and -ENOSPC), and -EINVAL if there is a maximum and no place for its pointer. After an error both pointers
- * are NULL, and there is no reservation but the one that was open before (-EBUSY), which stays as it was.
+ * Nothing is visible to sophon-uplink before sophon_ring_commit. Errors are those of sophon_ring_publish (the maxima
+ * count for -EMSGSIZE and -ENOSPC), and -EINVAL if a picture has a maximum but its argument is NULL. After an error
+ * both pointers are NULL, and no reservation is open, except after -EBUSY: the earlier reservation stays as it was.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_reserve(sophon_ring *ring, const sophon_event *event, size_t reg_pic_max,
                                               size_t spot_pic_max, void **reg_pic, void **spot_pic);
 
 /*
- * Publishes what was reserved, with pictures of these lengths (0: without that picture). What was reserved beyond them
- * is given back, but for what lies between a shortened registered picture and a spot picture: that goes back to the
- * ring with the event.
+ * Publishes the reserved event, with pictures of these lengths (0: without that picture). Unused bytes of the
+ * reservation are returned at once. Only those between a shortened picture and a later one are returned together
+ * with the event.
  *
- * 0, or -EINVAL: no reservation is open, or a length is more than the maximum reserved; then the reservation stays
+ * Returns 0, or -EINVAL: no reservation is open, or a length is more than its maximum; then the reservation stays
  * open.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_commit(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len);
 
-/* Makes `event` one of which nothing is reported: all members 0, `size` set, device_type -1. Does nothing for NULL. */
+/* Initializes `event` with nothing reported: all members 0, `size` set, device_type -1. Ignores NULL. */
 SOPHON_RING_FUNCTION_ void sophon_event2_init(sophon_event2 *event);
 
 /*
- * The same as sophon_ring_publish for an event with further pictures or members. Errors as there, and
+ * Like sophon_ring_publish, for an event with further pictures or members. Errors are the same, and
  *
- * -EINVAL    also: `size` is smaller than the first sophon_event2 was, more than 16 pictures, a picture without data, a
- *            name or a place that is not allowed, the same name twice at one place, or a key of the documented event
- *            (identity_id, identity_name, group_name, reg_pic, timestamp, score, ext_data at the top; device_ip,
- *            person_type, device_type, spot_pic in ext_data). Nothing was written.
- * -EPROTONOSUPPORT   the sophon-uplink that reads this ring knows ABI 1 only. Nothing was written, and the event is not
- *            counted as dropped: update sophon-uplink, or publish the event without what is new. An event without
- *            top_json and without named pictures is never refused for that.
+ * -EINVAL    also: `size` is smaller than that of the first sophon_event2, more than 16 pictures, a picture without
+ *            data, a name or a place that is not allowed, the same name twice at one place, or a key of the
+ *            documented event (identity_id, identity_name, group_name, reg_pic, timestamp, score, ext_data at the
+ *            top; device_ip, person_type, device_type, spot_pic in ext_data). Nothing was written.
+ * -EPROTONOSUPPORT   the sophon-uplink that reads this ring knows only ABI 1. Nothing was written, and the event is
+ *            not counted as dropped. Update sophon-uplink, or publish the event without the new parts. An event without
+ *            top_json and without named pictures never gets this error.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_publish2(sophon_ring *ring, const sophon_event2 *event);
 
 /*
- * The same as sophon_ring_reserve. The lengths in `event`, of reg_pic, spot_pic and each named picture, are the most bytes
- * that each may have; its pointers to pictures are ignored.
+ * Like sophon_ring_reserve. The lengths of reg_pic, spot_pic and each named picture in `event` are the maxima in
+ * bytes; its pointers to pictures are ignored.
  *
- * reg_pic, spot_pic   as of sophon_ring_reserve.
- * rooms               an array of pictures_count pointers, each set as those two; may be NULL where no named picture has
- *                     a maximum.
+ * reg_pic, spot_pic   as for sophon_ring_reserve.
+ * rooms               an array of pictures_count pointers, set like those two; may be NULL if no named picture has a
+ *                     maximum.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_reserve2(sophon_ring *ring, const sophon_event2 *event, void **reg_pic,
                                                void **spot_pic, void **rooms);
 
 /*
- * The same as sophon_ring_commit. `lens` is an array with the length of each named picture, in the order of the
- * reservation, or NULL: without any of them (which is what sophon_ring_commit does).
+ * Like sophon_ring_commit. `lens` is an array with the length of each named picture, in the order of the reservation.
+ * NULL: without any of them (as with sophon_ring_commit).
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_commit2(sophon_ring *ring, size_t reg_pic_len, size_t spot_pic_len,
                                               const size_t *lens);
 
-/* Gives a reservation back, as if it had never been made. Does nothing where none is open, or ring is NULL. */
+/* Cancels a reservation, as if it had never been made. Does nothing if none is open, or if ring is NULL. */
 SOPHON_RING_FUNCTION_ void sophon_ring_abort(sophon_ring *ring);
 
-/* The number of events refused with -ENOSPC since the ring was made, by all its producers. 0 if ring is NULL. */
+/* The number of events refused with -ENOSPC since the ring was created, for all its producers. 0 if ring is NULL. */
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_dropped(const sophon_ring *ring);
 
 /*
- * Closes the ring: what was published stays in the file for sophon-uplink, an open reservation is given back, another
- * producer may open the ring. `ring` is freed. Does nothing if it is NULL.
+ * Closes the ring. Published events stay in the file for sophon-uplink, an open reservation is cancelled, and another
+ * producer may open the ring. Frees `ring`. Does nothing if it is NULL.
  */
 SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
 
 /* ------------------------------------------------------------------------------------------------------------------ *
- * From here on it is private. Every name ends in _ and may change with any release.
+ * Everything from here on is private: every name ends in _ and may change in any release.
  * ------------------------------------------------------------------------------------------------------------------ */
 
 #ifdef __cplusplus
@@ -279,7 +283,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
 #else
 #define SOPHON_RING_NULL_ NULL
 #define SOPHON_RING_CAST_(type, value) ((type)(value))
-/* _Static_assert is not C99, and compilers say so: an array of -1 elements is an error in any C. */
+/* _Static_assert is not C99, and compilers warn about it. An array of -1 elements is an error in any C. */
 #define SOPHON_RING_ASSERT_(name, condition) typedef char sophon_ring_assert_##name##_[(condition) ? 1 : -1]
 #endif
 
@@ -296,10 +300,10 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring);
 #define SOPHON_RING_SPOT_PIC_ 8u
 #define SOPHON_RING_TOP_JSON_ 9u
 #define SOPHON_RING_NAMES_ 10u
-#define SOPHON_RING_NAMED_PIC_ 16u      /* of the first name; the next numbers are those of the next names */
+#define SOPHON_RING_NAMED_PIC_ 16u      /* for the first name; the next numbers are for the next names */
 #define SOPHON_RING_OLDEST_ABI_ 1u
 
-/* The first page of the file. The producer's words and the consumer's stand 128 bytes apart. */
+/* The first page of the file. The producer's words and the consumer's are 128 bytes apart. */
 struct sophon_ring_header_ {
     uint64_t magic;
     uint32_t abi_version;
@@ -311,18 +315,18 @@ struct sophon_ring_header_ {
     uint64_t sequence;
     uint64_t dropped;
     uint32_t producer_pid;
-    uint32_t fifo_pid;                  /* producer_pid, if that one writes to the FIFO */
+    uint32_t fifo_pid;                  /* equals producer_pid if that one writes to the FIFO */
     uint32_t publications;
     uint32_t reserved_1;
-    uint64_t fifo_inode;                /* which file the FIFO is */
+    uint64_t fifo_inode;                /* the inode of the FIFO */
     uint8_t  reserved_2[0x100 - 0x0B0];
     uint64_t tail;                      /* the consumer's words */
     uint64_t consumed;
-    uint32_t waiting;                   /* not 0 while it may be asleep: 1 on the futex, 2 on the FIFO */
+    uint32_t waiting;                   /* not 0 while it may sleep: 1 on the futex, 2 on the FIFO */
     uint32_t consumer_pid;
     uint64_t resyncs;
-    uint32_t consumer_abi;              /* the newest version that it reads */
-    uint32_t consumer_abi_pid;          /* whose word that is: consumer_pid, or it is an older one's */
+    uint32_t consumer_abi;              /* the newest version that the consumer reads */
+    uint32_t consumer_abi_pid;          /* equals consumer_pid if that one wrote consumer_abi */
     uint8_t  reserved_3[0x1000 - 0x128];
 };
 
@@ -337,7 +341,7 @@ struct sophon_ring_record_ {
     uint32_t reserved;
 };
 
-/* A section's first 8 bytes; a padding record has no others. */
+/* A section's first 8 bytes; a padding record has only these. */
 struct sophon_ring_section_ {
     uint32_t kind;
     uint32_t length;
@@ -380,7 +384,7 @@ SOPHON_RING_ASSERT_(section_is_8_bytes, sizeof(struct sophon_ring_section_) == 8
 SOPHON_RING_AT_(section, kind, 0);
 SOPHON_RING_AT_(section, length, 4);
 
-/* What strict -std=c99 and old headers hide. */
+/* Definitions that strict -std=c99 and old headers hide. */
 #ifdef O_CLOEXEC
 #define SOPHON_RING_O_CLOEXEC_ O_CLOEXEC
 #else
@@ -416,45 +420,45 @@ SOPHON_RING_AT_(section, length, 4);
 #define SOPHON_RING_SYS_GETRANDOM_ 278
 #endif
 
-/* The C library's syscall(), under a name of our own: its prototype comes and goes with the feature-test macros. */
+/* The C library's syscall() under our own name, because its prototype depends on the feature-test macros. */
 extern long sophon_ring_syscall_(long number, ...) __asm__("syscall");
 
-/* The same for clock_gettime(), which asks the kernel without a system call, and for its struct timespec. */
+/* The same for clock_gettime(), which reads the time without a system call, and for its struct timespec. */
 struct sophon_ring_time_ {
     int64_t seconds;
     int64_t nanoseconds;
 };
 extern int sophon_ring_clock_gettime_(int clock, struct sophon_ring_time_ *now) __asm__("clock_gettime");
 
-/* Between two looks at the ring's name, and after a new ring could not be made, in milliseconds. */
+/* The interval between checks of the ring's name, and after a failure to create a new ring, in milliseconds. */
 #define SOPHON_RING_LOOK_ 100
 #define SOPHON_RING_LOOK_LATER_ 10000
 
-/* Returned by the steps of sophon_ring_open where another process was faster: look again. Not an errno. */
+/* Returned by the steps of sophon_ring_open if another process was faster: try again. Not an errno. */
 #define SOPHON_RING_AGAIN_ (-100000)
 #define SOPHON_RING_TRIES_ 100
 
 struct sophon_ring {
     struct sophon_ring_header_ *header; /* the mapping */
-    unsigned char *data;                /* the mapping behind the header */
-    int fd;                             /* carries the lock */
-    int fifo;                           /* wakes sophon-uplink; -1: only the futex does */
+    unsigned char *data;                /* the mapping after the header */
+    int fd;                             /* holds the lock */
+    int fifo;                           /* wakes sophon-uplink; -1: only the futex is used */
     int reserved;                       /* a reservation is open */
     uint64_t capacity;
-    uint64_t head;                      /* these four are ours; the header has copies that are never read back */
+    uint64_t head;                      /* these four are private; the header has copies that are not read back */
     uint64_t sequence;
     uint64_t dropped;
     uint32_t publications;
-    uint32_t padding;                   /* of the reservation: bytes of padding record before its record */
-    uint32_t pictures;                  /* of the reservation: registered picture, spot picture, named ones */
+    uint32_t padding;                   /* of the reservation: length of the padding before its record */
+    uint32_t pictures;                  /* of the reservation: number of pictures, named ones included */
     struct sophon_ring_room_ {
-        uint32_t at;                    /* offset in the record of the section, if there is one */
+        uint32_t at;                    /* offset of its section in the record, if there is one */
         uint32_t max;
     } room[2 + SOPHON_RING_MAX_PICTURES];
-    char *path;                         /* as it was opened */
-    char *spare;                        /* room for it and a suffix */
-    uint64_t folder[2];                 /* device and number of the folder that it is in */
-    int64_t look_at;                    /* when to look at the name again, in milliseconds of the coarse clock */
+    char *path;                         /* as given to sophon_ring_open */
+    char *spare;                        /* a buffer for the path and a suffix */
+    uint64_t folder[2];                 /* device and inode number of its folder */
+    int64_t look_at;                    /* when to check the name again, in ms of the coarse clock */
 };
 
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_round_up_(uint64_t length)
@@ -462,13 +466,13 @@ SOPHON_RING_FUNCTION_ uint64_t sophon_ring_round_up_(uint64_t length)
     return (length + 7) & ~UINT64_C(7);
 }
 
-/* Bytes of a section of `length` bytes; an empty one is left out. */
+/* The size of a section with `length` bytes; an empty one is left out. */
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_section_size_(uint64_t length)
 {
     return length == 0 ? 0 : sizeof(struct sophon_ring_section_) + sophon_ring_round_up_(length);
 }
 
-/* Writes a section's first 8 bytes and clears its last ones, which the bytes themselves may or may not overwrite. */
+/* Writes a section's first 8 bytes, and clears the bytes between its content and the next multiple of 8. */
 SOPHON_RING_FUNCTION_ void sophon_ring_put_section_(unsigned char *at, uint32_t kind, uint64_t length)
 {
     struct sophon_ring_section_ section;
@@ -484,14 +488,14 @@ SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_record_at_(const sophon_ring *r
     return ring->data + ((ring->head + ring->padding) & (ring->capacity - 1));
 }
 
-/* Wakes the consumer if it may sleep: step 6 of "Publishing". */
+/* Wakes the consumer if it may sleep: step 6 of "Publishing" in the ABI. */
 SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 {
     uint32_t waiting;
     ring->publications++;
-    /* Release: who sees this number sees the new head. Relaxed, it could be seen first, and be slept upon. */
+    /* Release: a consumer that sees this number also sees the new head. With relaxed it could sleep on the new number. */
     __atomic_store_n(&ring->header->publications, ring->publications, __ATOMIC_RELEASE);
-    /* Either we see `waiting`, or the consumer, with its fence between that and its last look, sees the number. */
+    /* Either we see `waiting`, or the consumer, which has a fence between the two accesses as well, sees the number. */
 #if defined(__SANITIZE_THREAD__) && !defined(__clang__) && __GNUC__ >= 11
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
@@ -502,7 +506,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 #endif
     waiting = __atomic_load_n(&ring->header->waiting, __ATOMIC_RELAXED);
     if (waiting == SOPHON_RING_ON_FIFO_ && ring->fifo >= 0) {
-        /* Full: as many wake-ups are there to be read already. */
+        /* Full: there are enough wake-ups to be read already. */
         if (write(ring->fifo, "", 1) < 0)
             return;
     } else if (waiting != 0) {
@@ -512,8 +516,9 @@ SOPHON_RING_FUNCTION_ void sophon_ring_wake_(sophon_ring *ring)
 }
 
 /*
- * Counts an event that found no room. The consumer is shown `head` again where it cannot have it: its `tail` makes no sense, or
- * something overwrote ours, and it waits for what we have published already.
+ * Counts an event that found no room. If the consumer may not have seen `head`, publishes `head` again: that is so if
+ * `tail` is implausible, or if something has overwritten `head` and the consumer waits for events that were published
+ * already.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_refuse_(sophon_ring *ring, uint64_t tail)
 {
@@ -530,25 +535,25 @@ SOPHON_RING_FUNCTION_ int sophon_ring_refuse_(sophon_ring *ring, uint64_t tail)
 SOPHON_RING_FUNCTION_ void sophon_ring_look_at_name_(sophon_ring *ring);
 SOPHON_RING_FUNCTION_ int sophon_ring_become_2_(sophon_ring *ring);
 
-/* What is to be written of an event: texts by their sections' kinds, the names, and how long each picture may be. */
+/* The content of a record: texts in the order of their sections, the names, and the maximum length of each picture. */
 struct sophon_ring_plan_ {
     const char *text[SOPHON_RING_TEXTS_ + 1];
     size_t      text_length[SOPHON_RING_TEXTS_ + 1];
     const sophon_picture *named;
-    size_t      names;                  /* how many */
-    size_t      names_length;           /* of their section */
+    size_t      names;                  /* how many names */
+    size_t      names_length;           /* length of the names' section */
     size_t      max[2 + SOPHON_RING_MAX_PICTURES];
     int         needs_2;
 };
 
-/* Whether `event` has as many bytes of an event of version 2 as the first one had. */
+/* Whether `event` is at least as long as the first version of sophon_event2. */
 SOPHON_RING_FUNCTION_ int sophon_ring_is_event2_(const sophon_event2 *event)
 {
     const size_t first = offsetof(sophon_event2, pictures_count) + sizeof event->pictures_count;
     return event != SOPHON_RING_NULL_ && event->size >= first;
 }
 
-/* The length of a picture's name; 0 if it may not be one. */
+/* The length of a picture's name; 0 if the name is not allowed. */
 SOPHON_RING_FUNCTION_ size_t sophon_ring_name_length_(const sophon_picture *picture)
 {
     static const char *const top[] = { "identity_id", "identity_name", "group_name", "reg_pic",
@@ -571,7 +576,7 @@ SOPHON_RING_FUNCTION_ size_t sophon_ring_name_length_(const sophon_picture *pict
     return length;
 }
 
-/* What an event of version 1 has to be written; its pictures have at most these lengths. */
+/* The plan for an event of version 1; its pictures have at most these lengths. */
 SOPHON_RING_FUNCTION_ void sophon_ring_plan_event_(struct sophon_ring_plan_ *plan, const sophon_event *event,
                                                    size_t reg_pic_max, size_t spot_pic_max)
 {
@@ -586,7 +591,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_plan_event_(struct sophon_ring_plan_ *pla
     plan->max[1] = spot_pic_max;
 }
 
-/* The same of version 2. */
+/* The plan for an event of version 2. */
 SOPHON_RING_FUNCTION_ int sophon_ring_plan_event2_(struct sophon_ring_plan_ *plan, const sophon_event2 *event)
 {
     size_t i, j;
@@ -611,7 +616,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_plan_event2_(struct sophon_ring_plan_ *pla
     return 0;
 }
 
-/* Bytes of the record, at most; 0 if they are more than `half`. Each length by itself first: then no sum can overflow. */
+/* The maximum length of the record; 0 if it is above `half`. Each length is checked first, so no sum can overflow. */
 SOPHON_RING_FUNCTION_ uint64_t sophon_ring_measure_(struct sophon_ring_plan_ *plan, uint64_t half)
 {
     uint64_t need = sizeof(struct sophon_ring_record_) + sophon_ring_section_size_(plan->names_length);
@@ -660,8 +665,8 @@ SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_put_texts_(unsigned char *at, c
 }
 
 /*
- * Checks an event, finds room for it, and writes all of it but its pictures: steps 1 to 4 of "Publishing" in the ABI.
- * The reservation that it leaves is invisible to the consumer.
+ * Checks an event, finds room for it, and writes all of it except its pictures: steps 1 to 4 of "Publishing" in the
+ * ABI. The consumer does not see the reservation that this leaves.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_event *event,
                                              struct sophon_ring_plan_ *plan)
@@ -673,14 +678,14 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     size_t i;
     int error;
 
-    /* The bits, because isfinite() is a constant under -ffast-math. */
+    /* Tests the bits, because isfinite() is a constant under -ffast-math. */
     memcpy(&score_bits, &event->score, sizeof score_bits);
     if ((score_bits & 0x7F800000u) == 0x7F800000u || event->person_type < 0 || event->person_type > 5
         || event->device_type < -1 || event->device_type > 4)
         return -EINVAL;
     if (ring->reserved)
         return -EBUSY;
-    need = sophon_ring_measure_(plan, ring->capacity / 2);      /* also that of a ring that takes this one's place */
+    need = sophon_ring_measure_(plan, ring->capacity / 2);      /* a ring that replaces this one has the same capacity */
     if (need == 0)
         return -EMSGSIZE;
 
@@ -704,7 +709,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     ring->padding = SOPHON_RING_CAST_(uint32_t, padding);
 
     at = sophon_ring_record_at_(ring);
-    record.length = 0;                  /* it and the sequence number come with the commit */
+    record.length = 0;                  /* commit sets it and the sequence number */
     record.kind = SOPHON_RING_EVENT_;
     record.sequence = 0;
     record.timestamp_ms = event->timestamp_ms;
@@ -724,21 +729,21 @@ SOPHON_RING_FUNCTION_ int sophon_ring_place_(sophon_ring *ring, const sophon_eve
     return 0;
 }
 
-/* Where to write picture number `i` of the reservation; NULL where there is to be none. */
+/* Where to write picture number `i` of the reservation; NULL if it has no such picture. */
 SOPHON_RING_FUNCTION_ unsigned char *sophon_ring_room_(const sophon_ring *ring, size_t i)
 {
     return ring->room[i].max == 0 ? SOPHON_RING_NULL_ : sophon_ring_record_at_(ring) + ring->room[i].at
                                                           + sizeof(struct sophon_ring_section_);
 }
 
-/* Whether an event of version 1 has each picture that it says it has. */
+/* Whether every picture of `event` with a length has data. */
 SOPHON_RING_FUNCTION_ int sophon_ring_has_pictures_(const sophon_event *event)
 {
     return (event->reg_pic != SOPHON_RING_NULL_ || event->reg_pic_len == 0)
         && (event->spot_pic != SOPHON_RING_NULL_ || event->spot_pic_len == 0);
 }
 
-/* Copies a picture into its room. */
+/* Copies a picture into its place in the record. */
 SOPHON_RING_FUNCTION_ void sophon_ring_put_picture_(const sophon_ring *ring, size_t i, const void *data, size_t length)
 {
     if (length > 0)
@@ -864,7 +869,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit2(sophon_ring *ring, size_t reg_pic_
                                                                      : SOPHON_RING_NAMED_PIC_ + i - 2;
         if (used[i] == 0)
             continue;
-        /* What the pictures before did not use and this one cannot move into. Its bytes stay as they are. */
+        /* A filler for what the pictures before did not use, because this one cannot move. Its bytes stay as they are. */
         if (length < ring->room[i].at) {
             struct sophon_ring_section_ filler;
             filler.kind = SOPHON_RING_FILLER_;
@@ -878,7 +883,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_commit2(sophon_ring *ring, size_t reg_pic_
     memcpy(record + offsetof(struct sophon_ring_record_, length), &length, sizeof length);
     memcpy(record + offsetof(struct sophon_ring_record_, sequence), &sequence, sizeof sequence);
 
-    /* Sequence before head: a successor may skip a number and never gives one twice. */
+    /* Sequence before head: so a successor may skip a number, but never assigns one twice. */
     ring->sequence = sequence;
     __atomic_store_n(&ring->header->sequence, ring->sequence, __ATOMIC_RELAXED);
     ring->head += ring->padding + length;
@@ -908,7 +913,7 @@ SOPHON_RING_FUNCTION_ uint64_t sophon_ring_dropped(const sophon_ring *ring)
     return ring == SOPHON_RING_NULL_ ? 0 : ring->dropped;
 }
 
-/* open() that is not interrupted. -errno, or the descriptor. */
+/* open(), repeated if a signal interrupts it. Returns the descriptor, or -errno. */
 SOPHON_RING_FUNCTION_ int sophon_ring_open_file_(const char *path, int flags)
 {
     int fd;
@@ -918,7 +923,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open_file_(const char *path, int flags)
     return fd < 0 ? -errno : fd;
 }
 
-/* What the name itself is, without opening it (a device may act on that) and without following it. */
+/* The status of the name itself, without opening it (that may affect a device) and without following a link. */
 SOPHON_RING_FUNCTION_ int sophon_ring_look_(const char *path, struct stat *found)
 {
     int error = 0;
@@ -931,7 +936,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_look_(const char *path, struct stat *found
     return error;
 }
 
-/* 0 if `path` names the file behind `fd`, SOPHON_RING_AGAIN_ if it does not or no longer does. */
+/* 0 if `path` names the file behind `fd`, SOPHON_RING_AGAIN_ if it does not, or not any more. */
 SOPHON_RING_FUNCTION_ int sophon_ring_still_names_(const char *path, int fd)
 {
     struct stat named, held;
@@ -956,15 +961,16 @@ SOPHON_RING_FUNCTION_ int sophon_ring_lock_byte_(int fd, short type, off_t byte)
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-/* Takes the producer's lock. It lives as long as the open file description: nothing unlocks it but the last close. */
+/* Takes the producer's lock. It lasts as long as the open file description: only the last close unlocks it. */
 SOPHON_RING_FUNCTION_ int sophon_ring_lock_(int fd)
 {
     return sophon_ring_lock_byte_(fd, F_WRLCK, offsetof(struct sophon_ring_header_, head));
 }
 
 /*
- * Makes the ring one of version 2, if whoever reads it reads that: "Versions" in the ABI. The consumer's lock is held meanwhile
- * where it is free, so that none that reads version 1 only can attach between the look and the change.
+ * Changes the ring to version 2, unless its consumer does not read that: "Versions" in the ABI. The consumer's lock
+ * is held meanwhile if it is free, so that no consumer that reads only version 1 can attach between the check and the
+ * change.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_become_2_(sophon_ring *ring)
 {
@@ -989,7 +995,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_become_2_(sophon_ring *ring)
     return 0;
 }
 
-/* Opens the regular file at `path` and locks it: who holds the lock of the file that a name names may change it. */
+/* Opens the regular file at `path` and locks it: the holder of that lock may change the name. */
 SOPHON_RING_FUNCTION_ int sophon_ring_open_locked_(const char *path)
 {
     int error;
@@ -1005,10 +1011,10 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open_locked_(const char *path)
     return error;
 }
 
-/* Allocates the file's pages. Where that cannot be done in advance, its length is enough. */
+/* Allocates the file's pages. If the file system cannot do that, the file's length is enough. */
 SOPHON_RING_FUNCTION_ int sophon_ring_allocate_(int fd, uint64_t size)
 {
-    /* In pieces: a signal interrupts one of them, and a program with a fast timer would never get through the whole. */
+    /* In pieces: a signal interrupts only one, so that a program with a fast timer gets through all of them. */
     const uint64_t piece = UINT64_C(1) << 20;
     uint64_t at = 0;
     while (at < size) {
@@ -1044,15 +1050,15 @@ SOPHON_RING_FUNCTION_ void sophon_ring_unmap_(sophon_ring *ring)
 }
 
 /*
- * A ring's id must come again neither on this box, after a boot, nor on another one, for receivers drop what they know. A
- * kernel that has just started may have no random numbers for minutes, and /dev/urandom gives the same ones at every
- * boot of an image then. So they are mixed with what differs from box to box, from boot to boot, from process to process
- * and from ring to ring. Nothing here waits, and whatever cannot be had is left out.
+ * A ring's id must not repeat, neither on this box after a boot nor on another box, because receivers drop events
+ * that they know. A kernel that has just started may have no random numbers for minutes, and /dev/urandom then
+ * returns the same ones at every boot of an image. So they are mixed with values that differ between boxes, boots,
+ * processes and rings. Nothing here waits; values that are not available are left out.
  */
 SOPHON_RING_FUNCTION_ void sophon_ring_mix_(uint64_t *mixed, const void *bytes, size_t length)
 {
     size_t at = 0;
-    uint64_t word = length;             /* so that no two sequences of texts are the same */
+    uint64_t word = length;             /* so that no two sequences of texts give the same result */
     for (;;) {
         word = (word ^ mixed[0]) + UINT64_C(0x9E3779B97F4A7C15);
         word = (word ^ (word >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -1101,13 +1107,13 @@ SOPHON_RING_FUNCTION_ void sophon_ring_mix_cards_(uint64_t *mixed)
     closedir(cards);
 }
 
-/* What differs from box to box, and from boot to boot. */
+/* Values that differ between boxes, and between boots. */
 SOPHON_RING_FUNCTION_ void sophon_ring_mix_box_(uint64_t *mixed)
 {
     static const char *const sources[] = {
         "/proc/sys/kernel/random/boot_id",
         "/proc/device-tree/serial-number",
-        "/sys/block/mmcblk0/device/cid",            /* the flash chip's own number */
+        "/sys/block/mmcblk0/device/cid",            /* the flash chip's serial number */
         "/proc/stat",                               /* counts of interrupts and switches */
     };
     size_t i;
@@ -1116,13 +1122,13 @@ SOPHON_RING_FUNCTION_ void sophon_ring_mix_box_(uint64_t *mixed)
     sophon_ring_mix_cards_(mixed);
 }
 
-/* Random numbers, if the kernel has some now. Their worth is not known: see above. */
+/* Random numbers, if the kernel has some now; they may not be random: see above. */
 SOPHON_RING_FUNCTION_ void sophon_ring_random_(uint64_t *random)
 {
     const long length = 2 * sizeof *random;
     long got;
     int fd;
-    do  /* up to 256 bytes come at once or not at all */
+    do  /* up to 256 bytes are returned at once or not at all */
         got = sophon_ring_syscall_(SOPHON_RING_SYS_GETRANDOM_, random, length, SOPHON_RING_GRND_NONBLOCK_);
     while (got < 0 && errno == EINTR);
     if (got == length)
@@ -1154,14 +1160,14 @@ SOPHON_RING_FUNCTION_ void sophon_ring_make_id_(uint8_t *id, int fd)
         if (sophon_ring_clock_gettime_(clocks[i], &now) == 0)
             sophon_ring_mix_(mixed, &now, sizeof now);
     sophon_ring_mix_box_(mixed);
-    /* Not mixed in, but over it: where they are good, so is the id, whatever the rest is. */
+    /* Combined by XOR: if the random numbers are good, so is the id, whatever the other values are. */
     sophon_ring_random_(random);
     mixed[0] ^= random[0];
     mixed[1] ^= random[1];
     memcpy(id, mixed, sizeof mixed);
 }
 
-/* Makes a new ring, empty until now, go on where `old` stops: under its id, with what was not read of it. */
+/* Lets a new, empty ring continue `old`: it takes over the id and the unread events. */
 SOPHON_RING_FUNCTION_ void sophon_ring_inherit_(sophon_ring *ring, const sophon_ring *old)
 {
     const uint64_t mask = ring->capacity - 1;
@@ -1183,7 +1189,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_inherit_(sophon_ring *ring, const sophon_
     ring->header->publications = ring->publications = old->publications;
 }
 
-/* Makes the file behind `fd`, new and empty, an empty ring, and maps it. */
+/* Turns the new, empty file of `fd` into an empty ring, and maps it. */
 SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t capacity)
 {
     const uint64_t size = SOPHON_RING_HEADER_SIZE_ + capacity;
@@ -1209,9 +1215,9 @@ SOPHON_RING_FUNCTION_ int sophon_ring_fill_(sophon_ring *ring, int fd, uint64_t 
 }
 
 /*
- * Makes a ring as `fresh` and gives it the name `path`, where there is none, or, to replace a ring whose lock the
- * caller holds, there is that one. Nobody ever sees half a header under `path`. `old` is NULL, or the ring whose events
- * are to be in it.
+ * Creates a ring as `fresh` and renames it to `path`. The name must be free, unless `replace` is set: then the caller
+ * holds the lock of the ring that is replaced. No process ever sees an incomplete header under `path`. `old` is NULL,
+ * or the ring whose unread events the new one takes over.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path, const char *fresh, uint64_t capacity,
                                             int replace, const sophon_ring *old)
@@ -1219,7 +1225,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
     int error;
     int fd = sophon_ring_open_file_(fresh, O_RDWR | O_CREAT | O_EXCL);
     if (fd == -EEXIST) {
-        /* One is being made at this moment (-EBUSY), or somebody was killed while making one: away with it. */
+        /* Another process is creating one (-EBUSY), or was killed while creating one: then remove it. */
         fd = sophon_ring_open_locked_(fresh);
         if (fd < 0)
             return fd;
@@ -1229,7 +1235,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
     }
     if (fd < 0)
         return fd;
-    /* Between its making and its lock, another may have taken it for a dead one's. */
+    /* Before it was locked, another process may have taken it for that of a dead process. */
     error = sophon_ring_lock_(fd);
     if (error == 0)
         error = sophon_ring_still_names_(fresh, fd);
@@ -1254,8 +1260,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_make_(sophon_ring *ring, const char *path,
 }
 
 /*
- * Maps the ring behind `fd`, if it is a good one: 1, and 0 if it is not. A file of another user's is not, whatever is
- * in it: somebody who may read faces and names put it there to be filled.
+ * Maps the ring of `fd`. Returns 1 if it is valid, and 0 if not. Another user's file is not valid, whatever its
+ * content is: that user may have put it there to read faces and names from it.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_adopt_(sophon_ring *ring, int fd, const struct stat *file)
 {
@@ -1286,7 +1292,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_adopt_(sophon_ring *ring, int fd, const st
     return 0;
 }
 
-/* One try at the table of "Making, taking over, replacing" in the ABI. `spare` is `path` and room for a suffix. */
+/* One attempt at the table "Making, taking over, replacing" of the ABI. `spare`: `path`, with room for a suffix. */
 SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *path, char *spare, uint64_t capacity)
 {
     char *const suffix = spare + strlen(path);
@@ -1305,7 +1311,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
         return fd;
 
     error = fstat(fd, &file) == 0 ? 0 : -errno;
-    /* Killed between the two names of a new ring: `path` is good, the other one goes. */
+    /* A process was killed between the two names of a new ring: `path` is valid, the other name is removed. */
     if (error == 0 && file.st_nlink > 1 && sophon_ring_still_names_(spare, fd) == 0)
         unlink(spare);
     if (error == 0)
@@ -1320,7 +1326,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
         ring->publications = 0;
         error = sophon_ring_make_(ring, path, spare, capacity, 1, SOPHON_RING_NULL_);
     } else if (error == 1) {
-        /* It may have come here with holes in it, by a copy, or from where pages could not be allocated. */
+        /* The file may have holes, if it was copied, or if its pages could not be allocated when it was created. */
         error = sophon_ring_allocate_(fd, SOPHON_RING_HEADER_SIZE_ + ring->capacity);
         if (error == 0) {
             __atomic_store_n(&ring->header->producer_pid, SOPHON_RING_CAST_(uint32_t, getpid()), __ATOMIC_RELAXED);
@@ -1332,7 +1338,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_try_open_(sophon_ring *ring, const char *p
     return error;
 }
 
-/* Which folder `path` is in: its device and its number. `spare` is room for the path and a suffix. */
+/* The folder of `path`, as device and inode number. `spare` has room for the path and a suffix. */
 SOPHON_RING_FUNCTION_ int sophon_ring_folder_of_(const char *path, char *spare, uint64_t *folder)
 {
     struct stat found;
@@ -1340,7 +1346,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_folder_of_(const char *path, char *spare, 
     const size_t length = slash == SOPHON_RING_NULL_ ? 0 : SOPHON_RING_CAST_(size_t, slash - path) + 1;
     int error;
     memcpy(spare, path, length);
-    memcpy(spare + length, ".", 2);     /* of a link to a folder, the folder */
+    memcpy(spare + length, ".", 2);     /* for a link to a folder, the folder itself */
     error = sophon_ring_look_(spare, &found);
     if (error != 0)
         return error;
@@ -1350,9 +1356,9 @@ SOPHON_RING_FUNCTION_ int sophon_ring_folder_of_(const char *path, char *spare, 
 }
 
 /*
- * Opens the FIFO at `path`, which is made where there is nothing, for reading and writing: so no open waits for sophon-uplink, no
- * write raises SIGPIPE, and what is written is there when it comes. -errno where it is not this user's alone: sophon-uplink then
- * sleeps on the futex.
+ * Opens the FIFO at `path` for reading and writing, and creates it if there is none. So opening does not wait for
+ * sophon-uplink, writing never raises SIGPIPE, and bytes written before sophon-uplink opens it are kept. Returns
+ * -errno if it does not belong to this user alone: sophon-uplink then sleeps on the futex.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_open_fifo_(const char *path, struct stat *found)
 {
@@ -1373,7 +1379,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open_fifo_(const char *path, struct stat *
     return -EACCES;
 }
 
-/* Has a FIFO from now on, or, without a word, none: "Waking" in the ABI. */
+/* Offers a FIFO from now on; if that fails, offers none, without an error: "Waking" in the ABI. */
 SOPHON_RING_FUNCTION_ void sophon_ring_offer_fifo_(sophon_ring *ring)
 {
     struct stat found;
@@ -1382,11 +1388,11 @@ SOPHON_RING_FUNCTION_ void sophon_ring_offer_fifo_(sophon_ring *ring)
     ring->fifo = sophon_ring_open_fifo_(ring->spare, &found);
     __atomic_store_n(&ring->header->fifo_inode, ring->fifo < 0 ? 0 : SOPHON_RING_CAST_(uint64_t, found.st_ino),
                      __ATOMIC_RELAXED);
-    /* Release: who sees the pid sees which FIFO it is. */
+    /* Release: a consumer that sees the pid also sees the inode. */
     __atomic_store_n(&ring->header->fifo_pid, ring->fifo < 0 ? 0 : SOPHON_RING_CAST_(uint32_t, getpid()), __ATOMIC_RELEASE);
 }
 
-/* The ring's file has no name any more: makes a new one, and goes on in it. 0, or why the old one is kept. */
+/* The ring's file has no name any more: creates a new ring and uses it. Returns 0, or why the old ring is kept. */
 SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
 {
     const off_t consumer = offsetof(struct sophon_ring_header_, tail);
@@ -1396,13 +1402,13 @@ SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
     int is_ours;
     int error = sophon_ring_look_(ring->path, &found);
     if (error != -ENOENT)
-        return error == 0 ? -EEXIST : error;            /* another's is there now */
+        return error == 0 ? -EEXIST : error;            /* another file is there now */
     error = sophon_ring_folder_of_(ring->path, ring->spare, folder);
     if (error != 0)
         return error;
     if (folder[0] != ring->folder[0] || folder[1] != ring->folder[1])
-        return -ENOENT;                 /* this process has another root or another working folder now */
-    /* Who reads the old ring has its lock, and reads it to its end. Else nobody ever will: its events must go along. */
+        return -ENOENT;                 /* the process has changed its root or working folder */
+    /* A consumer that has the old ring locked reads it to its end. If there is none, its events move to the new ring. */
     is_ours = sophon_ring_lock_byte_(ring->fd, F_WRLCK, consumer) == 0;
     memset(&made, 0, sizeof made);
     strcpy(ring->spare, ring->path);
@@ -1430,7 +1436,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_renew_(sophon_ring *ring)
     return 0;
 }
 
-/* Once in a while, sees whether the ring still has a name, by which it can be found. There is no reservation. */
+/* Checks at intervals whether the ring still has its name. No reservation may be open. */
 SOPHON_RING_FUNCTION_ void sophon_ring_look_at_name_(sophon_ring *ring)
 {
     struct sophon_ring_time_ now;
@@ -1476,7 +1482,7 @@ SOPHON_RING_FUNCTION_ int sophon_ring_open(sophon_ring **ring, const char *path,
             error = sophon_ring_try_open_(made, path, spare, rounded);
         }
         if (error == SOPHON_RING_AGAIN_)
-            error = -EBUSY;             /* that many others were faster: one of them is alive */
+            error = -EBUSY;             /* so many others were faster: one of them is alive */
     }
     if (error == 0) {
         made->path = kept;
@@ -1496,7 +1502,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring)
 {
     if (ring == SOPHON_RING_NULL_)
         return;
-    /* Closed in order: not by a child of the recognizer, which is alive. */
+    /* Only the recognizer itself marks the ring as closed, not a child of it. */
     if (__atomic_load_n(&ring->header->producer_pid, __ATOMIC_RELAXED) == SOPHON_RING_CAST_(uint32_t, getpid())) {
         __atomic_store_n(&ring->header->fifo_pid, 0u, __ATOMIC_RELAXED);
         __atomic_store_n(&ring->header->producer_pid, 0u, __ATOMIC_RELAXED);
@@ -1504,7 +1510,7 @@ SOPHON_RING_FUNCTION_ void sophon_ring_close(sophon_ring *ring)
     sophon_ring_unmap_(ring);
     if (ring->fifo >= 0)
         close(ring->fifo);
-    close(ring->fd);                    /* no F_UNLCK: it would take the lock from a parent, if this is its child */
+    close(ring->fd);                    /* no F_UNLCK: in a child it would release the parent's lock */
     free(ring->spare);
     free(ring->path);
     free(ring);

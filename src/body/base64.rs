@@ -1,10 +1,12 @@
-//! Bytes as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks): all that happens to a picture's bytes here.
+//! Encodes bytes as base64 (RFC 4648 section 4: standard alphabet, padded, no line breaks). This is all that is done to a
+//! picture's bytes.
 //!
-//! On aarch64, the box, by our own kernel (`neon.rs`), which takes a sixth of the instructions of the base64 crate's. On x86_64 with
-//! AVX-512 VBMI by another of ours (`vbmi.rs`). Elsewhere by that crate, which uses AVX2 where there is any. docs/benchmarks.md has
-//! the figures and what else was tried.
+//! There are three implementations. On aarch64, the box, our own kernel (`neon.rs`) takes a sixth of the instructions of the
+//! base64 crate. On x86_64 with AVX-512 VBMI it is another kernel of ours (`vbmi.rs`). Elsewhere it is that crate, which uses
+//! AVX2 where available. docs/benchmarks.md has the figures and the alternatives that were tried.
 //!
-//! The tests below see the kernels that this CPU has; `tests/aarch64.rs` sees the box's in its binary, on every machine.
+//! The tests below test the kernels that this CPU supports; `tests/aarch64.rs` tests the box's kernel in its binary, on every
+//! machine.
 
 #[cfg(not(target_arch = "aarch64"))]
 use portable as engine;
@@ -13,10 +15,10 @@ use super::encoder::encoded_len;
 #[cfg(target_arch = "aarch64")]
 use super::neon as engine;
 
-/// Writes `bytes` as base64 to the front of `text`, and says how many characters that were.
+/// Writes `bytes` as base64 to the front of `text`, and returns the number of characters.
 ///
 /// # Panics
-/// When `text` is shorter than [`encoded_len`] says.
+/// If `text` is shorter than [`encoded_len`] says.
 pub(super) fn encode(bytes: &[u8], text: &mut [u8]) -> usize {
     let length = encoded_len(bytes.len()) as usize;
     engine::encode(bytes, &mut text[..length]);
@@ -31,12 +33,12 @@ mod portable {
     use base64::Engine as _;
     use base64::engine::{GeneralPurposeConfig, Simd};
 
-    /// Bytes that come from memory together.
+    /// Bytes that memory delivers together.
     const CACHE_LINE: usize = 64;
 
     static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
 
-    /// `text` has the length of what is written.
+    /// `text` must have exactly the length of the result.
     pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
         #[cfg(target_arch = "x86_64")]
         let done = crate::body::vbmi::encode_blocks(bytes, text);
@@ -50,9 +52,9 @@ mod portable {
         ENGINE.encode_slice(bytes, text).expect("the text has the length of the bytes in base64");
     }
 
-    /// Reads a byte of every cache line, so that memory delivers many at once: the encoder alone waits for one after another.
-    /// The picture was written by another core and is not in this one's cache. Only for cores that go on while they wait for
-    /// memory: the box's do not, and fetch what is read in order by themselves.
+    /// Reads one byte of every cache line, so that memory delivers many lines at once; the encoder alone waits for one after the
+    /// other. The picture was written by another core and is not in this core's cache. This helps only CPUs that go on while they
+    /// wait for memory: the box's do not, and they prefetch sequential reads themselves.
     fn fetch(bytes: &[u8]) {
         black_box(bytes.iter().step_by(CACHE_LINE).fold(0, |all, byte| all ^ byte));
     }
@@ -65,12 +67,12 @@ mod tests {
 
     use super::*;
 
-    /// What no character of base64 is: where it stands, nothing was written.
+    /// A byte that is not in the base64 alphabet: it shows that nothing was written there.
     const UNTOUCHED: u8 = 0;
 
     type Kernel = fn(&[u8], &mut [u8]) -> usize;
 
-    /// What this CPU takes, and what one without our kernels does.
+    /// The implementation for this CPU, and the one for CPUs without our kernels.
     const KERNELS: &[Kernel] = &[
         encode,
         #[cfg(not(target_arch = "aarch64"))]
@@ -101,7 +103,7 @@ mod tests {
         }
     }
 
-    /// Three bytes are four characters whatever is beside them, so this is every input there is.
+    /// Each group of three bytes is encoded independently, so this tests every possible input.
     #[test]
     fn every_three_bytes_are_what_the_base64_crate_makes_of_them() {
         let mut text = vec![UNTOUCHED; 4 << 16];

@@ -1,18 +1,19 @@
-//! Members that the config adds to every event: a cloud that many boxes report to knows by them which one it was. The event's own win.
+//! Constant members that the config adds to every event, so that a cloud with many boxes can tell which box sent it. The event's
+//! own members take precedence.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::event::{self, Event, Place};
 
-/// One of them.
+/// A constant member.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Its key.
     pub key: String,
     /// Its value as JSON.
     pub json: Box<RawValue>,
-    /// Its value as a form's field has it: a text without its quotes.
+    /// Its value for a form field: a string without its quotes.
     pub text: String,
 }
 
@@ -25,7 +26,7 @@ impl Member {
     }
 }
 
-/// All of them, in the order of the config.
+/// All constant members, in the order of the config.
 #[derive(Clone, Debug, Default)]
 pub struct Constants {
     /// At the top, before `ext_data`.
@@ -37,7 +38,7 @@ pub struct Constants {
 }
 
 impl Constants {
-    /// With further members of `ext_data`, where the config has none of that name.
+    /// Adds members of `ext_data` whose names the config does not have.
     pub fn with_fallbacks(mut self, members: Vec<Member>) -> Constants {
         for member in members {
             if !self.ext_data.iter().any(|known| known.key == member.key) {
@@ -47,17 +48,17 @@ impl Constants {
         self
     }
 
-    /// Those at the top of an event that has no member or picture of that name itself.
+    /// The members for the top level of an event that has no member or picture of that name.
     pub fn top_beside<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = &'a Member> {
         self.top.iter().filter(|member| !has(&event.top, event, Place::Top, &member.key))
     }
 
-    /// The same in its `ext_data`.
+    /// The same for its `ext_data`.
     pub fn ext_data_beside<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = &'a Member> {
         self.ext_data.iter().filter(|member| !has(&event.ext, event, Place::ExtData, &member.key))
     }
 
-    /// Their texts.
+    /// The texts of all members.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let members = self.top.iter().chain(&self.ext_data);
         members.flat_map(|member| [member.key.as_str(), member.text.as_str()]).chain(self.device_ip.as_deref())

@@ -1,7 +1,7 @@
-//! The buffers that a body goes out in.
+//! The buffers in which a body is sent.
 //!
-//! The encoder reads a picture where it lies and writes into a pooled buffer; the buffer is the very chunk handed to hyper, and
-//! goes back to the pool when the socket has taken it. Nothing else touches a picture's bytes.
+//! The encoder reads a picture in place and writes into a pooled buffer. hyper gets that buffer as a chunk, and it returns to the
+//! pool when the socket has taken it. A picture's bytes are not copied anywhere else.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -13,20 +13,20 @@ use super::Sent;
 use super::base64::encode;
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// Bytes of a buffer. Two of them, with a request's head, go to the socket in one write, and fit into two of the largest segments that
-/// there are (65,483 bytes, on loopback): a write that is a little longer ends in a segment of a few bytes, with a wake-up of the receiver
-/// for itself.
+/// The size of a buffer, in bytes. Two buffers and a request's head go to the socket in one write, and fit into two of the
+/// largest segments (65,483 bytes, on loopback). A slightly longer write would end in a segment of a few bytes, which wakes the
+/// receiver once more.
 pub const BUFFER: usize = 63 * 1024;
 
-/// Buffers kept for the next upload: as many as uploads run at once where nothing is wrong.
+/// How many buffers are kept for later uploads: as many as there are uploads at once in normal operation.
 const KEPT: usize = 4;
 
-/// Length of `length` bytes in base64.
+/// The length of `length` bytes in base64.
 pub const fn encoded_len(length: usize) -> u64 {
     (length as u64).div_ceil(3) * 4
 }
 
-/// Buffers for encoded chunks.
+/// A pool of buffers for encoded chunks.
 #[derive(Debug, Default)]
 pub struct Pool {
     free: Mutex<Vec<Box<[u8]>>>,
@@ -46,11 +46,11 @@ impl Pool {
     }
 }
 
-/// A piece of a body: filled, then on its way, where it counts what the transport takes of it.
+/// A chunk of a body. It is filled, then sent, and counts the bytes that the transport takes.
 #[derive(Debug)]
 pub struct Chunk {
     buffer: Box<[u8]>,
-    /// What is filled and not taken yet.
+    /// The bytes that are filled and not taken yet.
     rest: Range<usize>,
     pool: Arc<Pool>,
     sent: Sent,
@@ -61,7 +61,7 @@ impl Chunk {
         Chunk { buffer: pool.take(), rest: 0..0, pool: Arc::clone(pool), sent: Arc::clone(sent) }
     }
 
-    /// Takes as much of `text` as there is room for, and says how much.
+    /// Copies as much of `text` as fits, and returns how much.
     pub(super) fn fill_text(&mut self, text: &[u8]) -> usize {
         let count = text.len().min(BUFFER - self.rest.end);
         self.buffer[self.rest.end..][..count].copy_from_slice(&text[..count]);
@@ -69,8 +69,8 @@ impl Chunk {
         count
     }
 
-    /// Encodes as much of the picture in `range` as there is room for, and says how much: all of it, or a multiple of 3 bytes,
-    /// so that only a picture's end is padded.
+    /// Encodes as much of the picture in `range` as fits, and returns how many bytes: all of them, or a multiple of 3, so that
+    /// only the end of a picture is padded.
     pub(super) fn fill_picture(&mut self, source: &dyn PictureSource, range: Range<usize>) -> Result<usize, Lost> {
         let count = range.len().min((BUFFER - self.rest.end) / 4 * 3);
         source.lend(range.start..range.start + count, &mut |bytes| {

@@ -1,7 +1,7 @@
-//! The event as multipart/form-data (RFC 7578): a part for each top-level key, ext_data as one JSON object.
+//! Writes an event as multipart/form-data (RFC 7578): a part for each top-level key, with ext_data as one JSON object.
 //!
-//! No part has a Content-Type or a file name: web frameworks give such parts to the application as plain fields. The boundary
-//! comes from the event's id, so that the same event is the same bytes over retries and restarts.
+//! No part has a Content-Type or a file name, because web frameworks pass such parts to the application as plain fields. The
+//! boundary is derived from the event's id, so the bytes of an event are the same over retries and restarts.
 
 use super::constants::{Constants, Member};
 use super::json::{ext_data, timestamp};
@@ -35,12 +35,12 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     form.finish()
 }
 
-/// A key as a part's name, as browsers write it.
+/// A key as a part's name, escaped as browsers do.
 fn name(key: &str) -> String {
     key.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22")
 }
 
-/// A JSON value as a field has it: a text without its quotes, everything else as it was written.
+/// A JSON value as the text of a field: a string without its quotes, everything else as written.
 fn text(json: &str) -> String {
     serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
 }
@@ -51,7 +51,7 @@ struct Form {
 }
 
 impl Form {
-    /// Ends the part before and begins this one with `value`; what is written next belongs to it.
+    /// Ends the part before and begins a new one with `value`; what is written next belongs to it.
     fn part(&mut self, name: &str, value: &str) {
         let text = &mut self.writer.text;
         let line = if text.is_empty() { "" } else { "\r\n" };
@@ -66,8 +66,8 @@ impl Form {
     }
 }
 
-/// `sophon-` and the event's id (at most 60 characters of the 70 that RFC 2046 allows), with a number where a text of the event has
-/// that in it. Pictures cannot: base64 has no `-`.
+/// The boundary: `sophon-` and the event's id (at most 60 characters of the 70 that RFC 2046 allows). If a text of the event
+/// contains that, a number is appended. Pictures cannot contain it: base64 has no `-`.
 fn boundary(event: &Event, top: &[(String, String)], constants: &Constants) -> String {
     let texts = [&event.identity_id, &event.identity_name, &event.group_name].into_iter().chain(&event.device_ip);
     let ext = event.ext.iter().flat_map(|(key, value)| [key.as_str(), value.get()]);
@@ -77,7 +77,7 @@ fn boundary(event: &Event, top: &[(String, String)], constants: &Constants) -> S
     let texts: Vec<&str> = texts.chain(constants.texts()).collect();
     let id = format!("sophon-{}", event.id);
     let candidates = std::iter::once(id.clone()).chain((1u32..).map(|number| format!("{id}-{number}")));
-    // A text has room for finitely many candidates.
+    // The texts can contain only finitely many candidates.
     candidates
         .into_iter()
         .find(|candidate| !texts.iter().any(|text| text.contains(candidate.as_str())))

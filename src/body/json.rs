@@ -1,7 +1,7 @@
-//! The event as one JSON object, keys in the order that docs/integrators.md gives.
+//! Writes an event as one JSON object, with the keys in the order of docs/integrators.md.
 //!
-//! The text is pure ASCII, as the box's own reporter sends it: every other character is a `\uXXXX` escape, of ext_json too. A server
-//! that takes the body for ISO-8859-1 would spoil UTF-8, and answer 200.
+//! The text is pure ASCII, like that of the box's own reporter: every other character is a `\uXXXX` escape, also in ext_json. A
+//! server that reads the body as ISO-8859-1 would otherwise corrupt UTF-8 and still answer 200.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -48,8 +48,8 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     writer.finish("application/json".into())
 }
 
-/// `ext_data` as a JSON object: what the event has of the table, the further members of ext_json and those of the config, and the
-/// pictures, spot_pic last.
+/// Writes `ext_data` as a JSON object: the event's standard fields, the other members of ext_json and of the config, and the
+/// pictures, with spot_pic last.
 pub(super) fn ext_data(writer: &mut Writer, event: &Event, constants: &Constants) {
     let mut separator = b'{';
     let mut next = || std::mem::replace(&mut separator, b',');
@@ -83,7 +83,7 @@ pub(super) fn ext_data(writer: &mut Writer, event: &Event, constants: &Constants
     writer.text.push(b'}');
 }
 
-/// `timestamp` in the unit that is configured; seconds are rounded down.
+/// `timestamp` in the configured unit; seconds are rounded down.
 pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
     match options.timestamp_unit {
         TimestampUnit::Seconds => event.timestamp_ms.div_euclid(1000),
@@ -91,7 +91,7 @@ pub(super) fn timestamp(event: &Event, options: BodyOptions) -> i64 {
     }
 }
 
-/// A picture that is there; its name needs no escapes.
+/// A picture that is not empty; its name needs no escaping.
 fn picture(writer: &mut Writer, separator: u8, name: &str, range: &Range<usize>) {
     open_member(writer, separator, name);
     writer.text.push(b'"');
@@ -99,14 +99,14 @@ fn picture(writer: &mut Writer, separator: u8, name: &str, range: &Range<usize>)
     writer.text.push(b'"');
 }
 
-/// Begins a member; `key` is one of ours, or a picture's name, which need no escapes.
+/// Begins a member. `key` is one of ours or a picture's name, which need no escaping.
 fn open_member(writer: &mut Writer, separator: u8, key: &str) {
     writer.text.extend_from_slice(&[separator, b'"']);
     writer.text.extend_from_slice(key.as_bytes());
     writer.text.extend_from_slice(b"\":");
 }
 
-/// A member whose key is somebody else's.
+/// A member with any key.
 fn member(writer: &mut Writer, separator: u8, key: &str, value: &RawValue) {
     writer.text.push(separator);
     string(writer, key);
@@ -119,7 +119,7 @@ fn string(writer: &mut Writer, text: &str) {
     text.serialize(&mut serializer).expect("a Vec takes everything");
 }
 
-/// A value as the recognizer wrote it. Outside of its strings JSON has no character that is not ASCII.
+/// A value as the recognizer wrote it. JSON has non-ASCII characters only inside strings.
 fn raw(writer: &mut Writer, value: &RawValue) {
     ascii(&mut writer.text, value.get()).expect("a Vec takes everything");
 }
@@ -132,7 +132,7 @@ impl Formatter for AsciiFormatter {
     }
 }
 
-/// Writes a part of JSON; characters beyond ASCII as escapes, those beyond U+FFFF as a surrogate pair (RFC 8259 section 7).
+/// Writes a part of JSON. Characters beyond ASCII become escapes, those beyond U+FFFF a surrogate pair (RFC 8259 section 7).
 fn ascii<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {

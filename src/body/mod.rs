@@ -1,15 +1,15 @@
-//! The body of a request: written from the event for each try, its pictures encoded as they go out.
+//! The body of a request. It is built from the event for each attempt; its pictures are encoded while they are sent.
 //!
 //! ```text
 //!  Template   {"identity_id":"7",…,"reg_pic":" ░░░░░░░░░ ","timestamp":1,…,"spot_pic":" ░░░░░░░░░ "}}
 //!             └──────── Text ───────────────┘└Picture┘└──────── Text ─────────────┘└Picture┘└Text┘
-//!  EventBody  one walk over it: hyper asks for a frame, a pooled buffer of 63 KiB is filled with the next text and
-//!             encoded picture, and that buffer is what goes to the socket
+//!  EventBody  walks over it once: hyper requests a frame, a pooled buffer of 63 KiB is filled with the next text and
+//!             encoded picture, and that buffer goes to the socket
 //! ```
 //!
-//! The exact length is known before the first byte, so that a request always has a Content-Length. Memory does not depend on the
-//! size of the pictures: hyper asks for the next frame while what it has is less than 64 KiB, so an upload has
-//! two buffers, and a third where little is left of the first.
+//! The exact length is known before the first byte, so every request has a Content-Length. Memory use does not depend on the size
+//! of the pictures: hyper requests the next frame while it holds less than 64 KiB. So an upload has two buffers, and a third
+//! while little is left of the first.
 
 mod base64;
 pub mod constants;
@@ -35,7 +35,7 @@ use crate::ring::mapping::{Lost, PictureSource};
 use constants::Constants;
 use encoder::{Chunk, Pool};
 
-/// How a body is written: the config's `content-type`.
+/// The format of a body: the config's `content-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `application/json`.
@@ -45,7 +45,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Both.
+    /// Both formats.
     pub const ALL: [Format; 2] = [Format::Json, Format::FormData];
 
     /// Its name in the config and the API.
@@ -57,46 +57,46 @@ impl Format {
     }
 }
 
-/// In what unit `timestamp` is sent: the config's `timestamp_unit`.
+/// The unit in which `timestamp` is sent: the config's `timestamp_unit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampUnit {
-    /// As documented.
+    /// The documented unit.
     Seconds,
-    /// As some deployed clouds get it.
+    /// The unit that some deployed clouds get.
     Milliseconds,
 }
 
-/// What the config says about bodies.
+/// The config's settings for bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyOptions {
     /// JSON or form-data.
     pub format: Format,
     /// False: `reg_pic` is sent as `""`.
     pub with_reg_pic: bool,
-    /// Of `timestamp`.
+    /// The unit of `timestamp`.
     pub timestamp_unit: TimestampUnit,
 }
 
-/// A picture in a body: where in the text it comes, and where it lies in its source.
+/// A picture in a body: its position in the text, and its range in the source.
 #[derive(Debug)]
 struct Picture {
     at: usize,
     range: Range<usize>,
 }
 
-/// A body: its text, and the pictures that come in between.
+/// A body: its text, and the pictures between the parts of the text.
 #[derive(Debug)]
 pub struct Template {
     text: Vec<u8>,
-    /// In order.
+    /// In the order of their positions.
     pictures: Vec<Picture>,
     length: u64,
-    /// With the boundary, for form-data.
+    /// For form-data, with the boundary.
     pub content_type: Cow<'static, str>,
 }
 
 impl Template {
-    /// Writes everything of the body but its pictures.
+    /// Writes the whole body except its pictures.
     pub fn new(event: &Event, options: BodyOptions, constants: &Constants) -> Template {
         match options.format {
             Format::Json => json::template(event, options, constants),
@@ -116,7 +116,7 @@ impl Template {
     }
 }
 
-/// Collects text and pictures.
+/// Collects the text and the pictures of a body.
 struct Writer {
     text: Vec<u8>,
     pictures: Vec<Picture>,
@@ -127,7 +127,7 @@ impl Writer {
         Writer { text: Vec::with_capacity(capacity), pictures: Vec::with_capacity(2) }
     }
 
-    /// A picture in base64 comes here; an empty range writes nothing.
+    /// Adds a picture in base64 at this position; an empty range adds nothing.
     fn picture(&mut self, range: &Range<usize>) {
         if !range.is_empty() {
             self.pictures.push(Picture { at: self.text.len(), range: range.clone() });
@@ -141,25 +141,25 @@ impl Writer {
     }
 }
 
-/// How much of a body the transport has taken; shared with whoever waits for the answer.
+/// How many bytes of a body the transport has taken; shared with the code that waits for the answer.
 pub type Sent = Arc<std::sync::atomic::AtomicU64>;
 
-/// One sending of a [`Template`].
+/// A [`Template`] being sent.
 pub struct EventBody {
     template: Template,
     source: Arc<dyn PictureSource>,
     pool: Arc<Pool>,
     sent: Sent,
-    /// How much of the text was given out; which picture is next, and how many of its bytes were.
+    /// How much of the text was returned; the next picture, and how many of its bytes were returned.
     text: usize,
     picture: usize,
     offset: usize,
-    /// What `size_hint` says: bytes not given out.
+    /// The bytes that were not returned yet, for `size_hint`.
     left: u64,
 }
 
 impl EventBody {
-    /// A body from its first byte; `sent` counts what has gone.
+    /// A body from its first byte; `sent` counts the bytes that were sent.
     pub fn new(template: Template, source: Arc<dyn PictureSource>, pool: Arc<Pool>, sent: Sent) -> EventBody {
         let left = template.length;
         EventBody { template, source, pool, sent, text: 0, picture: 0, offset: 0, left }

@@ -1,14 +1,14 @@
-//! The base64 kernel for aarch64: 48 bytes become 64 characters in 16 instructions. This is the one file with `unsafe` for it:
-//! NEON's loads and stores take pointers.
+//! The base64 kernel for aarch64: 48 bytes become 64 characters in 16 instructions. This is the only file with `unsafe` for
+//! aarch64, because NEON's loads and stores take pointers.
 //!
 //! ```text
 //!  ld3              48 bytes as 16 triples aaaaaaaa bbbbbbbb cccccccc: a register of first bytes, one of second, one of third
 //!  ushr, sli, and   16 indices each in four registers: 00aaaaaa 00aabbbb 00bbbbcc 00cccccc
-//!  tbl              the characters: the alphabet fills four registers, so that one look-up is one instruction
+//!  tbl              the characters: the alphabet fills four registers, so that one lookup is one instruction
 //!  st4              16 times four characters, in order
 //! ```
 //!
-//! It takes no branch and no address from the bytes, and reads each once: they may change meanwhile (rule 3 of
+//! No branch and no address depends on the bytes, and each is read once, because they may change meanwhile (rule 3 of
 //! `src/ring/mapping.rs`).
 #![allow(unsafe_code)]
 
@@ -24,8 +24,8 @@ static ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 
 const _: () = assert!(cfg!(target_feature = "neon"), "every aarch64 that runs Linux has NEON");
 
-/// `text` has the length of what is written.
-#[inline(never)] // a symbol of its own, by which tests/instructions.rs knows its share
+/// `text` must have exactly the length of the result.
+#[inline(never)] // a symbol of its own, by which tests/instructions.rs measures its share
 pub(super) fn encode(bytes: &[u8], text: &mut [u8]) {
     // SAFETY: NEON is there (asserted above).
     unsafe { encode_with_neon(bytes, text) }
@@ -41,7 +41,7 @@ fn encode_with_neon(bytes: &[u8], text: &mut [u8]) {
         encode_block(block, text, alphabet);
     }
     if !rest.is_empty() {
-        // Zeros fill the last block up; what they became is cut off, or is padding instead.
+        // Zeros fill up the last block; their characters are cut off or replaced by padding.
         let (mut block, mut text) = ([0; BLOCK], [0; BLOCK_TEXT]);
         block[..rest.len()].copy_from_slice(rest);
         encode_block(&block, &mut text, alphabet);

@@ -1,15 +1,15 @@
-//! The base64 kernel for x86_64 with AVX-512 VBMI: 48 bytes become 64 characters in 5 instructions. This is the one file with `unsafe`
-//! for it: loads and stores take pointers, and a CPU may lack the instructions.
+//! The base64 kernel for x86_64 with AVX-512 VBMI: 48 bytes become 64 characters in 5 instructions. This is the only file with
+//! `unsafe` for x86_64, because loads and stores take pointers, and a CPU may lack the instructions.
 //!
 //! ```text
 //!  vmovdqu8         48 bytes, as 16 triples
 //!  vpermb           each triple abc as the four bytes b a c b: the 24 bits in both orders that the indices need
-//!  vpmultishiftqb   16 times four indices, with two bits of rubbish above each
-//!  vpermb           the characters: it takes six bits of an index, and the alphabet fills the register
+//!  vpmultishiftqb   16 times four indices, with two unused bits above each
+//!  vpermb           the characters: it uses six bits of an index, and the alphabet fills the register
 //!  vmovdqu          64 characters
 //! ```
 //!
-//! It takes no branch and no address from the bytes, and reads each once: they may change meanwhile (rule 3 of
+//! No branch and no address depends on the bytes, and each is read once, because they may change meanwhile (rule 3 of
 //! `src/ring/mapping.rs`).
 #![allow(unsafe_code)]
 
@@ -23,8 +23,8 @@ const BLOCK_TEXT: usize = 64;
 /// A bit for each byte of a block.
 const BLOCK_MASK: u64 = (1 << BLOCK) - 1;
 
-/// How far ahead memory is asked for: a picture was written by another core and is not in this one's cache. With 1 to 4 KiB encoding
-/// takes as long as a copy.
+/// The prefetch distance, in bytes: a picture was written by another core and is not in this core's cache. With 1 to 4 KiB
+/// encoding takes as long as a copy.
 const AHEAD: usize = 2048;
 
 static ALPHABET: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -41,11 +41,11 @@ static SPREAD: [u8; 64] = {
     spread
 };
 
-/// By how much two times bacb are shifted for each of their eight indices, the first in the lowest byte.
+/// The shifts of twice bacb for each of its eight indices, the first in the lowest byte.
 const SHIFTS: i64 = i64::from_le_bytes([10, 4, 22, 16, 42, 36, 54, 48]);
 
-/// Encodes the whole blocks at the front of `bytes` to the front of `text`, and says how many bytes those are: a multiple of 3, and
-/// 0 where the CPU lacks the instructions. `text` has the length of all of `bytes` in base64.
+/// Encodes the whole blocks at the front of `bytes` to the front of `text`. Returns the number of bytes encoded: a multiple of 3,
+/// and 0 if the CPU lacks the instructions. `text` has the length of all of `bytes` in base64.
 pub(super) fn encode_blocks(bytes: &[u8], text: &mut [u8]) -> usize {
     let is_supported = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -54,7 +54,7 @@ pub(super) fn encode_blocks(bytes: &[u8], text: &mut [u8]) -> usize {
         return 0;
     }
     let blocks = bytes.as_chunks().0;
-    // SAFETY: the CPU has what the function needs.
+    // SAFETY: the CPU supports what the function needs (checked above).
     unsafe { encode_with_vbmi(blocks, text.as_chunks_mut().0) };
     blocks.len() * BLOCK
 }
@@ -77,7 +77,7 @@ fn encode_with_vbmi(blocks: &[[u8; BLOCK]], texts: &mut [[u8; BLOCK_TEXT]]) {
 #[inline]
 #[allow(unused_unsafe)] // newer Rusts call the hint safe, older ones do not
 fn prefetch(address: *const u8) {
-    // SAFETY: a hint, which does nothing where no memory is; sse is part of x86_64.
+    // SAFETY: a hint, which has no effect on an address without memory; SSE is part of x86_64.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 

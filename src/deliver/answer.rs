@@ -1,4 +1,4 @@
-//! Waiting for a server's answer, and reading what it says.
+//! Waits for a server's answer, and reads its body.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::Timeouts;
 
-/// An answer's body is read up to here for the sake of the connection, in bytes.
+/// The most bytes of an answer's body that are read so that the connection can be reused.
 pub const DRAIN_LIMIT: usize = 64 * 1024;
-/// And it is read for this long.
+/// The longest time for that.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// The kernel is asked what has moved after this, and then ever more rarely.
+/// The first check of unacknowledged bytes in the kernel; the intervals grow from there.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 
-/// What a server says beside its status, for a person to read.
+/// What a server sent besides its status, for people to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// What it calls itself: `Server`, `X-Powered-By` and `Via`, a line each.
+    /// The headers `Server`, `X-Powered-By` and `Via`, one per line.
     pub names: String,
-    /// The beginning of the body, as it came.
+    /// The beginning of the body, as received.
     pub words: Vec<u8>,
 }
 
 impl Heard {
-    /// Of an answer with these headers, whose body begins so.
+    /// Of an answer with these headers and this beginning of its body.
     pub fn new(headers: &HeaderMap, words: Vec<u8>) -> Heard {
         let names = ["server", "x-powered-by", "via"].iter().flat_map(|name| headers.get_all(*name));
         let names = names.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
         Heard { names: names.collect::<Vec<_>>().join("\n"), words }
     }
 
-    /// All of it as text.
+    /// All of it, as text.
     pub fn said(&self) -> String {
         format!("{}\n{}\n", self.names, String::from_utf8_lossy(&self.words))
     }
 }
 
-/// Reads an answer's body to its end, of which it keeps `kept` bytes in `words`; false when it is too long, takes too long or breaks
-/// off: then the connection is of no more use.
+/// Reads an answer's body to its end, and keeps the first `kept` bytes in `words`. Returns false if it is too long, takes too
+/// long or breaks off: the connection cannot be reused then.
 pub async fn drain(body: Incoming, words: &mut Vec<u8>, kept: usize) -> bool {
     tokio::time::timeout(DRAIN_TIME, read_to_end(body, words, kept)).await == Ok(true)
 }
@@ -63,10 +63,10 @@ async fn read_to_end(mut body: Incoming, words: &mut Vec<u8>, kept: usize) -> bo
     true
 }
 
-/// Waits for an answer's head as long as there is progress.
+/// Waits for an answer's head while there is progress.
 ///
 /// # Errors
-/// What there was none of, and for how long.
+/// Which progress was missing, and for how long.
 pub async fn answer_in_time<T>(
     mut answer: std::pin::Pin<&mut impl Future<Output = T>>,
     progress: &Progress,

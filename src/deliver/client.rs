@@ -1,12 +1,14 @@
-//! One destination's HTTP client: a few kept-alive connections and what one try on them comes to.
+//! The HTTP client of one destination: a few kept-alive connections, and one attempt at a time on each.
 //!
-//! - A connection serves one request at a time; idle ones are taken newest first and dropped before servers usually drop them.
-//! - A reused connection that ends before any byte of an answer was most likely closed while the request was on its way: one
-//!   retry at once on a new connection, same id.
-//! - Waiting is bounded by progress: while the body goes out by its last byte moved, then by the answer's.
-//! - 2xx counts only when the server has had the whole body.
-//! - An answer to nothing, before a request, is nobody's: that connection is not used. One that crosses a request on the wire
-//!   cannot be told from its answer, so a server that was once heard to speak unasked gets a connection for each event.
+//! - A connection serves one request at a time. The newest idle one is used first. Idle ones are dropped before servers usually
+//!   drop them.
+//! - A reused connection that ends before any byte of an answer was most likely closed while the request was in transit. The
+//!   request is sent once more at once on a new connection, with the same id.
+//! - Timeouts run from the last progress: from the body's last byte that moved, then from the answer's last byte.
+//! - A 2xx counts only if the server had the whole body.
+//! - A response that comes before a request belongs to no request: the connection is not used. If such a response crosses a
+//!   request in transit, it cannot be told from the answer. So a server that sent an unsolicited response gets a new connection
+//!   for each event, for an hour.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -54,83 +56,83 @@ use crate::config::{Options, Timeouts, Url};
 use crate::event::{Event, EventId};
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// Idle connections are dropped after this: below the 5 s of the servers that drop theirs first.
+/// Idle connections are dropped after this time, which is below the 5 s after which some servers drop them.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
-/// Of an answer, this is kept where somebody wants to see it, in bytes.
-const WORDS: usize = 1024;
-/// Whether an idle connection still stands is looked at so often.
+/// How many bytes of an answer's body are kept for people to read.
+const KEPT_BYTES: usize = 1024;
+/// The interval between checks whether an idle connection is still open.
 const IDLE_LOOK: Duration = Duration::from_millis(50);
-/// A connection serves so many requests.
+/// The most requests on one connection.
 const MOST_REQUESTS: u32 = 1000;
-/// A server that spoke unasked gets one request a connection for this long.
-const WARY: Duration = Duration::from_secs(3600);
+/// After an unsolicited response each connection serves one request for this long.
+const AVOID_REUSE: Duration = Duration::from_secs(3600);
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The longest event id: a ring's 32 digits, a sequence number's 20, and [`OF_HISTORY`].
+/// The length of the longest event id: 32 digits of the ring, 20 of the sequence number, and [`OF_HISTORY`].
 const ID_LENGTH: usize = 32 + 1 + 20 + OF_HISTORY.len();
-/// Stands behind the id of an event that is sent once more in the history: a receiver of both reports must not take it for a duplicate,
-/// and can join them.
+/// The suffix of an event's id in the history report. A receiver of both reports must not take the second one for a duplicate,
+/// and can join the two.
 const OF_HISTORY: &str = "-history";
 
-/// What becomes of a connection on which nothing happens.
+/// What happens to a connection that is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// There was none: the server closes after each answer.
+    /// There was no idle connection: the server closes it after each answer.
     NotKept,
-    /// The server closed it then.
+    /// The server closed it after this time.
     ClosedAfter(Duration),
-    /// It was still there.
+    /// The server kept it open.
     Kept,
 }
 
-/// An event ready to go out, to any destination, any number of times.
+/// An event that can be sent to any destination, any number of times.
 pub struct Upload {
-    /// What the recognizer said. Its body is written anew for each try, so that a config read again is in force for what waits.
+    /// The event. Its body is built for each attempt, so that a changed config applies to waiting events.
     pub event: Rc<Event>,
-    /// Where its pictures lie.
+    /// The source of its pictures.
     pub source: Arc<dyn PictureSource>,
 }
 
-/// What a client needs to know.
+/// The settings of a client.
 #[derive(Clone)]
 pub struct Settings {
-    /// From the config.
+    /// The format of bodies, from the config.
     pub body: BodyOptions,
-    /// What every event of this box has.
+    /// The parts of a body that are the same for every event of this box.
     pub constants: Arc<Constants>,
-    /// From the config; the values are sensitive.
+    /// The headers, from the config; their values are sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// From the config.
+    /// The timeouts, from the config.
     pub timeouts: Timeouts,
-    /// From the config, for this destination.
+    /// The options of this destination, from the config.
     pub options: Options,
-    /// From the config and its file: the header with the signature, and the key.
+    /// The header for the signature, and the key; from the config and its key file.
     pub sign: Option<(HeaderName, Key)>,
-    /// From the config, where this destination is reached through it.
+    /// The proxy, from the config, if this destination is reached through one.
     pub proxy: Option<Arc<Proxy>>,
-    /// Between two times at which events are sent; none: at once.
+    /// The period, if events are sent once a period; none: at once.
     pub period: Option<Duration>,
-    /// The servers that stand in, with their own settings.
+    /// The standby servers, with their own settings.
     pub standby: Vec<(Url, Settings)>,
-    /// How fast bytes may go out.
+    /// Limits the bytes per second.
     pub rate: Option<Arc<Rate>>,
-    /// From the config's certificate files.
+    /// The TLS config, from the config's certificate files.
     pub tls: Arc<rustls::ClientConfig>,
-    /// For encoded chunks; one for all clients.
+    /// Buffers for encoded chunks, shared by all clients.
     pub pool: Arc<Pool>,
-    /// Of what was delivered; one for all clients.
+    /// Statistics of deliveries, shared by all clients.
     pub history: Rc<History>,
 }
 
 impl Settings {
-    /// Where events go one at a time: for how long one that is not taken may stop the others; zero: for ever.
+    /// Set for strict order: how long an event that is not taken may stop the others; zero: without a limit.
     pub fn in_order(&self) -> Option<Duration> {
         let is_strict = self.options.order == Some(Order::Strict);
         is_strict.then(|| self.options.order_gives_up.unwrap_or(GIVES_UP))
     }
 
-    /// What the link allows.
+    /// The limits on what is sent: rate, hours and age.
     pub fn bounds(&self) -> Bounds {
         self.options.bounds.unwrap_or_default()
     }
@@ -139,47 +141,48 @@ impl Settings {
 /// The client of one destination.
 pub struct Client {
     url: Url,
-    /// The URL's host and port, as each request names them.
+    /// The URL's host and port, for the `Host` header.
     host: HeaderValue,
     settings: RefCell<Settings>,
     idle: RefCell<Vec<Connection>>,
-    /// Counts the settings: a connection made under old ones is not kept.
+    /// Counts the settings: a connection that was made under old ones is not kept.
     generation: Cell<u64>,
     last_answer: Cell<Option<u16>>,
-    /// The destination was removed.
+    /// Whether the destination was removed.
     is_retired: Cell<bool>,
-    /// What the last answer said, where it was no 2xx or somebody wants to see it.
+    /// The content of the last answer, if it was not a 2xx or `is_listening`.
     heard: RefCell<Heard>,
-    /// Somebody wants to see it.
+    /// Whether answers are kept for people to read.
     is_listening: bool,
-    /// When the server's certificate is valid, where somebody wants to know.
+    /// The validity of the server's certificate, if `is_listening`.
     validity: Cell<Option<Validity>>,
-    /// How large the events are that the server takes.
+    /// The sizes of events that the server accepts.
     sizes: RefCell<Sizes>,
-    /// When the server was last heard to say what nobody had asked for.
+    /// When the server last sent an unsolicited response.
     unsolicited_response: Rc<Cell<Option<Instant>>>,
-    /// Of its addresses.
+    /// What is remembered of its addresses.
     memory: Arc<Memory>,
-    /// The way there.
+    /// The link to the destination.
     link: Rc<Link>,
 }
 
-/// Dropping it ends the connection, and with it the reading of the event that is being sent: by then the event's room in the ring
-/// may be another's.
+/// A connection. Dropping it also ends the reading of the event that is being sent: after that the event's room in the ring may
+/// be released.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<EventBody>,
-    /// hyper's side of it.
+    /// The hyper task of the connection.
     task: AbortHandle,
     generation: u64,
     pub(super) is_tls: bool,
     pub(super) progress: Rc<Progress>,
     idle_since: Instant,
     peer: Option<IpAddr>,
-    /// The address that it goes out from.
+    /// The local address.
     pub(super) local: Option<IpAddr>,
-    /// It begins no request after that: a name may lead elsewhere by then, and a balancer have another server.
+    /// No request begins after this, because the name may resolve to another address by then, or a balancer may use another
+    /// server.
     ends_at: Instant,
-    /// Nor more than these.
+    /// How many more requests may begin.
     requests_left: u32,
 }
 
@@ -189,15 +192,15 @@ impl Drop for Connection {
     }
 }
 
-/// A try on a connection.
+/// The result of one request on a connection.
 enum Try {
     Outcome(AttemptOutcome),
-    /// The reused connection was closed under the request.
+    /// The reused connection was closed while the request was in transit.
     Stale,
 }
 
 impl Client {
-    /// A client without connections yet.
+    /// A client without connections.
     pub fn new(url: Url, settings: Settings) -> Client {
         Client {
             host: HeaderValue::try_from(url.authority()).expect("checked in the config"),
@@ -217,22 +220,22 @@ impl Client {
         }
     }
 
-    /// A client that keeps what answers say, for a person to read.
+    /// A client that keeps the contents of answers, for people to read.
     pub fn listening(url: Url, settings: Settings) -> Client {
         Client { is_listening: true, ..Client::new(url, settings) }
     }
 
-    /// What the last answer said; nothing where there was none, or nobody asked for it.
+    /// The content of the last answer; empty if there was none, or it was not kept.
     pub fn heard(&self) -> Heard {
         self.heard.borrow().clone()
     }
 
-    /// When the server's certificate is valid; none without TLS.
+    /// The validity of the server's certificate; none without TLS, or if it was not kept.
     pub fn validity(&self) -> Option<Validity> {
         self.validity.get()
     }
 
-    /// Waits until the server closes the connection that is idle, `most` at the longest.
+    /// Waits until the server closes the idle connection, for `most` at the longest.
     pub async fn wait_for_close(&self, most: Duration) -> Idle {
         let Some(connection) = self.idle.borrow_mut().pop() else { return Idle::NotKept };
         let began = connection.idle_since;
@@ -247,13 +250,13 @@ impl Client {
         }
     }
 
-    /// Begins no request any more, not even on a connection that is just being made.
+    /// Starts no request any more, not even on a connection that is being made.
     pub fn retire(&self) {
         self.is_retired.set(true);
         self.idle.borrow_mut().clear();
     }
 
-    /// Its destination.
+    /// The destination's URL.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -263,28 +266,28 @@ impl Client {
         self.last_answer.get()
     }
 
-    /// What the link allows.
+    /// The limits on what is sent.
     pub fn bounds(&self) -> Bounds {
         self.settings.borrow().bounds()
     }
 
-    /// How bodies are written.
+    /// The format of bodies.
     pub fn body_options(&self) -> BodyOptions {
         self.settings.borrow().body
     }
 
-    /// An event's body without its pictures.
+    /// An event's body, without its pictures.
     pub fn template(&self, event: &Event) -> Template {
         let settings = self.settings.borrow();
         Template::new(event, settings.body, &settings.constants)
     }
 
-    /// The limit that the server was seen to have, for those who look.
+    /// The size limit of the server, as far as it was observed.
     pub fn limit(&self) -> Option<Known> {
         self.sizes.borrow().known(self.settings.borrow().body.format)
     }
 
-    /// Uses other settings from the next try on.
+    /// Applies other settings from the next attempt on.
     pub fn configure(&self, settings: Settings) {
         let before = self.settings.replace(settings);
         if before.body != self.settings.borrow().body {
@@ -295,8 +298,8 @@ impl Client {
         self.idle.borrow_mut().clear();
     }
 
-    /// Tries once to deliver `upload` (twice, where the first try fell into the closing of an idle connection); what became of it, and how
-    /// long the try took that counts. `permit` is dropped when its body has gone.
+    /// Makes one attempt to deliver `upload`; two if the first one met a closed idle connection. Returns the outcome, and how
+    /// long the last attempt took. `permit` is dropped when the body has been sent.
     pub async fn send(&self, upload: &Upload, permit: Option<BodyPermit>) -> (AttemptOutcome, Duration) {
         let pictures = upload.event.picture_sizes().sum::<usize>();
         let turn = match self.link.turn(pictures as u64).await {
@@ -318,7 +321,7 @@ impl Client {
         (outcome, took)
     }
 
-    /// `began` is when the try began that counts.
+    /// Sets `began` to the beginning of the last attempt.
     async fn try_to_send(
         &self,
         upload: &Upload,
@@ -343,7 +346,7 @@ impl Client {
                 Try::Stale => {}
             }
             if let Some(again) = again {
-                // A server that restarts closes many at once.
+                // A server that restarts closes many connections at once, so the bodies have to wait for permits.
                 permit = again.permit().await;
                 if permit.is_none() {
                     return AttemptOutcome::NotBegun { failure: closed() };
@@ -362,15 +365,15 @@ impl Client {
         if self.is_retired.get() { removed() } else { connected }
     }
 
-    /// Whether its answers may be to something else than the request before them: then a connection serves one request.
-    fn is_wary(&self) -> bool {
-        self.unsolicited_response.get().is_some_and(|at| at.elapsed() < WARY)
+    /// Whether unsolicited responses were seen lately: responses cannot be matched, so connections are not reused.
+    fn avoids_reuse(&self) -> bool {
+        self.unsolicited_response.get().is_some_and(|at| at.elapsed() < AVOID_REUSE)
     }
 
-    /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
+    /// Drops connections that have been idle for too long. Returns when the next one will be, if any is left.
     pub fn drop_idle(&self) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
-        if self.is_wary() {
+        if self.avoids_reuse() {
             idle.clear();
         }
         let now = Instant::now();
@@ -406,7 +409,8 @@ impl Client {
         let (progress, is_tls) = (Rc::clone(&transport.progress), transport.is_tls());
         let (peer, local) = (transport.peer(), transport.local());
         let (sender, connection) = http1::Builder::new()
-            // As much of a request is gathered, too, before it is written: two buffers of ours, the first being a little shorter.
+            // hyper also collects up to this much of a request before it writes. That is two of our chunks, the first being a
+            // little shorter.
             .max_buf_size(HYPER_TAKES)
             .title_case_headers(true)
             .allow_spaces_after_header_name_in_responses(true)
@@ -416,13 +420,13 @@ impl Client {
             .map_err(|error| describe(&error, Code::ConnectFailed))?;
         let (unsolicited_response, url) = (Rc::clone(&self.unsolicited_response), self.url.clone());
         let task = tokio::task::spawn_local(async move {
-            // Of other failures whoever sent the request is told.
+            // Other failures are reported to the sender of the request.
             if let Err(error) = connection.await {
-                note_unasked(&error, &unsolicited_response, &url);
+                note_unsolicited(&error, &unsolicited_response, &url);
             }
         });
         let now = Instant::now();
-        // Not all at once: those that began together would end together, again and again.
+        // A random age: connections that began together must not end together.
         let age = timeouts.connection_age.mul_f64(1.0 - fastrand::f64() / 4.0);
         Ok(Connection {
             sender,
@@ -460,7 +464,7 @@ impl Client {
         let read_before = connection.progress.read();
         let timeouts = self.settings.borrow().timeouts;
         connection.requests_left -= 1;
-        // A new TLS connection may bring session tickets at any time.
+        // A new TLS connection may receive session tickets at any time.
         let begins = reused || !connection.is_tls;
         connection.progress.begin(Begun { sent, length, permit, turn, begins }, &self.link);
         let answer = {
@@ -471,7 +475,7 @@ impl Client {
         let peer = connection.peer;
         let mut tried = match answer {
             Ok(Ok(response)) => {
-                // Not what has gone by now: the rest may have found its way since the answer came.
+                // The state when the answer came: the rest of the body may have been acknowledged since.
                 let early = connection.progress.early();
                 Try::Outcome(self.finish(connection, response, early).await)
             }
@@ -479,11 +483,11 @@ impl Client {
                 Try::Outcome(AttemptOutcome::SourceLost)
             }
             Ok(Err(error)) if reused && connection.progress.read() == read_before => {
-                note_unasked(&error, &self.unsolicited_response, &self.url);
+                note_unsolicited(&error, &self.unsolicited_response, &self.url);
                 Try::Stale
             }
             Ok(Err(error)) => Try::Outcome(match connection.progress.status() {
-                // Only the status matters of a head that hyper does not understand.
+                // If hyper cannot parse the head, only the status counts.
                 Some(status) if error.is_parse() || transport::is_oversize(&error) => {
                     self.last_answer.set(Some(status));
                     AttemptOutcome::of_answer(status, &HeaderMap::new(), connection.progress.early())
@@ -503,7 +507,7 @@ impl Client {
         tried
     }
 
-    /// Takes note of how large an event was that was taken, or let go; of one that is beyond the server's limit the failure says so.
+    /// Records the size of an event that was accepted or refused. If the event exceeds the server's limit, the failure says so.
     fn learn(&self, size: EventSize, outcome: &mut AttemptOutcome) {
         if *outcome == AttemptOutcome::Acknowledged {
             return self.sizes.borrow_mut().took(size);
@@ -520,7 +524,7 @@ impl Client {
         }
     }
 
-    /// The header that signs an event's body, where that is on.
+    /// The header with the signature of an event's body, if requests are signed.
     async fn signature(&self, upload: &Upload) -> Result<Option<(HeaderName, HeaderValue)>, Lost> {
         let (sign, pool) = {
             let settings = self.settings.borrow();
@@ -531,7 +535,7 @@ impl Client {
         Ok(Some((header, signature)))
     }
 
-    /// What an answer means by HTTP and by the config, and what its body has to say yet.
+    /// Classifies an answer by its status and the config. Also returns the rule for its body, if one still has to be checked.
     fn judge(&self, status: u16, headers: &HeaderMap, early: Option<Early>) -> (AttemptOutcome, Option<AcceptBody>) {
         let settings = self.settings.borrow();
         let mut outcome = AttemptOutcome::of_answer(status, headers, early);
@@ -541,20 +545,20 @@ impl Client {
         }
         let proxy = self.forward_proxy(&settings).filter(|_| status == 401);
         if let (Some(failure), Some(proxy)) = (outcome.failure_mut(), proxy) {
-            // tinyproxy answers so to a wrong password.
-            failure.why = format!("{}, and user and password in proxy.url: it may be {proxy} that asks", failure.why);
+            // tinyproxy answers a wrong password this way.
+            failure.why = format!("{}, and user and password in proxy.url: {proxy} may have answered", failure.why);
         }
         let rule = settings.options.accept_body.as_ref();
         let rule = rule.filter(|rule| !rule.is_empty() && outcome == AttemptOutcome::Acknowledged).cloned();
         (outcome, rule)
     }
 
-    /// The proxy that reads the requests and forwards them; through a tunnel it reads nothing.
+    /// The proxy that parses and forwards requests; none with a tunnel, because a proxy does not read those.
     fn forward_proxy<'a>(&self, settings: &'a Settings) -> Option<&'a Proxy> {
         settings.proxy.as_deref().filter(|_| !self.url.is_tls())
     }
 
-    /// A POST of a body; `id` is its event's, if it is one's.
+    /// A POST request with a body; `id` is the id of its event, if it is for one.
     pub(super) fn request(
         &self,
         id: Option<EventId>,
@@ -590,7 +594,7 @@ impl Client {
         request
     }
 
-    /// What an event is called there.
+    /// The event's id in this destination's report.
     fn name_of(&self, id: EventId) -> HeaderValue {
         let mut name = String::with_capacity(ID_LENGTH);
         write!(name, "{id}").expect("a String takes everything");
@@ -600,22 +604,22 @@ impl Client {
         HeaderValue::try_from(name).expect("hex and digits")
     }
 
-    /// The way there.
+    /// The link to the destination.
     pub(super) fn link(&self) -> &Rc<Link> {
         &self.link
     }
 
-    /// How long to wait for what.
+    /// The timeouts.
     pub(super) fn timeouts(&self) -> Timeouts {
         self.settings.borrow().timeouts
     }
 
-    /// The server answered with this status.
+    /// Records the status of an answer.
     pub(super) fn note_answer(&self, status: u16) {
         self.last_answer.set(Some(status));
     }
 
-    /// Judges an answer, and keeps the connection where it can be kept.
+    /// Classifies an answer, and keeps the connection if it can be reused.
     async fn finish(
         &self,
         mut connection: Connection,
@@ -628,7 +632,7 @@ impl Client {
         let is_kept = self.is_listening || outcome != AttemptOutcome::Acknowledged;
         let kept = match is_kept {
             _ if rule.is_some() => DRAIN_LIMIT,
-            true => WORDS,
+            true => KEPT_BYTES,
             false => 0,
         };
         let mut words = Vec::new();
@@ -641,7 +645,7 @@ impl Client {
             }
         }
         if is_kept || outcome != AttemptOutcome::Acknowledged {
-            words.truncate(WORDS);
+            words.truncate(KEPT_BYTES);
             self.heard.replace(Heard::new(&head.headers, words));
         }
         if early.is_some() {
@@ -653,7 +657,7 @@ impl Client {
             && connection.requests_left > 0
             && Instant::now() < connection.ends_at
             && connection.sender.ready().await.is_ok()
-            && !self.is_wary()
+            && !self.avoids_reuse()
         {
             connection.idle_since = Instant::now();
             self.idle.borrow_mut().push(connection);
@@ -666,10 +670,10 @@ fn closed() -> Failure {
     Failure::new(Code::ClosedWithoutAnswer, "the server closed the connection without an answer")
 }
 
-/// The failure of a connection that ended, or brought what is no answer.
+/// The failure of a connection that ended, or received something other than an answer.
 pub(super) fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
     let code = match () {
-        () if transport::is_unasked(error) => Code::UnaskedAnswer,
+        () if transport::is_unsolicited(error) => Code::UnsolicitedResponse,
         () if error.is_parse_too_large() || progress.head_state() == State::TooLarge => Code::AnswerTooLarge,
         () if error.is_parse() => Code::BadAnswer,
         () if progress.is_sent() => Code::ClosedWithoutAnswer,
@@ -678,13 +682,13 @@ pub(super) fn broken(error: &hyper::Error, progress: &Progress) -> Failure {
     describe(error, code)
 }
 
-/// Takes note of it where a connection failed because the server said what nobody had asked for; the first time in a while is said.
-fn note_unasked(error: &hyper::Error, unsolicited_response: &Cell<Option<Instant>>, url: &Url) {
-    if !transport::is_unasked(error) {
+/// Records an unsolicited response, if that was the error; logs it the first time in a while.
+fn note_unsolicited(error: &hyper::Error, unsolicited_response: &Cell<Option<Instant>>, url: &Url) {
+    if !transport::is_unsolicited(error) {
         return;
     }
     let before = unsolicited_response.replace(Some(Instant::now()));
-    if before.is_none_or(|at| at.elapsed() >= WARY) {
-        warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", WARY.as_secs());
+    if before.is_none_or(|at| at.elapsed() >= AVOID_REUSE) {
+        warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", AVOID_REUSE.as_secs());
     }
 }

@@ -1,12 +1,12 @@
-//! From a host's name to a TCP connection, as RFC 8305 says ("Happy Eyeballs"): everything under one deadline.
+//! Resolves a host name and connects to it by TCP, with one deadline for everything. It follows RFC 8305 ("Happy Eyeballs").
 //!
-//! - A and AAAA are asked for at the same time; a DNS server that answers one of them and never the other costs `RESOLUTION_DELAY`.
-//! - Addresses are tried in the resolver's order, the families in turn. The next one begins after `ATTEMPT_DELAY`, or when one fails;
-//!   those that began before go on.
-//! - Where none is left to begin, the first one is tried once more beside them: on a lossy way the kernel repeats late.
-//! - [`Memory`]: where the first address was not the one that connected, the next connection begins with the one that did. One on which a
-//!   request broke off goes last.
-//! - The resolver is the C library's, in a thread of its own. One that hangs is asked once, however many connections wait for it.
+//! - A and AAAA are queried at the same time. A DNS server that answers only one of them costs `RESOLUTION_DELAY`.
+//! - Addresses are tried in the resolver's order, alternating between the families. The next attempt begins after
+//!   `ATTEMPT_DELAY`, or when one fails; earlier attempts go on.
+//! - When no address is left, the first one is tried once more in parallel, because the kernel retransmits late on a lossy link.
+//! - [`Memory`]: if another address than the first one connected, the next connection begins with it. An address on which a
+//!   request broke off comes last.
+//! - The resolver is the C library's, in a thread of its own. If a lookup hangs, all connections wait for that one lookup.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -26,40 +26,40 @@ use super::deadline::Deadline;
 use super::failure::{Code, Failure};
 use crate::config::is_forbidden_address;
 
-/// From one attempt to the next: RFC 8305 section 5.
+/// The delay between two attempts: RFC 8305 section 5.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// From the last attempt to another one at the first address: a packet that was lost is not waited for.
+/// The delay between the last attempt and a repeated one at the first address, so that a lost packet is not waited for.
 const REPEAT_DELAY: Duration = Duration::from_millis(500);
-/// For the other family's addresses, when one family has some: RFC 8305 section 3.
+/// How long to wait for the other family's addresses when one family has some: RFC 8305 section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-/// What is remembered of addresses counts for this long: then the resolver's order is tried again.
+/// How long an address is remembered; after that the resolver's order counts again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// What is known of a destination's addresses.
+/// What is remembered of a destination's addresses.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The lookups that were begun last, for IPv6 and IPv4.
+    /// The latest lookups, for IPv6 and IPv4.
     lookups: [Option<watch::Receiver<Answer>>; 2],
     first: Option<(IpAddr, Instant)>,
     last: Option<(IpAddr, Instant)>,
 }
 
-/// None while the resolver works.
+/// None while the lookup runs.
 type Answer = Option<Result<Vec<IpAddr>, Unresolved>>;
 
 /// Why there is no address.
 #[derive(Clone, Debug)]
 struct Unresolved {
-    /// The resolver found nobody to ask: it is not that there is no such name.
+    /// No DNS server answered, so the name may exist.
     is_unanswered: bool,
     why: String,
 }
 
 impl Memory {
-    /// A request on a connection to `address` broke off, or ended well.
+    /// A request on a connection to `address` ended well, or broke off.
     pub fn note(&self, address: IpAddr, is_good: bool) {
         let mut known = self.known();
         let is_last = known.last.is_some_and(|(last, _)| last == address);
@@ -77,7 +77,7 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts addresses in the order in which they are tried.
+    /// Sorts addresses into the order of attempts.
     fn sort(&self, addresses: &mut Vec<IpAddr>) {
         let known = self.known();
         let fresh = |known: Option<(IpAddr, Instant)>| {
@@ -95,7 +95,7 @@ impl Memory {
         move_to(first, true);
     }
 
-    /// The addresses of `host` in one family, by the lookup that is under way, or a new one.
+    /// The addresses of `host` in one family. Joins a lookup that is under way, or starts one.
     async fn lookup(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
         let mut answer = {
             let lookup = &mut self.known().lookups[family as usize];
@@ -120,7 +120,7 @@ enum Family {
     V4,
 }
 
-/// Asks the C library, which may take as long as resolv.conf says.
+/// Asks the C library, which may take as long as resolv.conf allows.
 fn ask(host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
     let address = if family == Family::V6 { libc::AF_INET6 } else { libc::AF_INET };
     let hints = AddrInfoHints { address, socktype: libc::SOCK_STREAM, ..AddrInfoHints::default() };
@@ -131,7 +131,7 @@ fn ask(host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
     Ok(found.filter_map(Result::ok).map(|found| found.sockaddr.ip()).collect())
 }
 
-/// The families in turn, each in its order, beginning with that of the first.
+/// Alternates between the families, each in its own order, beginning with the family of the first address.
 fn interleave(addresses: &mut Vec<IpAddr>) {
     let is_first = addresses.first().is_some_and(IpAddr::is_ipv6);
     let of = |is_six| addresses.iter().copied().filter(move |address| address.is_ipv6() == is_six);
@@ -144,10 +144,10 @@ fn interleave(addresses: &mut Vec<IpAddr>) {
     *addresses = mixed;
 }
 
-/// Connects to `host`, a name or an address, before `deadline`; with how long the connection itself took.
+/// Connects to `host`, a name or an address, before `deadline`. Also returns how long the TCP connection took.
 ///
 /// # Errors
-/// Which part of it failed, and how.
+/// Which step failed, and how.
 pub async fn connect(
     host: &str,
     port: u16,
@@ -163,7 +163,7 @@ pub async fn connect(
     };
     let addresses = in_order(&found, memory);
     let first = addresses.first().copied();
-    // The other family's addresses, which are not waited for.
+    // The other family's addresses, if they come later.
     let late = async {
         match late {
             Some(family) => in_order(&memory.lookup(host, family).await.unwrap_or_default(), memory),
@@ -179,14 +179,14 @@ pub async fn connect(
     Ok((stream, took))
 }
 
-/// Those that events may go to, in the order in which they are tried.
+/// The allowed addresses, in the order of attempts.
 fn in_order(found: &[IpAddr], memory: &Memory) -> Vec<IpAddr> {
     let mut addresses: Vec<_> = found.iter().copied().filter(|address| !is_forbidden_address(*address)).collect();
     memory.sort(&mut addresses);
     addresses
 }
 
-/// There was no address to try.
+/// There was no address to connect to.
 fn nowhere(host: &str, is_empty: bool) -> Failure {
     match is_empty {
         true => Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: it has no address")),
@@ -205,7 +205,7 @@ fn unanswered(host: &str, bound: Duration) -> Failure {
     Failure::new(Code::DnsTimeout, why)
 }
 
-/// A host's addresses, and the family whose answer did not come in time, if there is one.
+/// A host's addresses, and the family whose answer is still missing, if any.
 async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Family>), Failure> {
     let mut six = Box::pin(memory.lookup(host, Family::V6));
     let mut four = Box::pin(memory.lookup(host, Family::V4));
@@ -220,7 +220,7 @@ async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Fam
     let rest = async { if second == Family::V4 { four.await } else { six.await } };
     let other = match () {
         () if is_enough => None,
-        // Whoever has addresses waits for others no longer than that.
+        // With some addresses found, the others are waited for only this long.
         () if has_some => tokio::time::timeout(RESOLUTION_DELAY, rest).await.ok(),
         () => Some(rest.await),
     };
@@ -229,7 +229,7 @@ async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Fam
     let (six, four) = if second == Family::V4 { (first, other) } else { (other, first) };
     match (six, four) {
         (Err(six), Err(four)) => {
-            // What the resolver says of IPv4 is more telling, but for a server that did not answer.
+            // The resolver's error for IPv4 tells more, unless no server answered for IPv6.
             let told = if six.is_unanswered { six } else { four };
             Err(if told.is_unanswered { no_server(host, &told.why) } else { unknown(host, &told.why) })
         }
@@ -254,7 +254,8 @@ fn no_server(host: &str, why: &str) -> Failure {
 
 type Attempt = Pin<Box<dyn Future<Output = Result<(TcpStream, Duration), Failure>> + Send>>;
 
-/// Connects to whichever of `addresses` and those that come `late` answers first; none where there was no address.
+/// Connects to the first address that answers, of `addresses` and of those that come `late`. An error without a failure: there
+/// was no address.
 async fn race(
     addresses: &[IpAddr],
     mut late: Pin<Box<impl Future<Output = Vec<IpAddr>>>>,
@@ -281,7 +282,7 @@ async fn race(
             ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
                 Ok(connected) => return Ok(connected),
                 Err(failed) => {
-                    // Of a host without IPv6, what became of IPv4 is more telling.
+                    // On a host without IPv6 the failure of IPv4 tells more.
                     let is_better = failure.as_ref().is_none_or(|known| known.code == Code::ConnectUnreachable);
                     failure = if is_better { Some(failed) } else { failure };
                     is_next = true;
@@ -314,7 +315,7 @@ fn attempt(address: SocketAddr) -> Attempt {
     })
 }
 
-/// The first attempt that has come to its end, which is taken out.
+/// Removes and returns the first attempt that has ended.
 fn poll_any<T>(attempts: &mut Vec<Pin<Box<dyn Future<Output = T> + Send>>>, cx: &mut Context<'_>) -> Poll<T> {
     for index in 0..attempts.len() {
         if let Poll::Ready(ended) = attempts[index].as_mut().poll(cx) {
@@ -325,7 +326,7 @@ fn poll_any<T>(attempts: &mut Vec<Pin<Box<dyn Future<Output = T> + Send>>>, cx: 
     Poll::Pending
 }
 
-/// The failure of a connection that the kernel gave up.
+/// The failure of a connection attempt that the kernel ended.
 fn refused(address: SocketAddr, error: &io::Error) -> Failure {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
     let code = match error.kind() {

@@ -1,4 +1,4 @@
-//! How long is waited for what a destination does, where its way decides that as well: far away, narrow or lossy links take their time.
+//! How long to wait for a destination. The round-trip time counts as well, because distant, narrow or lossy links take longer.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// An answer that trickles in may take this many times the response timeout in all; a body that shares a narrow link, the progress timeout;
-/// a connection over a busy one, the connect timeout.
+/// The longest wait in all, as a multiple: of the response timeout for an answer that arrives slowly, of the progress timeout for
+/// a body on a shared narrow link, of the connect timeout for a connection over a busy link.
 const TRICKLE: u32 = 6;
-/// TCP repeats what was lost after about 3, 9 and 21 round trips: so many without a movement are no sign yet.
+/// TCP retransmits a lost segment after about 3, 9 and 21 round trips, so this many without progress do not mean a failure yet.
 const ROUND_TRIPS: u32 = 15;
 
-/// How long a body may stand still, or an answer be waited for, on a way whose round trip takes `rtt`.
+/// How long to wait for progress or an answer, with a round-trip time of `rtt`.
 pub fn patience(configured: Duration, rtt: Duration) -> Duration {
     configured.max(rtt * ROUND_TRIPS)
 }
 
-/// How long it may at the most, whatever is heard meanwhile; `rtt` is how long it took to connect.
+/// The longest wait in all, whatever is received meanwhile; `rtt` is how long it took to connect.
 pub fn longest(configured: Duration, rtt: Duration) -> Duration {
     patience(configured, rtt) * TRICKLE
 }
 
-/// Until when a connection is waited for. It moves while the destination acknowledges bytes on another one: then its link is busy, and not
-/// cut.
+/// The deadline for a connection to be made. It moves while the destination acknowledges bytes on another connection: the link is
+/// busy then, not cut.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Arc<Mutex<Instant>>,
@@ -32,24 +32,24 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `bound` from now.
+    /// A deadline `bound` from now.
     pub fn new(bound: Duration) -> Deadline {
         let now = Instant::now();
         Deadline { at: Arc::new(Mutex::new(now + bound)), last: now + bound * TRICKLE, bound }
     }
 
-    /// How long it is at first.
+    /// The initial time until the deadline.
     pub const fn bound(&self) -> Duration {
         self.bound
     }
 
-    /// The destination acknowledged bytes then.
+    /// The destination acknowledged bytes at this time.
     pub fn heard(&self, at: Instant) {
         let mut known = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         *known = (*known).max(at + self.bound).min(self.last);
     }
 
-    /// Waits for it.
+    /// Waits until the deadline has passed.
     pub async fn passed(&self) {
         loop {
             let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl Deadline {
         }
     }
 
-    /// Waits for `work` until then.
+    /// Waits for `work` until the deadline.
     pub async fn wait_for<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;

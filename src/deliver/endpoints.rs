@@ -1,9 +1,9 @@
-//! A destination's own server, and those that stand in for it (`standby`).
+//! A destination's own server, and its standby servers (`standby`).
 //!
-//! An event goes to the server in use; where that does not answer, it goes on to the next one within the same try. While a server stands in,
-//! one event in a while goes to the first server again, later and later; when that takes it, it is in use again. So a server that is down costs
-//! one event now and then the time of one try, and no event is lost. What the first server took although its answer was lost, the next one gets
-//! too: with the same `X-Event-Id`.
+//! An event goes to the server in use. If that server does not work, the event goes to the next one within the same attempt.
+//! While a standby server is in use, one event goes to the first server at growing intervals; when the first server takes it, it
+//! is in use again. So a server that is down costs the time of one attempt now and then, and no event is lost. If the first
+//! server took an event but its answer was lost, the next server gets the event too, with the same `X-Event-Id`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,23 +17,23 @@ use super::outcome::AttemptOutcome;
 use super::permit::BodyPermit;
 use crate::config::Url;
 
-/// Between two looks at the first server while another one stands in: the first pause, which doubles, and the longest.
+/// The pause between two checks of the first server while another one is in use: the first pause, which doubles, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(300));
 
-/// Which server is used.
+/// Chooses the server to use.
 #[derive(Debug, Default)]
 struct Choice {
     in_use: usize,
-    /// While another one is in use: when the first one is tried again, and the pause after that.
+    /// While another server is in use: when the first one is checked again, and the pause after that.
     look: Option<(Instant, Duration)>,
 }
 
 impl Choice {
-    /// Of `count` servers, those to try for an event, in order.
+    /// The order in which to try `count` servers for an event.
     fn order(&mut self, count: usize, now: Instant) -> impl Iterator<Item = usize> + use<> {
         let first = match self.look {
             Some((at, pause)) if at <= now => {
-                self.look = Some((now + pause, (pause * 2).min(LOOKS.1))); // others do not look meanwhile
+                self.look = Some((now + pause, (pause * 2).min(LOOKS.1))); // other events do not check it meanwhile
                 0
             }
             _ => self.in_use.min(count - 1),
@@ -41,7 +41,7 @@ impl Choice {
         (first..count).chain(0..first)
     }
 
-    /// A server took an event; whether another one was in use before.
+    /// A server took an event. Returns whether another one was in use before.
     fn works(&mut self, server: usize, now: Instant) -> bool {
         let is_other = self.in_use != server;
         self.in_use = server;
@@ -62,7 +62,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Without connections yet.
+    /// Endpoints without connections.
     pub fn new(url: Url, settings: Settings) -> Endpoints {
         let standby = settings.standby.clone();
         let first = Rc::new(Client::new(url, settings));
@@ -76,13 +76,13 @@ impl Endpoints {
         &self.first
     }
 
-    /// The one that stands in for it now, if any.
+    /// The standby server in use, if any.
     pub fn standing_in(&self) -> Option<Rc<Client>> {
         let in_use = self.choice.borrow().in_use;
         self.standby.borrow().get(in_use.checked_sub(1)?).cloned()
     }
 
-    /// Uses other settings from the next try on; the destination's own server is tried first.
+    /// Applies other settings from the next attempt on; the destination's own server is tried first.
     pub fn configure(&self, settings: Settings) {
         let standby = settings.standby.clone();
         self.first.configure(settings);
@@ -103,19 +103,19 @@ impl Endpoints {
         self.standby.replace(clients.collect());
     }
 
-    /// Begins no request any more: neither does any of its servers, nor does the lane permit another body.
+    /// Starts no request any more on any server; the lane grants no permits any more either.
     pub fn retire(&self) {
         self.first.retire();
         self.standby.borrow().iter().for_each(|client| client.retire());
     }
 
-    /// Drops connections that have been idle for too long; when the next one will have been, if any is left.
+    /// Drops connections that have been idle for too long. Returns when the next one will be, if any is left.
     pub fn drop_idle(&self) -> Option<Instant> {
         let standby = self.standby.borrow();
         [&self.first].into_iter().chain(&*standby).filter_map(|client| client.drop_idle()).min()
     }
 
-    /// Tries once to deliver `upload`; what became of it, and how long the try took that counts.
+    /// Makes one attempt to deliver `upload`. Returns the outcome, and how long the last attempt took.
     pub async fn send(&self, upload: &Upload, permit: BodyPermit) -> (AttemptOutcome, Duration) {
         if self.standby.borrow().is_empty() {
             return self.first.send(upload, Some(permit)).await;
@@ -154,7 +154,7 @@ impl Endpoints {
     }
 }
 
-/// Whether a try says of the server that another one should be asked.
+/// Whether the outcome says that another server should be tried.
 fn is_servers(outcome: &AttemptOutcome) -> bool {
     matches!(
         outcome,

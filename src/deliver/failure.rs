@@ -1,38 +1,38 @@
-//! Why a try failed: a code for programs and for the page, and words for people.
+//! Why an attempt failed: a code for programs and the web page, and a text for people.
 //!
-//! The words say what to do and may change with any release; the codes are listed in docs/api.md and stay.
+//! The text says what to do and may change in any release. The codes are listed in docs/api.md and do not change.
 
 use std::fmt;
 
-/// A failure of one try.
+/// A failure of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// For programs.
+    /// The code, for programs.
     pub code: Code,
-    /// For people: what happened, and what to do where that is known.
+    /// The text, for people: what happened, and what to do if that is known.
     pub why: String,
-    /// What the server answered; none where it did not.
+    /// The status of the server's answer; none without an answer.
     pub status: Option<u16>,
-    /// The server answered before it had the whole body.
+    /// Set if the server answered before it had the whole body.
     pub early: Option<Early>,
 }
 
 /// How much of a body a server had when it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Early {
-    /// Bytes that had gone.
+    /// Bytes that had been sent.
     pub sent: u64,
     /// Bytes of the whole body.
     pub total: u64,
 }
 
 impl Failure {
-    /// Whether it is what `other` is, but for numbers that change from event to event: then it need not be said again.
+    /// Whether it is the same failure as `other`, apart from numbers that differ between events. Then it is not logged again.
     pub fn is_like(&self, other: &Failure) -> bool {
         self.code == other.code && (self.why == other.why || self.early.is_some() && other.early.is_some())
     }
 
-    /// Says `why`, where no part of a body matters.
+    /// A failure without an answer.
     pub fn new(code: Code, why: impl Into<String>) -> Failure {
         Failure { code, why: why.into(), status: None, early: None }
     }
@@ -54,17 +54,17 @@ impl fmt::Display for Early {
 
 macro_rules! codes {
     ($($(#[$doc:meta])+ $code:ident $name:literal,)+) => {
-        /// What failed.
+        /// The kind of a failure.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
             $($(#[$doc])+ $code,)+
         }
 
         impl Code {
-            /// All of them.
+            /// All codes.
             pub const ALL: &[Code] = &[$(Code::$code,)+];
 
-            /// Its name in the status, which stays the same over releases.
+            /// Its name in the status, which is the same in all releases.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Code::$code => $name,)+
@@ -75,25 +75,25 @@ macro_rules! codes {
 }
 
 codes! {
-    /// DNS does not know the name.
+    /// The name does not exist in DNS.
     DnsFailed "dns_failed",
     /// No DNS server answered in time.
     DnsTimeout "dns_timeout",
-    /// The name leads to nothing but addresses that events may not go to.
+    /// The name resolves only to addresses that events may not go to.
     AddressForbidden "address_forbidden",
-    /// Nothing listens there.
+    /// The connection was refused: nothing listens on the port.
     ConnectRefused "connect_refused",
-    /// There is no way there.
+    /// There is no route to the address.
     ConnectUnreachable "connect_unreachable",
-    /// No answer to the connection.
+    /// The address did not answer the connection attempt in time.
     ConnectTimeout "connect_timeout",
-    /// No answer in the TLS handshake.
+    /// The server did not answer in the TLS handshake in time.
     TlsTimeout "tls_timeout",
-    /// There is no connection for another reason.
+    /// The connection failed for another reason.
     ConnectFailed "connect_failed",
-    /// 407: the proxy wants a login.
+    /// 407: the proxy requires a login.
     ProxyLogin "proxy_login",
-    /// The proxy is not there, or does not connect to the server.
+    /// The proxy cannot be reached, or does not connect to the server.
     ProxyFailed "proxy_failed",
     /// The box's clock is not set.
     ClockNotSet "clock_not_set",
@@ -105,35 +105,35 @@ codes! {
     TlsNotYetValid "tls_not_yet_valid",
     /// The certificate is for another name.
     TlsWrongName "tls_wrong_name",
-    /// The certificate comes from an authority that is not known.
+    /// The issuer of the certificate is unknown.
     TlsUnknownCa "tls_unknown_ca",
-    /// The certificate is not made for a server, or its issuer may not issue it.
+    /// The certificate is not for a server, or its issuer may not issue it.
     TlsWrongPurpose "tls_wrong_purpose",
-    /// A signature is wrong or not safe, or the certificate is damaged.
+    /// A signature is wrong or weak, or the certificate is damaged.
     TlsWeakCertificate "tls_weak_certificate",
-    /// No certificate, or one that is not accepted for another reason.
+    /// There is no certificate, or it is not accepted for another reason.
     TlsBadCertificate "tls_bad_certificate",
     /// The server's TLS is too old, or has no cipher in common with the box.
     TlsTooOld "tls_too_old",
-    /// The server wants a client certificate, or does not accept the box's.
+    /// The server requires a client certificate, or does not accept the box's.
     TlsClientCertificate "tls_client_certificate",
-    /// The port does not speak TLS.
+    /// The server does not use TLS on this port.
     TlsNotSpoken "tls_not_spoken",
     /// TLS failed for another reason.
     TlsFailed "tls_failed",
-    /// No byte of the request moved any more.
+    /// No byte of the request moved for too long.
     Stalled "stalled",
-    /// No answer in time to a whole request.
+    /// The whole request was sent, and no answer came in time.
     NoAnswer "no_answer",
-    /// The connection ended without an answer to a whole request.
+    /// The connection ended without an answer after the whole request was sent.
     ClosedWithoutAnswer "closed_without_answer",
     /// The connection ended before the whole request was sent.
     Interrupted "interrupted",
-    /// The server spoke before it was asked.
-    UnaskedAnswer "unasked_answer",
-    /// What came is no HTTP answer.
+    /// The server sent a response without a request.
+    UnsolicitedResponse "unasked_answer",
+    /// The response is not HTTP.
     BadAnswer "bad_answer",
-    /// The answer's head has no end.
+    /// The head of the answer is too long.
     AnswerTooLarge "answer_too_large",
     /// 2xx before the server had the whole event.
     EarlyAnswer "early_answer",
@@ -153,18 +153,18 @@ codes! {
     AnsweredBadRequest "answered_bad_request",
     /// 5xx.
     AnsweredServerError "answered_server_error",
-    /// A status that HTTP does not have.
+    /// A status that HTTP does not define.
     AnsweredUnknown "answered_unknown",
-    /// 2xx, which by the config's `answers` or `accept_body` is no acknowledgement.
+    /// 2xx, which is no acknowledgement by the config's `answers` or `accept_body`.
     NotAccepted "not_accepted",
-    /// The destination is no more in the config.
+    /// The destination is no longer in the config.
     Removed "removed",
-    /// The server says itself that it has not got a test picture whole.
+    /// The server reports that it did not get a test picture whole.
     PictureLost "picture_lost",
 }
 
 impl Code {
-    /// Whether the server answered the request, however.
+    /// Whether the server answered the request, with any status.
     pub const fn is_answer(self) -> bool {
         matches!(
             self,
@@ -183,7 +183,7 @@ impl Code {
         )
     }
 
-    /// Of an answer that is no acknowledgement.
+    /// The code of an answer that is no acknowledgement.
     pub const fn of_status(status: u16) -> Code {
         match status {
             300..=399 => Code::AnsweredRedirect,

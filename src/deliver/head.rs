@@ -1,24 +1,24 @@
-//! The head of an answer, as far as it must be understood: where it ends, and its status.
+//! Parses the head of an answer as far as needed: where it ends, and its status.
 //!
-//! hyper reads answers by the rules. Real servers break them, and then only the status matters: a head that hyper refuses is judged by
-//! what stands here. So hyper gets a head only when all of it has come, and what comes before its end is bounded.
+//! hyper parses answers strictly. Real servers break the rules, and then only the status matters: this parser provides it for
+//! heads that hyper refuses. So hyper gets a head only once it is complete, and the size of everything up to its end is bounded.
 
-/// hyper takes heads up to this, with the interim ones before them, in bytes.
+/// hyper accepts heads up to this size, including interim ones, in bytes.
 pub const HYPER_TAKES: usize = 64 * 1024;
-/// Interim answers (1xx) may take so many bytes before the final one begins.
+/// The most bytes of interim answers (1xx) before the final head.
 const MOST_INTERIM: usize = 64 * 1024;
-/// And the final head so many.
+/// The most bytes of the final head.
 const MOST: usize = 256 * 1024;
-/// `HTTP/1.1 200 ` and what ends the number.
+/// The length of `HTTP/1.1 200 ` and the bytes after it that end the number.
 const START: usize = 16;
 
-/// Follows the head of one answer.
+/// Parses the head of one answer, piece by piece.
 #[derive(Debug, Default)]
 pub struct Head {
     state: State,
-    /// The beginning of the line that is being read.
+    /// The beginning of the current line.
     line: [u8; START],
-    /// How long that line is by now.
+    /// The length of the current line so far.
     length: usize,
     /// Bytes of this head.
     seen: usize,
@@ -27,44 +27,44 @@ pub struct Head {
     status: Option<u16>,
 }
 
-/// How far it is.
+/// The state of the parser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// No answer is awaited.
+    /// No answer is expected.
     #[default]
     Idle,
-    /// More has to come.
+    /// The head is not complete yet.
     Reading,
-    /// The final head has come.
+    /// The final head is complete.
     Ended,
-    /// It does not begin as an answer of HTTP does.
+    /// The head does not begin like an HTTP answer.
     Foreign,
-    /// It is longer than it may be.
+    /// The head is too long.
     TooLarge,
 }
 
 impl Head {
-    /// The next answer's.
+    /// A parser for the next answer.
     pub fn awaited() -> Head {
         Head { state: State::Reading, ..Head::default() }
     }
 
-    /// How far it is.
+    /// The state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// The status of the final head, when all of it has come.
+    /// The status of the final head, once that is complete.
     pub fn status(&self) -> Option<u16> {
         self.status.filter(|_| self.state == State::Ended)
     }
 
-    /// Whether hyper refuses it for its length.
+    /// Whether the head is too long for hyper.
     pub fn is_oversize(&self) -> bool {
         self.interim + self.seen > HYPER_TAKES
     }
 
-    /// Takes what came next, which may go on behind the head.
+    /// Parses the next bytes, which may extend beyond the head.
     pub fn read(&mut self, mut bytes: &[u8]) -> State {
         while self.state == State::Reading && !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -93,7 +93,7 @@ impl Head {
         let line = &self.line[..self.length.min(START)];
         let is_empty = line.is_empty() || line == b"\r";
         match self.status {
-            // An empty line before a head: some servers end bodies so.
+            // An empty line before a head: some servers end a body like this.
             None if is_empty => {}
             None => {
                 self.status = status(line);
@@ -109,14 +109,14 @@ impl Head {
     }
 }
 
-/// Whether what came of a line can become a status line.
+/// Whether this beginning of a line can become a status line.
 fn begins_as_http(line: &[u8]) -> bool {
     let known = b"HTTP/";
     let count = line.len().min(known.len());
     line[..count].eq_ignore_ascii_case(&known[..count]) || line == b"\r"
 }
 
-/// The status in the beginning of a line.
+/// The status in a status line.
 fn status(line: &[u8]) -> Option<u16> {
     let line = String::from_utf8_lossy(line); // a reason phrase may be in any encoding
     let (version, rest) = line.trim_end_matches('\r').split_once(' ')?;

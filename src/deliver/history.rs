@@ -1,6 +1,6 @@
-//! How delivery fared: the last hour by minutes, for a plot, and a histogram since the start, for Prometheus.
+//! Statistics of deliveries: the last hour by minutes, for a plot, and a histogram since the start, for Prometheus.
 //!
-//! Nothing runs for it: an hour's minutes lie in a ring of fixed size, and the one that time has come to is emptied when it is used.
+//! No timer is needed: the minutes are a ring buffer, and a minute is cleared when its slot is used again.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// Minutes that are kept.
+/// The number of minutes that are kept.
 const MINUTES: usize = 60;
-/// Upper bounds of the histogram's buckets, in seconds; what takes longer is in none but the last, without a bound.
+/// Upper bounds of the histogram's buckets, in seconds. A longer duration counts only in the total.
 pub const BOUNDS: [f64; 8] = [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
 
 /// Deliveries and how long they took, from the request's first byte to the answer.
@@ -22,7 +22,7 @@ pub struct History {
 
 #[derive(Debug)]
 struct State {
-    /// The minute since `began` that was used last.
+    /// The last minute since `began` that was used.
     newest: usize,
     minutes: [Minute; MINUTES],
     histogram: Histogram,
@@ -40,23 +40,23 @@ struct Minute {
     milliseconds: f32,
 }
 
-/// Since the start.
+/// The histogram since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Deliveries up to each of [`BOUNDS`] and above the one before.
+    /// Deliveries per bucket: at most its bound of [`BOUNDS`], and more than the bound before.
     pub buckets: [u64; BOUNDS.len()],
     /// All deliveries.
     pub count: u64,
-    /// What they took together, in seconds.
+    /// The sum of their durations, in seconds.
     pub sum: f64,
 }
 
-/// The last hour, the oldest minute first; the last one is not over yet.
+/// The last hour by minutes, the oldest first; the last minute is not over yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LastHour {
-    /// Deliveries.
+    /// Deliveries per minute.
     pub delivered: Vec<u32>,
-    /// Their mean duration; none where there was none.
+    /// Their mean duration in milliseconds; none if there were none.
     pub mean_ms: Vec<Option<f32>>,
 }
 
@@ -80,7 +80,7 @@ impl History {
         }
     }
 
-    /// What is kept of the last hour.
+    /// The last hour.
     pub fn last_hour(&self) -> LastHour {
         let state = &mut *self.state.borrow_mut();
         state.minute(self.began.elapsed());
@@ -94,14 +94,14 @@ impl History {
         LastHour { delivered, mean_ms }
     }
 
-    /// Since the start.
+    /// The histogram since the start.
     pub fn histogram(&self) -> Histogram {
         self.state.borrow().histogram
     }
 }
 
 impl State {
-    /// The minute in which `now` is; those between it and the last one that was used had nothing.
+    /// The minute of `now`; clears the minutes since the last used one.
     fn minute(&mut self, now: Duration) -> &mut Minute {
         let number = (now.as_secs() / 60) as usize;
         for passed in (self.newest + 1..=number).rev().take(MINUTES) {

@@ -1,4 +1,5 @@
-//! What of a ring was read and is not released: a ticket for each event, given back in any order, released in the ring's.
+//! Tracks the events of a ring that were read and not released yet: a ticket for each event. Tickets are returned in any order;
+//! the ring is released in its own order.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use crate::ring::Memory as _;
 use crate::ring::consumer::{self, Frame, Releaser};
 use crate::ring::file::{RingFile, RingId};
 
-/// Events read and not released, at most, in a ring of tiny ones: 48 bytes each.
+/// The most events that are read and not released; each takes 48 bytes here. Only a ring of tiny events reaches it.
 const MOST: usize = 1 << 16;
 
 /// One ring's ledger.
@@ -27,28 +28,28 @@ pub struct Ledger {
     first: Cell<u64>,
     /// The number of the first entry that was not spilled.
     spilled: Cell<u64>,
-    /// The first entry at the last look, and since when it is that.
+    /// The first entry at the last check, and since when it has been the first.
     seen: Cell<(u64, Instant)>,
-    /// An entry was released.
+    /// Signals that an entry was released.
     released: Notify,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// The position after it.
+    /// The ring position after the entry.
     end: u64,
-    /// Of an event: its number among all.
+    /// The event's number over all rings.
     event: EventNo,
-    /// Of an event: its sequence number.
+    /// The event's sequence number in the ring.
     sequence: u64,
-    /// Of an event: what it takes, in bytes.
+    /// The event's length, in bytes.
     length: u32,
     events: u32,
     done: bool,
 }
 
-/// An event's hold on its room in the ring. Only [`Ticket::release`] ends it: an event that is merely forgotten, as at the end
-/// of the process, stays in the ring.
+/// The right to release one event's room in the ring. Only [`Ticket::release`] releases it: an event whose ticket is dropped, as
+/// at the end of the process, stays in the ring.
 #[derive(Debug)]
 #[must_use = "the event stays in the ring until its ticket is released"]
 pub struct Ticket {
@@ -57,7 +58,7 @@ pub struct Ticket {
 }
 
 impl Ledger {
-    /// A ledger of `file` with nothing in it.
+    /// An empty ledger of `file`.
     pub fn new(file: Arc<RingFile>, releaser: Releaser<Arc<RingFile>>) -> Rc<Ledger> {
         Rc::new(Ledger {
             file,
@@ -70,7 +71,7 @@ impl Ledger {
         })
     }
 
-    /// An event was read, whose record is at `frame`.
+    /// Adds an event that was read at `frame`.
     pub fn enter(self: &Rc<Self>, frame: &Frame, event: EventNo) -> Ticket {
         let number = self.first.get() + self.entries.borrow().len() as u64;
         let (end, length, sequence) = (frame.end, frame.header.length, frame.header.sequence);
@@ -78,12 +79,12 @@ impl Ledger {
         Ticket { ledger: Rc::clone(self), number }
     }
 
-    /// Nobody needs what lies before `end`, in which there were `events` events: it is released with what comes before it.
+    /// Marks everything before `end` as done, with `events` events in it; it is released after all entries before it.
     pub fn skip(&self, end: u64, events: u32) {
         {
             let mut entries = self.entries.borrow_mut();
             match entries.back_mut().filter(|last| last.done && last.events < u32::MAX - events) {
-                // One entry for all in a row: a hostile producer can cause as many as it likes.
+                // Merged with the entry before, because a hostile producer can cause any number of them.
                 Some(last) => (last.end, last.events) = (end, last.events + events),
                 None => {
                     let event = EventNo(0);
@@ -99,13 +100,13 @@ impl Ledger {
         self.entries.borrow().len() < MOST
     }
 
-    /// The position up to which everything is released.
+    /// The ring position up to which everything is released.
     pub fn tail(&self) -> u64 {
         self.releaser.borrow().tail()
     }
 
-    /// The events whose room, with the padding before them, begins less than `bytes` after the tail, and that are not done, but for those
-    /// that were asked for before.
+    /// The events that are not done and whose room (with the padding before it) begins less than `bytes` after the tail. Events
+    /// that an earlier call returned are left out.
     pub fn to_spill(&self, bytes: u64) -> Vec<EventNo> {
         let (tail, entries) = (self.tail(), self.entries.borrow());
         let from = self.spilled.get().saturating_sub(self.first.get()) as usize;
@@ -122,7 +123,7 @@ impl Ledger {
         self.entries.borrow().front().filter(|entry| !entry.done).map(|entry| entry.event)
     }
 
-    /// Whether the oldest event that is not done is the same as so long ago.
+    /// Whether the oldest event that is not done has been the oldest for `age` at least.
     pub fn has_older_than(&self, age: Duration) -> bool {
         if self.entries.borrow().is_empty() {
             return false;
@@ -136,12 +137,12 @@ impl Ledger {
         now.saturating_duration_since(since) >= age
     }
 
-    /// Writes the ring's words again; to be called once in a while.
+    /// Writes the ring's consumer words again; has to be called once in a while.
     pub fn refresh(&self) {
         self.releaser.borrow().refresh();
     }
 
-    /// Waits until something was released.
+    /// Waits until an entry is released.
     pub async fn released(&self) {
         self.released.notified().await;
     }
@@ -175,12 +176,12 @@ impl Ledger {
 }
 
 impl Ticket {
-    /// Nobody needs the event any more.
+    /// Releases the event: no delivery needs it any more.
     pub fn release(self) {
         self.ledger.finish(self.number);
     }
 
-    /// Where the event lies.
+    /// The ring file that has the event.
     pub fn file(&self) -> Arc<RingFile> {
         Arc::clone(&self.ledger.file)
     }
@@ -195,21 +196,21 @@ impl Ticket {
         EventId { ring: self.ring(), sequence: self.entry(|entry| entry.sequence) }
     }
 
-    /// What it takes in the ring, in bytes.
+    /// Its length in the ring, in bytes.
     pub fn length(&self) -> u32 {
         self.entry(|entry| entry.length)
     }
 
-    /// Its frame, checked once more; none where a broken recognizer has changed it.
+    /// Its frame, checked again; none if a faulty recognizer has overwritten it.
     pub fn frame(&self) -> Option<Frame> {
         let (end, length, sequence) = self.entry(|entry| (entry.end, entry.length, entry.sequence));
         consumer::frame_again(&self.ledger.file, end, length).filter(|frame| frame.header.sequence == sequence)
     }
 
-    /// Its texts, read once more.
+    /// Its texts, read again.
     pub fn event(&self) -> Option<Event> {
         let event = Event::from_record(&self.ledger.file, &self.frame()?, self.ring()).ok()?;
-        (!self.ledger.file.lost()).then_some(event) // what was read may be zeros
+        (!self.ledger.file.lost()).then_some(event) // if the file was truncated, what was read may be zeros
     }
 
     fn entry<R>(&self, look: impl FnOnce(&Entry) -> R) -> R {

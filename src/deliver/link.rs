@@ -1,9 +1,9 @@
-//! What the way to a destination bears.
+//! Limits the bodies in transit to what the link to a destination can carry.
 //!
-//! Four bodies at once are no use to a link that takes seconds for one: each waits for the others' bytes in the same queue, looks stuck, and
-//! is sent again for nothing. So a destination begins with one body at a time until its peer's TCP has acknowledged one, and goes on with one
-//! at a time where that took long for want of bandwidth, not for distance. A small body shows little: one that is more than `STEP` times as
-//! large as the largest that the link bore goes alone, too. A body that does not move holds up no other for longer than `SILENT`.
+//! Four bodies at once do not help on a link that takes seconds for one: each waits in the same queue, seems stuck, and is sent
+//! again needlessly. So a destination begins with one body at a time until the peer's TCP has acknowledged one. It returns to one
+//! at a time when a body took long because of bandwidth, not of distance. A small body proves little: a body more than `STEP`
+//! times as large as the largest one so far is sent alone, too. A body that makes no progress delays others for `SILENT` at most.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -17,44 +17,44 @@ use super::core::schedule::YIELD;
 use super::deadline::Deadline;
 use super::failure::Failure;
 
-/// A link that takes this long for a body, beyond what its distance explains, ...
+/// A link is narrow if a body takes longer than this, beyond what the round trips explain, ...
 const LONG: Duration = Duration::from_secs(1);
-/// ... and moves fewer bytes a second than this, gets one at a time.
+/// ... at a rate below this many bytes a second.
 const SLOW: u64 = 100 * 1024;
-/// TCP sends about so many bytes before the first of them is acknowledged, then twice as many, ...
+/// TCP sends about this many bytes before the first acknowledgement, then twice as many, and so on.
 const FIRST_FLIGHT: u64 = 14_600;
-/// On a narrow link TCP would fill the queue before it, behind which every packet that is lost costs many seconds, whosever it is. So what is
-/// on its way is bounded by what goes in this time, beside the round trip, ...
+/// On a narrow link TCP would fill the queue in front of it, and then every lost packet, of any connection, costs many seconds.
+/// So the bytes in transit are limited to what the link carries in this time plus two round trips, ...
 const QUEUE: Duration = Duration::from_secs(2);
-/// ... and so many bytes at the least.
+/// ... but not to fewer bytes than this.
 const LEAST_QUEUE: usize = 6 * 1024;
-/// A body of at most so many times the largest that the link bore may go beside others.
+/// A body up to this many times as large as the largest one so far may be sent together with others.
 const STEP: u64 = 4;
-/// A body of which nothing moved for this long, or for this many round trips, holds up no other.
+/// A body delays no others once nothing moved for this long, or for this many round trips.
 const SILENT: (Duration, u32) = (Duration::from_secs(3), 5);
 
-/// The way to a destination.
+/// The link to a destination.
 #[derive(Debug)]
 pub struct Link {
-    /// The largest body that it bore, in bytes; 0 where it bears no two at once.
+    /// The largest body that it carried, in bytes; 0 if it is narrow or nothing is known.
     borne: Cell<u64>,
-    /// Where it is narrow, how many bytes on their way keep it busy.
+    /// How many bytes in transit keep it busy, if it is narrow.
     queue: Cell<Option<usize>>,
-    /// Bodies that are on their way, or began in one's turn and are not acknowledged.
+    /// Bodies that have a turn and are not acknowledged yet.
     bodies: Cell<usize>,
-    /// The round trip of the last connection that was used.
+    /// The round-trip time of the last connection that was used.
     rtt: Cell<Duration>,
     /// When something last began or moved, on any connection.
     moved_at: Cell<Instant>,
     /// When the destination last acknowledged bytes, on any connection.
     heard_at: Cell<Option<Instant>>,
-    /// Tries that failed, and the last one's failure.
+    /// How many attempts failed, and the last failure.
     failures: Cell<u64>,
     failure: RefCell<Option<Failure>>,
     changed: Notify,
 }
 
-/// A body may go out. Dropped when the peer's TCP has acknowledged it, or it is not sent any more.
+/// The turn of a body: it may be sent. Dropped when the peer's TCP has acknowledged the body, or it is not sent any more.
 #[derive(Debug)]
 pub struct Turn(Rc<Link>);
 
@@ -75,11 +75,11 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Waits until a body with `pictures` bytes of pictures may go out; who had to wait lets other destinations' events go first, for one of
-    /// those may have ended the body before, whose room the ring needed.
+    /// Waits until a body with `pictures` bytes of pictures may be sent. After a wait it lets other destinations' events go
+    /// first: the body before may have been ended because the ring needed its room, and one of those events may be the cause.
     ///
     /// # Errors
-    /// The failure of the try before it: it is no time to begin.
+    /// The failure of the attempt before: the body must not start then.
     pub async fn turn(self: &Rc<Self>, pictures: u64) -> Result<Turn, Failure> {
         let failures = self.failures.get();
         while !self.is_free(pictures) {
@@ -103,13 +103,13 @@ impl Link {
         self.moved_at.get() + SILENT.0.max(self.rtt.get() * SILENT.1)
     }
 
-    /// A request begins on a connection that took `rtt` to make.
+    /// A request begins on a connection that took `rtt` to be made.
     pub fn begins(&self, rtt: Duration, now: Instant) {
         self.rtt.set(rtt);
         self.moved_at.set(now.max(self.moved_at.get()));
     }
 
-    /// Where bodies share a narrow link, when it last moved bytes of any of them.
+    /// When the link last moved bytes of any body, if bodies share a narrow link.
     pub fn shared_moved_at(&self) -> Option<Instant> {
         (self.borne.get() == 0).then(|| self.moved_at.get())
     }
@@ -120,7 +120,7 @@ impl Link {
         self.heard_at.set(Some(at).max(self.heard_at.get()));
     }
 
-    /// Moves a connection's deadline while the destination is heard on others. It does not end.
+    /// Moves a connection's deadline while the destination acknowledges bytes on other connections. Never returns.
     pub async fn extend(&self, deadline: &Deadline) -> Infallible {
         loop {
             sleep(deadline.bound() / 4).await;
@@ -130,14 +130,14 @@ impl Link {
         }
     }
 
-    /// A try failed.
+    /// An attempt failed.
     pub fn failed(&self, failure: &Failure) {
         self.failures.set(self.failures.get() + 1);
         self.failure.replace(Some(failure.clone()));
         self.changed.notify_waiters();
     }
 
-    /// `bytes` of a body were acknowledged in `took`, over a way whose round trip takes `rtt`. `whole`: that was all of it.
+    /// `bytes` of a body were acknowledged in `took`, with a round-trip time of `rtt`. `whole`: these were all bytes of it.
     pub fn judge(&self, bytes: u64, took: Duration, rtt: Duration, whole: bool) {
         let flights = (bytes.div_ceil(FIRST_FLIGHT) + 1).next_power_of_two().trailing_zeros();
         let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
@@ -150,7 +150,7 @@ impl Link {
         }
     }
 
-    /// Where the link is narrow: how many bytes on their way keep it busy.
+    /// How many bytes in transit keep the link busy, if it is narrow.
     pub fn queue(&self) -> Option<usize> {
         self.queue.get()
     }
@@ -177,9 +177,9 @@ mod tests {
             (27_000, 13_500, 100, false),  // 2 KB/s
             (270_000, 5_400, 50, false),   // 50 KB/s
             (270_000, 2_000, 50, true),    // 135 KB/s
-            (2_000, 900, 1, true),         // a hiccup
+            (2_000, 900, 1, true),         // a short interruption
             (27_000, 4_800, 2_000, true),  // a satellite
-            (32_000, 8_400, 2_000, false), // 5 KB/s, as far away
+            (32_000, 8_400, 2_000, false), // 5 KB/s, at the same distance
             (200, 2_100, 2_000, true),
             (11_000_000, 9_000, 20, true),
         ] {
@@ -233,7 +233,7 @@ mod tests {
         let first = link.turn(KB).await.unwrap();
         let (ended, began) = tokio::join!(
             async {
-                tokio::task::yield_now().await; // the other one waits by then
+                tokio::task::yield_now().await; // let the other task begin to wait
                 drop(first);
                 Instant::now()
             },

@@ -1,27 +1,27 @@
-//! From one event to every destination, and back to the ring when all have it or the spool has it for them.
+//! Delivers each event to every destination, and releases it in the ring once each destination has it or the spool has stored it.
 //!
 //! ```text
 //!            ┌─▶ lane ─▶ Client ─▶ server 1 ─┐
-//!   event ───┼─▶ lane ─▶ Client ─▶ server 2 ─┼──▶ a delivery over ──▶ Ledger ──▶ the ring's tail
+//!   event ───┼─▶ lane ─▶ Client ─▶ server 2 ─┼──▶ a delivery done ──▶ Ledger ──▶ the ring's tail
 //!            └─▶ lane ─▶ …                  ─┤    (the last one)    (in order)
 //!                  ▲                         │
 //!                  └── backlog ── spool ◀────┘  failure, a ring that fills, shutdown
 //! ```
 //!
-//! | file | what it is |
+//! | file | what it does |
 //! | --- | --- |
-//! | [`mod@core`] | decides everything: a state machine without I/O, a lane for each destination |
-//! | [`driver`] | does it: uploads, and what the spool's thread does for deliveries |
-//! | [`setup`], [`signature`] | what the config and its files say to each client; signed requests |
-//! | `report` | a text that is no event, posted once |
-//! | [`endpoints`], [`rate`] | a destination's own server and those that stand in; how fast bytes may go out |
-//! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | one try, and the connection for it |
-//! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | what comes back, and how long it is waited for |
-//! | [`permit`], [`record`] | what a try holds: a body's permit; where its pictures lie |
-//! | [`outcome`], [`failure`] | what an answer means, why a try failed |
-//! | [`recent`], [`history`] | what became of the last hour's events, and how long they took |
-//! | [`sizes`], [`servers`] | how large the events are that a server takes, and whose limit that likely is |
-//! | [`ledger`] | what of a ring can be given back |
+//! | [`mod@core`] | the state machine that makes all decisions, without I/O; it has one lane for each destination |
+//! | [`driver`] | carries the decisions out: runs uploads, and has the spool's thread store and fetch events |
+//! | [`setup`], [`signature`] | build each client's settings from the config and its files; sign requests |
+//! | `report` | posts a report that is not an event, once |
+//! | [`endpoints`], [`rate`] | choose between a destination's own server and its standby servers; limit the bytes per second |
+//! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | make one attempt, and the connection for it |
+//! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | read the response; detect a connection without progress |
+//! | [`permit`], [`record`] | what an attempt holds: the permit for its body, and the memory where its pictures are |
+//! | [`outcome`], [`failure`] | classify a response, and describe why an attempt failed |
+//! | [`recent`], [`history`] | outcomes and latencies of the last hour's events |
+//! | [`sizes`], [`servers`] | the event sizes that a server accepts, and which software likely sets the limit |
+//! | [`ledger`] | tracks which part of a ring can be released |
 
 pub mod answer;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What became of one try to deliver an event: the table of docs/design.md, "Delivery".
+//! The outcome of one attempt to deliver an event: the table of docs/design.md, "Delivery".
 
 use std::num::IntErrorKind;
 use std::time::Duration;
@@ -12,50 +12,50 @@ use crate::config::answers::Meaning;
 /// The longest pause that a server may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// What became of one try.
+/// The outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// The server had the whole event and answered 2xx.
     Acknowledged,
-    /// There is no connection to be had: it does not matter which event is tried next.
+    /// No connection could be made, so the failure has nothing to do with the event.
     Unreachable {
         /// Why.
         failure: Failure,
     },
-    /// Another try failed while this one waited to begin: it says nothing.
+    /// Another attempt failed while this one waited to begin: this one says nothing.
     NotBegun {
-        /// The other one's.
+        /// The failure of the other attempt.
         failure: Failure,
     },
-    /// The destination does not work now, or not for this event: try again after a while.
+    /// The destination fails now, or fails for this event: try again later.
     Down {
         /// Why.
         failure: Failure,
-        /// What the server asked for.
+        /// The pause that the server asked for.
         retry_after: Option<Duration>,
     },
-    /// The server does not take this event now, or not in this way, which says nothing about others: try again after a while.
+    /// The server does not take this event now, or not this way; that says nothing about other events. Try again later.
     NotNow {
         /// Why.
         failure: Failure,
-        /// What the server asked for.
+        /// The pause that the server asked for.
         retry_after: Option<Duration>,
     },
-    /// The destination answers, but not as a receiver of events: somebody has to set something right.
+    /// The destination answers, but not like a receiver of events: an operator has to fix it.
     Misconfigured {
-        /// Why, with what to look at.
+        /// Why, and what to check.
         failure: Failure,
     },
-    /// The server does not want this event.
+    /// The server refuses this event for good.
     Refused {
         /// Why.
         failure: Failure,
     },
-    /// The event's pictures went away under us.
+    /// The event's pictures are no longer available.
     SourceLost,
 }
 
-/// The failure in an outcome, borrowed as the outcome is.
+/// The failure in an outcome, by shared or mutable reference like the outcome.
 macro_rules! failure_of {
     ($outcome:expr) => {
         match $outcome {
@@ -76,10 +76,10 @@ impl AttemptOutcome {
         AttemptOutcome::Down { failure, retry_after: None }
     }
 
-    /// Judges an answer by its status alone; its body is never looked at. `early`: it came before the server had the whole event.
+    /// Classifies an answer by its status alone, without its body. `early`: set if it came before the server had the whole event.
     pub fn of_answer(number: u16, headers: &HeaderMap, early: Option<Early>) -> AttemptOutcome {
         if let (200..=299, None) = (number, early) {
-            return AttemptOutcome::Acknowledged; // before any words are made: this is every event's way
+            return AttemptOutcome::Acknowledged; // returns before the text is built, because nearly every event takes this path
         }
         let mut why = format!("the server answered {number}");
         if let Some(reason) = StatusCode::from_u16(number).ok().and_then(|status| status.canonical_reason()) {
@@ -117,16 +117,16 @@ impl AttemptOutcome {
         }
     }
 
-    /// What an answer means by the config; before the server had the whole event there is no acknowledgement.
+    /// Applies the config's `answers` to the outcome. Before the server had the whole event there is no acknowledgement.
     #[must_use]
     pub fn meaning(self, meaning: Meaning, early: Option<Early>) -> AttemptOutcome {
         match (meaning, self) {
             (Meaning::Accept, _) if early.is_none() => AttemptOutcome::Acknowledged,
             (Meaning::Refuse, AttemptOutcome::Acknowledged) => AttemptOutcome::Refused {
-                failure: Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.refuse has"),
+                failure: Failure::new(Code::NotAccepted, "the server answered 2xx, which is in answers.refuse"),
             },
             (Meaning::Retry, AttemptOutcome::Acknowledged) => {
-                let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which answers.retry has");
+                let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which is in answers.retry");
                 AttemptOutcome::NotNow { failure, retry_after: None }
             }
             (
@@ -142,26 +142,26 @@ impl AttemptOutcome {
         }
     }
 
-    /// A 2xx whose body does not say what the config's `accept_body` wants. It may be the server that is out of order, a portal that asks
-    /// for a login, or this event.
+    /// A 2xx whose body is not what the config's `accept_body` requires. The cause may be a failing server, a login portal, or
+    /// this event.
     pub fn not_accepted(status: u16, why: &str) -> AttemptOutcome {
         let why = format!("the server answered {status}, and its body is not what accept_body wants: {why}");
         AttemptOutcome::down(Failure { status: Some(status), ..Failure::new(Code::NotAccepted, why) })
     }
 
-    /// Why the try failed, where it did so for a reason that is told.
+    /// The failure, if the outcome has one.
     pub const fn failure(&self) -> Option<&Failure> {
         failure_of!(self)
     }
 
-    /// The same, to say more.
+    /// The same, mutable.
     pub const fn failure_mut(&mut self) -> Option<&mut Failure> {
         failure_of!(self)
     }
 }
 
-/// `Retry-After` (RFC 9110 section 10.2.3) in seconds, or as a date, which is compared with the server's own `Date`: our wall
-/// clock decides nothing.
+/// `Retry-After` (RFC 9110 section 10.2.3), in seconds or as a date. A date is compared with the server's own `Date`, so the
+/// box's clock does not matter.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let asked = match value.parse::<u64>() {

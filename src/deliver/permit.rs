@@ -1,49 +1,49 @@
-//! What allows a body to be on its way: few of them are at once, for memory is for these.
+//! Permits for bodies in transit. Few bodies are in transit at once, which bounds the memory for them.
 
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-/// Who keeps account of the bodies of one upload.
+/// Tracks the bodies of one upload.
 pub trait Bodies {
-    /// The body has gone, or is not sent any more.
+    /// The body has been sent, or will not be sent any more.
     fn gone(&self);
 
-    /// The upload begins once more; whether and when its body may go comes through the channel.
+    /// The upload has to send its body again. The channel tells when it may, or that it may not.
     fn wanted(&self) -> oneshot::Receiver<bool>;
 
-    /// Counts the failures after which it is no time to begin.
+    /// Counts the destination's failures; after a new one a body must not start.
     fn failures(&self) -> u64;
 }
 
-/// An upload's body may be on its way; dropped when its last byte has gone.
+/// Permits an upload to send its body; dropped when the last byte was sent.
 pub struct BodyPermit {
     bodies: Rc<dyn Bodies>,
 }
 
-/// What gives an upload another permit.
+/// Gives an upload another permit.
 pub struct Again {
     bodies: Rc<dyn Bodies>,
 }
 
 impl BodyPermit {
-    /// For an upload of which `bodies` knows that its body is on its way.
+    /// The permit of an upload whose body `bodies` already counts.
     pub fn new(bodies: Rc<dyn Bodies>) -> BodyPermit {
         BodyPermit { bodies }
     }
 
-    /// For a second try of the same upload.
+    /// For a second attempt of the same upload.
     pub fn again(&self) -> Again {
         Again { bodies: Rc::clone(&self.bodies) }
     }
 }
 
 impl Again {
-    /// Waits until the body may go once more, before those of new uploads. None where a try failed meanwhile: then it is no time to begin.
+    /// Waits for a permit, before new uploads get one. None if an attempt failed meanwhile: no body must start then.
     pub async fn permit(self) -> Option<BodyPermit> {
         let failures = self.bodies.failures();
         let may_go = self.bodies.wanted().await.unwrap_or(false);
-        // The body that went away for this one may have been that of a try that failed just now.
+        // The permit may have become free because another attempt failed just now.
         let is_time = self.bodies.failures() == failures;
         may_go.then(|| BodyPermit { bodies: self.bodies }).filter(|_| is_time)
     }

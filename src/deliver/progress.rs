@@ -1,8 +1,8 @@
-//! What moves on a connection, and until when that is waited for.
+//! Tracks the progress of a connection, and computes its deadlines.
 //!
-//! Bytes move when the kernel takes them and when the peer's TCP acknowledges them: on a slow link the kernel has the whole body long before
-//! it has gone. The kernel is asked what is not acknowledged (`SIOCOUTQ`) only where an answer does not come at once, and then ever more
-//! rarely. The time for the answer begins when the peer has the whole body.
+//! Bytes make progress when the kernel takes them and when the peer's TCP acknowledges them. On a slow link the kernel has the
+//! whole body long before the peer has it. The kernel is asked for unacknowledged bytes (`SIOCOUTQ`) only if an answer does not
+//! come at once, and then at growing intervals. The response timeout begins when the peer has the whole body.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -21,70 +21,70 @@ use super::unacknowledged::{Signs, bound_queue, signs, unacknowledged};
 use crate::body::Sent;
 use crate::config::Timeouts;
 
-/// What moved on a connection.
+/// The progress of a connection.
 #[derive(Debug)]
 pub struct Progress {
-    /// None when it is closed.
+    /// None once it is closed.
     socket: Cell<Option<RawFd>>,
-    /// How long it took to connect.
+    /// How long the connection took to be made: about one round trip.
     rtt: Duration,
-    /// How long a round trip takes by now, behind what waits on the way.
+    /// The current round-trip time, including queues on the way.
     smoothed_rtt: Cell<Duration>,
-    /// Bytes that the kernel took from us, ever, and of these, those that the peer has acknowledged.
+    /// Bytes that the kernel ever took from us, and how many of them the peer acknowledged.
     taken: Cell<u64>,
     acknowledged: Cell<u64>,
-    /// The most that the peer was known to have, also behind a gap.
+    /// The most bytes that the peer has received, including those behind a gap.
     reached: Cell<u64>,
-    /// When the request began, and what was acknowledged by then.
+    /// When the request began, and how many bytes the kernel had taken by then.
     began: Cell<(Instant, u64)>,
-    /// The last time that bytes of the request moved; later, where they wait for a bound of ours.
+    /// When bytes of the request last made progress. In the future while our own rate limit holds them back.
     moved_at: Cell<Instant>,
     /// When the peer had the whole request.
     arrived_at: Cell<Option<Instant>>,
-    /// The last time that bytes came in.
+    /// When bytes last came in.
     read_at: Cell<Instant>,
-    /// Bytes that came in, ever.
+    /// All bytes that came in.
     read: Cell<u64>,
     head: RefCell<Head>,
-    /// Counts what of the request's body has gone.
+    /// Counts the bytes of the request's body that were sent.
     sent: RefCell<Sent>,
     /// The length of that body.
     length: Cell<u64>,
-    /// TLS has bytes that the kernel did not take yet.
+    /// Whether TLS has bytes that the kernel did not take yet.
     pub is_held: Cell<bool>,
-    /// Held until the kernel took the last byte of that body.
+    /// The permit for the body, held until the kernel took its last byte.
     pub permit: RefCell<Option<BodyPermit>>,
-    /// What may be on its way is bounded, for the link is narrow.
+    /// Whether the send queue is limited, because the link is narrow.
     is_bounded: Cell<bool>,
-    /// The way that it goes, held until the peer has that body.
+    /// The turn on the link, held until the peer has the body.
     turn: RefCell<Option<Turn>>,
     link: RefCell<Rc<Link>>,
-    /// When bytes last came in, the kernel had the whole body and the peer's TCP had acknowledged it: else the sender of an answer
-    /// cannot have had it. Every segment acknowledges what came before it was sent, so an honest answer to a whole request never
-    /// leaves anything unacknowledged.
+    /// Whether the kernel had the whole body and the peer's TCP had acknowledged it when bytes last came in. Otherwise the peer
+    /// cannot have had the whole request when it answered. Every segment acknowledges what was received before it was sent, so a
+    /// correct answer to a whole request never leaves unacknowledged bytes.
     was_whole_at_read: Cell<bool>,
-    /// Bytes of the body that the peer's TCP had acknowledged by then, as far as can be told.
+    /// Bytes of the body that the peer's TCP had acknowledged by then, as far as known.
     arrived_at_read: Cell<u64>,
-    /// The next byte written is a request's first one, and nothing may have come in that was not read before it.
+    /// The next byte written is the first of a request: it must not be written if unread bytes have come in.
     pub begins: Cell<bool>,
 }
 
 /// A request that begins.
 pub struct Begun {
-    /// Counts what of its body has gone.
+    /// Counts the bytes of its body that were sent.
     pub sent: Sent,
     /// The length of that body.
     pub length: u64,
-    /// Held until its body has gone.
+    /// Held until the kernel took the body.
     pub permit: Option<BodyPermit>,
-    /// Held until its body has arrived.
+    /// Held until the peer has the body.
     pub turn: Option<Turn>,
-    /// Nothing may come in before its first byte goes out.
+    /// No bytes may have come in before its first byte is written.
     pub begins: bool,
 }
 
 impl Progress {
-    /// Of a connection that took `rtt` to make and on which `taken` bytes went out already.
+    /// Progress of a connection that took `rtt` to be made, and to which `taken` bytes were written already.
     pub fn new(socket: RawFd, taken: u64, rtt: Duration) -> Progress {
         let now = Instant::now();
         Progress {
@@ -132,18 +132,18 @@ impl Progress {
         self.begins.set(request.begins);
     }
 
-    /// The request is over.
+    /// The request ended.
     pub fn end(&self) {
         self.permit.take();
         self.turn.take();
     }
 
-    /// The connection is closed: its descriptor may be another's.
+    /// The connection is closed: the descriptor may be reused.
     pub fn closed(&self) {
         self.socket.set(None);
     }
 
-    /// The kernel has taken `taken` bytes by now.
+    /// The kernel has taken `taken` bytes so far.
     pub fn took(&self, taken: u64) {
         if self.taken.replace(taken) != taken {
             self.begins.set(false);
@@ -151,7 +151,7 @@ impl Progress {
         }
     }
 
-    /// Bytes wait for a bound of ours: that is no silence of the peer's.
+    /// Our own rate limit holds bytes back until then, so the peer is not to blame.
     pub fn held_back(&self, until: Instant) {
         self.moved(until);
     }
@@ -160,7 +160,7 @@ impl Progress {
         self.moved_at.set(at.max(self.moved_at.get()));
     }
 
-    /// Bytes came in. How far the answer's head is, and whether it is larger than hyper would take.
+    /// Bytes came in. Returns the state of the answer's head, and whether it is too long for hyper.
     pub fn received(&self, bytes: &[u8]) -> (State, bool) {
         let now = Instant::now();
         self.read.set(self.read.get() + bytes.len() as u64);
@@ -174,7 +174,7 @@ impl Progress {
         (state, head.is_oversize())
     }
 
-    /// Asks the kernel what the peer has not acknowledged, and takes note of what has moved.
+    /// Asks the kernel for unacknowledged bytes, and records progress.
     pub fn look(&self) {
         if let Some(socket) = self.socket.get() {
             let unacknowledged = unacknowledged(socket);
@@ -190,7 +190,7 @@ impl Progress {
         self.acknowledged.set(acknowledged.max(self.acknowledged.get()));
         self.reached.set(reached.max(self.reached.get()));
         self.smoothed_rtt.set(signs.smoothed_rtt.unwrap_or(self.smoothed_rtt.get()));
-        // What is repeated for nothing moves nothing new, and yet fills a slow link: its answers tell that it moves.
+        // Needless retransmissions make no progress but fill a slow link: acknowledgements show that the link still moves.
         let heard_at = signs.heard_before.and_then(|before| now.checked_sub(before));
         if let Some(moved_at) = if has_moved { Some(now) } else { heard_at.filter(|at| *at > self.moved_at.get()) } {
             self.moved(moved_at);
@@ -209,7 +209,7 @@ impl Progress {
         }
     }
 
-    /// Bounds what may be on its way, where the link is narrow.
+    /// Limits the send queue if the link is narrow.
     fn bound(&self) {
         if let (Some(most), Some(socket), false) =
             (self.link.borrow().queue(), self.socket.get(), self.is_bounded.get())
@@ -219,11 +219,11 @@ impl Progress {
         }
     }
 
-    /// When nothing is waited for any more.
+    /// The deadline of the current request.
     pub fn due(&self, timeouts: Timeouts) -> Instant {
         match self.arrived_at.get() {
             Some(arrived_at) => {
-                // Its first segment may be lost as well.
+                // The first segment of the answer may be lost as well.
                 let due = arrived_at.max(self.read_at.get()) + patience(timeouts.response, self.rtt);
                 due.min(arrived_at + longest(timeouts.response, self.rtt))
             }
@@ -240,7 +240,7 @@ impl Progress {
         patience(timeouts.progress, rtt).min(longest(timeouts.progress, self.rtt))
     }
 
-    /// What there was none of until [`Progress::due`].
+    /// Which progress was missing until [`Progress::due`].
     pub fn overdue(&self, timeouts: Timeouts) -> Failure {
         if self.has_arrived() {
             let patience = patience(timeouts.response, self.rtt);
@@ -256,29 +256,29 @@ impl Progress {
         self.arrived_at.get().is_some()
     }
 
-    /// How far the answer's head is.
+    /// The state of the answer's head.
     pub fn head_state(&self) -> State {
         self.head.borrow().state()
     }
 
-    /// The status of the answer, when all of its head has come.
+    /// The status of the answer, once its head is complete.
     pub fn status(&self) -> Option<u16> {
         self.head.borrow().status()
     }
 
-    /// Bytes that came in, ever.
+    /// All bytes that came in.
     pub fn read(&self) -> u64 {
         self.read.get()
     }
 
-    /// How much of the body the peer had when bytes last came in, where that was not all.
+    /// How much of the body the peer had when bytes last came in; none if it had all.
     pub fn early(&self) -> Option<Early> {
         let total = self.length.get();
         let sent = self.arrived_at_read.get().min(total.saturating_sub(1));
         (!self.was_whole_at_read.get()).then_some(Early { sent, total })
     }
 
-    /// Whether the kernel took all of the body.
+    /// Whether the kernel took the whole body.
     pub fn is_sent(&self) -> bool {
         !self.is_held.get() && self.sent.borrow().load(Ordering::Relaxed) == self.length.get()
     }

@@ -1,41 +1,41 @@
-//! How fast bytes may go out, over all connections that share a bound. They go in small pieces, each followed by the pause that it costs, so a
-//! link that others use has room in between.
+//! Limits the bytes per second over all connections that share a bound. Bytes are sent in small pieces, each followed by a pause,
+//! so that other users of the link can send in between.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A piece is what goes in this time, ...
+/// A piece is what the rate allows in this time, ...
 const PIECE: Duration = Duration::from_millis(100);
-/// ... and no smaller than a segment, in bytes.
+/// ... but not less than a segment, in bytes.
 const LEAST: usize = 1460;
 
-/// A bound in bytes a second.
+/// A rate limit, in bytes a second.
 #[derive(Debug)]
 pub struct Rate {
     per_second: u32,
-    /// When what went out has been paid for.
+    /// The time until which the bytes sent so far use up the rate.
     paid_at: Mutex<Instant>,
 }
 
 impl Rate {
-    /// Nothing went out yet.
+    /// A limit of which nothing is used yet.
     pub fn new(bytes_per_second: u32) -> Rate {
         Rate { per_second: bytes_per_second.max(1), paid_at: Mutex::new(Instant::now()) }
     }
 
-    /// How many of `wanted` bytes may go out now.
+    /// How many of `wanted` bytes may be sent now.
     ///
     /// # Errors
-    /// None may: when to ask again.
+    /// No byte may be sent: when to try again.
     pub fn allowed(&self, wanted: usize, now: Instant) -> Result<usize, Instant> {
         let paid_at = *self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
         let piece = (f64::from(self.per_second) * PIECE.as_secs_f64()) as usize;
         if paid_at > now { Err(paid_at) } else { Ok(wanted.min(piece.max(LEAST))) }
     }
 
-    /// So many went out.
+    /// Records that bytes were sent.
     pub fn pay(&self, bytes: usize, now: Instant) {
         let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
         *paid_at = (*paid_at).max(now) + Duration::from_secs_f64(bytes as f64 / f64::from(self.per_second));

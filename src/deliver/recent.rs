@@ -1,6 +1,6 @@
-//! What became of a destination's events lately: whether refusals are an exception or the rule.
+//! Outcomes of a destination's events in the last hour: they show whether refusals are an exception or the rule.
 //!
-//! Nothing runs for it: the slots of an hour lie in a ring of fixed size, and one whose time has come again is emptied when it is used.
+//! No timer is needed: the slots are a ring buffer, and a slot is cleared when it is used again.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::time::Instant;
 
 use crate::status;
 
-/// What one slot is for.
+/// The duration of one slot.
 const SLOT: Duration = Duration::from_secs(300);
-/// An hour, and the slot that is not over.
+/// The slots of one hour, and the current one.
 const SLOTS: usize = 13;
 
-/// Acknowledged and refused events of the last hour, to five minutes.
+/// Acknowledged and refused events of the last hour, in slots of five minutes.
 #[derive(Debug)]
 pub struct Recent {
     began: Instant,
     newest: Cell<usize>,
-    /// Acknowledged, and made dead letters.
+    /// For each slot: acknowledged events, and dead letters.
     slots: RefCell<[[u64; 2]; SLOTS]>,
     last_refusal: RefCell<Option<String>>,
 }
@@ -36,7 +36,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// The destination has an event.
+    /// An event was acknowledged.
     pub fn acknowledged(&self) {
         self.count(0, self.began.elapsed());
     }
@@ -47,7 +47,7 @@ impl Recent {
         self.last_refusal.replace(Some(why.to_owned()));
     }
 
-    /// What is known.
+    /// The sums of the last hour.
     pub fn last_hour(&self) -> status::LastHour {
         let [acknowledged, dead] = self.sums(self.began.elapsed());
         status::LastHour { acknowledged, dead, last_refusal: self.last_refusal.borrow().clone() }
@@ -63,7 +63,7 @@ impl Recent {
         [0, 1].map(|kind| self.slots.borrow().iter().map(|slot| slot[kind]).sum())
     }
 
-    /// Empties the slots that time has come to since the last look.
+    /// Clears the slots since the last used one.
     fn advance(&self, now: Duration) {
         let number = (now.as_secs() / SLOT.as_secs()) as usize;
         let mut slots = self.slots.borrow_mut();

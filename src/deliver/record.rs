@@ -1,4 +1,4 @@
-//! Where the pictures of an upload lie: in the ring, and after the event was spooled under the upload, in its file.
+//! The pictures of an upload: in the ring, or in the spool's file once the event was spooled during the upload.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,36 +12,36 @@ pub trait Record: Words + PictureSource + Send + Sync {}
 
 impl<T: Words + PictureSource + Send + Sync> Record for T {}
 
-/// A record that may move while it is read: ranges go on meaning where it lay first.
+/// A record that may be relocated while it is read. Ranges always refer to its first place.
 pub struct Relocatable {
     place: Mutex<Place>,
 }
 
 struct Place {
     record: Arc<dyn Record>,
-    /// What to add to an offset, wrapping: it may be further to the front than before.
+    /// The offset from the first place to the current one, wrapping: it may be negative.
     shift: usize,
     moved: bool,
 }
 
 impl Relocatable {
-    /// A record that lies where it is said to lie.
+    /// A record in its first place.
     pub fn new(record: Arc<dyn Record>) -> Relocatable {
         Relocatable { place: Mutex::new(Place { record, shift: 0, moved: false }) }
     }
 
-    /// Where it lies now, given the frame with which it lay first.
+    /// The record's current place; `frame` is the frame of its first place.
     pub fn place_of(&self, frame: Frame) -> (Arc<dyn Record>, Frame) {
         let place = self.place();
         (Arc::clone(&place.record), Frame { offset: frame.offset.wrapping_add(place.shift), ..frame })
     }
 
-    /// Whether it moved away from where it lay first.
+    /// Whether it was relocated.
     pub fn is_relocated(&self) -> bool {
         self.place().moved
     }
 
-    /// It lies in `record` from now on, `shift` bytes (wrapping) further on than where it lay first.
+    /// Relocates it to `record`, `shift` bytes (wrapping) after its first place.
     pub fn relocate(&self, record: Arc<dyn Record>, shift: usize) {
         *self.place() = Place { record, shift, moved: true };
     }

@@ -1,4 +1,4 @@
-//! A text that is no event, posted once: the state report.
+//! Posts a text once that is not an event: the state report.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -15,26 +15,26 @@ use super::progress::Begun;
 use crate::body::{Sent, Template};
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// Of a body that is text alone.
+/// The source of a body without pictures.
 struct NoPictures;
 
 impl PictureSource for NoPictures {
     fn lend(&self, _: Range<usize>, _: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
-        Err(Lost) // there is no range to ask for
+        Err(Lost) // such a body has no ranges
     }
 }
 
 impl Client {
-    /// Posts JSON on a connection of its own. `write` makes it, and is told the address that the connection goes out from.
+    /// Posts JSON on a connection of its own. `write` builds the text, and gets the local address of the connection.
     ///
     /// # Errors
-    /// What failed; an answer that is no 2xx, too.
+    /// The failure; an answer other than 2xx is one as well.
     pub async fn report(&self, write: impl FnOnce(Option<IpAddr>) -> Vec<u8>) -> Result<(), Failure> {
         let mut connection = self.connect_unless_retired().await?;
         let template = Template::of_json(write(connection.local));
         let (sent, length) = (Sent::default(), template.length());
         let request = self.request(None, Arc::new(NoPictures), template, &sent);
-        let begins = !connection.is_tls; // a new TLS connection may bring session tickets at any time
+        let begins = !connection.is_tls; // a new TLS connection may receive session tickets at any time
         connection.progress.begin(Begun { sent, length, permit: None, turn: None, begins }, self.link());
         let answer = {
             let answer = pin!(connection.sender.send_request(request));

@@ -1,26 +1,28 @@
-//! What servers and parsers take by default, and the setting that changes it: the rows of docs/receivers.md that have a limit.
+//! Default size limits of servers and parsers, with the setting that changes each: the rows of docs/receivers.md that have a
+//! limit.
 //!
-//! A row is found by what was measured (format, how the larger event was refused, between which sizes) and by what the server says of
-//! itself. A limit alone is no proof: several servers have 1 MiB. A name alone is none either: it may be a proxy's.
+//! A row is matched by the measurements (format, kind of refusal, the sizes on both sides of the limit) and by the server's
+//! headers and answer. A limit alone proves nothing: several servers have 1 MiB. A name alone proves nothing either: it may be a
+//! proxy's.
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use super::failure::{Code, Failure};
 use crate::body::Format;
 
-/// How a server lets go of what is too large for it.
+/// How a server refuses an event that is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// It answers with this status.
     Status(u16),
-    /// It ends the connection without an answer.
+    /// It closes the connection without an answer.
     Closes,
-    /// It answers 2xx, and has not got a picture whole.
+    /// It answers 2xx, but does not have a whole picture.
     Loses,
 }
 
 impl Way {
-    /// Of a try that failed; none where that says nothing of the event.
+    /// The kind of refusal; none if the failure says nothing about the event.
     pub fn of(failure: &Failure) -> Option<Way> {
         match (failure.code, failure.status) {
             (Code::EarlyAnswer | Code::PictureLost, _) => Some(Way::Loses),
@@ -30,27 +32,27 @@ impl Way {
     }
 }
 
-/// What is limited, in bytes.
+/// What is limited, and its limit in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// The request's whole body.
     Body(u64),
-    /// A field: a picture in base64.
+    /// One field: a picture in base64.
     Field(u64),
 }
 
-/// A default that is smaller than the largest event.
+/// A default limit that is smaller than the largest event.
 #[derive(Debug, PartialEq)]
 pub struct Row {
-    /// As docs/receivers.md calls it.
+    /// The server's name in docs/receivers.md.
     pub server: &'static str,
-    /// What it says of itself, in small letters: in a header or in the answer's text.
+    /// Texts in the headers or the answer that identify it, in lower case.
     says: &'static [&'static str],
-    /// None: in both.
+    /// The format; none: both.
     format: Option<Format>,
     way: Way,
     limit: Limit,
-    /// As docs/receivers.md writes it.
+    /// The setting, as in docs/receivers.md.
     pub setting: &'static str,
 }
 
@@ -72,7 +74,7 @@ const BAD: Way = Way::Status(400);
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// All of them. Of two that fit as well, the first is named first.
+/// All rows. If two match equally well, the first one is named first.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
     row("nginx", &["nginx"], None, TOO_LARGE, Limit::Body(MIB), "client_max_body_size 32m;"),
@@ -115,27 +117,27 @@ pub const ROWS: &[Row] = &[
     row("ModSecurity", &["apache"], None, TOO_LARGE, Limit::Body(128 * KIB), "SecRequestBodyNoFilesLimit"),
 ];
 
-/// What was seen of a server that takes smaller events than the largest.
+/// The observations of a server that accepts smaller events than the largest.
 #[derive(Clone, Debug)]
 pub struct Seen<'a> {
-    /// In this format.
+    /// The format.
     pub format: Format,
-    /// What became of the larger events.
+    /// How the larger events were refused.
     pub way: Way,
-    /// The largest body that was taken, and the smallest that was not; the first is 0 where none was taken.
+    /// The largest accepted body (0 if none) and the smallest refused one.
     pub body: (u64, u64),
-    /// The same of a picture in base64.
+    /// The same for a picture in base64.
     pub field: (u64, u64),
-    /// The headers' names and the answer's text, in small letters.
+    /// The names in the headers and the answer's text, in lower case.
     pub said: &'a str,
 }
 
-/// A row that fits.
+/// A row that matches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Likely {
     /// The row.
     pub row: &'static Row,
-    /// The server said so itself; else only the limit and the way fit.
+    /// Whether the server's own words match; otherwise only the limit and the kind of refusal do.
     pub is_named: bool,
 }
 
@@ -149,7 +151,7 @@ impl Serialize for Likely {
     }
 }
 
-/// The rows that fit best: those that the server names, else those that its behaviour fits.
+/// The rows that match best: those that the server's words identify, or else all that match its behaviour.
 pub fn find(seen: &Seen) -> Vec<Likely> {
     let fit = ROWS.iter().filter(|row| row.fits(seen));
     let fit: Vec<_> =
@@ -164,7 +166,7 @@ impl Row {
             Limit::Body(limit) => (limit, seen.body),
             Limit::Field(limit) => (limit, seen.field),
         };
-        // A parser counts what is around a value as well, or does not.
+        // Some parsers also count what surrounds a value.
         let slack = limit / 32;
         self.format.is_none_or(|format| format == seen.format)
             && self.way == seen.way
@@ -191,7 +193,7 @@ mod tests {
         assert!(missing.is_empty(), "{missing:#?}");
     }
 
-    /// Of pictures of so many bytes.
+    /// Observations for pictures of this many bytes.
     fn seen<'a>(format: Format, way: Way, pictures: (u64, u64), said: &'a str) -> Seen<'a> {
         let field = |bytes: u64| bytes.div_ceil(3) * 4;
         let body = |bytes: u64| 2 * field(bytes) + 400;

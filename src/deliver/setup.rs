@@ -1,4 +1,5 @@
-//! What a config, and the files that it names, say to the clients of its destinations. They are read whenever a config comes into force.
+//! Builds the settings of each destination's client from a config and the files that it names. The files are read whenever a
+//! config comes into force.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -27,22 +28,22 @@ pub struct Setup {
     config: Config,
     tls: ClientConfigs,
     constants: Arc<Constants>,
-    /// The same with what a history event has besides.
+    /// The constants for history events, which have some more members.
     history_constants: Arc<Constants>,
-    /// By their files.
+    /// Keys for signatures, by file.
     keys: Vec<(PathBuf, Key)>,
-    /// Of all destinations without bounds of their own.
+    /// The rate limit that all destinations without bounds of their own share.
     rate: Option<Arc<Rate>>,
 }
 
-/// The most bytes of a key that requests are signed with, and the fewest.
+/// The allowed length of a key for signatures, in bytes.
 const KEY: RangeInclusive<usize> = 16..=1024;
 
 impl Setup {
-    /// Reads the files.
+    /// Reads the files of a config.
     ///
     /// # Errors
-    /// A file that does not do: the key that names it, and why.
+    /// An unusable file: the config key that names it, and why.
     pub fn read(config: &Config) -> Result<Setup, ConfigFault> {
         let constants = config.constants.read()?;
         let history_constants = match &config.history {
@@ -57,7 +58,7 @@ impl Setup {
         Ok(Setup { keys, rate, tls, constants, history_constants, config: config.clone() })
     }
 
-    /// For a destination.
+    /// The settings for a destination.
     pub fn of(&self, url: &Url, pool: &Arc<Pool>, history: &Rc<History>) -> Settings {
         let options = self.config.options_of(url);
         let standby = options.standby.clone();
@@ -92,7 +93,7 @@ impl Setup {
         Settings { standby: standing_in.collect(), ..settings }
     }
 
-    /// For the state report, which has headers of its own.
+    /// The settings for the state report, which has headers of its own.
     pub fn of_monitor(&self, monitor: &Monitor) -> Settings {
         let settings = self.of(&monitor.url, &Arc::default(), &Rc::default());
         Settings { headers: monitor.headers.clone(), sign: None, standby: Vec::new(), ..settings }
@@ -119,14 +120,14 @@ impl Setup {
         self.keys.iter().find(|(known, _)| known == file).map(|(_, key)| key)
     }
 
-    /// For trying a server in a format, with counters of its own.
+    /// The settings for a trial of a server in a format, with statistics of their own.
     pub fn for_trial(&self, url: &Url, format: Format) -> Settings {
         let body = BodyOptions { format, ..self.config.body };
         Settings { body, ..self.of(url, &Arc::default(), &Rc::default()) }
     }
 }
 
-/// What every history event has in ext_data, if only as `{}`: the box's documentation wants it.
+/// The members that every history event has in ext_data, even if only as `{}`: the box's documentation requires them.
 fn required_of_history(this_box: &ThisBox) -> Result<Vec<Member>, ConfigFault> {
     let dev_sno = this_box.dev_sno.clone().map_or_else(|| this_box.serial(), Ok)?;
     Ok(vec![

@@ -1,8 +1,8 @@
-//! Signed requests: a receiver that shares a key with the box knows that a request is the box's, and when it was made.
+//! Signed requests: a receiver that shares a key with the box can check that a request comes from the box, and when it was made.
 //!
-//! `X-Signature: t=1732878000,v1=9f86d0…`: HMAC-SHA256, in hexadecimal, over the seconds of Unix time as in the header, a dot, and the body.
-//! A signature must stand before the body, and trailers are lost on the way through most servers, so the body is written twice: once to be
-//! signed, and once to go out. Only where this is on.
+//! `X-Signature: t=1732878000,v1=9f86d0…`: the HMAC-SHA256, in hexadecimal, of the time, a dot and the body. The time is in
+//! seconds of Unix time, as in the header. The signature has to come before the body, because most servers drop trailers. So the
+//! body is generated twice: once to be signed, and once to be sent. This is done only if signing is on.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::body::{EventBody, Sent, Template};
 use crate::clock;
 use crate::ring::mapping::{Lost, PictureSource};
 
-/// A key.
+/// A key for signatures.
 #[derive(Clone, Debug)]
 pub struct Key(hmac::Key);
 
 impl Key {
-    /// The key of these bytes.
+    /// A key from these bytes.
     pub fn new(secret: &[u8]) -> Key {
         Key(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// Signs a body as it is written now.
+    /// Signs a body with the current time.
     ///
     /// # Errors
-    /// Its pictures went away.
+    /// The body's pictures are no longer available.
     pub async fn sign(
         &self,
         template: Template,
@@ -47,7 +47,7 @@ impl Key {
                 context.update(chunk.chunk());
                 chunk.advance(length);
             }
-            // 64 KiB take a while on the box: others are not to wait for all of it.
+            // Encoding 64 KiB takes a while on the box: other tasks run in between.
             tokio::task::yield_now().await;
         }
         let tag: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

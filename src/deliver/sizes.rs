@@ -1,9 +1,9 @@
-//! How large the events are that a destination takes, as its answers show: whoever looks at a box is told the limit, not only that
-//! large events fail.
+//! Learns from a destination's answers how large its events may be, so that the status shows the limit, and not only that large
+//! events fail.
 //!
-//! An event that is larger than all that were taken, and is let go in a way that may be about its size, is a sign. 413 says it itself; of
-//! other ways `SIGNS` are needed, and that a smaller event was taken after the first of them: else the server is out of order for all.
-//! A larger event that is taken ends it.
+//! Evidence of a limit is an event that is larger than all accepted ones and is refused in a way that may be about its size. A
+//! 413 is enough. In other cases `SIGNS` such refusals are needed, and a smaller event must be accepted after the first of them;
+//! otherwise the server may refuse all events. A larger event that is accepted ends the limit.
 
 use std::fmt;
 
@@ -12,55 +12,55 @@ use serde::Serialize;
 use super::servers::{self, Likely, Seen, Way};
 use crate::body::Format;
 
-/// Larger events that have to fail before their size is taken for the reason.
+/// How many larger events have to be refused before their size is taken for the reason.
 const SIGNS: u32 = 3;
 
-/// How large an event is.
+/// The size of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventSize {
-    /// The request's body, in bytes.
+    /// The length of the request's body, in bytes.
     pub body: u64,
-    /// The larger picture in base64, in bytes.
+    /// The length of the larger picture in base64, in bytes.
     pub field: u64,
 }
 
-/// What was seen of a destination in one format.
+/// What was observed of a destination in one format.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    /// The largest event that was taken.
+    /// The largest accepted event.
     taken: EventSize,
     refused: Option<Refused>,
 }
 
 #[derive(Debug)]
 struct Refused {
-    /// The smallest one.
+    /// The smallest refused event.
     size: EventSize,
     way: Way,
-    /// What the server said, in small letters.
+    /// The server's headers and answer, in lower case.
     said: String,
     count: u32,
-    /// A smaller event was taken after the first of them.
+    /// Whether a smaller event was accepted after the first refusal.
     has_passed: bool,
 }
 
-/// A limit that a destination was seen to have, as the status has it.
+/// The size limit of a destination, as observed, for the status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Known {
     /// `json` or `form-data`.
     pub format: &'static str,
-    /// The largest body that was taken, in bytes.
+    /// The largest accepted body, in bytes.
     pub takes_body_bytes: u64,
-    /// The smallest that was not.
+    /// The smallest refused body, in bytes.
     pub refuses_body_bytes: u64,
-    /// What the server answered to it; none where it closed the connection.
+    /// The status of the refusal; none if the server closed the connection.
     pub status: Option<u16>,
-    /// Whose limit that is, likely.
+    /// The software that likely sets this limit.
     pub likely: Vec<Likely>,
 }
 
 impl Sizes {
-    /// An event was taken.
+    /// An event was accepted.
     pub fn took(&mut self, size: EventSize) {
         if size.body > self.taken.body {
             self.taken = size;
@@ -71,7 +71,7 @@ impl Sizes {
         }
     }
 
-    /// An event was let go so, with these words.
+    /// An event was refused in this way; `said` gives the server's headers and answer.
     pub fn refused(&mut self, size: EventSize, way: Way, said: impl FnOnce() -> String) {
         if !may_be_for_size(way) {
             return;
@@ -80,7 +80,7 @@ impl Sizes {
             if way != Way::Status(413) {
                 return;
             }
-            self.taken = EventSize::default(); // the limit is another one by now
+            self.taken = EventSize::default(); // the limit has been lowered
         }
         match &mut self.refused {
             Some(refused) if refused.way == way => {
@@ -93,7 +93,7 @@ impl Sizes {
         }
     }
 
-    /// The limit, where there is one.
+    /// The limit, if there is one.
     pub fn known(&self, format: Format) -> Option<Known> {
         let refused = self.refused.as_ref()?;
         let is_certain = refused.way == Way::Status(413) || refused.count >= SIGNS && refused.has_passed;
@@ -133,7 +133,7 @@ impl fmt::Display for Known {
     }
 }
 
-/// A size as people say it: with three digits at most.
+/// A size for people, with three digits at most.
 pub struct Size(pub u64);
 
 impl fmt::Display for Size {

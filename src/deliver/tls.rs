@@ -1,6 +1,6 @@
-//! Who is believed over TLS: the public CAs built in, a private CA from a file, and who we are, from two files; for all destinations
-//! or for one. There is no way to turn verification off. The files are read whenever a config comes into force, so that SIGHUP is
-//! enough for a certificate that was renewed.
+//! Builds the TLS settings of clients, for all destinations or for one: the trusted CAs (the built-in public ones, and a private
+//! one from a file), and the client certificate with its key, from two files. Verification cannot be turned off. The files are
+//! read whenever a config comes into force, so SIGHUP is enough after a certificate was renewed.
 
 use std::fmt;
 use std::path::Path;
@@ -18,41 +18,42 @@ use tracing::warn;
 use crate::config::{self, Config, ConfigFault, TlsFiles, Url};
 use crate::readiness;
 
-/// What connections to each destination use.
+/// The TLS settings for each destination.
 pub struct ClientConfigs {
     common: Arc<ClientConfig>,
     own: Vec<(Url, Arc<ClientConfig>)>,
 }
 
 impl ClientConfigs {
-    /// Reads the files that are in use.
+    /// Reads the certificate files that are in use.
     ///
     /// # Errors
-    /// The key of the file that does not do, and why; never what is in it.
+    /// The config key of an unusable file, and the reason; never the file's content.
     pub fn read(config: &Config) -> Result<ClientConfigs, ConfigFault> {
         let in_use = config.tls_destinations.iter().filter(|(url, _)| config.has_server(url));
         let own = in_use.map(|(url, files)| Ok((url.clone(), read(files, &config::tls_key(url))?)));
         Ok(ClientConfigs { common: client_config(&config.tls)?, own: own.collect::<Result<_, ConfigFault>>()? })
     }
 
-    /// For a destination.
+    /// The settings for a destination.
     pub fn of(&self, url: &Url) -> Arc<ClientConfig> {
         let own = self.own.iter().find(|(known, _)| known.is_same_server_as(url));
         Arc::clone(own.map_or(&self.common, |(_, own)| own))
     }
 }
 
-/// Between which times a certificate is valid.
+/// The period in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// In seconds of Unix time.
+    /// Its beginning, in seconds of Unix time.
     pub not_before: u64,
-    /// The same.
+    /// Its end, in seconds of Unix time.
     pub not_after: u64,
 }
 
 impl Validity {
-    /// Of a certificate; none where it cannot be read. webpki tells the dates of one that it is asked about at another time.
+    /// The validity of a certificate; none if it cannot be parsed. webpki reports the dates when it verifies the certificate at a
+    /// time outside its validity.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Validity> {
         let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
         let error_at = |seconds| {
@@ -73,7 +74,7 @@ pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, ConfigFault>
     read(files, "tls")
 }
 
-/// `key` names the object that the files stand in.
+/// `key` is the config object that names the files.
 fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, ConfigFault> {
     let (ca_key, cert_key) = (format!("{key}.ca_file"), format!("{key}.client_cert_file"));
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -90,7 +91,7 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, ConfigFault> {
     let mut config = match (&files.client_cert_file, &files.client_key_file) {
         (Some(cert), Some(secret)) => {
             let chain = certificates(&cert_key, cert)?;
-            // Where the key lies is nobody's business but the config's: a folder's name may be a secret, too.
+            // The path of the private key is not reported: a folder's name may be a secret, too.
             let bad_key =
                 |why: &dyn std::fmt::Display| fault(&format!("{key}.client_key_file"), None, &why.to_string());
             let text = pem_text(secret).map_err(|why| bad_key(&why))?;
@@ -107,8 +108,9 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, ConfigFault> {
     Ok(Arc::new(config))
 }
 
-/// The ciphers, in the order in which they are offered: those that cost this processor the least come first, for most servers take the
-/// client's order. With instructions for AES its short key costs less than the long one; without them ChaCha20 costs less than either.
+/// The cipher suites, in the order of preference. The suites that cost this processor the least come first, because most servers
+/// follow the client's order. With AES instructions, AES-128 costs less than AES-256; without them, ChaCha20 costs less than
+/// both.
 fn provider(has_aes: bool) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     let rank = |suite: &SupportedCipherSuite| {
@@ -124,7 +126,7 @@ fn provider(has_aes: bool) -> CryptoProvider {
     provider
 }
 
-/// Whether the processor has instructions for AES.
+/// Whether the processor has AES instructions.
 fn has_aes() -> bool {
     #[cfg(target_arch = "aarch64")]
     return std::arch::is_aarch64_feature_detected!("aes");
@@ -134,8 +136,8 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// A client certificate whose key is looked at with the first handshake: making an ECDSA key ready draws random numbers, for which
-/// neither a start nor a check of the config may wait.
+/// A client certificate whose key is prepared with the first handshake. Preparing an ECDSA key needs random numbers, and neither
+/// a start nor a check of the config may wait for these.
 struct LaterKey {
     chain: Vec<CertificateDer<'static>>,
     secret: PrivateKeyDer<'static>,
@@ -150,7 +152,9 @@ impl LaterKey {
     fn make(&self) -> Option<Arc<CertifiedKey>> {
         let provider = rustls::crypto::ring::default_provider();
         let made = CertifiedKey::from_der(self.chain.clone(), self.secret.clone_key(), &provider);
-        made.map(Arc::new).map_err(|error| warn!("tls.client_key_file is not shown to servers: {error}")).ok()
+        made.map(Arc::new)
+            .map_err(|error| warn!("tls.client_key_file is not usable: servers get no client certificate: {error}"))
+            .ok()
     }
 }
 
@@ -181,7 +185,7 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     Ok(found)
 }
 
-/// The text of a PEM file. What is none, but can be made one, is told with how.
+/// The text of a PEM file. For a file in another known format the error says how to convert it.
 fn pem_text(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = config::read_file(path).map_err(|error| error.to_string())?;
     if bytes.starts_with(b"\xEF\xBB\xBF") {
@@ -198,7 +202,7 @@ fn pem_text(path: &Path) -> Result<Vec<u8>, String> {
         }
         () if is_der => "it is DER: openssl x509 -inform DER -in FILE -out FILE.pem (a key: openssl pkey -inform DER)",
         () if has("-----BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
-            "the key is encrypted, and nobody is there to type its passphrase: openssl pkey -in FILE -out KEY.pem"
+            "the key is encrypted, and there is no way to enter its passphrase: openssl pkey -in FILE -out KEY.pem"
         }
         () if has("-----BEGIN TRUSTED CERTIFICATE") => {
             "it is a TRUSTED CERTIFICATE, which only OpenSSL knows: openssl x509 -in FILE -out FILE.pem"
@@ -209,7 +213,7 @@ fn pem_text(path: &Path) -> Result<Vec<u8>, String> {
     Err(how.into())
 }
 
-/// What is wrong with a PEM text in which a `wanted` is looked for.
+/// The text for an error in a PEM file that should have a `wanted`.
 fn without(error: &pem::Error, wanted: &str) -> String {
     match error {
         pem::Error::NoItemsFound => format!("there is no {wanted} in it (-----BEGIN ...)"),

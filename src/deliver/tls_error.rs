@@ -1,7 +1,8 @@
-//! Why TLS failed, in plain words, with what to do: for the log and the status; and with a code, for the page.
+//! Texts and codes for TLS failures. The texts are plain and say what to do, for the log and the status; the codes are for the
+//! web page.
 //!
-//! What a server sends into them, the names of its certificate, is shortened and freed of what a terminal would obey. No words
-//! depend on the time of the try: a failure that goes on is said once.
+//! Names from a server's certificate are shortened, and control characters are removed. The texts do not depend on the time of
+//! the attempt, so a failure that persists is logged once.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,26 +13,26 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use super::failure::{Code, Failure};
 use crate::clock;
 
-/// Of a certificate's names, so many are told.
+/// The most names of a certificate that are reported.
 const NAMES: usize = 3;
-/// And so many characters of each.
+/// The most characters of each name that are reported.
 const NAME_LENGTH: usize = 64;
 
-/// The failure for the TLS error among an error and its causes, if there is one.
+/// The failure for a TLS error, if `error` or one of its causes is one.
 pub fn failure_for(error: &(dyn StdError + 'static)) -> Option<Failure> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<Error>() {
             return Some(failure(error));
         }
-        // An io::Error's source is that of the error in it.
+        // The source of an io::Error is the source of the error inside it.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = inner.map_or_else(|| error.source(), |inner| Some(inner));
     }
     None
 }
 
-/// The failure of a connection that ended in the handshake without a word of TLS about it.
+/// The failure of a connection that ended in the handshake without a TLS alert.
 pub fn broken_off(error: &io::Error) -> Failure {
     let why = format!(
         "the server ended the connection in the TLS handshake ({error}): check that its port speaks HTTPS, and see its log"
@@ -100,7 +101,7 @@ fn words(error: &Error) -> String {
         Error::InvalidMessage(_) => {
             "the port does not speak TLS: use the server's HTTPS port, or http:// for a server without TLS"
         }
-        Error::NoCertificatesPresented => "the server shows no certificate: give it one",
+        Error::NoCertificatesPresented => "the server shows no certificate: install one there",
         Error::FailedToGetCurrentTime => clock::NOT_SET,
         Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
@@ -120,7 +121,7 @@ fn words(error: &Error) -> String {
     what.into()
 }
 
-const TOO_OLD: &str = "the server's TLS is too old: turn TLS 1.2 or 1.3 on there";
+const TOO_OLD: &str = "the server's TLS is too old: enable TLS 1.2 or 1.3 there";
 const NOTHING_IN_COMMON: &str = "the server and the box have no TLS cipher in common, or the server wants a client certificate: let it \
     offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20; or set tls.client_cert_file and tls.client_key_file";
 
@@ -150,7 +151,7 @@ fn of_alert(alert: AlertDescription) -> String {
 }
 
 const CRITICAL: &str =
-    "the server's certificates have a critical extension that is not known here: get some without it";
+    "the server's certificates have a critical extension that the box does not know: get certificates without it";
 
 fn of_certificate(error: &CertificateError) -> String {
     use CertificateError as Bad;
@@ -197,19 +198,19 @@ fn of_certificate(error: &CertificateError) -> String {
             "the server's certificate is not made for servers: get one whose extendedKeyUsage has serverAuth"
         }
         Bad::UnhandledCriticalExtension => CRITICAL,
-        Bad::BadEncoding => "the server's certificate is damaged: install it anew",
+        Bad::BadEncoding => "the server's certificate is damaged: install it again",
         Bad::Other(other) => return of_chain(other.0.downcast_ref(), error),
         _ => return not_accepted(error),
     };
     what.into()
 }
 
-/// What rustls has no words of its own for.
+/// The text for errors that rustls does not describe itself.
 fn of_chain(error: Option<&webpki::Error>, whole: &CertificateError) -> String {
     use webpki::Error as Bad;
     let what = match error {
         Some(Bad::CaUsedAsEndEntity) => {
-            "the server shows an authority's certificate as its own: get one with basicConstraints CA:FALSE (openssl req -x509 makes \
+            "the server uses an authority's certificate as its own: get one with basicConstraints CA:FALSE (openssl req -x509 makes \
              CA:TRUE: give it -addext basicConstraints=critical,CA:FALSE and -addext subjectAltName=DNS:NAME or IP:ADDRESS, and put the \
              certificate into tls.ca_file)"
         }
@@ -238,10 +239,10 @@ fn date(time: UnixTime) -> String {
     clock::date(time.as_secs())
 }
 
-/// Of `DnsName("a.b")` and `IpAddress(1.2.3.4)` what is in the parentheses.
+/// The parts in parentheses of names like `DnsName("a.b")` and `IpAddress(1.2.3.4)`.
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
-        return "no name at all (that of its subject does not count)".into();
+        return "no name at all (the subject's name does not count)".into();
     }
     let inner = |name: &String| -> String {
         let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"');

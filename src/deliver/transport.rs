@@ -1,4 +1,5 @@
-//! From a URL to a connection, TCP and TLS, which notes its [`Progress`] and holds answers back until their heads are whole.
+//! Connects to a URL by TCP and TLS. The connection records its [`Progress`], and holds back the head of an answer until it is
+//! complete.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -37,29 +38,29 @@ use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What may wait unsent in the kernel: bytes count as moving when they leave, not when they are piled up there.
+/// The most unsent bytes in the kernel: bytes count as progress only when they leave, so they must not pile up there.
 const UNSENT: u32 = 16 * 1024;
-/// The kernel gives no connection up before it has heard nothing for this long.
+/// The kernel closes no connection before it has received nothing for this long.
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(24);
 
-/// What [`is_unasked`] looks for: the first text is hyper's, which has no predicate for it, the second ours.
-const UNASKED_BY_HYPER: &str = "received unexpected message from connection";
-const UNASKED: &str = "the server spoke before it was asked";
+/// The texts for [`is_unsolicited`]: the first is hyper's, which has no predicate for it, the second ours.
+const UNSOLICITED_BY_HYPER: &str = "received unexpected message from connection";
+const UNSOLICITED: &str = "the server spoke before it was asked";
 const TOO_LARGE: &str = "the server's answer has a head without end";
 const OVERSIZE: &str = "the head of the server's answer is larger than 64 KiB";
 
-/// Whether a connection failed because the server said something that nobody had asked for.
-pub fn is_unasked(error: &hyper::Error) -> bool {
+/// Whether a connection failed because of an unsolicited response.
+pub fn is_unsolicited(error: &hyper::Error) -> bool {
     let text = with_causes(error);
-    text.contains(UNASKED_BY_HYPER) || text.contains(UNASKED)
+    text.contains(UNSOLICITED_BY_HYPER) || text.contains(UNSOLICITED)
 }
 
-/// Whether an answer's head was longer than hyper takes.
+/// Whether the head of an answer was too long for hyper.
 pub fn is_oversize(error: &hyper::Error) -> bool {
     with_causes(error).contains(OVERSIZE)
 }
 
-/// Connects, TCP and (for https) TLS, before `deadline`.
+/// Connects by TCP and, for https, TLS, before `deadline`.
 ///
 /// # Errors
 /// What failed.
@@ -73,7 +74,7 @@ pub async fn connect(
 ) -> Result<Transport, Failure> {
     let is_tls = uri.scheme_str() == Some("https");
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
-        return Err(lack.failure()); // lanes wait by themselves; a test event comes as far as here
+        return Err(lack.failure()); // lanes wait before this; a test event does not
     }
     let tcp = Tcp { timeouts, route, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
@@ -86,7 +87,7 @@ pub async fn connect(
                 _ => describe(&*error, Code::ConnectFailed),
             },
         }),
-        // Whatever comes before TLS keeps the deadline itself.
+        // All steps before TLS check the deadline themselves.
         None => {
             let bound = deadline.bound().as_millis();
             let why = format!("no connection within {bound} ms: the server does not answer in the TLS handshake");
@@ -95,12 +96,12 @@ pub async fn connect(
     }
 }
 
-/// An error of TLS in plain words; of any other kind `code`, with its causes.
+/// The failure for an error: TLS errors in plain words, others with `code` and their causes.
 pub fn describe(error: &(dyn std::error::Error + 'static), code: Code) -> Failure {
     tls_error::failure_for(error).unwrap_or_else(|| Failure::new(code, with_causes(error)))
 }
 
-/// An error with its causes, each said once.
+/// An error with its causes, each text once.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -114,16 +115,16 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// How a server is reached.
+/// The route to a server.
 #[derive(Clone, Default)]
 pub struct Route {
-    /// Where the connection leads in place of the server; TLS is spoken through it.
+    /// The proxy to connect to instead of the server; TLS goes through it to the server.
     pub proxy: Option<Arc<Proxy>>,
-    /// How fast bytes may go out.
+    /// Limits the bytes per second.
     pub rate: Option<Arc<Rate>>,
 }
 
-/// Resolves and connects.
+/// Resolves the host and connects by TCP.
 #[derive(Clone)]
 struct Tcp {
     timeouts: Timeouts,
@@ -162,7 +163,8 @@ impl Service<Uri> for Tcp {
     }
 }
 
-/// Small writes go out at once; a peer that vanished is noticed by the kernel, some time after whoever waits for it.
+/// Sets socket options: small writes are sent at once, and the kernel closes a half-open connection some time after our own
+/// timeouts.
 fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -183,15 +185,15 @@ fn wire(stream: &Stream) -> &CountingStream {
     }
 }
 
-/// A connection that notes its progress, above TLS: what a server says to end TLS is no answer.
+/// A connection that records its progress. It works above TLS, because the records that end TLS are no answer.
 pub struct Transport {
     stream: TokioIo<Stream>,
-    /// Shared with whoever waits for an answer.
+    /// Shared with the code that waits for an answer.
     pub progress: Rc<Progress>,
-    /// A head of which the end had not come, and how much of it was given on.
+    /// Bytes of a head that is not complete, and how many of them were passed on.
     held: Vec<u8>,
     given: usize,
-    /// A write found the connection reset.
+    /// Whether a write found the connection reset.
     broken: Cell<bool>,
 }
 
@@ -208,17 +210,17 @@ impl Transport {
         Transport { stream: TokioIo::new(stream), progress, held: Vec::new(), given: 0, broken: Cell::new(false) }
     }
 
-    /// Where it leads.
+    /// The remote address.
     pub fn peer(&self) -> Option<IpAddr> {
         self.socket().peer_addr().map(|peer| peer.ip()).ok()
     }
 
-    /// The address that it goes out from.
+    /// The local address.
     pub fn local(&self) -> Option<IpAddr> {
         self.socket().local_addr().map(|local| local.ip()).ok()
     }
 
-    /// Gives on what was held back; true where there was something.
+    /// Passes on the bytes that were held back; false if there were none.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if self.held.is_empty() {
             return false;
@@ -241,7 +243,7 @@ impl Transport {
         &wire(self.stream.inner()).tcp
     }
 
-    /// When the server's certificate is valid, where it has one.
+    /// The validity of the server's certificate, if it has one.
     pub fn validity(&self) -> Option<Validity> {
         match self.stream.inner() {
             MaybeHttpsStream::Http(_) => None,
@@ -249,30 +251,31 @@ impl Transport {
         }
     }
 
-    /// Whether TLS is spoken on it.
+    /// Whether it uses TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.stream.inner(), MaybeHttpsStream::Https(_))
     }
 
-    /// Fails where something came in, or the end did, before a request's first byte went out. What a server says unasked would
-    /// be read as the answer to that request, and an event be taken for delivered that is not. hyper looks for it too, but
-    /// only where the event loop has heard of it: this asks the kernel, with the next system call being the write.
-    fn check_silence(&self) -> io::Result<()> {
+    /// Fails if bytes or the end of the connection came in before the first byte of a request is sent. An unsolicited response
+    /// would be read as the answer to that request, and an event would count as delivered that was not. hyper checks this as
+    /// well, but only for bytes that the event loop has reported. This check asks the kernel, and the next system call is the
+    /// write.
+    fn check_nothing_received(&self) -> io::Result<()> {
         if !self.progress.begins.get() {
             return Ok(());
         }
         match SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
-            // Most likely what ends TLS; an answer that nobody asked for is told from it only by whoever reads it.
+            // Most likely the end of TLS; an unsolicited response looks the same before it is decrypted.
             Ok(_) if self.is_tls() => Err(io::Error::other("something came in before the request")),
-            Ok(_) => Err(io::Error::other(UNASKED)),
+            Ok(_) => Err(io::Error::other(UNSOLICITED)),
             Err(error) => Err(error),
         }
     }
 
-    /// Notes what the kernel took, and looks at what a write or a flush came to. One that finds the connection reset is no end yet: a
-    /// server that refuses an event early says so and closes, and its words are still there to be read. The reading side tells of the end.
+    /// Records what the kernel took, and handles the result of a write or flush. A reset connection is not reported yet: a server
+    /// that refuses an event early answers and closes, and its answer can still be read. The reading side reports the end.
     fn written<T>(&self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         let wire = wire(self.stream.inner());
@@ -286,7 +289,7 @@ impl Transport {
         match written {
             Poll::Ready(Err(error)) if matches!(error.kind(), BrokenPipe | ConnectionReset) => {
                 if !self.broken.replace(true) {
-                    cx.waker().wake_by_ref(); // to read once more
+                    cx.waker().wake_by_ref(); // to read again
                 }
                 Poll::Pending
             }
@@ -296,7 +299,7 @@ impl Transport {
 }
 
 impl AsyncRead for Transport {
-    /// A head is given on when all of it has come: what hyper does not understand of it is judged by [`super::head`].
+    /// A head is passed on once it is complete. If hyper cannot parse it, [`super::head`] provides the status.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.progress.head_state() != State::Reading && self.give(buf) {
@@ -309,7 +312,7 @@ impl AsyncRead for Transport {
             }
             let came = &buf.filled()[before..];
             if came.is_empty() {
-                self.give(buf); // and the end with the next call
+                self.give(buf); // the next call reports the end
                 return polled;
             }
             let (state, is_oversize) = self.progress.received(came);
@@ -331,7 +334,7 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.check_silence()?;
+        self.check_nothing_received()?;
         let written = self.as_mut().stream().poll_write(cx, bytes);
         self.written(cx, written)
     }
@@ -359,7 +362,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check_silence()?;
+        self.check_nothing_received()?;
         let written = self.as_mut().stream().poll_write_vectored(cx, bytes);
         self.written(cx, written)
     }
@@ -377,8 +380,8 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a server that speaks, or ends TLS, before a request.
-    async fn said_of(scheme: &str) -> String {
+    /// The error about a server that sends a response, or ends TLS, before a request.
+    async fn error_about(scheme: &str) -> String {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
@@ -412,7 +415,7 @@ mod tests {
             connect(&uri, Arc::new(client), Route::default(), timeouts, &Arc::default(), &deadline).await.unwrap();
         transport.progress.begins.set(true);
         loop {
-            match transport.check_silence() {
+            match transport.check_nothing_received() {
                 Ok(()) => tokio::time::sleep(Duration::from_millis(1)).await,
                 Err(error) => return error.to_string(),
             }
@@ -421,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_tls_is_no_answer_that_nobody_asked_for() {
-        assert_eq!(said_of("http").await, UNASKED);
-        assert_ne!(said_of("https").await, UNASKED);
+        assert_eq!(error_about("http").await, UNSOLICITED);
+        assert_ne!(error_about("https").await, UNSOLICITED);
     }
 }

@@ -1,4 +1,4 @@
-//! A way through a proxy for TLS: `CONNECT` (RFC 9110 section 9.3.6), and what the proxy says to it.
+//! A tunnel through a proxy for TLS: sends `CONNECT` (RFC 9110 section 9.3.6), and reads the proxy's answer.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use super::failure::{Code, Failure};
 use super::head::{Head, State};
 use crate::config::proxy::Proxy;
 
-/// Has `proxy`, to which `tcp` leads, connect to `target`, a host and a port, before `deadline`.
+/// Asks `proxy` on the connection `tcp` to connect to `target`, a host and a port, before `deadline`.
 ///
 /// # Errors
-/// What the proxy said, or that it said nothing.
+/// What the proxy answered, or that it did not answer.
 pub async fn open(tcp: &mut TcpStream, target: &str, proxy: &Proxy, deadline: &Deadline) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Code::ProxyFailed, format!("{proxy}: {error}"));
     let status = match deadline.wait_for(ask(tcp, target, proxy)).await {
@@ -35,7 +35,7 @@ pub async fn open(tcp: &mut TcpStream, target: &str, proxy: &Proxy, deadline: &D
     }
 }
 
-/// The proxy does not know us.
+/// The proxy requires a login, or refuses ours.
 fn login(proxy: &Proxy, status: u16) -> Failure {
     let why = match proxy.authorization() {
         None => format!("{proxy} wants a login: put user and password into proxy.url"),

@@ -1,38 +1,40 @@
-//! What the peer's TCP has not acknowledged yet, and how much that may be. This is the one file with `unsafe` for sockets, which are known
-//! here by their descriptors only. The question has no safe interface of ours; its answer is the only evidence of what a server can have
-//! received.
+//! Asks the kernel for unacknowledged bytes, and limits the send queue. This is the only file with `unsafe` for sockets, which it
+//! knows only by their descriptors. There is no safe interface for `SIOCOUTQ`, and its answer is the only evidence of what a
+//! server can have received.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Bytes written to `socket` that its peer has not acknowledged (`SIOCOUTQ`); 0 where the kernel does not say.
+/// Bytes written to `socket` that its peer has not acknowledged (`SIOCOUTQ`); 0 if the kernel does not say.
 pub fn unacknowledged(socket: RawFd) -> u64 {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the kernel writes one int, to a place that outlives the call, whatever the descriptor is; of one that is no socket, or is
-    // closed, it says so. (TIOCOUTQ is the same number under its older name.)
+    // SAFETY: the kernel writes one int to a place that outlives the call, for any descriptor. For one that is closed or is not a
+    // socket it returns an error. (TIOCOUTQ is the older name of the same number.)
     let result = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
-/// What else tells that a peer takes bytes.
+/// Further signs that a peer receives bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Signs {
-    /// Bytes that it has behind a gap of what was lost (SACK), about.
+    /// About how many bytes it has received behind a gap (SACK).
     pub beyond_a_gap: u64,
-    /// While something is under way to it: how long ago its TCP was last heard. A peer that reads nothing has nothing under way to it.
+    /// While segments are in transit: how long ago the peer's TCP last acknowledged something. If a peer does not read, no
+    /// segments are in transit.
     pub heard_before: Option<Duration>,
-    /// How long a round trip takes, smoothed: behind a queue on the way much longer than a connection took.
+    /// The smoothed round-trip time. Behind a queue it is much longer than the connection took to be made.
     pub smoothed_rtt: Option<Duration>,
 }
 
-/// Asks the kernel for them (`TCP_INFO`); none where it does not say.
+/// Asks the kernel (`TCP_INFO`); all fields are empty if it does not say.
 pub fn signs(socket: RawFd) -> Signs {
-    // The beginning of `struct tcp_info`, the same in every kernel: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked, sacked, lost,
-    // retrans, fackets, last_data_sent, last_ack_sent, last_data_recv, last_ack_recv (in ms), pmtu, rcv_ssthresh, rtt (in µs).
+    // The beginning of `struct tcp_info`, which is the same in every kernel: 8 bytes, then rto, ato, snd_mss, rcv_mss, unacked,
+    // sacked, lost, retrans, fackets, last_data_sent, last_ack_sent, last_data_recv, last_ack_recv (in ms), pmtu, rcv_ssthresh,
+    // rtt (in µs).
     let mut info = [0u32; 18];
     let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, which is what `info` has, and the new length; both outlive the call.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `info`, and the new length; both outlive the call.
     let result = unsafe {
         libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     };
@@ -47,10 +49,10 @@ pub fn signs(socket: RawFd) -> Signs {
     }
 }
 
-/// Lets at most about so many bytes be on their way, or wait for it, from now on (`SO_SNDBUF`).
+/// Limits the bytes in the send queue and in transit to about this many from now on (`SO_SNDBUF`).
 pub fn bound_queue(socket: RawFd, bytes: usize) {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the kernel reads one int, which outlives the call. Where it takes no bound, the queue is as long as before.
+    // SAFETY: the kernel reads one int, which outlives the call. If it refuses, the queue stays as long as before.
     let _unbounded = unsafe {
         libc::setsockopt(
             socket,

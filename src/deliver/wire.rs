@@ -1,5 +1,5 @@
-//! The TCP connection below TLS, which counts what the kernel took: what TLS has taken may still lie in TLS' own buffer, and is
-//! neither gone nor moving. Where bytes may go out only so fast, they wait here.
+//! The TCP connection below TLS. It counts the bytes that the kernel took: bytes that TLS took may still be in its own buffer,
+//! and have not moved. A rate limit is applied here, too.
 
 use std::future::Future;
 use std::io;
@@ -15,31 +15,31 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::rate::Rate;
 
-/// A TCP connection and its count.
+/// A TCP connection that counts its bytes.
 pub struct CountingStream {
     /// The socket.
     pub tcp: TcpStream,
-    /// Bytes that the kernel took, ever.
+    /// All bytes that the kernel took.
     pub taken: u64,
-    /// How long the connection took: about a round trip.
+    /// How long the connection took to be made: about one round trip.
     pub rtt: Duration,
     rate: Option<Arc<Rate>>,
-    /// Until bytes may go out again.
+    /// Set while the rate limit lets no byte through.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl CountingStream {
-    /// On which nothing went out yet.
+    /// A connection on which no byte was written yet.
     pub fn new(tcp: TcpStream, rtt: Duration, rate: Option<Arc<Rate>>) -> CountingStream {
         CountingStream { tcp, taken: 0, rtt, rate, pause: None }
     }
 
-    /// While bytes wait for a bound of ours, and not for the peer: until when, at the least.
+    /// Set while the rate limit holds bytes back, instead of the peer: until when at the least.
     pub fn held_back_until(&self) -> Option<Instant> {
         self.pause.as_ref().map(|pause| pause.deadline())
     }
 
-    /// How many of `wanted` bytes may go out; pending while none may.
+    /// How many of `wanted` bytes may be sent now; pending while none may.
     fn allowed(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
         let Some(rate) = &self.rate else { return Poll::Ready(wanted) };
         loop {

@@ -1,10 +1,11 @@
-//! Takes records out of a ring whose producer is not trusted.
+//! Reads records from a ring whose producer is not trusted.
 //!
-//! The [`Reader`] has a position of its own. It loads `head` once (acquire), checks it, copies a record's header once, checks the
-//! copy against what is published and against the ring, and only then says where the record lies. Nothing that fails a check is
-//! taken for an end of data: it is a [`Corrupt`] ring, counted in the header, and reading goes on at the producer's position.
+//! The [`Reader`] has a private position. It loads `head` once (acquire) and checks it. It copies a record's header once, and
+//! checks the copy against the published range and the ring. Only then it returns where the record is. A failed check is never
+//! treated as the end of the data: it is reported as a [`Corrupt`] ring and counted in the header, and reading goes on at the
+//! producer's position.
 //!
-//! The [`Releaser`] gives room back, in the order of the records. `tail` in the header is a copy of its private position.
+//! The [`Releaser`] releases room in the order of the records. `tail` in the header is a copy of its private position.
 //!
 //! ```text
 //!      tail (shared copy)          position (Reader)           head (producer)
@@ -22,41 +23,41 @@ use super::layout::{
 use super::wake::publications;
 use super::{Memory, Word};
 
-/// A record that passed the checks of its frame.
+/// A record whose frame passed all checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
-    /// The private copy of its fixed part.
+    /// A private copy of its header.
     pub header: RecordHeader,
-    /// Where it begins in the data area, in bytes.
+    /// Its offset in the data area, in bytes.
     pub offset: usize,
-    /// The position after it: what to release.
+    /// The position after it, for its release.
     pub end: u64,
 }
 
-/// The ring broke its protocol.
+/// The ring violates the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ring is corrupt at position {position}: {reason}; reading goes on at {resume}")]
 pub struct Corrupt {
-    /// Where it was noticed.
+    /// Where the violation was found.
     pub position: u64,
     /// What is wrong.
     pub reason: String,
-    /// Where reading goes on: release up to here.
+    /// Where reading goes on; release everything before it.
     pub resume: u64,
 }
 
-/// Reads records, each once.
+/// Reads each record once.
 #[derive(Debug)]
 pub struct Reader<M> {
     memory: M,
     capacity: u64,
     position: u64,
-    /// A `head` that made no sense and was reported, and the count of publications then.
+    /// An implausible `head` that was reported, and the count of publications then.
     suspect: Option<(u64, u32)>,
     resyncs: u64,
 }
 
-/// Gives room back to the producer.
+/// Releases room for the producer.
 #[derive(Debug)]
 pub struct Releaser<M> {
     memory: M,
@@ -64,8 +65,8 @@ pub struct Releaser<M> {
     consumed: u64,
 }
 
-/// Attaches to a ring at the place up to which it was released. A `tail` that contradicts `head` is a corrupt ring: reading
-/// begins at `head` then, and the third value says so.
+/// Attaches to a ring at its `tail`. If `tail` and `head` contradict each other, the ring is corrupt: reading begins at `head`,
+/// and the third value reports that.
 pub fn attach<M: Memory + Clone>(memory: M) -> (Reader<M>, Releaser<M>, Option<Corrupt>) {
     let capacity = memory.capacity();
     let head = memory.load(Word::Head, Ordering::Acquire);
@@ -81,8 +82,8 @@ pub fn attach<M: Memory + Clone>(memory: M) -> (Reader<M>, Releaser<M>, Option<C
     (reader, releaser, corrupt)
 }
 
-/// The frame of a record that was read before and is not released, with its header read and checked once more: `end` is the position
-/// after it, `length` what it takes. None where the header says something else by now.
+/// Reads and checks the header of a record again that was read before and is not released. `end` is the position after the
+/// record, `length` its length. None if the header has changed.
 pub fn frame_again(memory: &impl Memory, end: u64, length: u32) -> Option<Frame> {
     let offset = (end.wrapping_sub(u64::from(length)) & (memory.capacity() - 1)) as usize;
     let words = std::array::from_fn(|index| memory.word(offset + index * ALIGN));
@@ -92,13 +93,13 @@ pub fn frame_again(memory: &impl Memory, end: u64, length: u32) -> Option<Frame>
 }
 
 impl<M: Memory> Reader<M> {
-    /// The next event's frame; none when everything published has been read.
+    /// The next event's frame; none if all published events were read.
     ///
     /// # Errors
-    /// [`Corrupt`]; the next call goes on after it.
+    /// [`Corrupt`]; the next call goes on at [`Corrupt::resume`].
     pub fn read(&mut self) -> Result<Option<Frame>, Corrupt> {
         loop {
-            // Acquire: what was written before this head was published is seen.
+            // Acquire: everything that was written before this head was published is visible.
             let head = self.memory.load(Word::Head, Ordering::Acquire);
             let Some(available) = self.available(head)? else {
                 return Ok(None);
@@ -118,15 +119,16 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    /// Whether everything before `position` was read.
+    /// Whether everything before `position` has been read.
     pub fn is_past(&self, position: u64) -> bool {
         position.wrapping_sub(self.position).wrapping_sub(1) >= self.capacity
     }
 
-    /// How much is published and not read, in bytes; none for nothing.
+    /// How many bytes are published and unread; none instead of zero.
     ///
-    /// A `head` that makes no sense is reported once and waited out: with its next event the producer writes it anew, and what
-    /// lies before it may be whole. If it still makes no sense then, the producer really is elsewhere, and we go there.
+    /// An implausible `head` is reported once. Then the reader waits for the next publication: the producer then writes `head`
+    /// again, and the records before it may be intact. If `head` is still implausible then, the producer really is elsewhere, and
+    /// the reader goes there.
     fn available(&mut self, head: u64) -> Result<Option<u64>, Corrupt> {
         if positions_are_plausible(head, self.position, self.capacity) {
             self.suspect = None;
@@ -145,7 +147,7 @@ impl<M: Memory> Reader<M> {
         Err(self.corrupt(position, format!("its head is {head}")))
     }
 
-    /// Checks the record at the position, of which at most `available` bytes are published.
+    /// Checks the record at the current position; at most `available` bytes of it are published.
     fn frame(&self, available: u64) -> Result<(RecordKind, Frame), String> {
         let offset = (self.position & (self.capacity - 1)) as usize;
         let to_end = self.capacity - offset as u64;
@@ -178,22 +180,22 @@ impl<M: Memory> Reader<M> {
 }
 
 impl<M: Memory> Releaser<M> {
-    /// Gives back everything before `end`, in which there were `events` events.
+    /// Releases everything before `end`, with `events` events in it.
     pub fn release(&mut self, end: u64, events: u64) {
         self.tail = end;
         self.consumed = self.consumed.wrapping_add(events);
         self.refresh();
     }
 
-    /// Everything before this position was given back.
+    /// The position up to which everything is released.
     pub fn tail(&self) -> u64 {
         self.tail
     }
 
-    /// Writes the words again: should something have overwritten them, the producer finds the ring full until then.
+    /// Writes the words again. If something has overwritten them, the producer sees a full ring until then.
     pub fn refresh(&self) {
         self.memory.store(Word::Consumed, self.consumed, Ordering::Relaxed);
-        // Release: our reads of the room are over before the producer sees it free.
+        // Release: our reads of the room are done before the producer sees it as free.
         self.memory.store(Word::Tail, self.tail, Ordering::Release);
     }
 }

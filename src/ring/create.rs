@@ -1,5 +1,6 @@
-//! Making a ring: what a recognizer does with what it finds at the path, by the table in docs/ring-abi.md, and when its ring's name is
-//! removed. A ring is made complete under another name and then given its own, so that nobody ever sees half of one.
+//! Creates rings: what a recognizer does with the file that it finds at the path, by the table in docs/ring-abi.md, and what it
+//! does if its ring's name is removed. A ring is completed under another name before it gets its own, so no process ever sees an
+//! incomplete ring.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,15 +21,14 @@ use super::layout::{self, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, Word};
 use super::mapping::{Access, Mapping};
 use super::{Memory, Words as _, fifo};
 
-/// How often a producer looks again because another one was faster.
+/// How often a producer tries again after another process was faster.
 const TRIES: usize = 100;
 
 impl RingFile {
-    /// Makes the ring at `path`, or takes over the one there, as the producer. `capacity` as in
-    /// [`layout::is_capacity`].
+    /// Creates the ring at `path` as the producer, or takes over the one there. For `capacity` see [`layout::is_capacity`].
     ///
     /// # Errors
-    /// As [`RingFile::open_consumer`]; a capacity out of range is [`OpenError::NotARing`].
+    /// Like [`RingFile::open_consumer`]; a capacity out of range is [`OpenError::NotARing`].
     pub fn open_producer(path: &Path, capacity: u64) -> Result<RingFile, OpenError> {
         if !layout::is_capacity(capacity) {
             return Err(not_a_ring(path, format!("capacity {capacity} is not a power of two from 64 KiB to 1 GiB")));
@@ -42,7 +42,7 @@ impl RingFile {
         Err(OpenError::Busy { path: path.to_owned(), side: Side::Producer.name(), pid: 0, inode: (0, 0) })
     }
 
-    /// One try at the table of "Making, taking over, replacing"; none where another process was faster.
+    /// One attempt at the table of "Making, taking over, replacing"; none if another process was faster.
     fn try_open_producer(path: &Path, capacity: u64) -> Result<Option<RingFile>, OpenError> {
         let file = match open_regular(path, true) {
             Ok(file) => file,
@@ -53,15 +53,15 @@ impl RingFile {
         };
         lock(&file, Side::Producer).map_err(|error| lock_error(path, &file, Side::Producer, error))?;
         if !names(path, inode(&file).map_err(|error| io_error(path, error))?) {
-            return Ok(None); // replaced between open and lock
+            return Ok(None); // the file was replaced between open and lock
         }
-        // From here on the lock is the right to change the name.
+        // From here on the holder of the lock may change the name.
         let kept = file.try_clone().map_err(|error| io_error(path, error))?;
         match RingFile::check(path, file, Access::Producer) {
             Ok(ring) if ring.mapping.capacity() == capacity || !ring.is_empty() => {
                 let fresh = suffixed(path, ".new");
                 if ring.is_at(&fresh) {
-                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?; // its maker died between the names
+                    fs::remove_file(&fresh).map_err(|error| io_error(path, error))?; // its creator died before it removed this name
                 }
                 allocate(&kept, HEADER_SIZE as u64 + ring.mapping.capacity()).map_err(|error| io_error(path, error))?;
                 ring.mapping.store(Word::ProducerPid, u64::from(std::process::id()), Ordering::Relaxed);
@@ -77,13 +77,13 @@ impl RingFile {
         }
     }
 
-    /// The ring to go on with where the name of this one was removed: a new one, or none while the name is there, or no new one can
-    /// be made. Who reads the old one has its lock, and reads it to its end. Else nobody ever will: what was not read goes along, under
-    /// the same ids.
+    /// The ring to go on with after the name of this one was removed: a new ring; none if the name is still there, or no new ring
+    /// can be made. A consumer that has the old ring locked reads it to its end. If there is none, nothing else ever will: then
+    /// the unread events move to the new ring, under the same ids.
     pub(super) fn renewed(&self, path: &Path, folder: (u64, u64)) -> Result<Option<RingFile>, OpenError> {
         let is_removed = self.file.metadata().is_ok_and(|found| found.nlink() == 0);
         if !is_removed || self.naming(path) != Naming::Nothing || folder_of(path) != Some(folder) {
-            return Ok(None); // or in another folder than it was opened in: this process has another root, or working folder
+            return Ok(None); // or the path leads to another folder now: the process has changed its root or working folder
         }
         let heir_of = lock(&self.file, Side::Consumer).is_ok().then_some(self);
         let made = RingFile::make(path, self.mapping.capacity(), heir_of, |fresh| link(fresh, path));
@@ -98,7 +98,7 @@ impl RingFile {
         made
     }
 
-    /// Goes on where `old` stops: under its id, with what was not read of it.
+    /// Continues `old`: takes over its id and its unread events.
     fn inherit(&mut self, old: &RingFile) {
         let [head, tail] = [Word::Head, Word::Tail].map(|word| old.load(word, Ordering::Acquire));
         let capacity = self.capacity();
@@ -124,7 +124,8 @@ impl RingFile {
         self.id = id;
     }
 
-    /// Makes a ring as `PATH.new`, locked and complete, and lets `name_it` give it its name. None where another was faster.
+    /// Creates a ring as `PATH.new`, locked and complete, and calls `name_it` to give it its name. None if another process was
+    /// faster.
     fn make(
         path: &Path,
         capacity: u64,
@@ -135,7 +136,7 @@ impl RingFile {
         let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // One is being made at this moment, or somebody was killed while making one: away with it.
+                // Another process is creating one just now, or was killed while creating one: then remove it.
                 let leftover = match open_regular(&fresh, true) {
                     Err(OpenError::Missing(_)) => return Ok(None),
                     opened => opened?,
@@ -148,7 +149,7 @@ impl RingFile {
             }
             Err(error) => return Err(io_error(path, error)),
         };
-        // Between its making and its lock another may have taken it for a dead one's.
+        // Before it was locked, another process may have taken it for that of a dead process.
         if lock(&file, Side::Producer).is_err() {
             return Ok(None);
         }
@@ -173,7 +174,7 @@ impl RingFile {
         }
     }
 
-    /// Makes the new, locked file an empty ring.
+    /// Turns the new, locked file into an empty ring.
     fn fill(file: File, capacity: u64) -> io::Result<RingFile> {
         allocate(&file, HEADER_SIZE as u64 + capacity)?;
         let mapping = Mapping::of_file(&file, capacity, Access::Producer)?;
@@ -189,20 +190,20 @@ impl RingFile {
     }
 }
 
-/// Gives `fresh` the name `path`, if that is free.
+/// Gives `fresh` the name `path`, if that name is free.
 fn link(fresh: &Path, path: &Path) -> io::Result<()> {
     let linked = fs::hard_link(fresh, path);
     fs::remove_file(fresh)?;
     linked
 }
 
-/// Which folder `path` is in: its device and number.
+/// The folder of `path`, as device and inode number.
 pub(super) fn folder_of(path: &Path) -> Option<(u64, u64)> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::metadata(folder).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Gives the file its size with pages behind it: a full tmpfs must be an error here, not a SIGBUS later.
+/// Gives the file its size with memory allocated: a full tmpfs must fail here, and not cause a SIGBUS later.
 fn allocate(file: &File, size: u64) -> io::Result<()> {
     loop {
         match fallocate(file, FallocateFlags::empty(), 0, size as libc::off_t) {
@@ -213,7 +214,7 @@ fn allocate(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
-/// `path` with `suffix` behind its last name.
+/// `path` with `suffix` appended to its last name.
 pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,16 +1,16 @@
-//! The FIFO beside a ring: what an event loop can sleep on together with its sockets.
+//! The FIFO next to a ring, on which an event loop can wait together with its sockets.
 //!
 //! ```text
-//!  producer: make PATH.wake, open it, write its inode and the own pid into the header
-//!  consumer: that pid is producer_pid, and PATH.wake has that inode: sleep on it; else on the futex
+//!  producer: creates PATH.wake, opens it, and writes its inode and its own pid into the header
+//!  consumer: if that pid is producer_pid and PATH.wake has that inode, waits on the FIFO; otherwise on the futex
 //! ```
 //!
-//! A FIFO that is there is used again, by the next producer and for the next ring: it has no content that counts. Each side opens it
-//! for reading and writing, so that no open waits for the other, no write raises SIGPIPE, and the end of one side is nothing to the
-//! other. Where anything is not as it should be, there is no FIFO, and the futex does: nothing is removed or mended here.
+//! An existing FIFO is reused by the next producer and for the next ring, because its content does not matter. Each side opens it
+//! for reading and writing. So opening never waits for the other side, writing never raises SIGPIPE, and the end of one side does
+//! not affect the other. If anything is wrong, there is no FIFO and the futex is used; nothing is removed or repaired here.
 //!
-//! Only a FIFO of the producer's own user that nobody else may open is used. Bytes of a stranger could do no more than wake the
-//! consumer, and it is awake no more often than each `REST` of wake.rs.
+//! The FIFO must belong to the producer's user, and no one else may open it. If a stranger could write to it, the bytes would
+//! only wake the consumer, at most once per `REST` of wake.rs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -30,15 +30,15 @@ use super::file::RingFile;
 use super::wake::{self, REST, WaitOn};
 use super::{Memory, Word, opener};
 
-/// Where the FIFO of the ring at `ring` is.
+/// The path of the FIFO of the ring at `ring`.
 pub fn path_of(ring: &Path) -> PathBuf {
     suffixed(ring, ".wake")
 }
 
-/// Opens what is at `path` if it is a FIFO, for reading and writing.
+/// Opens the file at `path` for reading and writing, if it is a FIFO.
 ///
 /// # Errors
-/// `InvalidInput` for anything else; what the system says.
+/// `InvalidInput` for any other file; the system's error.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     if !fs::symlink_metadata(path)?.file_type().is_fifo() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.file_type().is_fifo() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-/// Producer: has a FIFO from now on, or, without a word, none.
+/// Producer: offers a FIFO from now on; if that fails, offers none, without an error.
 pub(super) fn offer(ring: &RingFile, path: &Path) {
     let inode = made(&path_of(path)).and_then(|fifo| {
         let inode = fifo.metadata()?.ino();
@@ -57,7 +57,7 @@ pub(super) fn offer(ring: &RingFile, path: &Path) {
     });
     ring.store(Word::FifoInode, *inode.as_ref().unwrap_or(&0), Ordering::Relaxed);
     let pid = if inode.is_ok() { u64::from(std::process::id()) } else { 0 };
-    // Release: who sees the pid sees which FIFO it is.
+    // Release: a consumer that sees the pid also sees the inode.
     ring.store(Word::FifoPid, pid, Ordering::Release);
 }
 
@@ -72,26 +72,26 @@ fn made(path: &Path) -> io::Result<File> {
     if is_ours { Ok(fifo) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
-/// The inode of the FIFO that the producer of `ring` writes to; none where it has none, or is of before.
+/// The inode of the FIFO that the producer of `ring` writes to; none if it has none, or if an earlier producer offered it.
 fn offered(ring: &impl Memory) -> Option<u64> {
     let pid = ring.load(Word::FifoPid, Ordering::Acquire);
     (pid != 0 && pid == ring.load(Word::ProducerPid, Ordering::Relaxed))
         .then(|| ring.load(Word::FifoInode, Ordering::Relaxed))
 }
 
-/// Consumer: the FIFO, open.
+/// Consumer: the open FIFO.
 #[derive(Debug)]
 pub struct Fifo {
     bytes: Receiver,
     inode: u64,
-    /// The last sleep was shorter than [`REST`].
+    /// The last wait was shorter than [`REST`].
     is_busy: bool,
-    /// Publications in a row that were not heard of.
+    /// Consecutive publications without a byte in the FIFO.
     missed: u8,
 }
 
 impl Fifo {
-    /// The FIFO that the producer of `ring`, whose path this is, writes to; none where it has none that can be opened. To be called in
+    /// The FIFO that the producer of `ring` at `path` writes to; none if there is none that can be opened. Has to be called in
     /// the event loop.
     pub fn of(ring: &RingFile, path: &Path) -> Option<Fifo> {
         let inode = offered(ring)?;
@@ -104,21 +104,22 @@ impl Fifo {
         Some(Fifo { bytes: Receiver::from_file(file).ok()?, inode, is_busy: false, missed: 0 })
     }
 
-    /// Whether the producer of `ring` writes to this one; where the last one closed the ring, the next one will.
+    /// Whether the producer of `ring` writes to this FIFO. If the last producer closed the ring, the next one will use the same
+    /// FIFO.
     pub fn is_of(&self, ring: &impl Memory) -> bool {
         ring.load(Word::ProducerPid, Ordering::Relaxed) == 0 || offered(ring) == Some(self.inode)
     }
 
-    /// Whether the producer does not write to it, whatever the header says: for the second time something was published since `seen`,
-    /// which was slept upon, and no byte came. Once is chance: it may be about to come.
+    /// Whether the producer does not write to the FIFO in spite of the header. That is so if for the second time there were
+    /// publications during a wait on `seen` and no byte came. The first time may be chance: the byte may be about to come.
     pub fn is_silent(&mut self, memory: &impl Memory, seen: u32) -> bool {
         let missed = !self.is_busy && wake::publications(memory) != seen;
         self.missed += u8::from(missed);
         self.missed > 1
     }
 
-    /// Returns when `publications` is not `seen`, or by chance. Where events come in less than `REST`, it rests for so long before it
-    /// sleeps: what is published meanwhile costs the producer no system call.
+    /// Returns when `publications` is not `seen`; may return early. If events come faster than `REST`, it pauses for `REST`
+    /// before it waits again: publications during the pause cost the producer no system call.
     pub async fn published(&mut self, memory: &impl Memory, seen: u32) {
         if self.is_busy {
             tokio::time::sleep(REST).await;
@@ -134,15 +135,15 @@ impl Fifo {
         self.is_busy = began.elapsed() < REST;
     }
 
-    /// Waits for a byte, and reads what there is, once: another read could wait, though something was published. What is left only ends
-    /// the next sleep at once.
+    /// Waits for a byte, and reads once what is there. A second read could wait, although there was a publication. Bytes that are
+    /// left only end the next wait at once.
     async fn byte(&mut self) {
         let _all_or_some = self.bytes.read(&mut [0; 512]).await;
         self.missed = 0;
     }
 }
 
-/// Awake again when dropped, also where nobody waits for the publication any more.
+/// Marks the consumer as awake when dropped, also if the wait was cancelled.
 struct Asleep<'a, M: Memory>(&'a M);
 
 impl<M: Memory> Drop for Asleep<'_, M> {
@@ -167,7 +168,7 @@ mod tests {
         _folder: tempfile::TempDir,
     }
 
-    /// A ring with both of its sides, of whom the producer has done nothing but open it.
+    /// A ring opened by both sides; the producer has done nothing else.
     fn sides() -> Sides {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ring");
@@ -176,7 +177,7 @@ mod tests {
         Sides { producer, consumer, path, _folder: folder }
     }
 
-    /// It is this test that steps the clock: what waits for no byte has ended, or never will.
+    /// Whether a byte came. The test controls the clock: a wait without a byte has ended now, or never will.
     async fn has_come(fifo: &mut Fifo, ring: &RingFile, seen: u32) -> bool {
         tokio::time::timeout(Duration::from_secs(3600), fifo.published(&**ring, seen)).await.is_ok()
     }
@@ -208,7 +209,7 @@ mod tests {
         let (began, mut wakings) = (Instant::now(), 0);
         while began.elapsed() < 1000 * REST {
             producer.fifo_wake();
-            fifo.published(&**consumer, u32::MAX).await; // which it never sees: as if the count changed all the time
+            fifo.published(&**consumer, u32::MAX).await; // a count that it never sees, as if the count kept changing
             wakings += 1;
         }
         assert!(wakings <= 2001, "{wakings}");

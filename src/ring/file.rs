@@ -1,9 +1,9 @@
-//! The file around the ring, and who may use it.
+//! The ring's file, and the locks that decide who may use it.
 //!
-//! A lock is an open file description lock on one byte, so the kernel ends it with its owner: a dead producer or consumer is
-//! proved dead, never guessed from a timeout or a pid. The pids in the header only make messages readable.
+//! A lock is an open file description lock on one byte, so the kernel releases it when its owner ends. A dead producer or
+//! consumer is therefore detected for certain, without a timeout or a pid. The pids in the header are only for messages.
 //!
-//! The consumer only ever opens it; the producer makes it, takes it over, replaces it or sets it aside ([`super::create`]).
+//! The consumer only opens the file. The producer creates it, takes it over, replaces it or sets it aside ([`super::create`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -22,13 +22,13 @@ use super::layout::{
 use super::mapping::{Access, Lost, Mapping, PictureSource};
 use super::{Memory, opener};
 
-/// Why a ring cannot be used now.
+/// Why a ring cannot be used at present.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing there yet: the recognizer has not made it.
+    /// There is no file: the recognizer has not created it yet.
     #[error("there is no ring at {0} yet")]
     Missing(PathBuf),
-    /// Something else is there.
+    /// The file is not a usable ring.
     #[error("{path} is not a usable ring: {reason}")]
     NotARing {
         /// The file.
@@ -36,37 +36,37 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The same side of the ring is in use by a living process.
+    /// A running process uses the same side of the ring.
     #[error("{path} is in use by another {side}, process {pid}; stop that one first")]
     Busy {
         /// The file.
         path: PathBuf,
         /// "producer" or "consumer".
         side: &'static str,
-        /// As the other wrote it into the header.
+        /// The pid of that process, from the header.
         pid: u32,
-        /// Of the file: device and number.
+        /// The file's device and inode number.
         inode: (u64, u64),
     },
-    /// This process holds it itself.
+    /// This process uses the ring itself.
     #[error("{path} is {what}")]
     Ours {
         /// The file.
         path: PathBuf,
-        /// Why that is, and what to do.
+        /// Why, and what to do.
         what: String,
     },
-    /// What the system said.
+    /// An error of the system.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// Permission, memory, ...
+        /// For example permission or memory.
         source: io::Error,
     },
 }
 
-/// What makes a ring's events unlike every other ring's ([`super::identity`]).
+/// Distinguishes a ring's events from those of every other ring ([`super::identity`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RingId(pub [u8; 16]);
 
@@ -81,10 +81,10 @@ impl std::fmt::Display for RingId {
     }
 }
 
-/// A ring's file, open, mapped and checked. Dropping it ends the lock.
+/// A ring's file: open, mapped and checked. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct RingFile {
-    /// Holds the lock.
+    /// The open file, which holds the lock.
     pub(super) file: File,
     pub(super) mapping: Mapping,
     /// From the header.
@@ -92,12 +92,12 @@ pub struct RingFile {
     pub(super) inode: (u64, u64),
 }
 
-/// Whether somebody holds a side of the ring.
+/// The two sides of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The recognizer's.
+    /// The side of the recognizer.
     Producer,
-    /// The uplink's.
+    /// The side of the uplink.
     Consumer,
 }
 
@@ -131,7 +131,7 @@ impl Side {
     }
 }
 
-/// What the path of a ring that is open names.
+/// What the path of an open ring names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// The ring itself.
@@ -142,7 +142,7 @@ pub enum Naming {
     Nothing,
 }
 
-/// The file is its memory: whoever holds it (and so the lock) may use the ring.
+/// The ring's memory: the owner of the file (and so of the lock) may use it.
 impl Deref for RingFile {
     type Target = Mapping;
 
@@ -152,24 +152,24 @@ impl Deref for RingFile {
 }
 
 impl RingFile {
-    /// Opens the ring at `path` to consume it, and locks the consumer's side.
+    /// Opens the ring at `path` as the consumer, and locks that side.
     ///
     /// # Errors
-    /// Every [`OpenError`].
+    /// Any [`OpenError`].
     pub fn open_consumer(path: &Path) -> Result<RingFile, OpenError> {
         let ring = RingFile::open(path, Some(Side::Consumer), Access::Consumer)?;
         let pid = u64::from(std::process::id());
         ring.mapping.store(Word::ConsumerPid, pid, Ordering::Relaxed);
         ring.mapping.store(Word::ConsumerAbiPid, pid, Ordering::Relaxed);
-        // Release: who sees this version sees whose it is.
+        // Release: a process that sees this version also sees the pid.
         ring.mapping.store(Word::ConsumerAbi, u64::from(ABI_VERSION), Ordering::Release);
         Ok(ring)
     }
 
-    /// Opens the ring at `path` to look at it: takes no lock, writes nothing.
+    /// Opens the ring at `path` to inspect it: takes no lock, and writes nothing.
     ///
     /// # Errors
-    /// As [`RingFile::open_consumer`], but never [`OpenError::Busy`].
+    /// Like [`RingFile::open_consumer`], but never [`OpenError::Busy`].
     pub fn open_inspect(path: &Path) -> Result<RingFile, OpenError> {
         RingFile::open(path, None, Access::Inspect)
     }
@@ -183,7 +183,7 @@ impl RingFile {
     pub fn naming(&self, path: &Path) -> Naming {
         let found = match fs::symlink_metadata(path) {
             Ok(found) => Ok((found.dev(), found.ino())),
-            // In a folder that is for others.
+            // The folder may belong to another user.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match opener::open(path) {
                 Some(opened) => opened.and_then(|file| inode(&file)),
                 None => Err(error),
@@ -195,26 +195,26 @@ impl RingFile {
             Ok(_) => Naming::Another,
             Err(error) if error.raw_os_error() == Some(opener::NO_RING) => Naming::Another,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Naming::Nothing,
-            Err(_) => Naming::This, // nobody knows: nothing is done about it
+            Err(_) => Naming::This, // not known: go on as before
         }
     }
 
-    /// Of the file: device and number.
+    /// The file's device and inode number.
     pub fn inode(&self) -> (u64, u64) {
         self.inode
     }
 
-    /// The number of the user whose file it is; root's, where that cannot be found out.
+    /// The user id of the file's owner; that of root if it is not known.
     pub fn owner(&self) -> u32 {
         self.file.metadata().map_or(0, |found| found.uid())
     }
 
-    /// Whether its last producer closed it in order, as far as it says: one that died did not.
+    /// Whether its last producer closed it: one that dies leaves its pid in the header.
     pub fn was_closed(&self) -> bool {
         self.mapping.load(Word::ProducerPid, Ordering::Relaxed) == 0
     }
 
-    /// The pid of who holds `side`, as it wrote it into the header; none when nobody does.
+    /// The pid of the process that holds `side`, from the header; none if no process does.
     pub fn holder(&self, side: Side) -> Option<u32> {
         let mut range = side.lock_range(libc::F_WRLCK);
         let asked = fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut range));
@@ -222,9 +222,9 @@ impl RingFile {
             .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
     }
 
-    /// Makes the ring, whose producer this is, one of the newest version, and says whether it is one now: not while a consumer reads it
-    /// that knows only an older one. The consumer's lock is held meanwhile where it is free, so that no such one can attach between the
-    /// look and the change.
+    /// Called by the producer: changes the ring to the newest version. Returns false if that is not possible, because a consumer
+    /// reads the ring that knows only an older version. The consumer's lock is held meanwhile if it is free, so that no such
+    /// consumer can attach between the check and the change.
     pub(super) fn become_newest(&self) -> bool {
         if self.load(Word::AbiVersion, Ordering::Relaxed) == u64::from(ABI_VERSION) {
             return true;
@@ -254,7 +254,7 @@ impl RingFile {
         RingFile::check(path, file, access)
     }
 
-    /// Maps the file, if it is a ring.
+    /// Checks and maps the file.
     pub(super) fn check(path: &Path, file: File, access: Access) -> Result<RingFile, OpenError> {
         let found = file.metadata().map_err(|error| io_error(path, error))?;
         if access == Access::Producer && ![0, geteuid().as_raw()].contains(&found.uid()) {
@@ -270,7 +270,7 @@ impl RingFile {
     }
 }
 
-/// The header's constants, and (for who goes on from them) its positions.
+/// Checks the constants in the header, and for a producer the positions from which it continues.
 fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<RingId, String> {
     let magic = mapping.header_word(offset_of!(FileHeader, magic));
     let (version, header_size) = (
@@ -298,13 +298,13 @@ fn check_header(mapping: &Mapping, capacity: u64, access: Access) -> Result<Ring
     Ok(RingId(id))
 }
 
-/// Opens what is at `path` if it is a regular file; anything else is not even opened. What this process may not open, the opener
-/// does where there is one.
+/// Opens the file at `path` if it is a regular file; anything else is not opened at all. If this process may not open it, the
+/// opener does, if there is one.
 pub(super) fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> {
     let options = OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
     let opened = fs::symlink_metadata(path).and_then(|found| found.is_file().then(|| options.open(path)).transpose());
     let opened = match opened {
-        // The file may be for others, and so may the folder that it is in.
+        // The file or its folder may belong to another user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             opener::open(path).unwrap_or(Err(error)).map(Some)
         }
@@ -321,7 +321,7 @@ pub(super) fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> 
     }
 }
 
-/// Why `side` was not locked: somebody holds it (its pid is what it wrote into the header), or the system's reason.
+/// Why `side` could not be locked: another process holds it (its pid is in the header), or an error of the system.
 pub(super) fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenError {
     if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
         return io_error(path, error);
@@ -336,7 +336,7 @@ pub(super) fn inode(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
 
-/// Whether `path` names the file with this inode.
+/// Whether `path` names the file with this device and inode number.
 pub(super) fn names(path: &Path, inode: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode)
 }
@@ -353,7 +353,7 @@ pub(super) fn not_a_ring(path: &Path, reason: String) -> OpenError {
     OpenError::NotARing { path: path.to_owned(), reason }
 }
 
-/// What the system said, and whose file it is where it denies it: /dev/shm lets nobody but the owner and root remove it.
+/// An error of the system; if access was denied, with the owner of the file: in /dev/shm only the owner and root can remove it.
 pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
     let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
     let source = match fs::symlink_metadata(path).map(|found| found.uid()) {
@@ -370,7 +370,8 @@ pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
 }
 
 impl Drop for RingFile {
-    /// A producer that ends in order takes its pid out of the header, a consumer the version that it reads; one that dies cannot.
+    /// When it ends in order, a producer removes its pid from the header, and a consumer the version that it reads. A process
+    /// that dies cannot do so.
     fn drop(&mut self) {
         let pid = u64::from(std::process::id());
         if self.mapping.is_consumers() && self.mapping.load(Word::ConsumerAbiPid, Ordering::Relaxed) == pid {

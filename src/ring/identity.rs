@@ -1,10 +1,10 @@
-//! What makes a ring's id unlike every other's, also where the kernel has no random numbers.
+//! Builds a ring id that is unique even while the kernel has no random numbers.
 //!
-//! Receivers drop an event whose id they know, so an id must come again neither on this box, after a boot, nor on another one. Random
-//! numbers alone do not give that: before Linux 5.4 a box that just started may have none for minutes, and /dev/urandom then gives the
-//! same ones at every boot of the same image. To wait for them would keep the recognizer from its work. So they are mixed with what
-//! differs from box to box (addresses of network cards, serial numbers), from boot to boot (the boot's id, the clocks), from process
-//! to process, and from ring to ring (a count, the file). `include/sophon_ring.h` does the same.
+//! Receivers drop an event whose id they know, so an id must not repeat, neither on this box after a boot nor on another box.
+//! Random numbers alone do not guarantee that. Before Linux 5.4 a box that just started may have none for minutes, and
+//! /dev/urandom then returns the same ones at every boot of the same image. Waiting for them would delay the recognizer. So they
+//! are mixed with values that differ between boxes (addresses of network cards, serial numbers), between boots (the boot's id,
+//! the clocks), between processes, and between rings (a counter, the file). `include/sophon_ring.h` does the same.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -15,14 +15,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::file::RingId;
 
-/// Files that differ from box to box or from boot to boot; most boxes have some of them.
+/// Files that differ between boxes or between boots; most boxes have some of them.
 const SOURCES: [&str; 4] = [
     "/proc/sys/kernel/random/boot_id",
     "/proc/device-tree/serial-number",
-    "/sys/block/mmcblk0/device/cid", // the flash chip's own number
-    "/proc/stat",                    // counts of interrupts and switches, different at every boot
+    "/sys/block/mmcblk0/device/cid", // the flash chip's serial number
+    "/proc/stat",                    // counts of interrupts and context switches, different at every boot
 ];
-/// Of each of them, bytes that are read.
+/// How many bytes are read of each file.
 const MOST: usize = 4096;
 
 /// Two words that depend on everything that was mixed in.
@@ -44,7 +44,7 @@ impl Mixer {
     }
 }
 
-/// The finisher of splitmix64: every bit of the result depends on every bit of the word, and no two words have the same result.
+/// The finalizer of splitmix64: every bit of the result depends on every bit of the word, and no two words have the same result.
 const fn scramble(word: u64) -> u64 {
     let word = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -52,18 +52,19 @@ const fn scramble(word: u64) -> u64 {
     word ^ word >> 31
 }
 
-/// An id for the ring in `file`. Never waits.
+/// A new id for the ring in this file. Never waits.
 pub fn new_id(inode: (u64, u64)) -> RingId {
     let mut random = [0; 16];
     let drawn = getrandom(&mut random, GetRandomFlags::NONBLOCK);
     if drawn != Ok(random.len()) {
-        // Better than nothing: on most kernels there is something in it.
+        // Better than nothing: on most kernels it has some randomness.
         let _ = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
     }
     mixed(random, inode, &facts())
 }
 
-/// Random bytes, whatever they are worth, and everything else: where they are good, so is the result, whatever the rest is.
+/// Combines random bytes of any quality with all other values. If the random bytes are good, so is the result, whatever the other
+/// values are.
 fn mixed(random: [u8; 16], inode: (u64, u64), facts: &[Vec<u8>]) -> RingId {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut mixer = Mixer([0; 2]);
@@ -76,7 +77,7 @@ fn mixed(random: [u8; 16], inode: (u64, u64), facts: &[Vec<u8>]) -> RingId {
     RingId((id ^ u128::from_le_bytes(random)).to_le_bytes())
 }
 
-/// What differs from box to box, from boot to boot, and from moment to moment.
+/// Values that differ between boxes, between boots, and over time.
 fn facts() -> Vec<Vec<u8>> {
     let clocks = [ClockId::Realtime, ClockId::Boottime, ClockId::ProcessCPUTime].map(|clock| {
         let now = clock_gettime(clock);
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn good_random_numbers_are_enough_by_themselves() {
-        // The same facts cancel out but for the count, which is known: what is left are the random numbers.
+        // The counter is the only other input that differs, and it is known: a difference beyond it comes from the random
+        // numbers.
         let of = |random| mixed(random, (0, 0), &[]).0;
         assert_ne!(of([1; 16]), of([2; 16]));
     }

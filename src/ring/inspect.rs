@@ -1,4 +1,4 @@
-//! What a ring looks like from outside, without disturbing it: `sophon-uplink ring PATH`.
+//! The state of a ring, read without disturbing it: `sophon-uplink ring PATH`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,47 +9,47 @@ use serde::Serialize;
 use super::file::{OpenError, RingFile, Side};
 use super::{Memory, Word};
 
-/// A ring's state at one moment; the words are not taken all at once, so they may differ by what happened meanwhile.
+/// The state of a ring. The words are not read at the same instant, so they may be inconsistent by what happened in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RingState {
     /// The file.
     pub path: PathBuf,
-    /// 32 hex digits.
+    /// The id as 32 hex digits.
     pub id: String,
-    /// The version of its layout: 2 from the first event on that needs it.
+    /// The version of its layout: 2 from the first event on that needs it, 1 before.
     pub abi_version: u64,
-    /// Bytes for records.
+    /// The size of the data area, in bytes.
     pub capacity: u64,
-    /// Bytes published and not released.
+    /// Bytes that are published and not released.
     pub used: u64,
-    /// The last sequence number given.
+    /// The last sequence number that was assigned.
     pub published: u64,
-    /// Events released.
+    /// The number of events released.
     pub consumed: u64,
-    /// Events refused because the ring was full.
+    /// The number of events refused because the ring was full.
     pub dropped: u64,
-    /// Times that the consumer found the ring corrupt.
+    /// How often the consumer found the ring corrupt.
     pub resyncs: u64,
-    /// The pid of a living producer.
+    /// The pid of the producer, if it is alive.
     pub producer: Option<u32>,
-    /// The pid of a living consumer.
+    /// The pid of the consumer, if it is alive.
     pub consumer: Option<u32>,
-    /// The number of the user whose file it is.
+    /// The user id of the file's owner.
     pub owner: u32,
 }
 
 impl RingState {
-    /// Looks at the ring at `path`.
+    /// The state of the ring at `path`.
     ///
     /// # Errors
-    /// Every [`OpenError`] but `Busy`.
+    /// Any [`OpenError`] except `Busy`.
     pub fn of(path: &Path) -> Result<RingState, OpenError> {
         Ok(RingFile::open_inspect(path)?.state(path))
     }
 }
 
 impl RingFile {
-    /// What it looks like now, as the ring at `path`.
+    /// The current state of the ring at `path`.
     pub fn state(&self, path: &Path) -> RingState {
         let word = |word| self.load(word, Ordering::Acquire);
         RingState {

@@ -1,84 +1,84 @@
-//! The ring's layout as numbers: docs/ring-abi.md is the specification, `include/sophon_ring.h` the other implementation.
+//! The ring's layout as constants. docs/ring-abi.md is the specification, `include/sophon_ring.h` the other implementation.
 //!
-//! Nothing here touches memory. The consumer asks [`RecordHeader`] what the words of a record mean, the producer what to write;
-//! the spool will keep the same record bytes.
+//! Nothing here accesses memory. The consumer uses [`RecordHeader`] to decode the words of a record, the producer to encode them.
+//! The spool keeps the same record bytes.
 
 use std::mem::{offset_of, size_of};
 
 /// `SPOHRING`, read as a little-endian u64: the first eight bytes of every ring.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SPOHRING");
-/// The newest version of the layout that is read and written here; a newer one is refused.
+/// The newest layout version that this program reads and writes; newer ones are refused.
 pub const ABI_VERSION: u32 = 2;
-/// The version that every ring begins with, and the oldest that is read.
+/// The version of every new ring, and the oldest that is read.
 pub const OLDEST_ABI: u32 = 1;
 /// The most named pictures of an event.
 pub const MAX_PICTURES: usize = 16;
 /// The longest name of a picture, in bytes.
 pub const MAX_NAME: usize = 64;
-/// Bytes before the data area: one page, so that the data area can be mapped read-only.
+/// The size of the header: one page, so that the data area can be mapped read-only.
 pub const HEADER_SIZE: usize = 4096;
 /// The smallest data area, in bytes.
 pub const MIN_CAPACITY: u64 = 64 * 1024;
 /// The largest data area, in bytes.
 pub const MAX_CAPACITY: u64 = 1 << 30;
-/// Records, sections and positions are multiples of this.
+/// Records, sections and positions are aligned to this, in bytes.
 pub const ALIGN: usize = 8;
-/// Bytes of an event record before its sections.
+/// The size of an event record before its sections, in bytes.
 pub const EVENT_HEADER: usize = 40;
-/// Bytes of a padding record that mean something.
+/// The size of a padding record's header, in bytes.
 pub const PADDING_HEADER: usize = 8;
-/// Bytes of a section before its content.
+/// The size of a section before its content, in bytes.
 pub const SECTION_HEADER: usize = 8;
-/// The byte of the file that the producer holds locked while it lives.
+/// The byte of the file that the producer keeps locked while it lives.
 pub const PRODUCER_LOCK: u64 = 0x080;
-/// The byte of the file that the consumer holds locked while it lives.
+/// The byte of the file that the consumer keeps locked while it lives.
 pub const CONSUMER_LOCK: u64 = 0x100;
 
 const _: () = assert!(cfg!(target_endian = "little") && cfg!(target_pointer_width = "64"));
 
-/// The header of the file, for its offsets only: it is never read or written as a whole while the ring is shared.
+/// The header of the file, for its offsets only: a shared ring's header is never read or written as a whole.
 #[repr(C)]
 pub struct FileHeader {
     /// [`MAGIC`].
     pub magic: u64,
-    /// [`OLDEST_ABI`], or what the producer has made of it since.
+    /// [`OLDEST_ABI`], or the version that the producer has changed it to.
     pub abi_version: u32,
     /// [`HEADER_SIZE`].
     pub header_size: u32,
-    /// Bytes of the data area: a power of two.
+    /// The size of the data area in bytes: a power of two.
     pub capacity: u64,
-    /// Random, made with the ring.
+    /// Random, generated with the ring.
     pub id: [u8; 16],
     reserved_maker: [u8; 0x080 - 0x028],
-    /// Position after the last published record.
+    /// The position after the last published record.
     pub head: u64,
-    /// The last sequence number given.
+    /// The last sequence number that was assigned.
     pub sequence: u64,
-    /// Events refused because the ring was full.
+    /// The number of events refused because the ring was full.
     pub dropped: u64,
-    /// For messages only.
+    /// The producer's pid, for messages only.
     pub producer_pid: u32,
-    /// `producer_pid`, if that one writes to the FIFO: else an older one came after it.
+    /// Equal to `producer_pid` if that producer writes to the FIFO; otherwise the FIFO is that of an earlier producer.
     pub fifo_pid: u32,
     /// The futex word.
     pub publications: u32,
     reserved_publications: u32,
-    /// Which file the FIFO is.
+    /// The inode of the FIFO.
     pub fifo_inode: u64,
     reserved_producer_tail: [u8; 0x100 - 0x0B0],
-    /// Position up to which everything is released.
+    /// The position up to which everything is released.
     pub tail: u64,
-    /// Events released.
+    /// The number of events released.
     pub consumed: u64,
-    /// Not 0 while the consumer may be asleep: on the futex (1) or on the FIFO (2).
+    /// Not 0 while the consumer may be waiting: on the futex (1) or on the FIFO (2).
     pub waiting: u32,
-    /// For messages only.
+    /// The consumer's pid, for messages only.
     pub consumer_pid: u32,
-    /// Times the consumer found the ring corrupt.
+    /// How often the consumer found the ring corrupt.
     pub resyncs: u64,
     /// The newest version that the consumer reads.
     pub consumer_abi: u32,
-    /// Whose word that is: `consumer_pid`, or it is an older one's.
+    /// Equal to `consumer_pid` if that consumer wrote `consumer_abi`; otherwise an earlier one did.
     pub consumer_abi_pid: u32,
     reserved_consumer: [u8; HEADER_SIZE - 0x128],
 }
@@ -120,7 +120,7 @@ pub enum Word {
     ProducerPid,
     /// u32, written by the producer.
     FifoPid,
-    /// u32, written by the producer: the futex.
+    /// u32, written by the producer: the futex word.
     Publications,
     /// u64, written by the producer.
     FifoInode,
@@ -141,7 +141,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// Every word, for memories that are not made of bytes.
+    /// Every word, for memories that do not consist of bytes.
     pub const ALL: [Word; 15] = [
         Word::AbiVersion,
         Word::Head,
@@ -160,7 +160,7 @@ impl Word {
         Word::ConsumerAbiPid,
     ];
 
-    /// Where the word stands in the file.
+    /// The word's offset in the file.
     pub const fn offset(self) -> usize {
         match self {
             Word::AbiVersion => offset_of!(FileHeader, abi_version),
@@ -192,17 +192,17 @@ impl Word {
     }
 }
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// An event with its sections.
     Event,
-    /// Room left at the end of the data area, where the next event did not fit.
+    /// Unused room at the end of the data area, where the next event did not fit.
     Padding,
 }
 
 impl RecordKind {
-    /// The number in the record.
+    /// The code in the record.
     pub const fn code(self) -> u32 {
         match self {
             RecordKind::Event => 1,
@@ -210,7 +210,7 @@ impl RecordKind {
         }
     }
 
-    /// What the number means, if anything.
+    /// The kind with this code, if there is one.
     pub const fn from_code(code: u32) -> Option<RecordKind> {
         match code {
             1 => Some(RecordKind::Event),
@@ -220,9 +220,9 @@ impl RecordKind {
     }
 }
 
-/// The kinds of section that this version writes or understands.
+/// The kinds of sections that this version writes or reads.
 pub mod section {
-    /// Skipped.
+    /// Ignored by readers.
     pub const FILLER: u32 = 0;
     /// UTF-8.
     pub const IDENTITY_ID: u32 = 1;
@@ -242,24 +242,24 @@ pub mod section {
     pub const SPOT_PIC: u32 = 8;
     /// UTF-8, a JSON object.
     pub const TOP_JSON: u32 = 9;
-    /// Place and name of each named picture.
+    /// The place and name of each named picture.
     pub const NAMES: u32 = 10;
-    /// JPEG: the picture of the first name. The next kinds are those of the next names.
+    /// JPEG: the picture of the first name. The kinds after it are for the next names.
     pub const NAMED_PIC: u32 = 16;
-    /// One more than the highest kind known.
+    /// One more than the highest known kind.
     pub const KNOWN: u32 = NAMED_PIC + super::MAX_PICTURES as u32;
 }
 
-/// The fixed part of an event record, as a private copy.
+/// A private copy of an event record's header.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RecordHeader {
-    /// Of the whole record, in bytes: a multiple of 8.
+    /// The length of the whole record, in bytes: a multiple of 8.
     pub length: u32,
     /// Grows by at least 1 from event to event.
     pub sequence: u64,
     /// Unix epoch, UTC, in milliseconds.
     pub timestamp_ms: i64,
-    /// Not checked yet: may be anything, NaN included.
+    /// Not checked yet: any value is possible, including NaN.
     pub score: f32,
     /// 1..=5, 0 for not reported; not checked yet.
     pub person_type: i32,
@@ -267,11 +267,11 @@ pub struct RecordHeader {
     pub device_type: i32,
 }
 
-/// The words of an event record before its sections.
+/// The number of words of an event record before its sections.
 pub const EVENT_HEADER_WORDS: usize = EVENT_HEADER / ALIGN;
 
 impl RecordHeader {
-    /// The words as they stand in the ring.
+    /// The header as words, as they are in the ring.
     pub fn to_words(self) -> [u64; EVENT_HEADER_WORDS] {
         [
             pack(self.length, RecordKind::Event.code()),
@@ -282,7 +282,7 @@ impl RecordHeader {
         ]
     }
 
-    /// The record whose words these are; the kind has been looked at already.
+    /// The header from its words; the caller has checked the kind.
     pub fn from_words(words: [u64; EVENT_HEADER_WORDS]) -> RecordHeader {
         RecordHeader {
             length: low(words[0]),
@@ -295,17 +295,17 @@ impl RecordHeader {
     }
 }
 
-/// Two u32 as the u64 that stands at the first one's place.
+/// Combines two u32 into a u64, the first one at its lower address.
 pub const fn pack(first: u32, second: u32) -> u64 {
     first as u64 | (second as u64) << 32
 }
 
-/// The u32 at the place of a u64.
+/// The u32 at the lower address of a u64.
 pub const fn low(word: u64) -> u32 {
     word as u32
 }
 
-/// The u32 after [`low`]'s.
+/// The u32 at the higher address of a u64.
 pub const fn high(word: u64) -> u32 {
     (word >> 32) as u32
 }
@@ -315,17 +315,17 @@ pub const fn aligned(length: usize) -> usize {
     (length + ALIGN - 1) & !(ALIGN - 1)
 }
 
-/// Whether rings of this version are read here.
+/// Whether this program reads rings of this version.
 pub const fn is_known_version(version: u32) -> bool {
     version >= OLDEST_ABI && version <= ABI_VERSION
 }
 
-/// Whether a ring may have this capacity.
+/// Whether this is a valid capacity, in bytes.
 pub const fn is_capacity(capacity: u64) -> bool {
     capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY
 }
 
-/// Whether a ring of `capacity` can have these positions.
+/// Whether these positions are possible in a ring of `capacity`.
 pub fn positions_are_plausible(head: u64, tail: u64, capacity: u64) -> bool {
     head.wrapping_sub(tail) <= capacity && head.is_multiple_of(8) && tail.is_multiple_of(8)
 }

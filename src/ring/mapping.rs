@@ -1,21 +1,21 @@
-//! The shared memory itself. This is the one file with `unsafe` for it.
+//! The shared memory itself. This is the only file with `unsafe` for it.
 //!
 //! # The rules
-//! The language knows nothing of memory that another process writes, so this file keeps to what holds on the machines we build
-//! for:
+//! The language does not define memory that another process writes. So this file relies only on what holds on our target
+//! machines:
 //! 1. Header words and the words of a record are read and written as relaxed or ordered *atomics* of their own size. A hostile
-//!    producer can make them any value, but no access is a data race.
-//! 2. Nothing is ever read twice and believed to be the same: callers copy a word once and check the copy.
-//! 3. Picture bytes are lent as `&[u8]` to the base64 encoder and to nobody else ([`PictureSource::lend`]). A producer that
-//!    breaks the protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, it takes no
-//!    branch and no index from them that is not masked, and so its output is always base64 of the announced length.
-//!    (`tests/ring/hostile_producer.rs` rewrites pictures while they are encoded, under AddressSanitizer.)
-//! 4. A file that shrinks under the mapping raises SIGBUS. `guard` maps zeros over the whole mapping and marks it lost; the
-//!    faulting instruction then goes on. Whoever read from it asks [`Memory::lost`] afterwards, and throws away what it got.
-//! 5. Of a consumer's mapping only the header page is writable.
+//!   producer can set them to any value, but no access is a data race.
+//! 2. No word is read twice under the assumption that it is unchanged: callers copy a word once and check the copy.
+//! 3. Picture bytes are lent as `&[u8]` only to the base64 encoder ([`PictureSource::lend`]). A producer that violates the
+//!   protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, no branch and no unmasked
+//!   index depends on them, and so its output is always base64 of the announced length. (`tests/ring/hostile_producer.rs` rewrites
+//!   pictures while they are encoded, under AddressSanitizer.)
+//! 4. If a file shrinks under its mapping, an access raises SIGBUS. `guard` then maps zeros over the whole mapping and marks it
+//!   as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has read.
+//! 5. In a consumer's mapping only the header page is writable.
 //!
-//! A spooled event's file ([`MappedFile`]) is our own: nobody else writes it, so its bytes are lent to whoever asks. Rule 4 holds
-//! for it all the same: flash that cannot be read raises SIGBUS too.
+//! The file of a spooled event ([`MappedFile`]) is written by this process only, so its bytes may be lent to any caller. Rule 4
+//! applies nevertheless: flash that cannot be read raises SIGBUS, too.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -34,21 +34,21 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect, munmap};
 use super::layout::{ALIGN, HEADER_SIZE, Word};
 use super::{Memory, Words};
 
-/// The memory under a record went away while it was being read: the ring's file was truncated, or a spooled one cannot be read.
+/// The memory of a record was lost while it was being read: the ring's file was truncated, or a spooled file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the file under the event was truncated, or failed, while it was read")]
 pub struct Lost;
 
-/// Where a picture's bytes lie.
+/// The memory that a picture's bytes are in.
 pub trait PictureSource {
-    /// Gives `encode` the bytes of `range`. It must not keep them, nor take them to be the same twice.
+    /// Passes the bytes of `range` to `encode`, which must not keep them, and must not assume that they stay the same.
     ///
     /// # Errors
-    /// [`Lost`] when the memory went away; what `encode` saw is then not the picture.
+    /// [`Lost`] if the memory was lost; then `encode` did not see the picture.
     fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost>;
 }
 
-/// What a mapping is for.
+/// The purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Writes the whole file.
@@ -65,20 +65,20 @@ pub struct Mapping {
     base: NonNull<u8>,
     capacity: usize,
     backing: Backing,
-    /// Where a producer wakes a consumer that sleeps on the FIFO.
+    /// The FIFO by which a producer wakes a consumer.
     fifo: OnceLock<File>,
 }
 
 #[derive(Debug)]
 enum Backing {
-    /// A mapped file, with its place in the SIGBUS guard's table.
+    /// A mapped file, with its slot in the SIGBUS guard's table.
     File { guarded: Option<guard::Slot>, access: Access },
     /// Heap memory, for tests under Miri.
     Heap(Layout),
 }
 
-// SAFETY: the memory is reached through atomics (rules 1 and 2) and through `lend`, whose caller may be any thread; the base
-// pointer is owned by this value until it is dropped.
+// SAFETY: the memory is accessed through atomics (rules 1 and 2) and through `lend`, whose caller may be any thread. This value
+// owns the base pointer until it is dropped.
 unsafe impl Send for Mapping {}
 // SAFETY: as above: every access through a shared reference is atomic, or a lent read under rule 3.
 unsafe impl Sync for Mapping {}
@@ -87,7 +87,7 @@ impl Mapping {
     /// Maps a ring's file of `HEADER_SIZE + capacity` bytes.
     ///
     /// # Errors
-    /// What the system says (no memory, a file that cannot be mapped), or no free place in the guard's table.
+    /// An error of the system (no memory, a file that cannot be mapped), or no free slot in the guard's table.
     pub fn of_file(file: &File, capacity: u64, access: Access) -> io::Result<Mapping> {
         let capacity = usize::try_from(capacity).map_err(io::Error::other)?;
         let length = NonZeroUsize::new(HEADER_SIZE + capacity).ok_or(io::ErrorKind::InvalidInput)?;
@@ -95,12 +95,12 @@ impl Mapping {
             Access::Producer => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             Access::Consumer | Access::Inspect => ProtFlags::PROT_READ,
         };
-        // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
+        // SAFETY: a new mapping at an address that the kernel chooses; it overlaps nothing.
         let base = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, file, 0)? };
         let backing = Backing::File { guarded: None, access };
         let mut mapping = Mapping { base: base.cast(), capacity, backing, fifo: OnceLock::new() };
         if access == Access::Consumer {
-            // SAFETY: the first page of the mapping just made.
+            // SAFETY: the first page of the mapping that was just created.
             unsafe { mprotect(base, HEADER_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)? };
         }
         let slot = guard::watch(base.cast(), length.get())?;
@@ -108,10 +108,10 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// A zeroed ring memory on the heap, for tests that cannot map a file.
+    /// Zeroed memory for a ring on the heap, for tests that cannot map a file.
     ///
     /// # Panics
-    /// When `capacity` is not a power of two of at least 64 bytes.
+    /// If `capacity` is not a power of two of at least 64 bytes.
     pub fn on_heap(capacity: usize) -> Mapping {
         assert!(capacity.is_power_of_two() && capacity >= 64);
         let layout = Layout::from_size_align(HEADER_SIZE + capacity, HEADER_SIZE).expect("a small power of two");
@@ -126,7 +126,7 @@ impl Mapping {
         self.atomic64(offset).load(Ordering::Relaxed)
     }
 
-    /// Writes eight bytes of the header; for who makes the ring.
+    /// Writes eight bytes of the header; only for the creator of the ring.
     pub fn set_header_word(&self, offset: usize, value: u64) {
         assert!(offset < HEADER_SIZE);
         self.atomic64(offset).store(value, Ordering::Relaxed);
@@ -134,29 +134,30 @@ impl Mapping {
 
     fn atomic64(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= HEADER_SIZE + self.capacity);
-        // SAFETY: aligned (the base is page-aligned) and inside the mapping (asserted); everyone reaches these bytes
-        // atomically (rule 1) for as long as the reference lives, which is no longer than the mapping.
+        // SAFETY: aligned (the base is page-aligned) and inside the mapping (asserted). All accesses to these bytes are atomic
+        // (rule 1) while the reference lives, which is no longer than the mapping.
         unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }
     }
 
     fn atomic32(&self, word: Word) -> &AtomicU32 {
         debug_assert!(word.is_u32());
-        // SAFETY: every `Word` lies inside the header page, aligned to its size (asserted in layout.rs); only as a u32.
+        // SAFETY: every `Word` is inside the header page and aligned to its size (asserted in layout.rs); it is accessed only as
+        // a u32.
         unsafe { AtomicU32::from_ptr(self.base.as_ptr().add(word.offset()).cast()) }
     }
 
-    /// From now on [`Memory::fifo_wake`] writes to this FIFO, which is open for reading too: so nothing waits, and nobody gets SIGPIPE.
+    /// Sets the FIFO for [`Memory::fifo_wake`]. It is open for reading too, so a write neither waits nor raises SIGPIPE.
     pub(super) fn wake_by(&self, fifo: File) {
         let set = self.fifo.set(fifo);
         debug_assert!(set.is_ok(), "once for each ring");
     }
 
-    /// Whether it is a producer's.
+    /// Whether it is the mapping of a producer.
     pub(super) fn is_producers(&self) -> bool {
         matches!(self.backing, Backing::File { access: Access::Producer, .. })
     }
 
-    /// Whether it is a consumer's.
+    /// Whether it is the mapping of a consumer.
     pub(super) fn is_consumers(&self) -> bool {
         matches!(self.backing, Backing::File { access: Access::Consumer, .. })
     }
@@ -206,8 +207,8 @@ impl Memory for Mapping {
 
     fn futex_wait(&self, expected: u32, timeout: Duration) {
         let timeout = nix::sys::time::TimeSpec::from_duration(timeout);
-        // SAFETY: the word and the timeout outlive the call. Its result does not matter: woken, changed, timed out,
-        // interrupted or EFAULT on a truncated file, the caller looks at the ring again.
+        // SAFETY: the word and the timeout outlive the call. The result does not matter: whether woken, changed, timed out,
+        // interrupted or EFAULT on a truncated file, the caller checks the ring again.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -220,7 +221,7 @@ impl Memory for Mapping {
     }
 
     fn futex_wake(&self) {
-        // SAFETY: the word outlives the call; waking nobody is no error.
+        // SAFETY: the word outlives the call; it is no error if no one waits.
         unsafe {
             libc::syscall(libc::SYS_futex, self.atomic32(Word::Publications).as_ptr(), libc::FUTEX_WAKE, i32::MAX);
         }
@@ -228,7 +229,7 @@ impl Memory for Mapping {
 
     fn fifo_wake(&self) {
         if let Some(mut fifo) = self.fifo.get() {
-            // Full: the consumer has as many wake-ups to read already.
+            // Full: there are enough wake-ups for the consumer to read already.
             let _full = fifo.write(&[0]);
         }
     }
@@ -241,8 +242,8 @@ impl Memory for Mapping {
 impl PictureSource for Mapping {
     fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
         assert!(range.start <= range.end && range.end <= self.capacity);
-        // SAFETY: inside the mapping (asserted), which lives as long as `self`; what another process may do to the bytes
-        // meanwhile is rule 3.
+        // SAFETY: inside the mapping (asserted), which lives as long as `self`. Rule 3 covers what another process may do to the
+        // bytes meanwhile.
         let bytes = unsafe { slice::from_raw_parts(self.base.as_ptr().add(HEADER_SIZE + range.start), range.len()) };
         encode(bytes);
         if self.lost() { Err(Lost) } else { Ok(()) }
@@ -253,8 +254,8 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         match &mut self.backing {
             Backing::File { guarded, .. } => {
-                drop(guarded.take()); // first: the guard must not know an address that may be somebody else's next
-                // SAFETY: the mapping made in `of_file` (or the zeros that the guard put over all of it).
+                drop(guarded.take()); // first: the guard must forget the address before it can be reused
+                // SAFETY: the mapping from `of_file` (or the zeros that the guard mapped over all of it).
                 let unmapped = unsafe { munmap(self.base.cast(), HEADER_SIZE + self.capacity) };
                 debug_assert!(unmapped.is_ok());
             }
@@ -266,7 +267,7 @@ impl Drop for Mapping {
 
 const _: () = assert!(ALIGN == align_of::<AtomicU64>());
 
-/// A file that only this process knows, mapped to be read: a spooled event.
+/// A file of this process only, mapped for reading: a spooled event.
 #[derive(Debug)]
 pub struct MappedFile {
     base: NonNull<u8>,
@@ -274,27 +275,27 @@ pub struct MappedFile {
     guarded: Option<guard::Slot>,
 }
 
-// SAFETY: nothing is written through it; the base pointer is owned by this value until it is dropped.
+// SAFETY: nothing is written through it; this value owns the base pointer until it is dropped.
 unsafe impl Send for MappedFile {}
 // SAFETY: as above.
 unsafe impl Sync for MappedFile {}
 
 impl MappedFile {
-    /// Maps the whole of `file` as it is now.
+    /// Maps the whole of `file`, at its current size.
     ///
     /// # Errors
-    /// `InvalidData` for an empty file; what the system says (no memory), or no free place in the guard's table.
+    /// `InvalidData` for an empty file; an error of the system (no memory), or no free slot in the guard's table.
     pub fn of(file: &File) -> io::Result<MappedFile> {
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidData)?;
-        // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
+        // SAFETY: a new mapping at an address that the kernel chooses; it overlaps nothing.
         let base = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0)? };
         let mut mapping = MappedFile { base: base.cast(), length: length.get(), guarded: None };
         mapping.guarded = Some(guard::watch(mapping.base, mapping.length)?);
         Ok(mapping)
     }
 
-    /// Bytes of the file when it was mapped; never 0.
+    /// The size of the file when it was mapped, in bytes; never 0.
     pub fn size(&self) -> usize {
         self.length
     }
@@ -311,7 +312,7 @@ impl Words for MappedFile {
 impl PictureSource for MappedFile {
     fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
         assert!(range.start <= range.end && range.end <= self.length);
-        // SAFETY: inside the mapping (asserted), which lives as long as `self`; nobody writes the file any more.
+        // SAFETY: inside the mapping (asserted), which lives as long as `self`; the file is not written any more.
         encode(unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) });
         if self.guarded.as_ref().is_some_and(guard::Slot::is_lost) { Err(Lost) } else { Ok(()) }
     }
@@ -320,13 +321,13 @@ impl PictureSource for MappedFile {
 impl Drop for MappedFile {
     fn drop(&mut self) {
         drop(self.guarded.take()); // first, as for `Mapping`
-        // SAFETY: the mapping made in `of` (or the zeros that the guard put over all of it).
+        // SAFETY: the mapping from `of` (or the zeros that the guard mapped over all of it).
         let unmapped = unsafe { munmap(self.base.cast(), self.length) };
         debug_assert!(unmapped.is_ok());
     }
 }
 
-/// The SIGBUS guard (rule 4): a table of mappings that a signal handler may read at any moment.
+/// The SIGBUS guard (rule 4): a table of mappings that a signal handler may read at any time.
 mod guard {
     use std::io;
     use std::ptr::NonNull;
@@ -335,10 +336,10 @@ mod guard {
 
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-    /// More rings than a box has; test processes make some too.
+    /// The size of the table: more than a box has rings; test processes have more.
     const SLOTS: usize = 256;
 
-    /// A mapping that the handler may replace. `base` is 0 while the place is free and 1 while it is being filled in.
+    /// A mapping that the handler may replace. `base` is 0 while the slot is free, and 1 while it is being filled in.
     struct Entry {
         base: AtomicUsize,
         length: AtomicUsize,
@@ -349,11 +350,11 @@ mod guard {
         [const { Entry { base: AtomicUsize::new(0), length: AtomicUsize::new(0), lost: AtomicBool::new(false) } };
             SLOTS];
 
-    /// Who handled SIGBUS before us (the Rust runtime's stack guard), for faults that are not ours. Written once, before our
-    /// handler is in place.
+    /// The handler of SIGBUS before ours (the Rust runtime's stack guard), for faults outside our mappings. Written once, when
+    /// our handler is installed.
     static PREVIOUS: std::sync::OnceLock<SigAction> = std::sync::OnceLock::new();
 
-    /// A place in the table, given back when dropped.
+    /// A slot in the table; freed when dropped.
     #[derive(Debug)]
     pub struct Slot(usize);
 
@@ -370,7 +371,7 @@ mod guard {
         }
     }
 
-    /// Watches over `length` bytes from `base`, a mapping of the caller's.
+    /// Guards `length` bytes from `base`, which must be a mapping of the caller.
     pub fn watch(base: NonNull<u8>, length: usize) -> io::Result<Slot> {
         install()?;
         let free = TABLE
@@ -392,7 +393,7 @@ mod guard {
                 SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER,
                 SigSet::empty(),
             );
-            // SAFETY: the handler keeps to async-signal-safe calls (see there).
+            // SAFETY: the handler uses only async-signal-safe calls (see there).
             match unsafe { sigaction(Signal::SIGBUS, &ours) } {
                 Ok(previous) => drop(PREVIOUS.set(previous)),
                 Err(error) => result = Err(error.into()),
@@ -401,12 +402,12 @@ mod guard {
         result
     }
 
-    /// Runs in the thread that touched the missing page. Only atomics, `mmap` and `sigaction`: all async-signal-safe.
+    /// Runs in the thread that accessed the missing page. Uses only atomics, `mmap` and `sigaction`, which are async-signal-safe.
     extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
         // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; SIGBUS fills in the address.
         let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
         if code <= 0 {
-            return; // sent by a process: nothing faulted, and the guard stays in place
+            return; // sent by a process: there was no fault, and the guard stays installed
         }
         let ours = TABLE.iter().find(|entry| {
             let base = entry.base.load(Ordering::Acquire);
@@ -421,7 +422,7 @@ mod guard {
         entry.lost.store(true, Ordering::Release);
         let base = entry.base.load(Ordering::Relaxed) as *mut libc::c_void;
         let length = entry.length.load(Ordering::Relaxed);
-        // SAFETY: replaces a mapping of ours, whole, by zeros: its owner keeps it mapped until its slot is given back.
+        // SAFETY: replaces a whole mapping of ours by zeros; its owner keeps it mapped until its slot is freed.
         let mapped = unsafe {
             libc::mmap(
                 base,
@@ -435,7 +436,7 @@ mod guard {
         mapped == base
     }
 
-    /// Puts the previous handler back; the instruction faults again and it gets its turn.
+    /// Restores the previous handler. The instruction then faults again, and that handler runs.
     fn hand_on() {
         match PREVIOUS.get() {
             // SAFETY: an action that was in force before.

@@ -1,21 +1,21 @@
-//! The ring in shared memory: a recognizer publishes events into it, the uplink takes them out.
+//! The ring in shared memory: a recognizer publishes events into it, and the uplink reads and releases them.
 //!
 //! ```text
-//!  layout.rs    the numbers of docs/ring-abi.md
+//!  layout.rs    the constants of docs/ring-abi.md
 //!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the SIGBUS guard, the futex calls
-//!  file.rs      the file around it, the two locks
-//!  identity.rs  what makes a ring unlike every other one
-//!  create.rs    making, taking over, replacing that file
+//!  file.rs      the ring's file, and its two locks
+//!  identity.rs  builds an id that is unique to the ring
+//!  create.rs    creates, takes over and replaces that file
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
-//!  consumer.rs  takes records out, trusting nothing; gives their room back
-//!  inspect.rs   a look from outside, for `sophon-uplink ring`
-//!  opener.rs    a process that opens rings for an uplink that may not
-//!  wake.rs      sleeping without missing a publication
-//!  fifo.rs      the FIFO that an event loop sleeps on
+//!  consumer.rs  reads records without trusting the producer, and releases their room
+//!  inspect.rs   the state of a ring, for `sophon-uplink ring`
+//!  opener.rs    a process that opens rings for an uplink without the right to
+//!  wake.rs      waiting for a publication without missing one
+//!  fifo.rs      the FIFO that an event loop waits on
 //! ```
 //!
-//! Producer and consumer are written against [`Memory`], so that the same code runs over the shared mapping, over heap memory
-//! under Miri, and over a model of memory under loom.
+//! Producer and consumer use the trait [`Memory`], so the same code runs over the shared mapping, over heap memory under Miri,
+//! and over a memory model under loom.
 
 pub mod consumer;
 pub mod create;
@@ -35,35 +35,35 @@ use std::time::Duration;
 
 pub use layout::Word;
 
-/// Bytes that are read as words: the ring's data area, or one record on its own.
+/// Bytes that are read as words: the ring's data area, or a single record.
 pub trait Words {
-    /// The eight bytes at `offset`, a multiple of 8 inside the area. Another process may be writing there: the value is
-    /// whatever it is, but reading it is not a data race.
+    /// The eight bytes at `offset`, a multiple of 8 inside the area. Another process may be writing there: any value is possible,
+    /// but reading it is not a data race.
     ///
     /// # Panics
-    /// When `offset` is outside the area.
+    /// If `offset` is outside the area.
     fn word(&self, offset: usize) -> u64;
 }
 
-/// Memory with a ring in it.
+/// Memory that contains a ring.
 pub trait Memory: Words {
-    /// Bytes of the data area: a power of two.
+    /// The size of the data area in bytes: a power of two.
     fn capacity(&self) -> u64;
-    /// A word of the header; a u32 word is widened.
+    /// Loads a word of the header; a u32 word is widened.
     fn load(&self, word: Word, order: Ordering) -> u64;
-    /// Writes a word of the header; a u32 word takes the low half.
+    /// Stores a word of the header; a u32 word takes the low half.
     fn store(&self, word: Word, value: u64, order: Ordering);
     /// A sequentially consistent fence.
     fn fence(&self);
-    /// Writes eight bytes of the data area; for the producer.
+    /// Writes eight bytes of the data area; only for the producer.
     fn set_word(&self, offset: usize, value: u64);
-    /// Sleeps while `publications` is `expected`, until woken, for at most `timeout`; may return early.
+    /// Waits while `publications` is `expected`, until woken, for at most `timeout`; may return early.
     fn futex_wait(&self, expected: u32, timeout: Duration);
-    /// Wakes who sleeps in [`Memory::futex_wait`].
+    /// Wakes those that wait in [`Memory::futex_wait`].
     fn futex_wake(&self);
-    /// Wakes who sleeps on the FIFO, if this side has one to write to.
+    /// Wakes a consumer that waits on the FIFO, if this side has one to write to.
     fn fifo_wake(&self) {}
-    /// Whether the memory went away under us (the file was truncated): what is read since is zeros.
+    /// Whether the memory was lost (the file was truncated): everything read since then is zeros.
     fn lost(&self) -> bool {
         false
     }

@@ -1,14 +1,14 @@
-//! A process that opens rings for an uplink that may not: the recognizer makes its ring for itself alone (0600), often as root, and
-//! may do so at any time, long after the uplink has given up root's rights.
+//! A process that opens rings for an uplink without the right to. A recognizer creates its ring for its own user only (mode
+//! 0600), often as root. It may do so at any time, long after the uplink has dropped root's rights.
 //!
 //! ```text
-//!  uplink (some user) ── path ──▶ opener (root, and no right but to open others' files)
+//!  uplink (some user) ── path ──▶ opener (root, with the single right to open others' files)
 //!                     ◀── descriptor, or an error ──
 //! ```
-//! The opener is this program again, without an environment, started before the rights are given up, with one end of a socket pair as its stdin. It opens
-//! nothing but the rings of the config that it was started with and their FIFOs, and of these only what is a ring or a FIFO: the config is
-//! written by the uplink, and must not make root open other files. It ends with the uplink. If it ends before, the uplink ends too, to be started
-//! again with everything it needs.
+//! The opener is this program, started again with an empty environment before the rights are dropped, with one end of a socket
+//! pair as its stdin. It opens only the rings of the config that it was started with and their FIFOs, and only if they are rings
+//! or FIFOs: the uplink can write the config, and must not make root open other files. The opener ends with the uplink. If it
+//! ends earlier, the uplink ends too, so that both are started again.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
@@ -34,30 +34,30 @@ use rustix::net::{
 use super::fifo;
 use super::layout::{self, HEADER_SIZE, MAGIC};
 
-/// The command that makes this program an opener.
+/// The command that runs this program as an opener.
 pub const COMMAND: &str = "open-rings";
-/// Its first word, where its system calls are to be filtered; any other where not.
+/// The opener's first argument if its system calls are to be filtered; any other value if not.
 pub const FILTERED: &str = "filtered";
-/// An opener that does not answer within this time never will.
+/// An opener that does not answer within this time has failed.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Said of what is no ring.
+/// The error for a file that is not a ring.
 pub const NO_RING: i32 = libc::EBADMSG;
-/// The longest path that is asked for, in bytes.
+/// The longest path in a request, in bytes.
 const LONGEST: usize = 4096;
 
-/// The uplink's end, where there is an opener.
+/// The uplink's connection to the opener, if there is one.
 static OPENER: Mutex<Option<Opener>> = Mutex::new(None);
 
 struct Opener {
     process: Pid,
-    /// None once it did not answer: an answer that comes late must not be taken for the next one's.
+    /// None after a missing answer: a late answer must not be taken for the answer to the next request.
     socket: Option<OwnedFd>,
 }
 
 /// Starts the opener for these rings.
 ///
 /// # Errors
-/// Where there can be no process.
+/// The process cannot be started.
 pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&ours, Timeout::Recv, Some(REPLY_TIMEOUT))?;
@@ -74,23 +74,23 @@ pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether there was an opener and is none any more.
+/// Whether an opener was started and has ended.
 pub fn has_ended() -> bool {
     let is_running =
         |opener: &Opener| waitpid(opener.process, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
     lock().as_ref().is_some_and(|opener| !is_running(opener))
 }
 
-/// The ring or the FIFO at `path`, for reading and writing, opened by the opener; none where there is no opener to ask.
+/// The ring or FIFO at `path`, opened by the opener for reading and writing; none if there is no opener.
 ///
 /// # Errors
-/// The opener's: [`NO_RING`] for what is neither; or why it cannot be asked.
+/// The opener's error, which is [`NO_RING`] if the file is neither; or the reason why the opener does not answer.
 pub fn open(path: &Path) -> Option<io::Result<File>> {
     let mut opener = lock();
     let opener = opener.as_mut()?;
     let answer = opener.socket.as_ref().and_then(|socket| ask(socket, path).ok());
     if answer.is_none() {
-        opener.socket = None; // which ends it, and with it the uplink
+        opener.socket = None; // this ends the opener, and then the uplink
     }
     Some(
         answer.unwrap_or_else(|| Err(io::Error::other("the process that opens rings does not answer"))).map(File::from),
@@ -101,7 +101,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Opener>> {
     OPENER.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What the opener answers; an error of its own where it does not.
+/// The opener's answer. The outer error: the opener did not answer.
 fn ask(socket: &OwnedFd, path: &Path) -> io::Result<io::Result<OwnedFd>> {
     retry_on_intr(|| send(socket, path.as_os_str().as_bytes(), SendFlags::NOSIGNAL))?;
     let mut code = [0; size_of::<i32>()];
@@ -120,10 +120,10 @@ fn ask(socket: &OwnedFd, path: &Path) -> io::Result<io::Result<OwnedFd>> {
     }
 }
 
-/// The opener itself: answers on stdin until the uplink has gone.
+/// Runs the opener: answers requests on stdin until the uplink has gone.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn serve(rings: &[PathBuf]) -> io::Result<()> {
     let socket = io::stdin();
     let mut path = [0; LONGEST];
@@ -154,7 +154,7 @@ pub fn serve(rings: &[PathBuf]) -> io::Result<()> {
     }
 }
 
-/// Opens what is at `path` if it is a ring by its size and the first words of its header.
+/// Opens the file at `path` if its size and the first words of its header are a ring's.
 fn open_ring(path: &Path) -> io::Result<File> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::ErrorKind::InvalidData.into());

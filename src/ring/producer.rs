@@ -1,9 +1,9 @@
-//! Publishes events: the Rust twin of `include/sophon_ring.h`, for fake-recognizer and the tests.
+//! Publishes events: the Rust counterpart of `include/sophon_ring.h`, for fake-recognizer and the tests.
 //!
-//! Where the ring's name is removed under it, it goes on in a new one: `RingFile::renewed`.
+//! If the ring's name is removed, the producer goes on in a new ring: `RingFile::renewed`.
 //!
-//! It keeps its position, sequence number and counters privately; the words in the header are copies, read back only when a ring
-//! is taken over. A record is complete before the one store of `head` that publishes it.
+//! The producer keeps its position, sequence number and counters privately. The words in the header are copies, which are read
+//! back only when a ring is taken over. A record is complete before the single store of `head` that publishes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -16,13 +16,13 @@ use super::layout::{
 };
 use super::{Memory, create, wake};
 
-/// Between two looks at the ring's name, and after a new ring could not be made.
+/// The interval between checks of the ring's name, and the interval after a new ring could not be created.
 const LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What the recognizer knows of an event: `sophon_event` of the C header. Texts are bytes, as nobody has checked them yet.
+/// An event as the recognizer reports it: `sophon_event` of the C header. Texts are bytes, because they are not checked yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewEvent<'a> {
-    /// The person's number.
+    /// The person's id.
     pub identity_id: &'a [u8],
     /// The person's name.
     pub identity_name: &'a [u8],
@@ -32,9 +32,9 @@ pub struct NewEvent<'a> {
     pub group_id: &'a [u8],
     /// Empty: not reported.
     pub device_ip: &'a [u8],
-    /// Empty, or a JSON object to merge into `ext_data`.
+    /// Empty: none; otherwise a JSON object to merge into `ext_data`.
     pub ext_json: &'a [u8],
-    /// Unix epoch, UTC.
+    /// Unix epoch, UTC, in milliseconds.
     pub timestamp_ms: i64,
     /// Finite.
     pub score: f32,
@@ -46,18 +46,18 @@ pub struct NewEvent<'a> {
     pub reg_pic: &'a [u8],
     /// JPEG; empty: none.
     pub spot_pic: &'a [u8],
-    /// Empty, or a JSON object: members at the top level.
+    /// Empty: none; otherwise a JSON object with members for the top level.
     pub top_json: &'a [u8],
-    /// At most [`MAX_PICTURES`](super::layout::MAX_PICTURES).
+    /// At most [`MAX_PICTURES`](super::layout::MAX_PICTURES) named pictures.
     pub pictures: &'a [NewPicture<'a>],
 }
 
-/// A picture with a name of its own: `sophon_picture` of the C header. Nothing of it has been checked yet.
+/// A named picture: `sophon_picture` of the C header. It is not checked yet.
 #[derive(Clone, Copy, Debug)]
 pub struct NewPicture<'a> {
-    /// Where it goes: the number of a [`Place`](crate::event::Place).
+    /// Where it goes: the code of a [`Place`](crate::event::Place).
     pub place: u8,
-    /// What it is called there; at most 255 bytes.
+    /// Its name there; at most 255 bytes.
     pub name: &'a [u8],
     /// JPEG; empty: left out.
     pub jpeg: &'a [u8],
@@ -68,13 +68,13 @@ impl<'a> NewEvent<'a> {
         !self.top_json.is_empty() || !self.pictures.is_empty()
     }
 
-    /// The section with the names of its pictures; empty where it has none.
+    /// The section with the names of its pictures; empty if it has none.
     fn names(&self) -> Vec<u8> {
         let entry = |picture: &NewPicture<'a>| [&[picture.place, picture.name.len() as u8], picture.name].concat();
         self.pictures.iter().flat_map(entry).collect()
     }
 
-    /// Its sections with something in them, in order.
+    /// Its sections that are not empty, in order.
     fn sections<'b>(&'b self, names: &'b [u8]) -> impl Iterator<Item = (u32, &'b [u8])> {
         let before = [
             (section::IDENTITY_ID, self.identity_id),
@@ -92,7 +92,7 @@ impl<'a> NewEvent<'a> {
         before.into_iter().chain(named).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// Bytes of its record.
+    /// The length of its record, in bytes.
     pub fn record_len(&self) -> usize {
         let lengths = |(_, bytes): (u32, &[u8])| SECTION_HEADER + aligned(bytes.len());
         EVENT_HEADER + self.sections(&self.names()).map(lengths).sum::<usize>()
@@ -102,13 +102,13 @@ impl<'a> NewEvent<'a> {
 /// Why an event was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Counted as dropped.
+    /// There is no room; counted as dropped.
     #[error("the ring is full")]
     Full,
-    /// It can never fit.
+    /// The event can never fit.
     #[error("the event is larger than half the ring")]
     TooLarge,
-    /// It has more than an event of ABI 1, and nobody would see it.
+    /// The event needs ABI 2, and the consumer would not read its new parts.
     #[error("the uplink that reads this ring knows ABI 1 only, and this event needs ABI 2: update the uplink")]
     NotUnderstood,
 }
@@ -121,31 +121,31 @@ pub struct Producer<M> {
     sequence: u64,
     dropped: u64,
     publications: u32,
-    /// Of a ring that has a name.
+    /// The name of the ring, if it has one.
     name: Option<Name<M>>,
 }
 
-/// A ring's name, and what is done when it was removed.
+/// The name of a ring, and what to do when it is removed.
 #[derive(Debug)]
 struct Name<M> {
     path: PathBuf,
-    /// The folder that it is in, as device and number.
+    /// The folder of the ring, as device and inode number.
     folder: (u64, u64),
     look_at: Instant,
-    /// The ring to go on with: none for the old one.
+    /// Returns the ring to go on with; none: the old one.
     renew: Renew<M>,
-    /// Makes the ring one of the newest version, and says whether it is one now.
+    /// Changes the ring to the newest version; false if that is not possible.
     become_newest: fn(&M) -> bool,
 }
 
-/// Makes a ring in the place of one whose name was removed from a folder, which is named by device and number.
+/// Creates a ring to replace one whose name was removed from a folder, which is given by device and inode number.
 type Renew<M> = fn(&M, &Path, (u64, u64)) -> Result<Option<M>, OpenError>;
 
 impl Producer<RingFile> {
-    /// Makes the ring at `path`, or takes over the one there.
+    /// Creates the ring at `path`, or takes over the one there.
     ///
     /// # Errors
-    /// Every [`OpenError`] but `Missing`.
+    /// Any [`OpenError`] except `Missing`.
     pub fn open(path: &Path, capacity: u64) -> Result<Self, OpenError> {
         let mut producer = Producer::attach(RingFile::open_producer(path, capacity)?);
         producer.name = create::folder_of(path).map(|folder| Name {
@@ -165,7 +165,7 @@ impl Producer<RingFile> {
 }
 
 impl<M: Memory> Producer<M> {
-    /// Goes on from the words in the header.
+    /// Continues from the words in the header.
     pub fn attach(memory: M) -> Producer<M> {
         let word = |word| memory.load(word, Ordering::Relaxed);
         let (head, sequence, dropped) = (word(Word::Head), word(Word::Sequence), word(Word::Dropped));
@@ -173,7 +173,7 @@ impl<M: Memory> Producer<M> {
         Producer { memory, head, sequence, dropped, publications, name: None }
     }
 
-    /// Once in a while, sees whether the ring can still be found, and goes on in a new one where it cannot.
+    /// Checks at intervals whether the ring still has its name, and goes on in a new ring if not.
     fn look_at_name(&mut self) {
         let now = Instant::now();
         let Some(name) = self.name.as_mut().filter(|name| name.look_at <= now) else { return };
@@ -185,7 +185,7 @@ impl<M: Memory> Producer<M> {
         }
     }
 
-    /// The ring's memory, for tests that break it and benchmarks that watch it.
+    /// The ring's memory, for tests that corrupt it and benchmarks that observe it.
     pub fn memory(&self) -> &M {
         &self.memory
     }
@@ -193,7 +193,7 @@ impl<M: Memory> Producer<M> {
     /// Publishes `event` and returns its sequence number.
     ///
     /// # Errors
-    /// [`PublishError`]; the ring is as it was but for the count of dropped events.
+    /// [`PublishError`]; the ring is unchanged, except for the count of dropped events.
     pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
         self.look_at_name();
         let length = event.record_len();
@@ -212,13 +212,13 @@ impl<M: Memory> Producer<M> {
         self.write(offset, length, event);
         self.memory.store(Word::Sequence, self.sequence, Ordering::Relaxed);
         self.head = self.head.wrapping_add((padding + length) as u64);
-        // Release: the record is complete for everyone who sees this head.
+        // Release: a consumer that sees this head sees the complete record.
         self.memory.store(Word::Head, self.head, Ordering::Release);
         wake::announce(&self.memory, &mut self.publications);
         Ok(self.sequence)
     }
 
-    /// Makes the ring one of the newest version, and says whether it is one now.
+    /// Changes the ring to the newest version; false if that is not possible.
     fn become_newest(&self) -> bool {
         match &self.name {
             Some(name) => (name.become_newest)(&self.memory),
@@ -229,19 +229,19 @@ impl<M: Memory> Producer<M> {
         }
     }
 
-    /// Whether `event` would be published now; one that can never fit has room too, and is refused by `publish`.
+    /// Whether `event` could be published now. True for an event that can never fit: `publish` refuses that one.
     pub fn has_room(&mut self, event: &NewEvent<'_>) -> bool {
         self.look_at_name();
         !matches!(self.place(event.record_len()), Ok(None))
     }
 
-    /// Events refused because the ring was full, since it was made.
+    /// How many events were refused because the ring was full, since it was created.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Counts an event that found no room. The consumer is shown `head` once more where it cannot have it: its `tail` makes no
-    /// sense, or something overwrote ours, and it waits for what we have published already.
+    /// Counts an event that found no room. If the consumer may not have seen `head`, publishes `head` again: that is so if `tail`
+    /// is implausible, or if something has overwritten `head` and the consumer waits for events that were published already.
     fn refuse(&mut self) {
         self.dropped += 1;
         self.memory.store(Word::Dropped, self.dropped, Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl<M: Memory> Producer<M> {
         }
     }
 
-    /// Bytes of padding before a record of `length`, and its offset; none while the ring is too full for it.
+    /// The padding before a record of `length` bytes, and the record's offset; none while the ring is too full.
     fn place(&self, length: usize) -> Result<Option<(usize, usize)>, PublishError> {
         let capacity = self.memory.capacity();
         if length as u64 > capacity / 2 {
@@ -261,7 +261,7 @@ impl<M: Memory> Producer<M> {
         let offset = offset_of(self.head, capacity);
         let to_end = capacity as usize - offset;
         let (padding, offset) = if length > to_end { (to_end, 0) } else { (0, offset) };
-        // Acquire: the consumer's reads of the room are over.
+        // Acquire: the consumer's reads of the room are done.
         let tail = self.memory.load(Word::Tail, Ordering::Acquire);
         let plausible = positions_are_plausible(self.head, tail, capacity);
         let room = if plausible { capacity - self.head.wrapping_sub(tail) } else { 0 };

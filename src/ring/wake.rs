@@ -1,18 +1,18 @@
-//! Sleeping on the ring without missing a publication, and without a system call from the recognizer while nobody sleeps.
+//! Waits for a publication without missing one, and without a system call of the recognizer while no consumer waits.
 //!
-//! The two sides are Dekker's: the producer writes `publications` and then reads `waiting`, the consumer writes `waiting` and
-//! then reads `publications`, each with a SeqCst fence between. So at least one sees the other's write: either the producer
-//! wakes, or the consumer does not go to sleep. `publications` is stored with release after `head`, so who sees the new count finds the
-//! new records.
+//! The protocol is Dekker's: the producer writes `publications` and then reads `waiting`, the consumer writes `waiting` and then
+//! reads `publications`, each with a SeqCst fence in between. So at least one of them sees the other's write: either the producer
+//! wakes the consumer, or the consumer does not wait. `publications` is stored with release after `head`, so a consumer that sees
+//! the new count also sees the new records.
 //!
-//! `waiting` says what the consumer sleeps on. On the **futex** ([`sleep`]) the kernel compares `publications` once more under its own
-//! lock. That takes a thread, [`Watcher`], for an event loop cannot wait for a futex together with sockets. On the **FIFO**
-//! ([`super::fifo`]) it sleeps with the event loop: a byte that was written before it sleeps is still there. It needs a recognizer whose
-//! header knows it.
+//! `waiting` tells what the consumer waits on. For the **futex** ([`sleep`]) the kernel compares `publications` once more under
+//! its own lock. That needs a thread, [`Watcher`], because an event loop cannot wait for a futex together with sockets. For the
+//! **FIFO** ([`super::fifo`]) the event loop itself waits: a byte that was written before the wait is still there. That needs a
+//! recognizer whose header supports it.
 //!
-//! The bound on the wait is no part of the protocol. Whoever reads the ring looks at it now and then anyway: that covers a recognizer that
-//! dies between its stores and the wake-up. [`Watcher`] is woken to stop; only where it is just about to sleep then, it notices that by
-//! the bound.
+//! The limit on the wait is not part of the protocol. The reader checks the ring at intervals anyway, which covers a recognizer
+//! that dies between its stores and the wake-up. [`Watcher`] is woken to stop; only if it is just about to wait at that moment,
+//! it notices the stop when the limit ends the wait.
 
 use std::io;
 use std::sync::Arc;
@@ -24,26 +24,26 @@ use tokio::sync::Notify;
 
 use super::{Memory, Word};
 
-/// The longest sleep: an idle box is to be left alone.
+/// The longest wait, so that an idle box is rarely woken.
 pub const WAIT_BOUND: Duration = Duration::from_secs(30);
 
-/// After a wake-up the consumer is awake anyway: where events come in less than this, what is published within it needs no wake-up
-/// of its own, and the recognizer no system call for it. Where they come more slowly, the rest would be one more wake-up for each.
+/// The pause after a wake-up, if events come faster than this. Publications during the pause need no wake-up, and cost the
+/// recognizer no system call. If events come more slowly, the pause would only add a wake-up for each.
 pub(super) const REST: Duration = Duration::from_millis(1);
 
-/// What a consumer that may be asleep sleeps on, as it stands in `waiting`; 0 for one that is awake.
+/// What a consumer waits on, as the value of `waiting`; 0: it does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitOn {
     /// The word `publications`.
     Futex = 1,
-    /// The FIFO beside the ring.
+    /// The FIFO next to the ring.
     Fifo = 2,
 }
 
-/// Producer: tells of a publication, after `head` was stored. `publications` is the producer's private count.
+/// Producer: announces a publication, after `head` was stored. `publications` is the producer's private count.
 pub fn announce(memory: &impl Memory, publications: &mut u32) {
     *publications = publications.wrapping_add(1);
-    // Release: who acquires this count sees `head`.
+    // Release: a consumer that acquires this count also sees `head`.
     memory.store(Word::Publications, u64::from(*publications), Ordering::Release);
     memory.fence();
     match memory.load(Word::Waiting, Ordering::Relaxed) {
@@ -53,12 +53,12 @@ pub fn announce(memory: &impl Memory, publications: &mut u32) {
     }
 }
 
-/// The count of publications, to be read before looking for records and given to [`sleep`] when there were none.
+/// The count of publications. Read it before looking for records, and pass it to [`sleep`] if there are none.
 pub fn publications(memory: &impl Memory) -> u32 {
     memory.load(Word::Publications, Ordering::Acquire) as u32
 }
 
-/// Consumer: sleeps until `publications` is not `seen`, at most `bound`.
+/// Consumer: waits until `publications` is not `seen`, for at most `bound`.
 pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
     if prepare_to_wait(memory, WaitOn::Futex, seen) {
         memory.futex_wait(seen, bound);
@@ -66,19 +66,20 @@ pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
     finish_wait(memory);
 }
 
-/// Consumer: it may be asleep from now on, until [`finish_wait`]. False where something was published since `seen`: it must not sleep then.
+/// Consumer: announces that it may wait from now on, until [`finish_wait`]. Returns false if there were publications after
+/// `seen`: it must not wait then.
 pub fn prepare_to_wait(memory: &impl Memory, on: WaitOn, seen: u32) -> bool {
     memory.store(Word::Waiting, on as u64, Ordering::Relaxed);
     memory.fence();
     publications(memory) == seen
 }
 
-/// Consumer: it is awake.
+/// Consumer: announces that it does not wait any more.
 pub fn finish_wait(memory: &impl Memory) {
     memory.store(Word::Waiting, 0, Ordering::Relaxed);
 }
 
-/// A thread that sleeps on a ring and passes every wake-up on to the event loop.
+/// A thread that waits on a ring and passes every wake-up to the event loop.
 pub struct Watcher<M: Memory> {
     memory: M,
     stop: Arc<AtomicBool>,
@@ -86,16 +87,16 @@ pub struct Watcher<M: Memory> {
 }
 
 impl<M: Memory + Clone + Send + 'static> Watcher<M> {
-    /// Starts the thread; `published` is notified after each publication (or once for several).
+    /// Starts the thread. `published` is notified after each publication, or once for several.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If no thread can be started.
     pub fn start(memory: M, published: Arc<Notify>) -> io::Result<Watcher<M>> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, woken) = (Arc::clone(&stop), memory.clone());
         let watch = move || {
             let mut seen = publications(&memory);
-            published.notify_one(); // what was there before the first sleep
+            published.notify_one(); // for records from before the first wait
             while !stopped.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 sleep(&memory, seen, WAIT_BOUND);
@@ -118,7 +119,7 @@ impl<M: Memory + Clone + Send + 'static> Watcher<M> {
 }
 
 impl<M: Memory> Drop for Watcher<M> {
-    /// The thread ends at once, or by itself within [`WAIT_BOUND`]; nobody waits for it, and it keeps the memory it looks at.
+    /// Tells the thread to stop: it ends at once, or within [`WAIT_BOUND`]. Nothing waits for it, and it keeps its memory mapped.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.memory.futex_wake();

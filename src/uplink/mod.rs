@@ -1,4 +1,4 @@
-//! The running uplink: a task for each ring that reads events into the lanes, the lanes, and the spool's thread.
+//! The running uplink: a task for each ring that reads its events, the lanes, and the spool's thread.
 //!
 //! ```text
 //!  ring file ─▶ attach ─▶ read: threshold, malformed? ─▶ Driver ─▶ lanes ─▶ servers
@@ -8,7 +8,8 @@
 //!                 └── replaced: once the old one is empty
 //! ```
 //!
-//! Everything runs on one thread but the spool, and the watcher of each ring whose recognizer has no FIFO, which only sleeps and wakes us.
+//! Runs everything on one thread except the spool worker and the ring watchers. A ring has a watcher only if its recognizer has
+//! no FIFO; the watcher sleeps on the ring's futex and wakes the event loop.
 
 mod reading;
 mod relief;
@@ -43,40 +44,41 @@ use crate::status::{self, Status};
 use crate::trial;
 use ring_watch::RingWatch;
 
-/// The spool's part of a status is waited for this long; a disk that hangs must not hang the status.
+/// How long a status waits for the spool's part: a disk that hangs must not delay the status.
 const DISK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Between looks whether the spool's folder is still the one that was opened: a multiple of those at rings that are idle.
+/// The interval between checks whether the spool's folder is still the one that was opened. It is a multiple of the interval for
+/// idle rings.
 const WATCH: Duration = Duration::from_secs(5);
-/// Spooled events given up at once where a config has no room to be saved.
-const WAY: usize = 4;
-/// Between looks at whether everything has come to its end.
+/// How many spooled events are given up at once if there is no room to save a config.
+const EVICTED_FOR_CONFIG: usize = 4;
+/// The interval between checks whether everything is done.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What became of the events, but for what lanes and spool count.
+/// Counters of events, except those that lanes and spool count.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Taken out of a ring.
+    /// Read from a ring.
     pub read: Cell<u64>,
-    /// Of these: score below the threshold.
+    /// Of these: with a score below the threshold.
     pub filtered: Cell<u64>,
-    /// Of these: a record that no correct recognizer writes.
+    /// Of these: records that no correct recognizer writes.
     pub malformed: Cell<u64>,
-    /// Times that a ring was found corrupt.
+    /// How often a ring was found corrupt.
     pub corrupt: Cell<u64>,
-    /// Events of which something was mended, or that a receiver may not take.
+    /// Events of which a field was corrected, or which a receiver may refuse.
     pub mended: Cell<u64>,
 }
 
-/// Whether rings are read.
+/// How far rings are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// What was published before the end began is still read.
+    /// Events that were published before the end began are still read.
     Ending,
     Over,
 }
 
-/// What a config says of the start only.
+/// Settings that are applied only at the start.
 #[derive(Debug, PartialEq, Eq)]
 struct Fixed {
     rings: Vec<PathBuf>,
@@ -89,7 +91,7 @@ impl Fixed {
         Fixed { rings: config.rings.clone(), spool_dir: config.spool.dir.clone(), seccomp: config.seccomp }
     }
 
-    /// The keys of what `other` says differently.
+    /// The config keys in which `other` differs.
     fn differences(&self, other: &Fixed) -> Vec<&'static str> {
         let keys = [
             ("rings", self.rings != other.rings),
@@ -103,7 +105,7 @@ impl Fixed {
 /// The running uplink.
 pub struct Uplink {
     config: RefCell<Config>,
-    /// Of it, what is read at the start only: what is open.
+    /// The settings that were applied at the start.
     fixed: Fixed,
     driver: Rc<Driver>,
     pool: Arc<Pool>,
@@ -111,33 +113,33 @@ pub struct Uplink {
     counters: Counters,
     started: Instant,
     phase: Cell<Phase>,
-    /// Tasks that still read a ring.
+    /// How many tasks still read a ring.
     reading: Cell<usize>,
     stop: Notify,
-    /// What the spool said last.
+    /// The latest status of the spool.
     spool_status: RefCell<spool::Status>,
-    /// Events that the spool had lost by its last word, and when that number grew.
+    /// How many events the spool had lost by the latest status, and when that number grew.
     spool_losses: Cell<(u64, Option<Instant>)>,
-    /// In the order in which they were given.
+    /// The rings, in the order in which they were added.
     rings: RefCell<Vec<Rc<RingWatch>>>,
     /// Sends the state report.
     reporter: Reporter,
     me: Weak<Uplink>,
 }
 
-/// Why the uplink cannot run.
+/// Why the uplink cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A certificate file that does not do.
+    /// A certificate file is not usable.
     #[error("{0}")]
     Config(ConfigFault),
-    /// The system denies what is needed.
+    /// The system refuses to start the spool's thread.
     #[error("the spool's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Uplink {
-    /// Starts lanes and spool; to be called inside a `LocalRuntime`.
+    /// Starts the lanes and the spool; has to be called inside a `LocalRuntime`.
     ///
     /// # Errors
     /// [`StartError`].
@@ -175,16 +177,16 @@ impl Uplink {
         Ok(uplink)
     }
 
-    /// Puts another configuration into force: lanes are kept, added and removed, no event is lost. Rings and the spool's folder are
-    /// opened, and privileges given up, at the start of the program only; a change of theirs is said.
+    /// Applies another config: keeps, adds and removes lanes, without losing events. Rings and the spool's folder are opened, and
+    /// privileges dropped, only at the start of the program; changes of these settings are logged.
     ///
     /// # Errors
-    /// A file that does not do; then nothing has changed.
+    /// A file is not usable; then nothing has changed.
     pub fn apply(&self, config: Config) -> Result<(), ConfigFault> {
         let setup = Setup::read(&config)?;
         let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
         let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
-        self.tell_spool(&config);
+        self.configure_spool(&config);
         self.driver.configure(destinations, config.spool.group);
         let sender = Sender { this_box: config.this_box.clone(), spool: self.fixed.spool_dir.clone() };
         let monitor = config.monitor.clone().map(|monitor| (monitor.clone(), setup.of_monitor(&monitor)));
@@ -204,10 +206,10 @@ impl Uplink {
         Ok(())
     }
 
-    /// A client of its own for each destination in force, whose doings count nowhere: for test events.
+    /// Test clients: a client of its own for each configured destination, which affects no statistics.
     ///
     /// # Errors
-    /// A file that does not do.
+    /// A file is not usable.
     pub fn test_clients(&self) -> Result<Vec<Client>, ConfigFault> {
         let config = self.config.borrow();
         let setup = Setup::read(&config)?;
@@ -215,13 +217,13 @@ impl Uplink {
         Ok(config.destinations().map(client).collect())
     }
 
-    /// How delivery fared.
+    /// The statistics of deliveries.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The spool must know of a destination before an event of its comes, and of heirs before they have folders.
-    fn tell_spool(&self, config: &Config) {
+    /// Register destinations before their first event is stored, and heirs before their folders exist.
+    fn configure_spool(&self, config: &Config) {
         let bounds = Bounds::from(&config.spool);
         let addresses = addresses(config);
         let key_file = config.spool.key_file.clone();
@@ -243,8 +245,8 @@ impl Uplink {
         self.driver.settle();
     }
 
-    /// Ends within `patience`: reads what was published by now, gives uploads `grace` to come to their end, and spools what is left
-    /// then. What cannot be spooled stays in the rings.
+    /// Stops within `patience`. Reads the events that were published so far, gives uploads `grace` to finish, and then spools
+    /// what is left. Events that cannot be spooled stay in the rings.
     pub async fn stop(&self, grace: Duration, patience: Duration) {
         let deadline = Instant::now() + patience;
         self.phase.set(Phase::Ending);
@@ -268,42 +270,43 @@ impl Uplink {
         }
     }
 
-    /// The destination with this URL, if it is in force.
+    /// The destination with this URL, if it is configured.
     pub fn destination(&self, url: &str) -> Option<Destination> {
         let url = Url::of_destination(url).ok()?;
         self.config.borrow().destinations().any(|known| *known == url).then(|| Address::from(&url).destination)
     }
 
-    /// How many dead letters there are; some of them, from those with a number above `after`; and the last one's number, where there
-    /// are further ones.
+    /// The number of dead letters, up to `limit` of them with a number above `after`, and the last one's number if there are
+    /// more.
     pub async fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
         self.driver.worker.call(move |spool| spool.letters(after, limit)).await
     }
 
-    /// Sends some dead letters once more, the first of those that are wanted.
+    /// Sends the first of the wanted dead letters again.
     ///
     /// # Errors
-    /// What failed; what was not sent stays a dead letter.
+    /// What failed; letters that were not sent stay dead letters.
     pub async fn resend(&self, wanted: dead::Wanted) -> Result<Resent, spool::DiskError> {
         let resent = self.driver.worker.call(move |spool| spool.resend_some(&wanted)).await;
         self.driver.look_into_spool();
         resent
     }
 
-    /// A config has no room in `folder`: the spool gives up its oldest events, where it lies on the same file system. Whether it did.
+    /// There is no room to save a config in `folder`: the spool gives up its oldest events, if it is on the same file system.
+    /// Returns whether it did.
     pub async fn give_way(&self, folder: &Path) -> bool {
         let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
         if device(folder).is_none_or(|folder| device(&self.fixed.spool_dir) != Some(folder)) {
             return false;
         }
-        let evicted = self.driver.worker.call(|spool| spool.give_way(WAY)).await.len();
+        let evicted = self.driver.worker.call(|spool| spool.give_way(EVICTED_FOR_CONFIG)).await.len();
         if evicted > 0 {
             warn!(evicted, "the config has no room to be saved: the oldest spooled events were given up");
         }
         evicted > 0
     }
 
-    /// What is going on.
+    /// The status of everything.
     pub async fn status(&self) -> Status {
         let asked = self.driver.worker.call(|spool| {
             spool.notice();
@@ -341,7 +344,7 @@ impl Uplink {
     }
 }
 
-/// The destinations of `config`, as the spool knows them.
+/// The destinations of `config`, as addresses for the spool.
 pub fn addresses(config: &Config) -> Vec<Address> {
     config.destinations().map(Address::from).collect()
 }

@@ -1,4 +1,4 @@
-//! Reading the rings: attaching, reading, and leaving a ring that was replaced or lost.
+//! Reads the rings: attaches to a ring, reads its events, and leaves a ring that was replaced or lost.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -20,22 +20,22 @@ use crate::ring::file::{Naming, OpenError, RingFile};
 use crate::ring::wake::publications;
 use crate::ring::{Memory, Word};
 
-/// How often a ring that is not there is looked for, and one that holds events is looked at: whether it was replaced, whether its recognizer
-/// lives, whether events were refused.
+/// The interval between checks for a missing ring, and between checks of a ring that holds events: whether it was replaced,
+/// whether its recognizer is alive, whether events were refused.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// How often a ring that holds none is looked at: an idle box is to be left alone.
+/// The interval for a ring without events, so that an idle box is rarely woken.
 const LOOK_IDLE: Duration = Duration::from_secs(5);
-/// Events read in one go before the uploads get their turn.
+/// How many events are read at once before uploads get to run.
 const BATCH: usize = 32;
 
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Batch {
-    /// There may be more.
+    /// There may be more events.
     Full,
-    /// Nothing more can be read before something is released, or the uplink ends.
+    /// No event can be read before one is released, or because reading ends here.
     NoRoom,
-    /// Everything published is read.
+    /// All published events were read.
     End,
 }
 
@@ -45,28 +45,28 @@ pub(super) struct Attached {
     reader: Reader<Arc<RingFile>>,
     pub(super) ledger: Rc<Ledger>,
     wake_up: WakeUp,
-    /// Where reading ends, once the uplink stops.
+    /// The position at which reading ends, once the uplink stops.
     read_to: Option<u64>,
-    /// Events refused for want of room, at the last look.
+    /// How many events were refused for lack of room, at the last check.
     pub(super) dropped: u64,
-    /// The largest record so far, in bytes.
+    /// The length of the largest record so far, in bytes.
     pub(super) largest: u64,
-    /// When uploads are given up for room that is not needed at once.
+    /// When to give up uploads, if their room is needed, but not at once.
     pub(super) relief_at: Option<Instant>,
 }
 
 impl Attached {
-    /// Whether everything was read that is still to be read.
+    /// Whether all events before the end were read.
     fn is_read(&self) -> bool {
         self.read_to.is_some_and(|end| self.reader.is_past(end))
     }
 }
 
 impl Uplink {
-    /// Attaches to `path` as soon as there is a ring, and reads it until [`Uplink::stop`].
+    /// Attaches to the ring at `path` once it exists, and reads it until [`Uplink::stop`].
     ///
     /// # Errors
-    /// [`OpenError::Busy`], when another uplink has the ring at the start.
+    /// [`OpenError::Busy`] if another uplink has the ring at the start.
     pub fn read_ring(self: &Rc<Self>, path: PathBuf) -> Result<tokio::task::JoinHandle<()>, OpenError> {
         let watch = Rc::new(RingWatch::new(path));
         self.rings.borrow_mut().push(Rc::clone(&watch));
@@ -103,8 +103,8 @@ impl Uplink {
         Ok(Attached { file, reader, ledger, wake_up, read_to: None, dropped, largest: 0, relief_at: None })
     }
 
-    /// A ring that is in use is perhaps in use by us: two entries of the config that lead to one file, or one that came back under its
-    /// name before what was read from it has come to its end.
+    /// A ring that is in use may be in use by this process: two entries of the config may name the same file, or a ring may come
+    /// back under its name before its events are done.
     fn held_by_us(&self, error: OpenError) -> OpenError {
         let OpenError::Busy { path, pid, inode, .. } = &error else { return error };
         let rings = self.rings.borrow();
@@ -132,7 +132,7 @@ impl Uplink {
                 }
                 None if self.phase.get() != Phase::Running => return,
                 None => {
-                    attached = self.attach(watch).inspect_err(|error| watch.complain(error)).ok();
+                    attached = self.attach(watch).inspect_err(|error| watch.log_problem(error)).ok();
                     if attached.is_none() {
                         self.sleep(LOOK_AGAIN).await;
                     }
@@ -141,8 +141,8 @@ impl Uplink {
         }
     }
 
-    /// The ring that has taken this one's place, once this one is read to its end; no ring, when its memory or its name went away;
-    /// nothing at all when the uplink stops and what was published by then is read.
+    /// Reads a ring to its end. Returns the ring that replaced it; or no ring, if its memory or its name has gone; or nothing at
+    /// all, if the uplink stops and has read what was published before.
     async fn read_until_replaced(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
         let look = sleep_until(Instant::now());
         tokio::pin!(look);
@@ -191,16 +191,18 @@ impl Uplink {
         None
     }
 
-    /// When a ring is looked at next: all of them at the same moments, so that many wake the box no more often than one.
+    /// The time of the next check of a ring. All rings have the same times, so that many rings wake the box no more often than
+    /// one.
     pub(super) fn next_look(&self, pause: Duration) -> Instant {
         let (began, now) = (self.started, Instant::now());
         let pauses = now.duration_since(began).as_millis() / pause.as_millis() + 1;
         began + pause * pauses as u32
     }
 
-    /// Whether to leave the ring, and for which one: its name names another file, or nothing any more, its recognizer is gone, and it is
-    /// read to its end. In this order: who publishes does so before its lock is free, so what is read after that is all there will be.
-    /// A recognizer that lives still publishes into the old ring, whatever somebody put in its place.
+    /// Decides whether to leave the ring, and for which one. That is the case if its name belongs to another file or to none, its
+    /// recognizer is gone, and it is read to its end. The order of the checks matters: a recognizer publishes before it releases
+    /// its lock, so what is read after that is complete. A recognizer that is alive still publishes into the old ring, whatever
+    /// file is in its place.
     fn leave(&self, watch: &RingWatch, ring: &mut Attached) -> Option<Option<Attached>> {
         let (naming, id) = (watch.look(&ring.file), ring.file.id);
         let path = watch.path.display();
@@ -222,12 +224,12 @@ impl Uplink {
             watch.log_limiter.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
             return Some(None);
         }
-        let next = self.attach(watch).inspect_err(|error| watch.complain(error)).ok()?;
+        let next = self.attach(watch).inspect_err(|error| watch.log_problem(error)).ok()?;
         watch.log_limiter.say(|more| info!(ring = %path, %id, "replaced by a new ring{more}"));
         Some(Some(next))
     }
 
-    /// Reads some events.
+    /// Reads a batch of events.
     fn read_batch(&self, watch: &RingWatch, ring: &mut Attached) -> Batch {
         for _ in 0..BATCH {
             if !ring.ledger.has_room() || ring.is_read() {
@@ -245,12 +247,12 @@ impl Uplink {
         Batch::Full
     }
 
-    /// Sends one event on its way, or counts why not.
+    /// Passes one event to the driver, or counts why not.
     fn take(&self, watch: &RingWatch, ring: &mut Attached, frame: &Frame) {
         ring.largest = ring.largest.max(u64::from(frame.header.length));
         let event = Event::from_record(&ring.file, frame, ring.file.id);
         if ring.file.lost() {
-            return; // what was read may be zeros; the caller leaves the ring
+            return; // zeros may have been read; the caller leaves the ring
         }
         add(&self.counters.read, 1);
         watch.event_came();
@@ -294,7 +296,7 @@ impl Uplink {
     }
 }
 
-/// Waits for a moment; for none for ever.
+/// Waits until `moment`; for ever if there is none.
 async fn reached(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

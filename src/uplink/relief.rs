@@ -1,4 +1,4 @@
-//! A ring that fills: what goes to the spool, and what is given up where that cannot take it.
+//! Handles a ring that fills: which events go to the spool, and which are given up if the spool cannot take them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::deliver::core::pressure::Need;
 use crate::deliver::core::schedule::YIELD;
 use crate::ring::{Memory, Word};
 
-/// Events are spilled into the spool while more than this part of the ring is used: half.
+/// Events are spilled into the spool while more than half of the ring is used (capacity divided by this).
 const HIGH_WATER: u64 = 2;
-/// What the spool cannot take is given up when so little of the ring is free: an eighth; and even under its upload a sixteenth.
+/// If the spool fails, events are given up when less than an eighth of the ring is free, and even uploads in flight when less
+/// than a sixteenth is.
 const FLOOD: (u64, u64) = (8, 16);
-/// An event that has been in the ring for this long is spilled where it keeps the largest possible record out.
+/// An event that has been in the ring for this long is spilled if it leaves no room for the largest possible record.
 const OLD: Duration = Duration::from_secs(2);
 
 /// How full a ring is.
@@ -32,7 +33,7 @@ impl Level {
         Level { capacity: ring.file.capacity(), used: head.wrapping_sub(ring.ledger.tail()), head }
     }
 
-    /// Whether the producer's word can be believed.
+    /// Whether the producer's position is plausible.
     fn is_plausible(self) -> bool {
         self.used <= self.capacity
     }
@@ -41,7 +42,7 @@ impl Level {
         self.capacity.saturating_sub(self.used)
     }
 
-    /// Bytes that would have to be free for a record of `length` bytes, with the padding before it where it would be cut in two.
+    /// How many more bytes must be free for a record of `length` bytes, including the padding that keeps it in one piece.
     fn missing(self, length: u64) -> u64 {
         let to_end = self.capacity - (self.head & (self.capacity - 1));
         let padding = if to_end < length { to_end } else { 0 };
@@ -50,16 +51,16 @@ impl Level {
 }
 
 impl Attached {
-    /// Whether uploads are to be given up that could wait until now.
+    /// Whether the time has come to give up uploads that could wait until now.
     fn take_due_relief(&mut self) -> bool {
         self.relief_at.take_if(|moment| *moment <= Instant::now()).is_some()
     }
 }
 
 impl Uplink {
-    /// Past the mark, the oldest events that are not delivered go to the spool, even while their uploads go on: the recognizer does
-    /// not wait for room. The same where a record as large as the largest so far would not fit, or one was refused. What the spool
-    /// cannot take is given up once the ring is nearly full.
+    /// Above the high-water mark, writes the oldest undelivered events to the spool, even while they are being uploaded, so that
+    /// the recognizer does not wait for room. Does the same if a record as large as the largest so far would not fit, or if one
+    /// was refused. Gives up what the spool cannot take, once the ring is nearly full.
     pub(super) fn relieve(&self, ring: &mut Attached) {
         let is_due = ring.take_due_relief();
         let level = Level::of(ring);
@@ -85,7 +86,7 @@ impl Uplink {
                 () => return,
             };
             let Some(oldest) = ring.ledger.oldest() else { return };
-            // Closing connections just when an event came would delay that one.
+            // Closing connections at the moment when an event came would delay that event.
             if need == Need::Now && !is_due && level.missing(2 * ring.largest) == 0 {
                 ring.relief_at.get_or_insert_with(|| Instant::now() + YIELD);
                 return;

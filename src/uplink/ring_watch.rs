@@ -1,8 +1,8 @@
-//! What is known of a ring of the config beside its records: whether its name still names it, whether its recognizer lives, when the
-//! last event came.
+//! The state of a configured ring apart from its records: whether its name still belongs to its file, whether its recognizer is
+//! alive, and when the last event came.
 //!
-//! A recognizer is alive while it holds its lock. Where the lock is free, the header tells the two ends apart: one that closes the ring
-//! takes its pid out of it, one that dies cannot. One that never came leaves no ring at all: after a boot there is none.
+//! A recognizer is alive while it holds its lock. If the lock is free, the header distinguishes two cases: a recognizer that
+//! closes the ring removes its pid, one that dies cannot. If no recognizer ever ran, there is no ring: a boot leaves none.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::ring::file::{Naming, OpenError, RingFile, Side};
 use crate::ring::inspect::RingState;
 use crate::status;
 
-/// How the recognizer of a ring fares.
+/// The state of a ring's recognizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognizer {
-    /// There is no ring: none has made it yet.
+    /// There is no ring: no recognizer has created it yet.
     Absent,
     /// It has the ring open.
     Alive,
@@ -41,16 +41,16 @@ impl Recognizer {
     }
 }
 
-/// A ring of the config.
+/// A configured ring.
 #[derive(Debug)]
 pub struct RingWatch {
-    /// As in the config.
+    /// The path, as in the config.
     pub path: PathBuf,
-    /// Messages about it.
+    /// Limits messages about the ring.
     pub log_limiter: RateLimited,
-    /// What is being read.
+    /// The file that is being read.
     file: RefCell<Option<Arc<RingFile>>>,
-    /// What the path named at the last look.
+    /// What the path named at the last check.
     naming: Cell<Naming>,
     recognizer: Cell<Recognizer>,
     since: Cell<Instant>,
@@ -58,7 +58,7 @@ pub struct RingWatch {
 }
 
 impl RingWatch {
-    /// Of a ring that is not read yet.
+    /// A ring that is not being read yet.
     pub fn new(path: PathBuf) -> RingWatch {
         RingWatch {
             path,
@@ -71,7 +71,7 @@ impl RingWatch {
         }
     }
 
-    /// The file is being read from now on; none: it is not any more.
+    /// Sets the file that is being read; none: no file.
     pub fn reads(&self, file: Option<&Arc<RingFile>>) {
         self.file.replace(file.cloned());
         self.naming.set(Naming::This);
@@ -81,17 +81,17 @@ impl RingWatch {
         }
     }
 
-    /// Whether it is this file that is being read.
+    /// Whether this file is being read.
     pub fn is_reading(&self, inode: (u64, u64)) -> bool {
         self.file.borrow().as_ref().is_some_and(|file| file.inode() == inode)
     }
 
-    /// An event came.
+    /// Records that an event came.
     pub fn event_came(&self) {
         self.last_event.set(Some(Instant::now()));
     }
 
-    /// Looks at the name and at the recognizer, says what is new, and returns what the path names. Costs two system calls.
+    /// Checks the name and the recognizer, and logs changes. Returns what the path names. Costs two system calls.
     pub fn look(&self, file: &RingFile) -> Naming {
         let (path, before) = (self.path.display(), self.recognizer.get());
         let pid = file.holder(Side::Producer);
@@ -127,17 +127,17 @@ impl RingWatch {
         }
     }
 
-    /// Whether the recognizer has the ring open, as of the last look.
+    /// Whether the recognizer had the ring open at the last check.
     pub fn has_recognizer(&self) -> bool {
         self.recognizer.get() == Recognizer::Alive
     }
 
-    /// Everything of it.
+    /// The status of the ring.
     pub fn status(&self) -> status::Ring {
         let file = self.file.borrow().clone();
         let state = file.as_ref().map_or_else(|| RingState::of(&self.path), |file| Ok(self.state_of(file)));
         if let (None, Ok(RingState { producer: Some(_), .. })) = (&file, &state) {
-            self.set(Recognizer::Alive); // of a ring that is not ours to read
+            self.set(Recognizer::Alive); // for a ring that another process reads
         }
         let is_removed = file.is_some_and(|file| self.look(&file) == Naming::Nothing);
         let removed = || format!("{} was removed while its recognizer uses it: {REMOVED}", self.path.display());
@@ -153,13 +153,13 @@ impl RingWatch {
         }
     }
 
-    /// A process does not see its own lock, and the consumer is this one.
+    /// The state of a ring that this process reads. A process does not see its own lock, so the consumer is filled in here.
     fn state_of(&self, file: &RingFile) -> RingState {
         RingState { consumer: Some(std::process::id()), ..file.state(&self.path) }
     }
 
-    /// What is said where the ring cannot be used; where another entry of the config is this very ring, that.
-    pub fn complain(&self, error: &OpenError) {
+    /// Logs why the ring cannot be used.
+    pub fn log_problem(&self, error: &OpenError) {
         let path: &Path = &self.path;
         match error {
             OpenError::Missing(_) => {}
@@ -168,5 +168,5 @@ impl RingWatch {
     }
 }
 
-/// What that means, and what to do.
+/// What a removed file means, and what to do.
 const REMOVED: &str = "a recognizer with the header of this release makes a new one with its next event; restart any other, or its events are lost when this program ends";

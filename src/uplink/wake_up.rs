@@ -1,8 +1,8 @@
-//! How the event loop hears of a publication: by the FIFO of a recognizer that has one, else by a thread that sleeps on the futex.
+//! Wakes the event loop at a publication: by the FIFO, if the recognizer has one, else by a thread that sleeps on the futex.
 //!
-//! A recognizer may be replaced by one of another release at any time, so the choice is looked at with every look at the ring. One whose
-//! publications are found by that look, and not heard of, is not believed to write to its FIFO: an older one that has the pid of the one
-//! before it, as in a container. Then the thread does, until another recognizer comes.
+//! A recognizer of another release may take over at any time, so the choice is checked with every check of the ring. If a check
+//! finds publications without a wake-up, the recognizer does not write to its FIFO. It is then an older one with the pid of its
+//! predecessor, as happens in containers. In that case the thread is used until another recognizer comes.
 
 use std::io;
 use std::path::Path;
@@ -16,20 +16,20 @@ use crate::ring::file::RingFile;
 use crate::ring::wake::Watcher;
 use crate::ring::{Memory, Word};
 
-/// How the publications of one ring are heard of.
+/// How publications of one ring wake the event loop.
 pub(super) enum WakeUp {
     Fifo(Fifo),
     Thread {
         published: Arc<Notify>,
         _watcher: Watcher<Arc<RingFile>>,
-        /// Of the recognizer whose FIFO will not do.
+        /// The pid of the recognizer whose FIFO does not work.
         refused: u64,
     },
 }
 
 impl WakeUp {
     /// # Errors
-    /// When the system gives no thread.
+    /// If no thread can be started.
     pub(super) fn of(file: &Arc<RingFile>, path: &Path) -> io::Result<WakeUp> {
         Fifo::of(file, path).map_or_else(|| WakeUp::by_thread(file), |fifo| Ok(WakeUp::Fifo(fifo)))
     }
@@ -40,12 +40,12 @@ impl WakeUp {
         Ok(WakeUp::Thread { published, _watcher: watcher, refused: fifo_pid(file) })
     }
 
-    /// Looks whether the recognizer is another one. `seen` is the count of publications that was slept upon until this look.
+    /// Checks whether the recognizer has changed. `seen` is the count of publications before the last wait.
     pub(super) fn follow(&mut self, file: &Arc<RingFile>, path: &Path, seen: u32) {
         let other = match self {
             WakeUp::Fifo(fifo) => {
                 let is_heard = fifo.is_of(file) && !fifo.is_silent(file, seen);
-                if is_heard { None } else { WakeUp::by_thread(file).ok() } // without a thread, the looks do
+                if is_heard { None } else { WakeUp::by_thread(file).ok() } // without a thread, the regular checks find publications
             }
             WakeUp::Thread { refused, .. } if *refused == fifo_pid(file) => None,
             WakeUp::Thread { refused, .. } => {
@@ -58,7 +58,7 @@ impl WakeUp {
         }
     }
 
-    /// Returns when something was published since `seen`, or by chance.
+    /// Returns when there are publications after `seen`; may return without any.
     pub(super) async fn published(&mut self, file: &RingFile, seen: u32) {
         match self {
             WakeUp::Fifo(fifo) => fifo.published(&**file, seen).await,

@@ -1,41 +1,41 @@
-//! What a lane knows of its events in the spool: which failed, and whether there may be others. Which are on their way, the spool
-//! knows itself.
+//! A lane's view of its events in the spool: which ones failed, and whether there may be others. The spool itself tracks which
+//! ones are leased.
 
 use std::time::Instant;
 
 use super::queue::Failed;
 use super::retry::RetryState;
 
-/// Events that failed are remembered up to here. Further ones are looked for again when there are fewer.
+/// The most failed events that are remembered. When half of them are gone, the spool is searched again for the others.
 const MAX_FAILED: usize = 4096;
 
 /// A lane's events in the spool.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    /// Known to have failed, and not on their way.
+    /// Failed events that are not in flight.
     failed: Failed,
-    /// Up to here nothing is known to be there that was not tried.
+    /// All events up to this number were tried, as far as is known.
     cursor: u64,
-    /// The newest one that came since then; 0 where it was tried.
+    /// The newest event that was added since then; 0 if it was tried.
     newest: u64,
-    /// There is nothing that was not tried, as far as is known.
+    /// Whether all events were tried, as far as is known.
     dry: bool,
-    /// Some that failed were forgotten: they are behind the cursor.
+    /// Whether some failed events were forgotten; they are below the cursor.
     overflowed: bool,
-    /// Counts what was added: whoever looked before knows nothing of it.
+    /// Counts additions: a pick that began before an addition does not know of it.
     additions: u64,
-    /// Nothing is picked before.
+    /// No event is picked before this.
     not_before: Option<Instant>,
-    /// Always the oldest one is picked.
+    /// Strict order: always pick the oldest event.
     pub is_in_order: bool,
 }
 
-/// Which event is to be taken out of the spool, and what was known when that was decided.
+/// An event to be taken out of the spool, with the state on which that was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// Which.
+    /// The event.
     pub wanted: Wanted,
-    /// It is the newest one, not the next.
+    /// Whether it is the newest event and not the next one.
     is_newest: bool,
     additions: u64,
 }
@@ -43,30 +43,30 @@ pub struct Pick {
 /// An event to be taken out of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The oldest above a number that is none of these.
+    /// The oldest event after a number, except for some.
     Next {
         /// The number.
         after: u64,
-        /// They failed.
+        /// The exceptions: events that failed.
         but: Vec<u64>,
     },
-    /// One that failed before.
+    /// An event that failed before.
     This(u64, RetryState),
 }
 
 impl Backlog {
-    /// Of which nothing is known yet.
+    /// A backlog that may have events in the spool.
     pub fn new(is_in_order: bool) -> Backlog {
         Backlog { is_in_order, ..Backlog::default() }
     }
 
-    /// There is a new event, which failed before as `state` says.
+    /// A new event was stored; `state` tells of earlier failures.
     pub fn add(&mut self, counter: u64, state: Option<RetryState>) {
         self.put_back(counter, state);
         self.not_before = None;
     }
 
-    /// An event that was on its way is there again.
+    /// An event is no longer in flight and waits again.
     pub fn put_back(&mut self, counter: u64, state: Option<RetryState>) {
         self.additions += 1;
         if self.is_in_order {
@@ -84,19 +84,19 @@ impl Backlog {
         }
     }
 
-    /// There may be something new, anywhere.
+    /// There may be new events with any number.
     pub fn wake(&mut self) {
         self.additions += 1;
         (self.cursor, self.dry, self.overflowed, self.not_before) = (0, false, false, None);
     }
 
-    /// Nothing that failed is held back any longer.
+    /// Forgets all failures: every event may be tried again.
     pub fn forgive(&mut self) {
         self.failed.clear();
         self.wake();
     }
 
-    /// Whether something may be there that never failed; else when to look again, if ever.
+    /// Whether there may be an event that never failed. An error: when to look again, if ever.
     pub fn has_fresh(&self, now: Instant) -> Result<(), Option<Instant>> {
         match self.not_before.filter(|moment| *moment > now) {
             _ if self.dry => Err(None),
@@ -105,23 +105,23 @@ impl Backlog {
         }
     }
 
-    /// Whether there is nothing, as far as is known.
+    /// Whether there is no event, as far as is known.
     pub fn is_empty(&self) -> bool {
         self.dry && !self.overflowed && self.failed.count() == 0
     }
 
-    /// When the first one that failed may be tried again.
+    /// When the first failed event may be tried again.
     pub fn first_retry(&self, now: Instant) -> Option<Instant> {
         let (moment, _) = self.failed.first()?;
         Some(self.not_before.filter(|rest| *rest > now).map_or(moment, |rest| rest.max(moment)))
     }
 
-    /// Whether one came that is newer than what is to be tried next.
+    /// Whether an event was added that is newer than the next one to be tried.
     pub fn knows_newest(&self) -> bool {
         self.newest > self.cursor
     }
 
-    /// Begins to pick one that never failed: the oldest, or the newest one where that is known.
+    /// Picks an event that never failed: the oldest, or on request the newest if it is known.
     pub fn pick_fresh(&mut self, newest: bool) -> Pick {
         let is_newest = newest && self.knows_newest();
         let after = if is_newest { std::mem::take(&mut self.newest) - 1 } else { self.cursor };
@@ -129,7 +129,7 @@ impl Backlog {
         Pick { wanted: Wanted::Next { after, but }, is_newest, additions: self.additions }
     }
 
-    /// Begins to pick the first one that may be tried again.
+    /// Picks the failed event that may be tried again first.
     pub fn pick_retry(&mut self) -> Option<Pick> {
         let (_, counter) = self.failed.first()?;
         let state = self.failed.remove(counter)?;
@@ -141,7 +141,7 @@ impl Backlog {
         Some(Pick { wanted: Wanted::This(counter, state), is_newest: false, additions: self.additions })
     }
 
-    /// Begins to pick the oldest one, whatever is known of it; else when to look again.
+    /// Picks the oldest event, whether or not it failed. An error: when to look again.
     pub fn pick_oldest(&mut self, now: Instant) -> Result<Pick, Instant> {
         let waits_until = self.failed.lowest().map(|state| state.retry_at).max(self.not_before);
         match waits_until.filter(|moment| *moment > now) {
@@ -154,43 +154,43 @@ impl Backlog {
         }
     }
 
-    /// What is known of an event that was picked.
+    /// Removes and returns the state of an event that was picked.
     pub fn take_state(&mut self, counter: u64) -> Option<RetryState> {
         self.failed.remove(counter)
     }
 
-    /// A pick found an event.
+    /// A pick found event `counter`.
     pub fn found(&mut self, pick: &Pick, counter: u64) {
         if pick.is_next() && self.additions == pick.additions {
             self.cursor = self.cursor.max(counter);
         }
     }
 
-    /// A pick found nothing: what it was to look for is not there.
+    /// A pick found no event.
     pub fn found_nothing(&mut self, pick: &Pick) {
         if pick.is_next() && self.additions == pick.additions {
             self.dry = true;
             if self.is_in_order {
-                self.failed.clear(); // they are gone
+                self.failed.clear(); // the spool has none of them any more
             }
         }
     }
 
-    /// Nothing is picked before `moment`.
+    /// Picks no event before `moment`.
     pub fn rest_until(&mut self, moment: Instant) {
         self.not_before = Some(moment);
     }
 }
 
 impl Pick {
-    /// Whether all that is older was tried.
+    /// Whether every older event was tried.
     fn is_next(&self) -> bool {
         matches!(self.wanted, Wanted::Next { .. }) && !self.is_newest
     }
 }
 
 impl Wanted {
-    /// What is known of the event.
+    /// The state of the event.
     pub fn state(&self) -> Option<RetryState> {
         match self {
             Wanted::Next { .. } => None,
@@ -198,7 +198,7 @@ impl Wanted {
         }
     }
 
-    /// Chooses among what is `listed` after a number, the oldest first.
+    /// Chooses the oldest suitable event from `listed`, which lists the events after a number.
     pub fn choose<I: Iterator<Item = u64>>(&self, listed: impl Fn(Option<u64>) -> I) -> Option<u64> {
         match self {
             Wanted::Next { after, but } => listed(Some(*after)).find(|counter| but.binary_search(counter).is_err()),

@@ -1,16 +1,16 @@
-//! How long a lane waits after a failure: exponential with full jitter, so that a thousand boxes do not come back at once.
+//! How long a lane waits after a failure: exponential with full jitter, so that a thousand boxes do not try again at once.
 
 use std::time::Duration;
 
 /// The longest pause after failures of the network or the server.
 pub const DOWN_CAP: Duration = Duration::from_secs(60);
-/// The shortest and longest pause for a destination that has to be set right by somebody.
+/// The shortest and longest pause for a misconfigured destination, which only an operator can fix.
 const MISCONFIGURED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
-/// The first failure's pause is up to this.
+/// The upper limit of the first pause.
 const BASE: Duration = Duration::from_millis(500);
 
-/// A random pause from nothing up to `500 ms * 2^(failures - 1)`, at most [`DOWN_CAP`]; never shorter than what the server
-/// asked for. `failures` counts from 1.
+/// A random pause between zero and `500 ms * 2^(failures - 1)`, at most [`DOWN_CAP`]; never shorter than what the server asked
+/// for. `failures` counts from 1.
 pub fn after_failure(failures: u32, retry_after: Option<Duration>, random: &mut fastrand::Rng) -> Duration {
     let ceiling = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(DOWN_CAP);
     let jittered = ceiling.mul_f64(random.f64());
@@ -20,7 +20,7 @@ pub fn after_failure(failures: u32, retry_after: Option<Duration>, random: &mut 
     }
 }
 
-/// The longer pause for a destination that answers but not as a receiver.
+/// The longer pause for a destination that answers, but not like a receiver of events.
 pub fn after_misconfiguration(failures: u32, random: &mut fastrand::Rng) -> Duration {
     let (shortest, longest) = MISCONFIGURED;
     let ceiling = shortest.saturating_mul(1 << failures.min(8)).min(longest);

@@ -1,4 +1,5 @@
-//! What a try means: for the destination's health, and for the event. `evidence.rs` says how the two are told apart.
+//! Decides what the outcome of an attempt means for the destination's health and for the event. `evidence.rs` tells which of the
+//! two is at fault.
 
 use std::time::{Duration, Instant};
 
@@ -12,29 +13,31 @@ use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
 use crate::readiness::NotReady;
 
-/// So many refusals in a row are the server's fault, not the events', at the least.
+/// At least this many refusals in a row are needed before the server is at fault instead of the events.
 const BROKEN_AFTER: u32 = 5;
-/// A refusal before the whole body went out counts after so many of them.
+/// A refusal before the whole body was sent counts only after this many of them.
 const EARLY_TRIES: u32 = 3;
-/// An event that fails while others pass is given up after this time, and after twice the tries and this time where there is no answer.
+/// How long an event must have failed while others succeed before it is given up: with an answer, and without one (which also
+/// needs twice the tries).
 const GIVE_UP_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
-/// A destination that acknowledged something within this time is not taken for one that fails because one event does.
+/// One failed event does not make a destination fail that acknowledged another one within this time.
 const RECENT: Duration = Duration::from_secs(30);
-/// A destination that takes nearly everything is one that allows no more failures in a row than this: what it asks for is about itself.
+/// A destination is reliable if its row of failures may be no longer than this: a `Retry-After` then is about the destination,
+/// not about one event.
 const RELIABLE: u32 = 3;
-/// The status by which a server says that it gets too many requests: whatever they are.
+/// Too Many Requests: never the fault of the event.
 const TOO_MANY: u16 = 429;
 
-/// What a try means for its event.
+/// What an outcome means for the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its way is over.
+    /// The delivery is done.
     Over(End),
-    /// It is tried again.
+    /// The event is tried again.
     Again(Option<RetryState>),
 }
 
-/// A try that failed, and what it may say.
+/// A failed attempt.
 struct Failing<'a> {
     upload: &'a InFlight,
     id: EventId,
@@ -43,27 +46,27 @@ struct Failing<'a> {
     retry_after: Option<Duration>,
 }
 
-/// What a lane needs to judge.
+/// The context of a classification, and what it adds.
 pub struct Judge<'a> {
-    /// The moment.
+    /// The current time.
     pub now: Instant,
-    /// For pauses.
+    /// Random numbers for pauses.
     pub random: &'a mut fastrand::Rng,
-    /// What is to be said.
+    /// Notices to be logged or reported.
     pub notices: Vec<Notice>,
-    /// Uploads that are not to begin once more.
+    /// Uploads that may not send their bodies again.
     pub denied: Vec<UploadId>,
 }
 
 impl Judge<'_> {
-    /// With nothing to say yet.
+    /// A context without notices.
     pub fn new(now: Instant, random: &mut fastrand::Rng) -> Judge<'_> {
         Judge { now, random, notices: Vec::new(), denied: Vec::new() }
     }
 }
 
 impl Lane {
-    /// Takes note of what became of a try, and says what that means for its event.
+    /// Records the outcome of an attempt, and returns what it means for its event.
     pub fn classify(
         &mut self,
         judge: &mut Judge<'_>,
@@ -118,12 +121,12 @@ impl Lane {
         }
     }
 
-    /// Whether others were acknowledged since the event failed last, or else since this try began: then it is at fault itself.
+    /// Whether the event is at fault: others were acknowledged since it last failed, or since this first try began.
     fn is_at_fault(&self, upload: &InFlight) -> bool {
         self.evidence.acknowledged > upload.retry.map_or(upload.acknowledged, |retry| retry.acknowledged)
     }
 
-    /// One event is refused, but not one after another: then it must be the server.
+    /// The event was refused. Too many refusals in a row mean that the server is at fault.
     fn refused(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
         if failing.is_early() && failing.upload.retry.is_none_or(|retry| retry.early + 1 < EARLY_TRIES) {
             return self.failed(judge, Failing { condition: Condition::Down, ..failing });
@@ -152,7 +155,7 @@ impl Lane {
         End::Rejected(Rejection { status: failing.failure.status, reason, tries })
     }
 
-    /// A try failed, and the server had been reached.
+    /// An attempt failed after the server had been reached.
     fn failed(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
         self.counters.failures += 1;
         if self.is_at_fault(failing.upload) {
@@ -204,10 +207,10 @@ impl Lane {
         }
     }
 
-    /// Where the order counts: why an event that is not taken is given up for those behind it, if it is.
+    /// In strict order: the reason to give up an event that has stopped the others for too long, if it has.
     fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, now: Instant) -> Option<String> {
         let most = self.in_order.filter(|most| !most.is_zero())?;
-        // These speak of the server alone.
+        // These statuses are about the server only.
         let is_about_server = matches!(failing.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504));
         let is_too_long = retry.tries >= BROKEN_AFTER && retry.age(now) >= most;
         (is_too_long && !is_about_server).then(|| {
@@ -220,7 +223,7 @@ impl Lane {
         })
     }
 
-    /// A try failed while others passed.
+    /// An attempt failed while other events succeeded.
     fn failed_alone(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
         self.evidence.failed_alone(failing.upload.retry.is_none());
         let Failure { why, status, .. } = &failing.failure;
@@ -253,12 +256,12 @@ impl Lane {
         Verdict::Again(Some(retry))
     }
 
-    /// Whether an event was not counted in the present row of failures.
+    /// Whether an event has not been counted in the current row of failures.
     fn is_another(&self, upload: &InFlight) -> bool {
-        upload.retry.is_none_or(|retry| retry.run != self.evidence.row())
+        upload.retry.is_none_or(|retry| retry.row != self.evidence.row())
     }
 
-    /// What is known of an event after one more failure: it waits for a while of its own.
+    /// The event's state after one more failure, with the time of its next attempt.
     fn retry(&self, judge: &mut Judge<'_>, failing: &Failing<'_>, condition: Condition) -> RetryState {
         let before = failing.upload.retry;
         let tries = before.map_or(0, |retry| retry.tries) + 1;
@@ -272,12 +275,12 @@ impl Lane {
             first_failed: before.map_or(judge.now, |retry| retry.first_failed),
             retry_at: judge.now + pause,
             acknowledged: self.evidence.acknowledged,
-            run: self.evidence.row(),
+            row: self.evidence.row(),
             generation: self.health.generation,
         }
     }
 
-    /// How long a destination that fails is left alone.
+    /// The pause for a destination that fails.
     fn pause(&self, judge: &mut Judge<'_>, condition: Condition) -> Duration {
         let pauses = self.health.pauses + 1;
         match condition {
@@ -301,7 +304,7 @@ impl Lane {
         judge.notices.push(Notice::NotTaken { lane: self.id, event: failing.id, why });
     }
 
-    /// The box lacks something that TLS needs, or nothing; whether that changes anything.
+    /// Sets what the box lacks for TLS, if anything. Returns whether that changes the lane's state.
     pub fn look_at_box(&mut self, lack: Option<NotReady>, judge: &mut Judge<'_>) -> bool {
         let lack = lack.filter(|_| self.needs_box);
         let lacked = self.health.waits();
@@ -321,7 +324,7 @@ impl Lane {
 }
 
 impl Failing<'_> {
-    /// Whether it was refused before all of it was there, for a reason that may be another one than its size or its type.
+    /// Whether the server refused it before it had the whole body, for a reason other than its size or type.
     fn is_early(&self) -> bool {
         self.failure.early.is_some() && !matches!(self.failure.status, Some(413 | 415))
     }

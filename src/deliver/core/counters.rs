@@ -1,28 +1,28 @@
-//! What became of the deliveries of a lane, as far as memory knows.
+//! What became of a lane's deliveries, as counted in memory.
 
-/// Counts of deliveries: `entered` is the sum of the rest, failures aside, and of what is open.
+/// Counts of deliveries: `entered` is the sum of all others except `failures`, and of the open deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Given to the lane.
+    /// Entered the lane.
     pub entered: u64,
-    /// 2xx.
+    /// Acknowledged with a 2xx.
     pub acknowledged: u64,
-    /// Written into the spool; it counts on from there.
+    /// Written to the spool, which counts them from there on.
     pub spooled: u64,
-    /// The server did not want the event, and it could not be kept as a dead letter.
+    /// The server refused the event, and it could not be kept as a dead letter.
     pub refused: u64,
-    /// The event's pictures went away (the ring's file was truncated).
+    /// The event's pictures are no longer available (the ring's file was truncated).
     pub lost: u64,
     /// The ring needed the event's room, and the spool could not take it.
     pub evicted: u64,
-    /// The destination was removed from the config: those that were added have it.
+    /// The destination was removed from the config, and its heirs have the event.
     pub handed_over: u64,
-    /// Tries that came to nothing; not the end of an event.
+    /// Failed attempts; they do not end a delivery.
     pub failures: u64,
 }
 
 impl Counters {
-    /// The sum of both.
+    /// The sum of both, field by field.
     pub fn plus(self, other: &Counters) -> Counters {
         Counters {
             entered: self.entered + other.entered,
@@ -37,14 +37,14 @@ impl Counters {
     }
 }
 
-/// How a delivery's way in memory can end but for the spool.
+/// How a delivery can end in memory, other than by being stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// 2xx.
+    /// Acknowledged with a 2xx.
     Acknowledged,
-    /// The server does not want it: to be kept as a dead letter.
+    /// The server refused it: it becomes a dead letter.
     Rejected(super::Rejection),
-    /// Its pictures went away.
+    /// Its pictures are no longer available.
     Lost,
     /// The ring needs its room, and the spool cannot take it.
     Evicted,

@@ -1,95 +1,96 @@
-//! What is to be done, as the core decides it.
+//! The effects of the core: the actions that it decides on.
 
 use super::backlog::Wanted;
 use super::spooling::Needs;
 use super::{EventNo, LaneId, Notice, UploadId};
 use crate::spool::{Address, Destination};
 
-/// What is to be done.
+/// An action.
 #[derive(Debug)]
 pub enum Effect<T> {
-    /// Nobody needs the event any more.
+    /// No delivery needs the event any more: release it.
     Release(T),
-    /// Send an event out of the ring.
+    /// Send an event that is in the ring.
     Upload(LaneId, UploadId, EventNo),
-    /// Send what was picked.
+    /// Send the event that was picked.
     UploadPicked(LaneId, UploadId),
-    /// Close what was picked: it is not sent now.
+    /// Close the event that was picked; it is not sent now.
     Forget(UploadId),
-    /// End an upload; [`Input::Ended`](super::Input::Ended) says when it has ended.
+    /// End an upload; [`Input::Ended`](super::Input::Ended) reports when it has ended.
     Abort(UploadId),
-    /// An upload that begins once more has its body, or is not to go on.
+    /// The answer to an upload that wants to send its body again: true if it may.
     Body(UploadId, bool),
     /// Take an event out of the spool.
     Pick(LaneId, UploadId, Destination, Wanted),
-    /// An event in the spool.
+    /// Record what becomes of an event in the spool.
     Spooled(LaneId, Destination, u64, Fate),
-    /// Store these, in this order.
+    /// Store these events, in this order.
     Write(Vec<Job>),
     /// Open the spool, or look for its key.
     Repair(Needs),
-    /// Move some of what waits for removed destinations.
+    /// Move some of the events that wait for removed destinations.
     Settle,
-    /// A lane was closed: it begins no request any more.
+    /// A lane was closed: it starts no request any more.
     Retire(LaneId),
     /// A closed lane has nothing left.
     Removed(LaneId),
-    /// Somebody should know.
+    /// Log or report this.
     Say(Notice),
 }
 
 /// What becomes of an event in the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// 2xx.
+    /// Acknowledged with a 2xx.
     Delivered,
-    /// The destination had it before, from another removed one.
+    /// The destination has it already, from another destination that was removed.
     Had,
-    /// It is to be kept as a dead letter.
+    /// It becomes a dead letter.
     Dead(Rejection),
-    /// It cannot be read now.
+    /// It cannot be read.
     Skipped,
-    /// It waits again.
+    /// It was not sent, and waits again.
     PutBack,
 }
 
-/// Why an event is to be kept as a dead letter.
+/// Why an event becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What the server answered; none where it did not.
+    /// The status of the server's answer; none without an answer.
     pub status: Option<u16>,
-    /// In words.
+    /// The reason, as text.
     pub reason: String,
-    /// How often it was tried.
+    /// How many attempts there were.
     pub tries: u32,
 }
 
 /// A destination that an event is stored for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which.
+    /// Its address.
     pub address: Address,
-    /// It was removed, and these get what waits for it.
+    /// Set if it was removed: the destinations that get its waiting events.
     pub heirs: Option<Vec<Destination>>,
 }
 
-/// What the spool is to do for an event.
+/// What the spool has to do for one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Which.
+    /// The event.
     pub event: EventNo,
     /// Its number in the spool, if it was stored before.
     pub counter: Option<u64>,
-    /// Who is to get it.
+    /// The destinations to store it for.
     pub to: Vec<Target>,
-    /// Whose dead letter it is to be.
+    /// Whose dead letter it becomes, and why.
     pub dead: Vec<(Target, Rejection)>,
-    /// Of `to`: whose upload is reading the record. The room in the ring is free only when that reads on in the file.
+    /// The destinations of `to` whose upload is reading the event. Its room in the ring is free only once that upload reads the
+    /// file.
     pub in_flight: Vec<Destination>,
 }
 
 impl Job {
-    /// Whether the event is only to be stored, and new to the spool.
+    /// Whether the event is only to be stored, and is new to the spool.
     pub fn is_plain(&self) -> bool {
         self.counter.is_none() && self.dead.is_empty()
     }

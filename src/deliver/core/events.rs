@@ -1,4 +1,5 @@
-//! The events of which some delivery is not over, by number. An event holds its room in the ring as long as a delivery needs it.
+//! The pending events, by number: those with a delivery that is not done. An event holds its room in the ring while a delivery
+//! needs it.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +12,18 @@ pub struct Events<T> {
     next: EventNo,
 }
 
-/// An event that some destinations do not have yet.
+/// An event that at least one delivery still needs.
 #[derive(Debug)]
 pub struct PendingEvent<T> {
-    /// What the owner needs of it: among others its room in the ring.
+    /// What the owner keeps for it, such as its room in the ring.
     pub held: T,
-    /// Deliveries that need it in the ring.
+    /// How many deliveries need it in the ring.
     holders: u32,
     /// Its number in the spool, once it was stored for some destination.
     pub counter: Option<u64>,
-    /// The ring needs its room.
+    /// Whether the ring needs its room.
     pub is_spilled: bool,
-    /// It cannot be stored, whatever becomes of the spool.
+    /// Whether the spool can never store it.
     pub is_unfit: bool,
 }
 
@@ -38,7 +39,7 @@ impl<T> Events<T> {
         self.next
     }
 
-    /// Adds an event that so many deliveries need.
+    /// Adds an event that `holders` deliveries need.
     pub fn add(&mut self, held: T, holders: u32) -> EventNo {
         let number = self.next;
         self.next = EventNo(number.0 + 1);
@@ -47,7 +48,7 @@ impl<T> Events<T> {
         number
     }
 
-    /// How many there are.
+    /// The number of pending events.
     pub fn count(&self) -> usize {
         self.open.len()
     }
@@ -57,24 +58,24 @@ impl<T> Events<T> {
         self.open.get(&event)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub fn get_mut(&mut self, event: EventNo) -> Option<&mut PendingEvent<T>> {
         self.open.get_mut(&event)
     }
 
-    /// Their numbers, in order.
+    /// The numbers of all pending events, in order.
     pub fn numbers(&self) -> Vec<EventNo> {
         self.open.keys().copied().collect()
     }
 
-    /// Another delivery needs the event.
+    /// One more delivery needs the event.
     pub fn hold(&mut self, event: EventNo) {
         if let Some(pending) = self.open.get_mut(&event) {
             pending.holders += 1;
         }
     }
 
-    /// A delivery needs the event no more; the event, where it was the last one.
+    /// One delivery no longer needs the event. Returns the event if that was the last one.
     #[must_use]
     pub fn let_go(&mut self, event: EventNo) -> Option<T> {
         let pending = self.open.get_mut(&event)?;

@@ -1,59 +1,59 @@
-//! Whose fault a failure is: the event's, or the destination's.
+//! Tells whether the event or the destination caused a failure.
 //!
-//! - An event that fails although others were acknowledged since it was begun, or since it failed before, is at fault itself.
-//! - Else it may be the destination. How many different events may fail one after another, with none acknowledged, before the
-//!   destination is taken for one that fails, depends on how it fared while it worked: of one that takes nearly everything two are
-//!   enough; where nine of ten events are such as it cannot bear, a row of forty is chance.
-//! - Of a destination that never acknowledged anything nothing is known: it is given `UNKNOWN` tries, one at a time and each
-//!   with another event, before the first pause, half of that before the second, and so on. If one event in ten is good, a good one
-//!   is found among these in 998 of 1000 cases.
+//! - An event is at fault if it fails although others were acknowledged since it began, or since it last failed.
+//! - Otherwise the destination may be at fault. It counts as failing once a row of different events has failed with none
+//!   acknowledged. The length of that row depends on the destination's success rate while it worked: two if it takes nearly every
+//!   event. If it takes only one event in ten, a row of forty is chance.
+//! - A destination that never acknowledged an event has no rate. It gets `UNKNOWN` tries before the first pause, one at a time
+//!   and each with another event, half of that before the second pause, and so on. If one event in ten is good, these include a
+//!   good one in 998 of 1000 cases.
 
-/// Tries before the first pause of a destination that has not acknowledged anything.
+/// Tries before the first pause of a destination that never acknowledged an event.
 const UNKNOWN: u32 = 32;
-/// Bounds of the tries before the first pause of one that has.
+/// The fewest and the most tries before the first pause of one that has.
 const FEWEST: u32 = 2;
 const MOST: u32 = 64;
-/// A row of failures that is less likely than this, if events are at fault, is the destination's.
+/// A row of failures is blamed on the destination if chance makes it less likely than this.
 const DOUBT: f64 = 0.01;
-/// How many first tries the success rate is about. Before there were so many, it is their mean, and not believed further than
-/// [`Evidence::patience`] says.
+/// The number of first tries that the moving success rate covers. With fewer tries it is their mean, and [`Evidence::patience`]
+/// limits its effect.
 const MEMORY: u32 = 32;
-/// An event's failures are its own fault for good where chance is less likely than this.
+/// An event is given up if its row of failures is less likely than this by chance.
 const CERTAIN: f64 = 1e-4;
 /// Tries before an event is given up, at least and at most.
 const TRIES: (u32, u32) = (6, 100);
 
-/// What is known of a destination's ways.
+/// What is known about a destination's success rate.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// Events acknowledged.
     pub acknowledged: u64,
-    /// The part of events that are acknowledged at their first try while the destination works; none before the first one.
+    /// The part of first tries that succeed while the destination works; none before the first success.
     rate: Option<f64>,
-    /// First tries that the rate is about, [`MEMORY`] at most.
+    /// How many first tries the rate covers, [`MEMORY`] at most.
     known: u32,
     /// Different events that failed since the last acknowledgement.
     failures: u32,
-    /// Of these, since the last pause.
+    /// How many of these failed since the last pause.
     since_pause: u32,
     /// Pauses since the last acknowledgement.
     pauses: u32,
-    /// Counts acknowledgements that ended a row of failures: names the row.
+    /// The number of the current row of failures: counts the acknowledgements that ended a row.
     row: u64,
 }
 
 impl Evidence {
-    /// Forgets what it was like: somebody may have set right what was wrong.
+    /// Forgets the rate, because the cause of failures may have been fixed.
     pub fn begin_anew(&mut self) {
         *self = Evidence { acknowledged: self.acknowledged, row: self.row + 1, ..Evidence::default() };
     }
 
-    /// The name of the present row of failures.
+    /// The number of the current row of failures.
     pub fn row(&self) -> u64 {
         self.row
     }
 
-    /// Whether it ever acknowledged anything.
+    /// Whether it ever acknowledged an event.
     pub fn is_known(&self) -> bool {
         self.rate.is_some()
     }
@@ -73,37 +73,37 @@ impl Evidence {
         (self.failures, self.since_pause, self.pauses) = (0, 0, 0);
     }
 
-    /// Another event failed, and nobody knows whose fault it is.
+    /// One more event failed, and the cause is unknown.
     pub fn failed(&mut self) {
         self.failures += 1;
         self.since_pause += 1;
     }
 
-    /// An event failed and is at fault itself; whether that was its first try.
+    /// An event failed by its own fault; `at_first_try`: at its first try.
     pub fn failed_alone(&mut self, at_first_try: bool) {
         if at_first_try {
             self.learn(0.0);
         }
     }
 
-    /// One more first try, which was acknowledged or not.
+    /// Adds one first try to the rate: 1 if it succeeded, 0 if it failed.
     fn learn(&mut self, acknowledged: f64) {
         self.known = (self.known + 1).min(MEMORY);
         let rate = self.rate.unwrap_or_default();
         self.rate = Some(rate + (acknowledged - rate) / f64::from(self.known));
     }
 
-    /// Whether so many failed that it must be the destination.
+    /// Whether so many events failed that the destination must be at fault.
     pub fn is_conclusive(&self) -> bool {
         self.since_pause >= (self.patience() >> self.pauses.min(31)).max(1)
     }
 
-    /// Whether the failures so far are what its events are known for.
+    /// Whether the failures so far are within the destination's usual rate.
     pub fn is_usual(&self) -> bool {
         self.is_known() && self.pauses == 0 && self.failures < self.patience()
     }
 
-    /// Whether it is time to look whether newer events fare better: after every second pause.
+    /// Whether to try a newer event: after every second pause.
     pub fn has_failed_for_long(&self) -> bool {
         self.pauses >= 2 && self.pauses.is_multiple_of(2)
     }
@@ -113,20 +113,20 @@ impl Evidence {
         (self.pauses, self.since_pause) = (self.pauses + 1, 0);
     }
 
-    /// Failures of different events in a row before it must be the destination. A few tries say little: what is lacking of `UNKNOWN` is
-    /// allowed whatever they were.
+    /// How many different events may fail in a row before the destination must be at fault. A rate from a few tries says little:
+    /// at least the tries that are missing from `UNKNOWN` are allowed.
     pub fn patience(&self) -> u32 {
         let fewest = UNKNOWN.saturating_sub(self.known).max(FEWEST);
         self.rate.map_or(UNKNOWN, |rate| row(rate, DOUBT).clamp(fewest, MOST))
     }
 
-    /// Tries after which an event that fails while others pass is given up.
+    /// How many tries an event gets that fails while others succeed.
     pub fn tries(&self) -> u32 {
         self.rate.map_or(TRIES.1, |rate| row(rate, CERTAIN).clamp(TRIES.0, TRIES.1))
     }
 }
 
-/// The length of a row of failures that is as unlikely as `chance`.
+/// The length of a row of failures whose probability is `chance`.
 fn row(rate: f64, chance: f64) -> u32 {
     (chance.ln() / (1.0 - rate.clamp(0.001, 0.999)).ln()).ceil() as u32
 }
@@ -135,7 +135,7 @@ fn row(rate: f64, chance: f64) -> u32 {
 mod tests {
     use super::*;
 
-    /// Of a destination that has acknowledged `acknowledged` of its last 200 events in 10.
+    /// The evidence of a destination that acknowledged `acknowledged` in 10 of its last 200 events.
     fn of(acknowledged: u32) -> Evidence {
         let mut evidence = Evidence::default();
         for number in 0..200 {

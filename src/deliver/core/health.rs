@@ -1,22 +1,22 @@
-//! What a lane knows of its destination: up or not and why, and how long nothing may start.
+//! A destination's health: whether it is up, why not, and how long no upload may start.
 
 use std::time::{Duration, Instant};
 
 use crate::deliver::failure::Failure;
 use crate::readiness::NotReady;
 
-/// How a destination fares.
+/// The condition of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// The last try succeeded, or there was none yet, or it is the fault of single events that they are not taken.
+    /// The last attempt succeeded, or there was none yet, or failures are the fault of single events.
     Up,
-    /// It cannot be reached, or fails.
+    /// It cannot be reached, or it fails.
     Down,
-    /// It answers, but not as a receiver of events.
+    /// It answers, but not like a receiver of events.
     Misconfigured,
     /// It refuses one event after another.
     Refusing,
-    /// Nothing is tried: TLS needs what the box does not have yet.
+    /// Nothing is tried: TLS needs something that the box does not have yet.
     Waits(NotReady),
 }
 
@@ -33,38 +33,38 @@ impl Condition {
     }
 }
 
-/// A failure says something about the next upload for this long.
+/// A failure is recent for this long: the next upload is likely to fail as well.
 const LATELY: Duration = Duration::from_secs(10);
 
 /// A destination's health.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// How it fares.
+    /// Its condition.
     pub condition: Condition,
-    /// Since when.
+    /// Since when it has this condition.
     pub since: Instant,
-    /// The last failure, also of an event that was only refused, and when.
+    /// The last failure and its time, also that of a single event.
     pub last_failure: Option<(Failure, Instant)>,
-    /// When an upload was given up last, for the ring needed its event's room.
+    /// When an upload was last given up because the ring needed its event's room.
     gave_up_at: Option<Instant>,
-    /// When it acknowledged an event last.
+    /// When it last acknowledged an event.
     pub last_success: Option<Instant>,
-    /// Pauses since the last success: the next one is longer.
+    /// Pauses since the last success: they make the next pause longer.
     pub pauses: u32,
     /// Refusals since the last success.
     pub refusals: u32,
-    /// Counts the configurations: what began under an old one says nothing about the new one.
+    /// Counts the configurations: an attempt under an old one says nothing about the new one.
     pub generation: u64,
-    /// Nothing starts before, for it fails.
+    /// No upload starts before this, because the destination fails.
     paused_until: Option<Instant>,
-    /// Nothing starts before, for it asked for that.
+    /// No upload starts before this, because the server asked for it.
     asked_until: Option<Instant>,
-    /// No event that failed is tried again before.
+    /// No event that failed is tried again before this.
     retries_at: Option<Instant>,
 }
 
 impl Health {
-    /// Of a destination that nothing is known of.
+    /// The health of a new destination.
     pub fn new(now: Instant) -> Health {
         Health {
             condition: Condition::Up,
@@ -81,12 +81,12 @@ impl Health {
         }
     }
 
-    /// Forgets what was: somebody may have set right what was wrong.
+    /// Resets the health, because the cause of earlier failures may have been fixed.
     pub fn begin_anew(&mut self, now: Instant) {
         *self = Health { generation: self.generation + 1, ..Health::new(now) };
     }
 
-    /// The box lacks what the destination needs. True when this is news.
+    /// The box lacks what the destination needs. Returns true if that is new.
     pub fn wait_for(&mut self, lack: NotReady, now: Instant) -> bool {
         if self.waits() == Some(lack) {
             return false;
@@ -95,7 +95,7 @@ impl Health {
         true
     }
 
-    /// What of the box it waits for.
+    /// What the destination waits for.
     pub fn waits(&self) -> Option<NotReady> {
         match self.condition {
             Condition::Waits(lack) => Some(lack),
@@ -103,19 +103,19 @@ impl Health {
         }
     }
 
-    /// Whether more than a probe may be tried.
+    /// Whether more than a probe may be sent.
     pub fn is_up(&self) -> bool {
         self.condition == Condition::Up
     }
 
-    /// Whether it is not up, or a try failed or was given up a short while ago.
+    /// Whether it is not up, or an attempt failed or was given up recently.
     pub fn failed_lately(&self, now: Instant) -> bool {
         let failed_at = self.last_failure.as_ref().map(|(_, moment)| *moment);
         let last = failed_at.max(self.gave_up_at);
         !self.is_up() || last.is_some_and(|moment| now.saturating_duration_since(moment) < LATELY)
     }
 
-    /// An upload was given up, for the ring needed its event's room: it takes longer than the ring lasts.
+    /// An upload was given up because the ring needed its event's room: the upload takes longer than the ring has room for.
     pub fn gave_up(&mut self, now: Instant) {
         self.gave_up_at = Some(now);
     }
@@ -125,12 +125,12 @@ impl Health {
         self.paused_until.max(self.asked_until).filter(|until| *until > now)
     }
 
-    /// When events that failed may be tried again, if not yet.
+    /// When events that failed may be tried again, if not now.
     pub fn retries_at(&self, now: Instant) -> Option<Instant> {
         self.retries_at.filter(|moment| *moment > now)
     }
 
-    /// An event was acknowledged; whether that ends a time of failures. A pause that the server asked for goes on.
+    /// An event was acknowledged. Returns true if that ends a period of failures. A pause that the server asked for goes on.
     pub fn succeeded(&mut self, now: Instant) -> bool {
         self.refusals = 0;
         self.last_success = Some(now);
@@ -145,14 +145,14 @@ impl Health {
         true
     }
 
-    /// An event was not taken, and the destination may be well.
+    /// An event was not taken, but the destination may be healthy.
     pub fn note(&mut self, failure: Failure, now: Instant) {
         if self.waits().is_none() {
             self.last_failure = Some((failure, now));
         }
     }
 
-    /// The destination does not seem to be well: one upload at a time finds out. True when this is news.
+    /// The destination seems to fail: from now on one probe at a time. Returns true if that is new.
     pub fn doubt(&mut self, condition: Condition, failure: Failure, now: Instant) -> bool {
         if self.waits().is_some() {
             return false;
@@ -165,8 +165,8 @@ impl Health {
         is_news
     }
 
-    /// Nothing starts before `pause` is over, unless nothing starts anyway. Uploads that fail together make one pause, the longest of
-    /// theirs.
+    /// No upload starts before `pause` is over, unless the box lacks something anyway. Uploads that fail together make one pause,
+    /// the longest of theirs.
     pub fn pause(&mut self, pause: Duration, now: Instant) {
         if self.waits().is_some() {
             return;
@@ -177,7 +177,7 @@ impl Health {
         self.paused_until = self.paused_until.max(Some(now + pause));
     }
 
-    /// The server asked that nothing start before `pause` is over.
+    /// The server asked for a pause before the next upload.
     pub fn pause_as_asked(&mut self, pause: Duration, now: Instant) {
         self.pause(Duration::ZERO, now);
         self.asked_until = self.asked_until.max(Some(now + pause));

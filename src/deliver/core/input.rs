@@ -1,4 +1,4 @@
-//! What happens, as the core is told of it.
+//! The inputs of the core: what happened.
 
 use std::time::Duration;
 
@@ -13,97 +13,98 @@ use crate::spool::Address;
 /// What happened.
 #[derive(Debug)]
 pub enum Input<T> {
-    /// An event was read, for the destinations of these reports.
+    /// An event was read; it is for the destinations in this scope.
     Published(T, Scope),
-    /// The kernel took the last byte of an upload's body, or it has none any more.
+    /// The kernel took the last byte of an upload's body, or the upload has no body to send any more.
     BodyGone(LaneId, UploadId),
-    /// An upload begins once more, and waits for [`Effect::Body`](super::Effect::Body).
+    /// An upload has to send its body again, and waits for [`Effect::Body`](super::Effect::Body).
     BodyWanted(LaneId, UploadId),
-    /// An upload came to its end; its connection reads nothing any more.
+    /// An upload ended; its connection no longer reads the event.
     Ended {
-        /// Whose.
+        /// Its lane.
         lane: LaneId,
-        /// Which.
+        /// Its number.
         upload: UploadId,
-        /// Its event, for what is said of it.
+        /// Its event, for the log.
         id: EventId,
-        /// What became of it.
+        /// The outcome.
         outcome: AttemptOutcome,
-        /// How long the try took that counts.
+        /// How long the last attempt took: the one that the outcome is of.
         took: Duration,
     },
     /// [`Effect::Pick`](super::Effect::Pick) was done.
     Picked(LaneId, UploadId, Picked),
     /// [`Effect::Write`](super::Effect::Write) was done.
     Written(Vec<(EventNo, Result<Stored, NotStored>)>),
-    /// The spool was opened; why not, if not.
+    /// The spool was opened; the reason, if that failed.
     Opened(Option<String>),
-    /// The key was looked for; whether it is there.
+    /// Whether the key is there.
     KeyChecked(bool),
-    /// [`Effect::Settle`](super::Effect::Settle) was done: whether anything was moved. Else it failed.
+    /// [`Effect::Settle`](super::Effect::Settle) was done: whether anything was moved. An error: it failed.
     Settled(Result<bool, ()>),
-    /// There may be something in the spool that was not known.
+    /// The spool may have events that the core does not know of.
     LookIntoSpool,
-    /// Whether this is a time at which a lane's backlog is sent.
+    /// Whether the lane's backlog may be sent at this time of the day.
     BacklogHours(LaneId, bool),
-    /// The spool has to see to removed destinations, and try again whatever failed.
+    /// The spool has to take care of removed destinations, and to retry what failed.
     Settle,
-    /// The spool's folder is not the one that was opened.
+    /// The spool's folder is no longer the one that was opened.
     Reopen,
     /// How long an event that is to be stored waits for others.
     Window(Duration),
-    /// The lanes, those that are kept by number.
+    /// The configured lanes; a lane that stays comes with its number.
     Configured(Vec<(Option<LaneId>, LaneSettings)>),
-    /// The ring needs the room of these.
+    /// The ring needs the room of these events.
     Spill(Vec<EventNo>),
-    /// Nothing more is to be taken out of the spool.
+    /// Take no more events out of the spool.
     LeaveBacklog,
-    /// The process ends: no upload starts any more, and what is not sent by then goes to the spool.
+    /// The process ends: no upload starts any more, and what has not been sent goes to the spool.
     Suspend,
-    /// The box lacks something that TLS needs, or nothing.
+    /// What TLS needs and the box does not have; `None`: nothing is missing.
     Box(Option<NotReady>),
-    /// Time went by.
+    /// The timer fired: see [`Core::next_timer`](super::Core::next_timer).
     Tick,
 }
 
-/// What a pick came to.
+/// The result of a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Picked {
-    /// This one is open, and the spool offers it to nobody else.
+    /// This event (number in the spool, id) is open and leased: the spool offers it to nobody else.
     Event(u64, EventId),
-    /// This one cannot be sent; the spool knows.
+    /// This event cannot be sent; the spool has recorded that.
     Unusable(u64),
-    /// There is none.
+    /// No event was found.
     Nothing,
-    /// Something is short just now.
+    /// A resource is short at the moment.
     Later,
 }
 
-/// What a lane is told by the config.
+/// A lane's settings from the config.
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
     /// Its destination.
     pub address: Address,
-    /// It speaks TLS, or signs, which needs the time and random numbers.
+    /// It uses TLS or signs requests, so it needs the clock to be set and random numbers.
     pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
-    /// Events go one at a time, the oldest first; one that its server does not take stops the others for so long, zero: for ever.
+    /// Strict order: events go one at a time, the oldest first. An event that the server does not take stops the others for this
+    /// long at most; zero: without a limit.
     pub in_order: Option<Duration>,
     /// At this time of the day nothing is taken out of the spool; see [`Input::BacklogHours`].
     pub is_off_hours: bool,
-    /// Which events it gets. What a removed destination lacks goes to others of the same report only.
+    /// Which events it gets. The events of a removed destination go only to destinations of the same report.
     pub report: Report,
-    /// It sends once in such a time.
+    /// The period, where it sends once a period.
     pub period: Option<Duration>,
 }
 
-/// Whose event it is.
+/// Which destinations get an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Every destination's.
+    /// Every destination.
     All,
-    /// Its score is below the threshold: only of those that get all events.
+    /// Only destinations that get all events: its score is below the threshold.
     History,
 }
 
@@ -114,22 +115,22 @@ impl Scope {
     }
 }
 
-/// An event is durable.
+/// An event is durable in the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its number in the spool.
     pub counter: u64,
-    /// Uploads on their way read on in the file.
+    /// Whether uploads in flight now read the event in the file.
     pub is_relocated: bool,
 }
 
-/// Why a job was not done.
+/// Why an event was not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// The spool cannot do it now: why, and what has to be done first.
+    /// The spool cannot store it now: why, and what has to be done first.
     Later(String, Needs),
-    /// This event will never be stored.
+    /// This event can never be stored.
     Unfit,
-    /// The ring's file went away.
+    /// The ring's file was truncated.
     Lost,
 }

@@ -1,5 +1,5 @@
-//! One destination's lane: what waits for it, its uploads, its state. Nothing here knows of another lane, so a slow, dead or poisoned
-//! destination costs the others nothing.
+//! One destination's lane: its waiting events, its uploads and its state. A lane does not use any other lane, so a slow, dead or
+//! blocked destination does not affect the others.
 //!
 //! ```text
 //!            ┌────────────── acknowledged ──────────────┐
@@ -10,13 +10,15 @@
 //!                                         live events: into the spool
 //! ```
 //!
-//! A destination over TLS waits while the clock is not set or the kernel has no random numbers, and begins anew when that is over:
-//! nothing is tried, nothing counts as a failure.
+//! While the clock is not set or the kernel has no random numbers, a lane over TLS waits: it tries nothing and counts no failure.
+//! It starts again when they are there.
 //!
-//! A lane that keeps the order sends one event at a time: the oldest of the backlog, and live ones when that is empty. Whenever anything is
-//! written to the spool it stores what it holds up to there, so its numbers there are in order, too.
+//! A lane in strict order sends one event at a time: the oldest of the backlog, or the oldest live one if the backlog is empty.
+//! Whenever any event is written to the spool, such a lane also stores what it holds up to that event. So its numbers in the
+//! spool are in order, too.
 //!
-//! In memory a delivery is in one of four places: `queue`, `in_flight`, `rejected`, `storing` (an upload may be reading it meanwhile).
+//! In memory a delivery is in one of `queue`, `in_flight`, `rejected` and `storing` (an upload may still be reading a delivery in
+//! `storing`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,64 +36,64 @@ use crate::config::Report;
 use crate::event::EventId;
 use crate::spool::{Address, Destination};
 
-/// A lane that sends once a period does so for the first time within this.
+/// A lane that sends once a period sends for the first time within this time.
 const FIRST_ROUND: Duration = Duration::from_secs(60);
 
-/// A destination and what waits for it.
+/// A destination's lane.
 #[derive(Debug)]
 pub struct Lane {
-    /// Which it is.
+    /// Its number.
     pub id: LaneId,
-    /// Its destination, as the spool names it.
+    /// Its destination, by its name in the spool.
     pub address: Address,
-    /// It speaks TLS, or signs, which needs the time and random numbers.
+    /// It uses TLS or signs requests, so it needs the clock to be set and random numbers.
     pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
-    /// Whether it goes on, and where its events go else.
+    /// Whether it is open, and where its events go if not.
     pub phase: Phase,
-    /// In memory, and not on their way.
+    /// Events that wait in memory.
     pub queue: Queue,
-    /// Its server refused them: to be kept as dead letters.
+    /// Events that the server refused: they are to become dead letters.
     pub rejected: BTreeMap<EventNo, Rejection>,
-    /// They are being written.
+    /// Events that are being written to the spool.
     pub storing: BTreeMap<EventNo, Meanwhile>,
-    /// In the spool.
+    /// Events in the spool.
     pub backlog: Backlog,
-    /// On their way.
+    /// Uploads in flight.
     pub in_flight: BTreeMap<UploadId, InFlight>,
-    /// How many of these there may be.
+    /// How many uploads may be in flight.
     pub limit: ConcurrencyLimit,
-    /// How its destination fares.
+    /// The state of the destination.
     pub health: Health,
-    /// Whose fault failures are.
+    /// Tells faults of single events from faults of the destination.
     pub evidence: Evidence,
     /// When the last live event came.
     pub live_at: Option<Instant>,
-    /// Nothing begins before, so that other destinations have the last live event first; see [`Lane::yield_to_others`].
+    /// No upload begins before this, so that other destinations send the last live event first; see [`Lane::yield_to_others`].
     pub yields_until: Option<Instant>,
-    /// Nothing more is taken out of the spool.
+    /// No more events are taken out of the spool.
     pub leaves_backlog: bool,
-    /// Nothing is taken out of the spool at this time of the day.
+    /// No events are taken out of the spool at this time of the day.
     pub is_off_hours: bool,
-    /// Events go one at a time, the oldest first; see [`super::LaneSettings::in_order`].
+    /// Strict order: events go one at a time, the oldest first; see [`super::LaneSettings::in_order`].
     pub in_order: Option<Duration>,
     /// Which events it gets.
     pub report: Report,
-    /// Where it sends once a period.
+    /// The rounds, where it sends once a period.
     pub rounds: Option<Rounds>,
-    /// The first event that was published when it was there.
+    /// The first event that was published after the lane was created.
     pub born: EventNo,
-    /// Of those before: taken over from lanes that were removed.
+    /// Earlier events that it took over from removed lanes.
     pub taken_over: RunSet,
-    /// What was acknowledged, while it may inherit the same from a removed destination: that is not sent again. None once there is
+    /// Acknowledged events that it may also inherit from a removed destination: those are not sent again. None once there is
     /// nothing left to inherit.
     pub delivered: Option<Delivered>,
-    /// What became of its events.
+    /// Counts what became of its events.
     pub counters: Counters,
 }
 
-/// Events by ring and sequence.
+/// A set of events, by ring and sequence.
 #[derive(Debug, Default)]
 pub struct Delivered(BTreeMap<[u8; 16], RunSet>);
 
@@ -101,52 +103,52 @@ impl Delivered {
         self.0.entry(event.ring.0).or_default().insert(event.sequence);
     }
 
-    /// Whether it is there.
+    /// Whether an event is in the set.
     pub fn contains(&self, event: EventId) -> bool {
         self.0.get(&event.ring.0).is_some_and(|sequences| sequences.contains(event.sequence))
     }
 }
 
-/// Whether a lane goes on, and where an event goes that comes to it, new or back from a failed try.
+/// Whether a lane is open, and where an event goes that comes to it, either new or back from a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Into the queue.
+    /// Events go into the queue.
     Open,
-    /// The destination was removed: to the lanes that inherit; with none it is kept in the spool.
+    /// The destination was removed: events go to the lanes that inherit; with none they are kept in the spool.
     Closed(Vec<LaneId>),
-    /// The process ends: into the spool, or it stays in the ring.
+    /// The process ends: events go into the spool, or stay in the ring.
     Suspended,
 }
 
-/// An upload.
+/// An upload in flight.
 #[derive(Clone, Debug)]
 pub struct InFlight {
     /// What it sends.
     pub source: Source,
     /// When it began.
     pub began: Instant,
-    /// Events acknowledged until then.
+    /// How many events the destination had acknowledged then.
     pub acknowledged: u64,
-    /// The configuration then.
+    /// The generation of the configuration then.
     pub generation: u64,
-    /// What is known of its event.
+    /// The earlier failures of its event.
     pub retry: Option<RetryState>,
-    /// It is being ended, for the ring needs its event's room.
+    /// The upload is being ended, because the ring needs its event's room.
     pub is_aborted: bool,
 }
 
 /// Where an upload's event is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// In the ring; perhaps it is being stored.
+    /// In the ring; it may be being stored meanwhile.
     Ring(EventNo),
-    /// It came from the ring, and is in the spool by now; `holds_room` while the upload reads on in the ring.
+    /// It came from the ring and has been stored in the spool since.
     Stored {
-        /// Which.
+        /// The event.
         event: EventNo,
         /// Its number in the spool.
         counter: u64,
-        /// The upload reads in the ring.
+        /// Whether the upload still reads the event in the ring.
         holds_room: bool,
     },
     /// It is being taken out of the spool.
@@ -155,21 +157,21 @@ pub enum Source {
     Spool(u64),
 }
 
-/// What a delivery that is being stored does meanwhile.
+/// What happens to a delivery while it is being stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meanwhile {
-    /// Nothing: it was taken out of the queue, where this was known of it.
+    /// It waits: it was taken out of the queue with this state.
     Waits(Option<RetryState>),
-    /// It was on its way, and failed.
+    /// It was in flight, and failed.
     Failed(Option<RetryState>),
-    /// It is on its way.
+    /// It is in flight.
     InFlight,
-    /// Its way is over.
+    /// It is done.
     Ended(End),
 }
 
 impl Lane {
-    /// A lane in which nothing waits.
+    /// A lane with nothing to send.
     pub fn new(
         id: LaneId,
         settings: super::LaneSettings,
@@ -205,12 +207,12 @@ impl Lane {
         }
     }
 
-    /// Its destination, as the spool names it.
+    /// Its destination, by its name in the spool.
     pub fn destination(&self) -> Destination {
         self.address.destination
     }
 
-    /// Whether it goes on.
+    /// Whether it is open.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -220,7 +222,7 @@ impl Lane {
         matches!(self.phase, Phase::Closed(_))
     }
 
-    /// An heir was removed: its own heirs come in its place.
+    /// An heir was removed: replaces it by its own heirs.
     pub fn replace_heir(&mut self, removed: LaneId, by: &[LaneId]) {
         let Phase::Closed(heirs) = &mut self.phase else { return };
         if heirs.contains(&removed) {
@@ -229,17 +231,17 @@ impl Lane {
         }
     }
 
-    /// Whether what is queued is better off in the spool.
+    /// Whether queued events should go to the spool.
     pub fn wants_spool(&self) -> bool {
         !self.is_open() || !self.health.is_up() || self.leaves_backlog && self.rounds.is_some()
     }
 
-    /// Whether something waits, or is on its way, as far as is known.
+    /// Whether an event waits or is in flight, as far as is known.
     pub fn has_something(&self) -> bool {
         self.open_deliveries() > 0 || !self.in_flight.is_empty() || !self.backlog.is_empty()
     }
 
-    /// The same for an event to be stored; `heirs` are its heirs' destinations.
+    /// The lane as the target of an event to be stored; `destination` gives the destinations of its heirs.
     pub fn target(&self, destination: impl Fn(LaneId) -> Option<Destination>) -> Target {
         let heirs = match &self.phase {
             Phase::Closed(heirs) => Some(heirs.iter().filter_map(|heir| destination(*heir)).collect()),
@@ -248,12 +250,12 @@ impl Lane {
         Target { address: self.address.clone(), heirs }
     }
 
-    /// Whether it ever was given an event.
+    /// Whether it was ever given this event.
     pub fn has_had(&self, event: EventNo) -> bool {
         event >= self.born || self.taken_over.contains(event.0)
     }
 
-    /// Deliveries in memory that are not over.
+    /// Deliveries in memory that are not done.
     pub fn open_deliveries(&self) -> u64 {
         let uploads = self.in_flight.values().filter(|upload| upload.ring_event().is_some());
         let uploads =
@@ -261,7 +263,7 @@ impl Lane {
         self.queue.len() + self.rejected.len() as u64 + self.storing.len() as u64 + uploads.count() as u64
     }
 
-    /// Whether nothing is left of it.
+    /// Whether it is closed and has nothing left.
     pub fn is_over(&self) -> bool {
         self.is_closed() && self.in_flight.is_empty() && self.open_deliveries() == 0
     }
@@ -271,12 +273,12 @@ impl Lane {
         self.in_flight.values_mut().find(|upload| upload.ring_event() == Some(event))
     }
 
-    /// What is known of an event that failed, unless that was under another config.
+    /// The state of an event that failed, unless the configuration has changed since.
     pub fn still_known(&self, retry: Option<RetryState>) -> Option<RetryState> {
         retry.filter(|state| state.generation == self.health.generation)
     }
 
-    /// Uses another config, and begins anew: somebody may have set right what was wrong.
+    /// Applies another config and begins anew, because the cause of earlier failures may have been fixed.
     pub fn configure(&mut self, settings: super::LaneSettings, random: &mut fastrand::Rng, now: Instant) {
         if self.rounds.as_ref().map(Rounds::period) != settings.period {
             self.rounds = settings.period.map(|period| Rounds::new(period, first_round(period, random, now)));
@@ -289,21 +291,21 @@ impl Lane {
         self.backlog.forgive();
     }
 
-    /// What was known of the destination says nothing any more.
+    /// Forgets what was learned about the destination.
     pub fn begin_anew(&mut self, now: Instant) {
         self.health.begin_anew(now);
         self.evidence.begin_anew();
     }
 }
 
-/// When a lane that sends once a period does so first: soon, so that what an earlier process left does not wait for a whole period, and
-/// not with all boxes at once.
+/// When a lane that sends once a period does so first. It is soon, so that events of an earlier process do not wait for a whole
+/// period, and random, so that boxes do not all send at once.
 fn first_round(period: Duration, random: &mut fastrand::Rng, now: Instant) -> Instant {
     now + period.min(FIRST_ROUND).mul_f64(random.f64())
 }
 
 impl InFlight {
-    /// Its event, while that has only the ring.
+    /// Its event, while the event is only in the ring.
     pub fn ring_event(&self) -> Option<EventNo> {
         match self.source {
             Source::Ring(event) => Some(event),
@@ -311,7 +313,7 @@ impl InFlight {
         }
     }
 
-    /// Its event's number in the spool, where it has one.
+    /// Its event's number in the spool, if it is stored.
     pub fn counter(&self) -> Option<u64> {
         match self.source {
             Source::Spool(counter) | Source::Stored { counter, .. } => Some(counter),
@@ -319,7 +321,7 @@ impl InFlight {
         }
     }
 
-    /// Whether it came, or is to come, out of the spool.
+    /// Whether it came, or will come, from the spool.
     pub fn is_backlog(&self) -> bool {
         matches!(self.source, Source::Picking(_) | Source::Spool(_))
     }

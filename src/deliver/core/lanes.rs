@@ -1,4 +1,4 @@
-//! Lanes that come and go, and the end of the process.
+//! Adds and removes lanes, and handles the end of the process.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::readiness::NotReady;
 use crate::spool::Destination;
 
 impl<T: Held> Core<T> {
-    /// Another config. What waits for a removed lane goes to each of the same report that was added; with none added it is kept in the
-    /// spool, until its destination or another one comes.
+    /// Applies another config. Events that wait for a removed lane go to each added lane of the same report. With none added they
+    /// stay in the spool, until the same or another destination is added.
     pub(super) fn configured(&mut self, lanes: Vec<(Option<LaneId>, LaneSettings)>, turn: &mut Turn<'_, T>) {
         let (mut order, mut added) = (Vec::new(), Vec::new());
         for (known, settings) in lanes {
@@ -39,11 +39,11 @@ impl<T: Held> Core<T> {
         self.order.clone().into_iter().for_each(|lane| self.touch(lane, turn.now));
     }
 
-    /// Ends a lane: no upload starts any more, or once more, and what waits goes to `heirs`. An upload on its way comes to its end; if
-    /// it fails, its event goes to the heirs too.
+    /// Closes a lane: no upload starts any more, or sends its body again, and waiting events go to `heirs`. An upload in flight
+    /// goes on to its end; if it fails, its event goes to the heirs too.
     fn close(&mut self, id: LaneId, heirs: Vec<LaneId>, turn: &mut Turn<'_, T>) {
         turn.effects.push(Effect::Say(Notice::Removed { lane: id, heirs: heirs.clone() }));
-        // What has not begun to be sent goes to the heirs; what fails from now on says nothing of them.
+        // Deliveries that have not begun go to the heirs; later failures of this lane say nothing about the heirs.
         turn.effects.push(Effect::Retire(id));
         self.lanes.values_mut().for_each(|lane| lane.replace_heir(id, &heirs));
         let lane = self.lane_mut(id);
@@ -53,7 +53,8 @@ impl<T: Held> Core<T> {
         self.pass_on(id, turn);
     }
 
-    /// What a removed lane kept for want of an heir goes to its destination, where that is among the added ones, or to all of these.
+    /// Waiting events of removed lanes without an heir go to their own destination, if it is among the added lanes, else to all
+    /// of these.
     fn wake_parked(&mut self, added: &[LaneId], turn: &mut Turn<'_, T>) {
         if added.is_empty() {
             return;
@@ -71,7 +72,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Those of `lanes` that get the same events as a lane.
+    /// Those of `lanes` that have the same report as lane `id`.
     fn of_the_same_report(&self, id: LaneId, lanes: &[LaneId]) -> Vec<LaneId> {
         lanes.iter().copied().filter(|other| self.lanes[other].report == self.lanes[&id].report).collect()
     }
@@ -86,8 +87,8 @@ impl<T: Held> Core<T> {
         self.remove_if_over(id, turn);
     }
 
-    /// A removed lane's event goes to those of `heirs` that never had it. False: it is to go the way of the spool, because the heirs
-    /// may get the event from there too, after another removed lane, and nobody is to have it twice.
+    /// Gives a removed lane's event to those of `heirs` that never had it. Returns false if the event has to go through the
+    /// spool: the heirs may also get it from there, after another removed lane, and no heir may get it twice.
     pub(super) fn hand_over(&mut self, id: LaneId, event: EventNo, heirs: &[LaneId], turn: &mut Turn<'_, T>) -> bool {
         let is_stored = self.events.get(event).is_none_or(|pending| pending.counter.is_some());
         let is_storing = || self.lanes.values().any(|lane| lane.storing.contains_key(&event));
@@ -110,7 +111,8 @@ impl<T: Held> Core<T> {
         true
     }
 
-    /// Other removed lanes that wait to store an event have heirs to whom it was handed over just now: it is over for them, too.
+    /// Other removed lanes that wait to store the event may have only heirs that have it now: the event is done for these lanes,
+    /// too.
     fn hand_over_the_same(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
         let has_had = |heir: &LaneId| self.lanes.get(heir).is_some_and(|lane| lane.has_had(event));
         let waits_in_vain = |lane: &&Lane| match &lane.phase {
@@ -126,7 +128,8 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Nobody needs to know any more what an heir had, where no removed destination may pass anything on, and nothing of that is left.
+    /// Drops the lists of acknowledged events of lanes that can inherit nothing any more: no removed destination has anything
+    /// left to pass on.
     pub(super) fn forget_delivered(&mut self) {
         if !self.writer.may_move() && !self.lanes.values().any(Lane::is_closed) {
             let done = self.lanes.values_mut().filter(|lane| lane.backlog.is_empty() && lane.open_deliveries() == 0);
@@ -134,7 +137,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// A closed lane that has nothing left is forgotten.
+    /// Removes a closed lane that has nothing left.
     pub(super) fn remove_if_over(&mut self, id: LaneId, turn: &mut Turn<'_, T>) {
         if self.lanes.get(&id).is_some_and(Lane::is_over)
             && let Some(lane) = self.lanes.remove(&id)
@@ -146,13 +149,14 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// There may be more in the spool than was known.
+    /// The spool may have more events than the lanes know of.
     pub(super) fn look_into_spool_at(&mut self, now: Instant) {
         self.lanes.values_mut().for_each(|lane| lane.backlog.wake());
         self.order.clone().into_iter().for_each(|lane| self.touch(lane, now));
     }
 
-    /// The process ends soon: nothing more is taken out of the spool, and what waits for its period, or for its group, goes there.
+    /// The process ends soon: takes nothing more out of the spool, and writes what waits for its period or its group to the
+    /// spool.
     pub(super) fn leave_backlog(&mut self, turn: &mut Turn<'_, T>) {
         self.lanes.values_mut().for_each(|lane| lane.leaves_backlog = true);
         for id in self.order.clone() {
@@ -165,7 +169,7 @@ impl<T: Held> Core<T> {
         self.writer.hurry(turn.now);
     }
 
-    /// The process ends: whatever is not sent by then goes to the spool.
+    /// The process ends: what has not been sent goes to the spool.
     pub(super) fn suspend(&mut self, turn: &mut Turn<'_, T>) {
         self.is_ending = true;
         for lane in self.lanes.values_mut().filter(|lane| lane.is_open()) {
@@ -176,7 +180,7 @@ impl<T: Held> Core<T> {
         self.writer.try_now(turn.now);
     }
 
-    /// The box was looked at: lanes that need what it lacks wait for it, or go on.
+    /// The box was checked: lanes that need what it lacks wait for it; the others go on.
     pub(super) fn look_at_box(&mut self, lack: Option<NotReady>, turn: &mut Turn<'_, T>) {
         self.lack = lack;
         for id in self.order.clone() {

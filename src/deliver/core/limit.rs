@@ -1,59 +1,60 @@
-//! How many uploads a destination gets at once.
+//! Limits how many uploads a destination gets at once.
 //!
-//! Memory is for bodies on their way, so no more than [`IN_FLIGHT`] of them are. A server that is far away lets uploads wait for answers,
-//! which takes little memory: where places are all that is missing and answers take longer than `FAR`, each answer makes one place
-//! more, up to [`MOST`]. A server that is not far but slow, whose own queue the uploads would only lengthen, is told by answers that
-//! take a good part of the time they may take: no places more, and then fewer again.
+//! Bodies in transit take memory, so there are at most [`IN_FLIGHT`] of them. An upload to a distant server mostly waits for its
+//! answer, which takes little memory. So where more places would help and answers take longer than `FAR`, each answer adds one
+//! place, up to [`MOST`]. A server that is near but slow would only get a longer queue of its own. Its answers take a large part
+//! of the response timeout: such answers add no place, and still slower ones remove places again.
 //!
-//! An upload that waits for an answer far longer than answers take there, or that was overtaken by several later ones, has most likely an event
-//! that the server cannot bear: it takes no place from the others, up to [`MOST`] in all.
+//! An upload that waits far longer for its answer than usual, or that several later ones overtook, most likely has an event that
+//! the server cannot handle. It takes no place from the others, up to [`MOST`] uploads in all.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::UploadId;
 
-/// Bodies at once on their way to a destination that is up, and uploads in all unless it is far away: enough to fill a connection,
-/// few enough for the memory budget.
+/// The most bodies in transit at once to a destination that is up, and the most uploads unless it is distant: enough to fill a
+/// connection, few enough for the memory budget.
 pub const IN_FLIGHT: usize = 4;
-/// Uploads to a destination that is far away, with those that wait for an answer: 16 a second where an answer takes one. Each further
-/// connection takes about 36 KiB.
+/// The most uploads to a distant destination, including those that wait for an answer: 16 a second if an answer takes a second.
+/// Each further connection takes about 36 KiB.
 pub const MOST: usize = 16;
-/// What takes no longer than this needs no more than [`IN_FLIGHT`] places.
+/// Answers that take no longer than this need no more than [`IN_FLIGHT`] places.
 const FAR: Duration = Duration::from_millis(50);
-/// An upload that takes more than this part of the time that an answer may take makes no place more; twice that, one less.
+/// An answer that takes more than this fraction of the response timeout adds no place; one that takes more than twice this
+/// fraction removes one.
 const SLOW: u32 = 8;
-/// An answer is overdue after so many times what answers take, and after this at the least.
+/// An answer is overdue after this many times the usual duration, and after this duration at the least.
 const OVERDUE: (u32, Duration) = (8, Duration::from_millis(500));
 
-/// So many that began later are acknowledged before an upload is taken for one that hangs.
+/// An upload counts as hanging once this many later ones were acknowledged.
 const OVERTAKEN: usize = IN_FLIGHT;
 
-/// A destination's uploads on their way.
+/// A destination's uploads in flight, and how many there may be.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     limit: usize,
     uploads: Vec<Upload>,
-    /// Uploads that begin once more and wait for their bodies, in order.
+    /// Uploads that wait to send their bodies again, in order.
     waiting: VecDeque<UploadId>,
-    /// The limit was what was missing since the last answer.
+    /// Whether the limit kept an upload from starting since the last answer.
     is_cramped: bool,
-    /// Since when there is always an upload on its way.
+    /// Since when there has always been an upload in flight.
     busy_since: Option<Instant>,
     /// How often the destination failed.
     failures: u64,
-    /// About how long an acknowledgement takes; none before the first one.
+    /// The usual duration of an acknowledgement (a moving average); none before the first one.
     usual: Option<Duration>,
 }
 
-/// An upload on its way.
+/// An upload in flight.
 #[derive(Debug)]
 struct Upload {
     id: UploadId,
     began: Instant,
-    /// Its body is on its way.
+    /// Whether its body is in transit.
     body: bool,
-    /// So many that began later were acknowledged.
+    /// How many later uploads were acknowledged.
     overtaken: usize,
 }
 
@@ -72,37 +73,37 @@ impl Default for ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// Uploads that are on their way, or wait for an answer.
+    /// Uploads in flight, including those that wait for an answer.
     pub fn in_flight(&self) -> usize {
         self.uploads.len()
     }
 
-    /// Since when there is always an upload on its way; none where there is none.
+    /// Since when there has always been an upload in flight; none if there is none.
     pub fn busy_since(&self) -> Option<Instant> {
         self.busy_since
     }
 
-    /// Most uploads at once, as things are.
+    /// The most uploads at once, at present.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// About how long an acknowledgement takes.
+    /// The usual duration of an acknowledgement.
     pub fn usual(&self) -> Option<Duration> {
         self.usual
     }
 
-    /// Bodies on their way.
+    /// Bodies in transit.
     pub fn bodies(&self) -> usize {
         self.uploads.iter().filter(|upload| upload.body).count()
     }
 
-    /// Whether another body may go.
+    /// Whether another body may be sent.
     fn has_body(&self) -> bool {
         self.bodies() < IN_FLIGHT && self.waiting.is_empty()
     }
 
-    /// Whether another upload may begin: while the destination is not up, one at a time probes it.
+    /// Whether another upload may begin. While the destination is not up, only one at a time may, as a probe.
     pub fn is_free(&self, is_up: bool, now: Instant) -> bool {
         if !is_up {
             return self.uploads.is_empty();
@@ -111,7 +112,7 @@ impl ConcurrencyLimit {
         counted < self.limit && self.uploads.len() < MOST && self.has_body()
     }
 
-    /// Whether an upload takes no place: it is most likely its event's fault that there is no answer.
+    /// Whether an upload takes no place, because the missing answer is most likely its event's fault.
     fn is_exempt(&self, upload: &Upload, now: Instant) -> bool {
         !upload.body && (upload.overtaken >= OVERTAKEN || self.overdue_at(upload).is_some_and(|moment| moment <= now))
     }
@@ -126,30 +127,30 @@ impl ConcurrencyLimit {
         waiting.filter_map(|upload| self.overdue_at(upload)).min()
     }
 
-    /// Whether another body may go of an event that can wait: one is left for an event that just came.
+    /// Whether another body may be sent of an event that can wait: one place is left for a live event.
     pub fn is_free_for_later(&self) -> bool {
         self.bodies() + 1 < IN_FLIGHT && self.waiting.is_empty()
     }
 
-    /// None was free for an upload; where it is bodies that are too many, more places are of no use.
+    /// No place was free for an upload. Records that, unless the bodies are the limit: more places would not help then.
     pub fn miss(&mut self) {
         self.is_cramped |= self.has_body();
     }
 
-    /// An upload begins, with its body; whoever calls it has asked.
+    /// An upload begins with its body; the caller has checked that it may.
     pub fn begin(&mut self, id: UploadId, now: Instant) {
         self.busy_since.get_or_insert(now);
         self.uploads.push(Upload { id, began: now, body: true, overtaken: 0 });
     }
 
-    /// An upload's last byte has gone, or it has no body to send. Another one may go on.
+    /// An upload's last byte has been sent, or it has no body to send. Returns the upload that may send its body next.
     #[must_use]
     pub fn body_gone(&mut self, id: UploadId) -> Option<UploadId> {
         self.upload(id)?.body = false;
         self.admit()
     }
 
-    /// An upload begins once more: its body waits until it may go, before those of new uploads. True where it may go at once.
+    /// An upload has to send its body again: it waits for a place, before new uploads. Returns true if it may send at once.
     pub fn begin_again(&mut self, id: UploadId, now: Instant) -> bool {
         let Some(upload) = self.upload(id) else { return false };
         (upload.began, upload.body) = (now, false);
@@ -166,7 +167,7 @@ impl ConcurrencyLimit {
         Some(id)
     }
 
-    /// An upload came to its end. Another one may go on.
+    /// An upload ended. Returns the upload that may send its body next.
     #[must_use]
     pub fn end(&mut self, id: UploadId) -> Option<UploadId> {
         self.uploads.retain(|upload| upload.id != id);
@@ -175,7 +176,7 @@ impl ConcurrencyLimit {
         self.admit()
     }
 
-    /// An event was acknowledged by `id` after `took`; an answer may take `timeout`.
+    /// Upload `id` was acknowledged after `took`; the response timeout is `timeout`.
     pub fn acknowledged(&mut self, id: UploadId, took: Duration, timeout: Duration) {
         self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
         let began = self.uploads.iter().find(|upload| upload.id == id).map(|upload| upload.began);
@@ -190,14 +191,14 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// The destination failed: nothing is known of its distance any more, and it is no time to begin once more. Who waits for that.
+    /// The destination failed: resets the limit, and refuses the uploads that wait to send their bodies again. Returns those.
     #[must_use]
     pub fn failed(&mut self) -> VecDeque<UploadId> {
         (self.limit, self.failures) = (IN_FLIGHT, self.failures + 1);
         self.deny()
     }
 
-    /// No upload that waits to begin once more may do so. Those that waited.
+    /// Refuses all uploads that wait to send their bodies again, and returns them.
     #[must_use]
     pub fn deny(&mut self) -> VecDeque<UploadId> {
         std::mem::take(&mut self.waiting)
@@ -219,7 +220,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Begins what may begin, has all of it acknowledged after `took`, and says how much it was.
+    /// Begins as many uploads as possible, acknowledges each after `took`, and returns their number.
     fn turn(limit: &mut ConcurrencyLimit, took: Duration) -> usize {
         let (now, mut count) = (Instant::now(), 0);
         while limit.is_free(true, now) {

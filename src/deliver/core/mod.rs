@@ -1,26 +1,27 @@
-//! The heart of delivery: one owned state machine that decides everything and does nothing. It reads no clock, draws its random numbers
-//! from a generator that it is given, and knows events and destinations by number.
+//! The core of delivery: one state machine that makes every decision and does no I/O. It does not read the clock. It draws random
+//! numbers from a generator that its owner passes in, and it refers to events and destinations by number.
 //!
 //! ```text
-//!   what happened ──▶ Core::handle(now, Input) ──▶ Effects: what is to be done ──▶ driver: uploads, the spool's thread, the ring
-//!        ▲                                                                              │
-//!        └──────────────────────────────── and what came of it ─────────────────────────┘
+//!   what happened ──▶ Core::handle(now, Input) ──▶ Effects: what has to be done ──▶ driver: uploads, the spool's thread, the ring
+//!        ▲                                                                               │
+//!        └────────────────────────────────── the results ────────────────────────────────┘
 //! ```
 //!
-//! A *delivery* is one event for one destination. Each destination has a lane of its own, with its queue, its uploads and what it knows
-//! of its backlog; what they share is the event's room in the ring, which is released when no delivery needs it, and the spool.
+//! A *delivery* is one event for one destination. Each destination has a lane of its own: a queue, uploads, and the state of its
+//! backlog. Lanes share only the spool and each event's room in the ring, which is released when no delivery needs it.
 //!
-//! | file | what it is |
+//! | file | content |
 //! | --- | --- |
-//! | `mod.rs` | the state of all deliveries, and one turn of it |
-//! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | what it is told, what it wants done, what somebody should know, what can be asked |
-//! | [`lane`], [`queue`], [`backlog`] | one destination; what waits for it in memory, in the spool |
-//! | [`schedule`], [`limit`], [`rounds`] | what is sent next, how many at once, and when, where that is once a period |
-//! | [`classify`], [`evidence`], [`health`], [`retry`], [`backoff`] | what a try means, and whose fault it was |
-//! | [`events`] | the events, and who needs them |
-//! | `uploads.rs`, `writing.rs`, `spooling.rs`, `lanes.rs`, `pressure.rs` | the way of an event; to the spool; lanes that come and go; a ring that fills |
-//! | [`counters`] | what is counted |
-//! | `model/` | random histories, and what holds in all of them |
+//! | `mod.rs` | the state of all deliveries, and how one input is handled |
+//! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | the inputs, the resulting actions, what is to be logged, and the queries |
+//! | [`lane`], [`queue`], [`backlog`] | one destination; its events in memory, and in the spool |
+//! | [`schedule`], [`limit`], [`rounds`] | what is sent next, how many uploads run at once, and when a lane sends that sends once a period |
+//! | [`classify`], [`evidence`], [`health`], [`retry`], [`backoff`] | what the outcome of an attempt means, and what caused a failure |
+//! | [`events`] | the pending events, and how many deliveries need each |
+//! | `uploads.rs`, `writing.rs`, `spooling.rs` | the life of an upload; writing events to the spool; when the spool is used |
+//! | `lanes.rs`, `pressure.rs` | adding and removing lanes, and shutdown; a ring that fills |
+//! | [`counters`] | the counters |
+//! | `model/` | runs random histories and checks the invariants that hold in all of them |
 
 pub mod backlog;
 pub mod backoff;
@@ -60,32 +61,32 @@ pub use effect::{Effect, Fate, Job, Rejection, Target};
 pub use input::{Input, LaneSettings, NotStored, Picked, Scope, Stored};
 pub use notice::Notice;
 
-/// An event's number: over all rings, the order in which events were read.
+/// An event's number: the order in which events were read, over all rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventNo(pub u64);
 
-/// A lane's number; none comes twice.
+/// A lane's number; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(pub u64);
 
-/// An upload's number; none comes twice.
+/// An upload's number; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(pub u64);
 
-/// What the owner of an event needs of it, among others its room in the ring.
+/// What the owner keeps for an event, such as its room in the ring.
 pub trait Held {
-    /// What the event takes in the ring, in bytes.
+    /// The event's length in the ring, in bytes.
     fn length(&self) -> u32;
 }
 
-/// One turn: its moment, and what it comes to.
+/// One call of [`Core::handle`]: its time, and the effects it produces.
 struct Turn<'a, T> {
     now: Instant,
     effects: &'a mut Vec<Effect<T>>,
 }
 
 impl<T> Turn<'_, T> {
-    /// These uploads wait to begin once more, and may not.
+    /// These uploads wait to send their bodies again: refuses them.
     fn deny(&mut self, uploads: impl IntoIterator<Item = UploadId>) {
         self.effects.extend(uploads.into_iter().map(|upload| Effect::Body(upload, false)));
     }
@@ -95,25 +96,25 @@ impl<T> Turn<'_, T> {
 #[derive(Debug)]
 pub struct Core<T> {
     lanes: BTreeMap<LaneId, Lane>,
-    /// The lanes in force, in the order of the config.
+    /// The configured lanes, in the order of the config.
     order: Vec<LaneId>,
     events: Events<T>,
     writer: Writer,
     next_lane: LaneId,
     next_upload: UploadId,
-    /// Lanes to be looked at, and when the others are.
+    /// When each lane has to run next; `None`: only after a change.
     due: BTreeMap<LaneId, Option<Instant>>,
-    /// What the box lacks for TLS.
+    /// What TLS needs and the box does not have yet.
     lack: Option<NotReady>,
-    /// The process ends.
+    /// The process is ending.
     is_ending: bool,
-    /// Of lanes that are gone.
+    /// Counters of lanes that were removed.
     gone: Counters,
     random: fastrand::Rng,
 }
 
 impl<T: Held> Core<T> {
-    /// Without lanes.
+    /// A core without lanes.
     pub fn new(random: fastrand::Rng) -> Core<T> {
         Core {
             lanes: BTreeMap::new(),
@@ -130,7 +131,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Takes note of what happened; what is to be done is added to `effects`, in this order.
+    /// Handles one input, and appends the actions to be done to `effects`, in this order.
     pub fn handle(&mut self, now: Instant, input: Input<T>, effects: &mut Vec<Effect<T>>) {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
@@ -168,7 +169,7 @@ impl<T: Held> Core<T> {
         lanes.chain(self.writer.next_timer(self.blocks_settling())).min()
     }
 
-    /// Does what can be done by now: uploads, writes.
+    /// Does all that can be done now: starts uploads and writes.
     fn go_on(&mut self, turn: &mut Turn<'_, T>) {
         self.write(turn);
         loop {
@@ -183,7 +184,7 @@ impl<T: Held> Core<T> {
         self.write(turn);
     }
 
-    /// Something changed for a lane.
+    /// A lane has to run again, because something changed for it.
     fn touch(&mut self, lane: LaneId, now: Instant) {
         self.due.insert(lane, Some(now));
     }

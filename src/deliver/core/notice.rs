@@ -1,77 +1,77 @@
-//! What somebody should know, as the core sees it; `driver/say.rs` finds the words.
+//! Notices of the core: what is to be logged or reported. `driver/say.rs` has the texts.
 
 use super::LaneId;
 use crate::event::EventId;
 use crate::readiness::NotReady;
 
-/// What is said.
+/// A notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The destination does not seem to be well.
+    /// The destination seems to be failing.
     NotDelivered {
-        /// Whose.
+        /// Its lane.
         lane: LaneId,
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
-    /// An event was not taken; others are.
+    /// One event was not taken; the destination takes others.
     NotTaken {
-        /// By whom.
+        /// The lane.
         lane: LaneId,
-        /// Which.
+        /// The event.
         event: EventId,
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
     /// An event becomes a dead letter.
     Rejected {
-        /// Whose.
+        /// The lane.
         lane: LaneId,
-        /// Which.
+        /// The event.
         event: EventId,
-        /// In words.
+        /// The reason, as text.
         why: String,
     },
-    /// An event's pictures went away.
+    /// An event's pictures are no longer available.
     Lost {
-        /// For whom.
+        /// The lane.
         lane: LaneId,
-        /// Which.
+        /// The event.
         event: EventId,
     },
-    /// An event was given up for want of room.
+    /// An event was given up because there was no room.
     GaveUp {
-        /// For whom.
+        /// The lane.
         lane: LaneId,
-        /// It had been refused.
+        /// Whether the server had refused it.
         is_rejected: bool,
     },
     /// The destination takes events again.
     UpAgain {
-        /// Whose.
+        /// Its lane.
         lane: LaneId,
-        /// What was wrong.
+        /// What had been wrong.
         was: String,
     },
-    /// The box lacks something.
+    /// The box lacks something that the lane needs.
     Waits {
-        /// Who needs it.
+        /// The lane that needs it.
         lane: LaneId,
-        /// What.
+        /// What is missing.
         lack: NotReady,
     },
-    /// The box has it.
+    /// The box now has what the lane needed.
     WaitsNoMore {
-        /// Who needed it.
+        /// The lane that needed it.
         lane: LaneId,
-        /// What.
+        /// What had been missing.
         lacked: NotReady,
     },
     /// A destination was removed.
     Removed {
-        /// Whose.
+        /// Its lane.
         lane: LaneId,
-        /// Who gets what waits.
+        /// The lanes that get its waiting events.
         heirs: Vec<LaneId>,
     },
     /// Nothing can be stored.

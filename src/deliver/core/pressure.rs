@@ -1,4 +1,5 @@
-//! A ring that fills: the oldest events go to the spool, and where that cannot take them, they are given up for who holds up the others.
+//! Handles a ring that fills: writes the oldest events to the spool. Events that the spool cannot take are given up, for the
+//! destinations that hold up the others.
 
 use std::time::Instant;
 
@@ -6,19 +7,19 @@ use super::counters::End;
 use super::lane::{InFlight, Lane, Source};
 use super::{Core, Effect, EventNo, Held, LaneId, Turn};
 
-/// How much the ring needs an event's room.
+/// How urgently the ring needs an event's room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// Soon.
+    /// The ring will need it soon.
     Soon,
-    /// Now: the next event may be refused for want of it.
+    /// Now: the next event may be refused.
     Now,
-    /// An event was refused for want of it.
+    /// An event was refused because there was no room.
     Refused,
 }
 
 impl<T: Held> Core<T> {
-    /// The ring needs the room of these: they go to the spool, even while their uploads go on.
+    /// The ring needs the room of these events: they are written to the spool, even while their uploads go on.
     pub(super) fn spill(&mut self, events: &[EventNo], turn: &mut Turn<'_, T>) {
         for event in events {
             if let Some(pending) = self.events.get_mut(*event) {
@@ -29,8 +30,9 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// The ring needs the room of an event that the spool cannot take: it is given up for who does not have it. That is done where
-    /// others have it and would lose what is not published for want of room, or where nobody takes events. Whether the room is free.
+    /// The ring needs the room of an event that the spool cannot take. Gives the event up for the destinations that do not have
+    /// it yet. Does so only if another destination has it and would lose new events, or if no destination takes events. Returns
+    /// whether the room is free.
     pub fn give_up(&mut self, now: Instant, event: EventNo, need: Need, effects: &mut Vec<Effect<T>>) -> bool {
         let mut turn = Turn { now, effects };
         let Some(pending) = self.events.get(event) else { return true };
@@ -68,7 +70,7 @@ impl<T: Held> Core<T> {
 }
 
 impl<T: Held> Core<T> {
-    /// Ends uploads that read on in the ring although their event is stored: they begin anew out of the spool.
+    /// Ends uploads that read a stored event in the ring: they start again from the spool.
     fn abort_stored(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
         let uploads = self.lanes.values_mut().flat_map(|lane| lane.in_flight.iter_mut());
         for (upload, begun) in uploads.filter(|(_, begun)| begun.holds_room_of_stored(event) && !begun.is_aborted) {

@@ -1,5 +1,5 @@
-//! What waits in memory for one destination: numbers only. Events that never failed are kept as runs, so a destination that has been
-//! down for thousands of events takes as little memory as a position; those that failed have a state each.
+//! A destination's queue in memory: event numbers only. Events that never failed are kept as runs, so a queue of thousands of
+//! consecutive events takes as little memory as one event. Each event that failed has a state of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -40,7 +40,7 @@ impl RunSet {
         self.runs.values().next_back().map(|end| end - 1)
     }
 
-    /// Adds a number; false where it was there.
+    /// Adds a number; false if it was there already.
     pub fn insert(&mut self, number: u64) -> bool {
         if self.contains(number) {
             return false;
@@ -54,7 +54,7 @@ impl RunSet {
         true
     }
 
-    /// Takes a number away; whether it was there.
+    /// Removes a number; false if it was not there.
     pub fn remove(&mut self, number: u64) -> bool {
         let Some((start, end)) = self.run_of(number) else { return false };
         self.len -= 1;
@@ -69,21 +69,21 @@ impl RunSet {
         true
     }
 
-    /// Takes the lowest number away.
+    /// Removes and returns the lowest number.
     pub fn pop_first(&mut self) -> Option<u64> {
         let first = self.first()?;
         self.remove(first);
         Some(first)
     }
 
-    /// Takes the highest number away.
+    /// Removes and returns the highest number.
     pub fn pop_last(&mut self) -> Option<u64> {
         let last = self.runs.values().next_back()? - 1;
         self.remove(last);
         Some(last)
     }
 
-    /// All of them, the lowest first.
+    /// All numbers, the lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(|(start, end)| *start..*end)
     }
@@ -94,7 +94,7 @@ impl RunSet {
     }
 }
 
-/// Events that failed and wait to be tried again, by number and by the moment from which on they may be.
+/// Events that failed and wait for another attempt, by number and by the earliest time of that attempt.
 #[derive(Debug, Default)]
 pub struct Failed {
     states: BTreeMap<u64, RetryState>,
@@ -102,7 +102,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// How many.
+    /// The number of events.
     pub fn count(&self) -> usize {
         self.states.len()
     }
@@ -119,51 +119,51 @@ impl Failed {
         self.by_time.insert((state.retry_at, number));
     }
 
-    /// Takes an event away.
+    /// Removes an event.
     pub fn remove(&mut self, number: u64) -> Option<RetryState> {
         let state = self.states.remove(&number)?;
         self.by_time.remove(&(state.retry_at, number));
         Some(state)
     }
 
-    /// What is known of an event.
+    /// The state of an event.
     pub fn get(&self, number: u64) -> Option<RetryState> {
         self.states.get(&number).copied()
     }
 
-    /// What is known of the one with the lowest number.
+    /// The state of the event with the lowest number.
     pub fn lowest(&self) -> Option<RetryState> {
         self.states.values().next().copied()
     }
 
-    /// The one that may be tried first, and from when on.
+    /// The event that may be tried first, and from when on.
     pub fn first(&self) -> Option<(Instant, u64)> {
         self.by_time.first().copied()
     }
 
-    /// Their numbers above `after`.
+    /// The event numbers above `after`.
     pub fn above(&self, after: u64) -> impl Iterator<Item = u64> {
         self.states.range(after.saturating_add(1)..).map(|(number, _)| *number)
     }
 
-    /// Their numbers, the lowest first.
+    /// All event numbers, the lowest first.
     pub fn numbers(&self) -> impl Iterator<Item = u64> {
         self.states.keys().copied()
     }
 
-    /// Takes all of them away.
+    /// Removes all events.
     pub fn clear(&mut self) {
         self.states.clear();
         self.by_time.clear();
     }
 }
 
-/// A lane's events in memory that wait.
+/// A lane's waiting events in memory.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Never tried, or all that is known of them is out of date.
+    /// Never tried, or the state of their attempts is out of date.
     pub fresh: RunSet,
-    /// Tried, and failed.
+    /// Tried and failed.
     pub failed: Failed,
 }
 
@@ -173,7 +173,7 @@ impl Queue {
         self.fresh.len() + self.failed.count() as u64
     }
 
-    /// Whether none does.
+    /// Whether no event waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -183,12 +183,12 @@ impl Queue {
         self.fresh.contains(number) || self.failed.contains(number)
     }
 
-    /// The lowest one.
+    /// The lowest event number.
     pub fn first(&self) -> Option<u64> {
         self.fresh.first().into_iter().chain(self.failed.numbers().next()).min()
     }
 
-    /// Adds an event, with what is known of it.
+    /// Adds an event, with the state of its failed attempts.
     pub fn insert(&mut self, number: u64, state: Option<RetryState>) {
         match state {
             Some(state) => self.failed.insert(number, state),
@@ -198,7 +198,7 @@ impl Queue {
         }
     }
 
-    /// Takes an event away, with what is known of it; none where it does not wait.
+    /// Removes an event and returns its state; none if it does not wait here.
     pub fn remove(&mut self, number: u64) -> Option<Option<RetryState>> {
         if self.fresh.remove(number) {
             return Some(None);
@@ -206,7 +206,7 @@ impl Queue {
         self.failed.remove(number).map(Some)
     }
 
-    /// Nothing that is known of failures counts any more.
+    /// Forgets all failures.
     pub fn forgive(&mut self) {
         for number in self.failed.numbers() {
             self.fresh.insert(number);
@@ -214,7 +214,7 @@ impl Queue {
         self.failed.clear();
     }
 
-    /// All of them.
+    /// All event numbers, the lowest first.
     pub fn numbers(&self) -> Vec<u64> {
         let mut all: Vec<u64> = self.fresh.iter().chain(self.failed.numbers()).collect();
         all.sort_unstable();

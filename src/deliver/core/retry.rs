@@ -1,23 +1,23 @@
-//! What is known of an event that failed, and what it says about whose fault that was.
+//! The state of an event that failed, which helps to tell whether the event or the destination caused the failures.
 
 use std::time::{Duration, Instant};
 
-/// An event's failed tries at one destination.
+/// An event's failed attempts at one destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryState {
-    /// How many there were, those under an older config and those without a connection aside.
+    /// How many there were, not counting those under an older config and those without a connection.
     pub tries: u32,
-    /// Of these: the server refused it before it had all of it.
+    /// Of these: how many the server refused before it had the whole body.
     pub early: u32,
     /// When the first of them failed.
     pub first_failed: Instant,
-    /// Others go first until then.
+    /// Other events go first until then.
     pub retry_at: Instant,
-    /// Events that the destination had acknowledged when the last try failed.
+    /// How many events the destination had acknowledged when the last attempt failed.
     pub acknowledged: u64,
-    /// The run of failures that it was counted in last.
-    pub run: u64,
-    /// The configuration under which it failed: of another one it says nothing.
+    /// The last row of failures that it was counted in.
+    pub row: u64,
+    /// The generation of the configuration under which it failed; the failures do not count under another one.
     pub generation: u64,
 }
 

@@ -1,26 +1,26 @@
-//! A lane that sends once a period: it rests, then sends everything that waits, and rests again.
+//! Rounds of a lane that sends once a period: it rests, sends everything that waits, and rests again.
 //!
 //! ```text
 //!   resting ──an event waits──▶ resting until the next moment of its period ──▶ sending ──nothing waits──▶ resting
 //! ```
 //!
-//! A lane for which nothing waits sets no timer, so an idle box is not woken for it.
+//! A lane without waiting events sets no timer, so it does not wake an idle box.
 
 use std::time::{Duration, Instant};
 
-/// When a lane may begin to send.
+/// Decides when a lane may send.
 #[derive(Debug)]
 pub struct Rounds {
     period: Duration,
-    /// A moment of the period; it may be in the future.
+    /// One moment of the period; it may be in the future.
     anchor: Instant,
-    /// When the events that wait are sent.
+    /// When the waiting events are sent.
     due: Option<Instant>,
     is_sending: bool,
 }
 
 impl Rounds {
-    /// Whose first moment is `first`; `period` is not zero.
+    /// Rounds whose first moment is `first`; `period` is not zero.
     pub fn new(period: Duration, first: Instant) -> Rounds {
         Rounds { period, anchor: first, due: None, is_sending: false }
     }
@@ -30,20 +30,20 @@ impl Rounds {
         self.period
     }
 
-    /// Whether the lane sends: it goes on until nothing waits.
+    /// Whether the lane is sending; it goes on until nothing waits.
     pub fn is_sending(&self) -> bool {
         self.is_sending
     }
 
-    /// When it sends what waits, while it does not.
+    /// When the lane sends its waiting events, if it is resting.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Whether something may be sent now; else when to look again, if ever.
+    /// Whether an event may be sent now.
     ///
     /// # Errors
-    /// That moment.
+    /// When to look again; none if nothing waits.
     pub fn look(&mut self, has_something: bool, now: Instant) -> Result<(), Option<Instant>> {
         if !has_something {
             (self.is_sending, self.due) = (false, None);
@@ -61,7 +61,7 @@ impl Rounds {
     }
 }
 
-/// The first moment after `now`, of those a whole number of periods after `anchor`; `anchor` itself, if that is still to come.
+/// The first moment after `now` that is a whole number of periods after `anchor`; `anchor` itself, if that is still to come.
 pub fn next_moment(anchor: Instant, period: Duration, now: Instant) -> Instant {
     match now.checked_duration_since(anchor) {
         None => anchor,

@@ -1,5 +1,5 @@
-//! What a lane sends next: live events before the backlog, the oldest first, and those that failed only beside those that never did;
-//! while the destination is not up one probe at a time, and each time another event's.
+//! Chooses what a lane sends next: live events before the backlog, and the oldest first. Events that failed come after those that
+//! never did. While the destination is not up, one probe at a time, with another event each time.
 
 use std::time::{Duration, Instant};
 
@@ -8,35 +8,35 @@ use super::backlog::Pick;
 use super::lane::{Lane, Source};
 use super::retry::RetryState;
 
-/// While there are live events, the backlog has this part of the places, and after each upload a pause: they are not to wait for each
-/// other's bytes. Else it has all but one, which is always free for a live event.
+/// While there are live events, the backlog gets this part of the places and rests after each upload, so that live events do not
+/// wait for its bytes. Otherwise the backlog gets all places but one, which stays free for a live event.
 const BACKLOG_PART: usize = 4;
-/// The last live event counts for this long.
+/// Live events count as present for this long after the last one.
 const LIVE: Duration = Duration::from_secs(1);
-/// A destination that failed lately, or takes its time, begins an event this much later than the others do, so that it takes none of
-/// theirs.
+/// A destination that failed recently or is slow starts each event this much later than the others, so that it does not delay
+/// them.
 pub const YIELD: Duration = Duration::from_millis(5);
-/// A destination takes its time when its answers take this long: [`YIELD`] hardly adds to that.
+/// A destination is slow if its answers take this long: [`YIELD`] adds hardly anything to that.
 const SLOW_ANSWER: Duration = Duration::from_millis(200);
-/// Between looks at whether the box has what it lacked.
+/// The interval between checks whether the box has what it lacked.
 const BOX_LOOK: Duration = Duration::from_secs(1);
-/// After an upload out of the backlog, while there are live events, it rests for so many times what that took, so that few live events
-/// meet one; and no longer than this.
+/// While there are live events, the backlog rests after an upload for so many times the duration of that upload, up to this
+/// limit. So few live events meet a backlog upload.
 const REST: (u32, Duration) = (8, Duration::from_millis(50));
 
-/// What to do next.
+/// The next action of a lane.
 #[derive(Debug)]
 pub enum Next {
-    /// Send this one out of the ring.
+    /// Send this event from the ring.
     Live(EventNo, Option<RetryState>),
-    /// Take one out of the spool, and send it.
+    /// Take an event out of the spool, and send it.
     Backlog(Pick),
-    /// Nothing before this moment, or before something changes.
+    /// Do nothing before this moment, or before something changes.
     Wait(Option<Instant>),
 }
 
 impl Lane {
-    /// What to send next; what is wanted is taken out of the queue.
+    /// The next action; an event to be sent is taken out of the queue.
     pub fn next(&mut self, now: Instant) -> Next {
         if !self.is_open() {
             return Next::Wait(None);
@@ -64,7 +64,8 @@ impl Lane {
             }
             return Next::Wait(self.limit.next_exempt(now));
         }
-        // Of a row of events that it cannot bear the end may be far: now and then the newest one finds out.
+        // A run of events that the destination cannot handle may be long: every second probe is the newest event instead of the
+        // oldest.
         let newest = !is_up && self.evidence.has_failed_for_long();
         let backlog = self.next_fresh_of_backlog(now);
         let is_in_backlog = newest && backlog.is_ok() && self.backlog.knows_newest();
@@ -86,7 +87,7 @@ impl Lane {
         }
     }
 
-    /// The oldest event, when none is on its way to the server or to the disk: the backlog's, then the ring's.
+    /// The oldest event, the backlog's before the ring's; nothing while an event is in flight or being stored.
     fn next_in_order(&mut self, now: Instant) -> Next {
         if !self.in_flight.is_empty() || !self.storing.is_empty() {
             return Next::Wait(None);
@@ -106,13 +107,13 @@ impl Lane {
         }
     }
 
-    /// Whether nothing is taken out of the spool now.
+    /// Whether nothing may be taken out of the spool now.
     fn rests_backlog(&self) -> bool {
         self.leaves_backlog || self.is_off_hours
     }
 
-    /// A live event came: where this destination failed lately or takes its time, the others have it first. However many events come, this
-    /// takes half of the time at most.
+    /// A live event came: a destination that failed recently or is slow waits, so that the others start first. However many
+    /// events come, the waits take half of the time at most.
     pub fn yield_to_others(&mut self, now: Instant) {
         let is_slow = self.limit.usual().is_some_and(|usual| usual >= SLOW_ANSWER);
         if (is_slow || self.health.failed_lately(now)) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
@@ -120,14 +121,14 @@ impl Lane {
         }
     }
 
-    /// Whether an event that never failed is to be taken out of the spool; else when to look again, if ever.
+    /// Whether to take an event that never failed out of the spool. An error: when to look again, if ever.
     fn next_fresh_of_backlog(&mut self, now: Instant) -> Result<(), Option<Instant>> {
         if self.rests_backlog() || self.is_picking() {
             return Err(None);
         }
         self.backlog.has_fresh(now)?;
         if !self.limit.is_free_for_later() {
-            return Err(None); // told when a body has gone
+            return Err(None); // the lane runs again when a body has been sent
         }
         if self.backlog_in_flight() >= self.backlog_limit(now) {
             if !self.is_live(now) {
@@ -138,7 +139,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The event that failed and may be tried again first; else when there is one.
+    /// The failed event that may be tried again first. An error: when there is one.
     fn next_retry(&mut self, now: Instant) -> Result<Next, Option<Instant>> {
         let live = self.queue.failed.first().map(|(moment, _)| moment);
         let backlog = self.backlog.first_retry(now).filter(|_| !self.rests_backlog() && !self.is_picking());
@@ -157,7 +158,7 @@ impl Lane {
         Ok(Next::Backlog(self.backlog.pick_retry().expect("it was looked at")))
     }
 
-    /// Whether another upload would begin if there was a place for it.
+    /// Whether another upload would begin if there were a place for it.
     fn has_more(&self, now: Instant) -> bool {
         let is_backlog_ready =
             || self.backlog_in_flight() < self.backlog_limit(now) && self.backlog.has_fresh(now).is_ok();
@@ -181,7 +182,7 @@ impl Lane {
         if self.is_live(now) { places / BACKLOG_PART } else { places - 1 }
     }
 
-    /// Events that failed have one place while there are others, and never all.
+    /// Failed events get one place while there are live events, and otherwise half of the places.
     fn retry_limit(&self, now: Instant) -> usize {
         if self.is_live(now) { 1 } else { self.limit.limit() / 2 }
     }
@@ -194,7 +195,7 @@ impl Lane {
         self.live_at.map(|moment| moment + LIVE).filter(|moment| *moment > now)
     }
 
-    /// An upload out of the spool that began at `began` is over.
+    /// An upload from the spool that began at `began` has ended: the backlog rests.
     pub fn rest(&mut self, began: Instant, now: Instant) {
         if self.is_live(now) {
             let rest = (now.saturating_duration_since(began) * REST.0).min(REST.1);
@@ -228,7 +229,7 @@ mod tests {
         lane
     }
 
-    /// Begins all that the lane wants to begin; how many of them are live, and how many come out of the spool.
+    /// Starts all uploads that the lane wants to start; returns how many of them are live, and how many come from the spool.
     fn begin(lane: &mut Lane, now: Instant) -> (usize, usize) {
         let (mut live, mut backlog) = (0, 0);
         loop {
@@ -279,7 +280,7 @@ mod tests {
             }
         };
         let (at_once, later): (Vec<u64>, Vec<u64>) = ((0..20).collect(), (5..10).chain(15..20).collect());
-        // What happens, when events begin, and whether the last one does so at once.
+        // What happens, when events begin, and whether the last one begins at once.
         type Case<'a> = (&'a dyn Fn(&mut Lane), &'a [u64], bool);
         let cases: [Case<'_>; 4] = [
             (&taking(199), &at_once, true),

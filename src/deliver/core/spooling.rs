@@ -1,83 +1,84 @@
-//! From memory to the spool: which events are to be written, oldest first, and when.
+//! Decides when events are written from memory to the spool, the oldest first.
 //!
-//! One event is written once for all destinations that lack it; one that comes to need it later shares the file. Where the spool
-//! cannot be used, events stay where they are, in the ring, and uploads go on.
+//! An event is written once for all destinations that lack it; a destination that comes to need it later shares the file. While
+//! the spool cannot be used, events stay in the ring, and uploads go on.
 //!
-//! Events go to the flash in groups: what waits is written when the first of it has waited for the window, when it is a full group, when
-//! the ring needs its room, or when the process ends, whichever comes first. An event's own file costs the flash two or three times what
-//! is in it; a group's, little more than that. Meanwhile they are in the ring, as safe as all that is there.
+//! Events are written to the flash in groups. A group is written when its first event has waited for the window, when it is full,
+//! when the ring needs the room, or when the process ends, whichever comes first. A file of its own costs the flash two or three
+//! times the size of the event; in a group the cost is little more than the size. Until then the events are in the ring, as safe
+//! as all others there.
 
 use std::time::{Duration, Instant};
 
 use super::queue::RunSet;
 use crate::spool::group;
 
-/// Events of a full group, which are written together: the disk is busy with them for a while, and whoever wants to read waits.
+/// The most events of a group. They are written together, and reads from the disk wait meanwhile.
 pub const BATCH: usize = group::MOST;
-/// A group of so many bytes is full.
+/// A group of this many bytes is full.
 pub const GROUP_BYTES: u64 = 4 << 20;
-/// An event that is to be stored waits so long for the uploads that it came with, at least: its write is not to take the processor from
-/// them. It is in the ring meanwhile.
+/// The least time that an event waits before it is written, so that the write does not take the processor from the uploads of the
+/// same event. It is in the ring meanwhile.
 const LINGER: Duration = Duration::from_millis(10);
-/// Pauses between tries while the spool cannot be used.
+/// The shortest and the longest pause between attempts while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Decides what is written when.
+/// Decides which events are written, and when.
 #[derive(Debug, Default)]
 pub struct Writer {
-    /// There may be something to write of these events.
+    /// Events that may have to be written.
     waiting: RunSet,
-    /// What these take in the ring.
+    /// The length of these events in the ring.
     bytes: u64,
-    /// How long the first of a group waits for the others.
+    /// How long the first event of a group waits for others.
     window: Duration,
-    /// When what waits is to be written; none where nothing does.
+    /// When the waiting events are to be written; none if there are none.
     write_at: Option<Instant>,
-    /// Nothing is written before, unless there is no time to lose.
+    /// Nothing is written before this, except in a hurry.
     rests_until: Option<Instant>,
-    /// The ring or the end of the process waits for what is to be written.
+    /// Whether the ring or the end of the process waits for the write.
     hurry: bool,
-    /// The spool is at it.
+    /// Whether the spool is writing.
     pub is_writing: bool,
-    /// The spool is being looked at.
+    /// Whether the spool is being opened, or its key looked for.
     pub is_repairing: bool,
-    /// Events of removed destinations are being moved.
+    /// Whether events of removed destinations are being moved.
     is_settling: bool,
-    /// When what waits for removed destinations is to be moved to their heirs.
+    /// When the events of removed destinations are to be moved to the heirs.
     settle_at: Option<Instant>,
     trouble: Option<Trouble>,
 }
 
-/// Why nothing can be written.
+/// Why events cannot be written.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// In words.
+    /// The reason, as text.
     pub why: String,
-    /// What has to come first.
+    /// What has to be done first.
     pub needs: Needs,
     pause: Duration,
     until: Instant,
 }
 
-/// What has to be done before anything can be written again.
+/// What has to be done before events can be written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing: another event may be stored.
+    /// Nothing: the next write may succeed.
     Nothing,
-    /// Its folders have to be listed.
+    /// The spool has to be opened: its folders have to be listed.
     Opening,
-    /// There was no key to seal with.
+    /// The key for sealing has to be found.
     Key,
 }
 
 impl Writer {
-    /// How long the first event of a group waits for the others from now on.
+    /// Sets how long the first event of a group waits for others.
     pub fn set_window(&mut self, window: Duration, now: Instant) {
         self.window = window;
         self.write_by(now + window.max(LINGER));
     }
 
-    /// There may be something to write of this event, which takes so many bytes in the ring.
+    /// An event of `length` bytes in the ring may have to be written.
     pub fn add(&mut self, event: u64, length: u32, now: Instant) {
         if !self.waiting.insert(event) {
             return;
@@ -95,18 +96,18 @@ impl Writer {
         self.write_at = self.write_at.map(|other| other.min(moment));
     }
 
-    /// There is no time to lose, until everything is written.
+    /// Writes without delay until everything is written.
     pub fn hurry(&mut self, now: Instant) {
         self.hurry = true;
         self.write_by(now);
     }
 
-    /// The last event that may have something to write.
+    /// The last event that may have to be written.
     pub fn last(&self) -> Option<u64> {
         self.waiting.last()
     }
 
-    /// The next event that may have something to write; `length` says what one takes in the ring.
+    /// Takes the next event that may have to be written; `length` gives an event's length in the ring.
     pub fn take(&mut self, length: impl Fn(u64) -> u32) -> Option<u64> {
         let first = self.waiting.first();
         match first {
@@ -116,7 +117,7 @@ impl Writer {
         first
     }
 
-    /// Nothing is to be written of this event any more.
+    /// The event does not have to be written any more.
     pub fn forget(&mut self, event: u64, length: u32) {
         if self.waiting.remove(event) {
             self.bytes = self.bytes.saturating_sub(length.into());
@@ -126,13 +127,13 @@ impl Writer {
         }
     }
 
-    /// Something was written, or could not be: others have the disk and the processor before the next round.
+    /// A write ended, with or without success: pauses, so that others get the disk and the processor.
     pub fn rest(&mut self, now: Instant) {
         self.rests_until = Some(now + LINGER);
         self.hurry &= !self.waiting.is_empty();
     }
 
-    /// Whether something is to be written now.
+    /// Whether a write is due.
     pub fn is_due(&self, now: Instant) -> bool {
         !self.is_writing
             && !self.is_repairing
@@ -149,14 +150,14 @@ impl Writer {
         self.trouble.as_ref().is_none_or(|trouble| trouble.until <= now && trouble.needs == Needs::Nothing)
     }
 
-    /// What has to be done first, if its time has come.
+    /// What has to be done first, if it is due.
     pub fn repair(&self, now: Instant) -> Option<Needs> {
         let trouble =
             self.trouble.as_ref().filter(|trouble| trouble.until <= now && trouble.needs != Needs::Nothing)?;
         (!self.is_writing && !self.is_repairing).then_some(trouble.needs)
     }
 
-    /// When there is something to do next; `blocked`: nothing can be settled before something else is written.
+    /// When the writer has to run next; `blocked`: a write has to come before the next move to heirs.
     pub fn next_timer(&self, blocked: bool) -> Option<Instant> {
         let settle = self.settle_at.filter(|_| !self.is_settling && !blocked);
         if self.is_writing || self.is_repairing {
@@ -170,22 +171,22 @@ impl Writer {
         write.into_iter().chain(settle).min()
     }
 
-    /// Why nothing can be written just now.
+    /// Why events cannot be written at present.
     pub fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
     }
 
-    /// Whether a try failed that began after the last [`Writer::try_now`].
+    /// Whether an attempt failed that began after the last [`Writer::try_now`].
     pub fn is_in_trouble(&self, now: Instant) -> bool {
         self.trouble.as_ref().is_some_and(|trouble| trouble.until > now)
     }
 
-    /// Where something failed, the folders have to be listed first; false where nothing did.
+    /// If a write failed, the spool has to be opened first. Returns false if none failed.
     pub fn needs_opening(&mut self) -> bool {
         self.trouble.as_mut().map(|trouble| trouble.needs = Needs::Opening).is_some()
     }
 
-    /// Tries again at once, whatever failed before.
+    /// Makes the next attempt at once, even after a failure.
     pub fn try_now(&mut self, now: Instant) {
         if let Some(trouble) = &mut self.trouble {
             trouble.until = now;
@@ -193,22 +194,22 @@ impl Writer {
         self.write_by(now);
     }
 
-    /// Something was written; why it could not be before, if it could not.
+    /// A write succeeded. Returns the reason of the failures before it, if any.
     pub fn works(&mut self) -> Option<String> {
         self.trouble.take().map(|trouble| trouble.why)
     }
 
-    /// Nothing waits to be written any more: what failed last is no trouble now, and the next event will show whether it still would be.
-    /// A spool that cannot be used at all says so itself.
+    /// Forgets a failed write once no event waits: the next event will show whether writes still fail. A spool that cannot be
+    /// used at all reports that separately.
     pub fn forget_trouble(&mut self) {
         if self.is_idle() && self.trouble.as_ref().is_some_and(|trouble| trouble.needs == Needs::Nothing) {
             self.trouble = None;
         }
     }
 
-    /// Nothing could be written; true when that is news.
+    /// A write failed. Returns true if the reason is new.
     pub fn fails(&mut self, why: &str, needs: Needs, now: Instant) -> bool {
-        // Several events of one batch are one failure.
+        // Several failures of one batch count as one.
         let longer = |trouble: &Trouble| if trouble.until > now { trouble.pause } else { trouble.pause * 2 };
         let pause = self.trouble.as_ref().map_or(PAUSES.0, |trouble| longer(trouble).min(PAUSES.1));
         let is_news = self.trouble.as_ref().is_none_or(|trouble| trouble.why != why);
@@ -216,37 +217,37 @@ impl Writer {
         is_news
     }
 
-    /// There may be something in the spool for a destination that was removed, or was put back.
+    /// The spool may have events for a destination that was removed, or was added again.
     pub fn settle(&mut self, now: Instant) {
         self.settle_at = Some(now);
         self.try_now(now);
     }
 
-    /// Whether something may still be moved.
+    /// Whether events may still be moved.
     pub fn may_move(&self) -> bool {
         self.is_settling || self.settle_at.is_some()
     }
 
-    /// What was to be moved was, or could not be.
+    /// A move ended, with or without success.
     pub fn settled(&mut self) {
         self.is_settling = false;
     }
 
-    /// It could not be done now.
+    /// The move failed; tries again later.
     pub fn settle_later(&mut self, now: Instant) {
         self.settle_at = Some(now + PAUSES.1);
     }
 
-    /// Whether it is time to do so; then it is being done.
+    /// Whether a move is due; if so it counts as begun.
     pub fn begin_to_settle(&mut self, now: Instant) -> bool {
         let is_due = !self.is_settling && self.settle_at.is_some_and(|moment| moment <= now);
         if is_due {
-            (self.settle_at, self.is_settling) = (None, true); // whoever comes meanwhile says so
+            (self.settle_at, self.is_settling) = (None, true); // `settle` is called again for events that come meanwhile
         }
         is_due
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether no event waits to be written.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && !self.is_writing
     }

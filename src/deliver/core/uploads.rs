@@ -1,4 +1,4 @@
-//! The way of an event: into the queues, on its way, and what became of that.
+//! The life of a delivery: into the queue, into an upload, and to its outcome.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
 use crate::spool::Destination;
 
-/// After the spool could not open an event for want of something.
+/// The pause after the spool could not open an event because a resource was short.
 const SHORTAGE: Duration = Duration::from_secs(1);
 
 impl<T: Held> Core<T> {
-    /// Puts an event into the queue of each lane that gets it; without lanes it is over.
+    /// Puts an event into the queue of each lane that gets it; with no such lane the event is released.
     pub(super) fn published(&mut self, held: T, scope: Scope, turn: &mut Turn<'_, T>) {
         let gets_it = |core: &Self, lane: &LaneId| scope.is_for(core.lanes[lane].report);
         let lanes = self.order.iter().filter(|lane| gets_it(self, lane)).count();
@@ -32,7 +32,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// A lane takes an event.
+    /// A lane gets a new event.
     pub(super) fn enter(&mut self, id: LaneId, event: EventNo, turn: &mut Turn<'_, T>) {
         let lane = self.lane_mut(id);
         lane.counters.entered += 1;
@@ -41,7 +41,7 @@ impl<T: Held> Core<T> {
         self.put(id, event, None, turn);
     }
 
-    /// Puts an event into a lane's queue, or passes it on where the lane is closed.
+    /// Puts an event into a lane's queue, or hands it over if the lane is closed.
     pub(super) fn put(&mut self, id: LaneId, event: EventNo, retry: Option<RetryState>, turn: &mut Turn<'_, T>) {
         if let Phase::Closed(heirs) = &self.lane_mut(id).phase {
             let heirs = heirs.clone();
@@ -58,7 +58,7 @@ impl<T: Held> Core<T> {
         self.touch(id, turn.now);
     }
 
-    /// Begins what a lane may begin; when to look again.
+    /// Starts all uploads that the lane may start. Returns when to call this again.
     pub(super) fn run(&mut self, id: LaneId, turn: &mut Turn<'_, T>) -> Option<Instant> {
         loop {
             let upload = self.next_upload;
@@ -81,7 +81,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// A pick was done.
+    /// A pick ended.
     pub(super) fn picked(&mut self, id: LaneId, upload: UploadId, picked: Picked, turn: &mut Turn<'_, T>) {
         let lane = self.lane_mut(id);
         let Some(InFlight { source: Source::Picking(pick), retry, began, .. }) = lane.in_flight.remove(&upload) else {
@@ -121,7 +121,7 @@ impl<T: Held> Core<T> {
         self.end_of(id, upload, turn);
     }
 
-    /// An upload came to its end.
+    /// An upload ended.
     pub(super) fn ended(
         &mut self,
         id: LaneId,
@@ -164,7 +164,7 @@ impl<T: Held> Core<T> {
         self.end_of(id, upload, turn);
     }
 
-    /// What follows for an upload's event.
+    /// Applies the verdict to the upload's event.
     fn follow(&mut self, id: LaneId, begun: &InFlight, verdict: Verdict, turn: &mut Turn<'_, T>) {
         match begun.source {
             Source::Picking(_) => {}
@@ -179,7 +179,7 @@ impl<T: Held> Core<T> {
                 if let Some(meanwhile) = self.lane_mut(id).storing.get_mut(&event) {
                     *meanwhile = match verdict {
                         Verdict::Again(retry) => Meanwhile::Failed(retry),
-                        // Perhaps it can be stored after all.
+                        // The write that is under way may still succeed.
                         Verdict::Over(End::Evicted) => Meanwhile::Failed(begun.retry),
                         Verdict::Over(end) => Meanwhile::Ended(end),
                     };
@@ -197,11 +197,11 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// The way of an event that is in the spool is over, or begins anew: the spool does what follows.
+    /// A delivery of a stored event ended, or has to be tried again: tells the spool.
     pub(super) fn settle_spooled(&mut self, id: LaneId, counter: u64, verdict: Verdict, turn: &mut Turn<'_, T>) {
         let destination = self.lane_mut(id).destination();
         let fate = match verdict {
-            // A lane that was removed and the one that was added for its destination since: whoever has the event decides.
+            // A removed lane and a new lane to the same destination can share an event: the lane that is sending it decides.
             Verdict::Again(_) if self.is_on_its_way(destination, counter) => return,
             Verdict::Again(retry) => {
                 turn.effects.push(Effect::Spooled(id, destination, counter, Fate::PutBack));
@@ -219,11 +219,11 @@ impl<T: Held> Core<T> {
         lanes.into_iter().any(|lane| lane.in_flight.values().any(|upload| upload.counter() == Some(counter)))
     }
 
-    /// An event that is not on its way is in the spool now.
+    /// An event that is not in flight is in the spool now.
     pub(super) fn is_spooled(&mut self, id: LaneId, counter: u64, retry: Option<RetryState>, turn: &mut Turn<'_, T>) {
         let lane = self.lane_mut(id);
         if lane.is_closed() {
-            // For the heirs, or for a lane to the same destination that was added since.
+            // It is for the heirs, or for a new lane to the same destination.
             self.writer.settle(turn.now);
             return self.look_into_spool_at(turn.now);
         }
@@ -232,7 +232,7 @@ impl<T: Held> Core<T> {
         self.touch(id, turn.now);
     }
 
-    /// A delivery's way in memory is over.
+    /// A delivery ended in memory.
     pub(super) fn over(&mut self, id: LaneId, event: EventNo, end: &End, turn: &mut Turn<'_, T>) {
         let lane = self.lane_mut(id);
         match end {
@@ -250,7 +250,7 @@ impl<T: Held> Core<T> {
         self.let_go(event, turn);
     }
 
-    /// A delivery needs its event's room no more.
+    /// A delivery no longer needs its event's room.
     pub(super) fn let_go(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
         if let Some(held) = self.events.let_go(event) {
             self.writer.forget(event.0, held.length());
@@ -278,7 +278,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Whether this is a time at which a lane's backlog is sent.
+    /// Whether a lane's backlog may be sent at this time of the day.
     pub(super) fn backlog_hours(&mut self, id: LaneId, is_open: bool, turn: &mut Turn<'_, T>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.is_off_hours = !is_open;
@@ -286,7 +286,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// An upload is over: another one may begin, and a closed lane may have nothing left.
+    /// An upload is over: another one may start, and a closed lane may have nothing left.
     fn end_of(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
         if let Some(next) = self.lane_mut(id).limit.end(upload) {
             turn.effects.push(Effect::Body(next, true));
@@ -295,13 +295,13 @@ impl<T: Held> Core<T> {
         self.remove_if_over(id, turn);
     }
 
-    /// What waits is better off in the spool.
+    /// Writes a lane's queue to the spool.
     pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
         let numbers = self.lane_mut(id).queue.numbers();
         numbers.into_iter().for_each(|event| self.will_write(EventNo(event), turn.now));
     }
 
-    /// There may be something to write of an event.
+    /// The event may have to be written.
     pub(super) fn will_write(&mut self, event: EventNo, now: Instant) {
         if let Some(pending) = self.events.get(event) {
             self.writer.add(event.0, pending.held.length(), now);
@@ -326,7 +326,7 @@ impl Lane {
         }
     }
 
-    /// Whether what was picked may still be sent: what happened while the disk was read may have changed our mind.
+    /// Whether the picked event may still be sent: the state may have changed while the disk was read.
     fn may_begin_picked(&self, now: Instant) -> bool {
         let is_paused = self.health.paused_until(now).is_some() || self.health.waits().is_some();
         self.is_open() && !is_paused && !self.is_off_hours && (self.health.is_up() || self.limit.in_flight() == 1)

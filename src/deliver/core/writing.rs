@@ -1,4 +1,4 @@
-//! To the spool: what is to be written of an event, and what follows when it was, or was not.
+//! Writes events to the spool: chooses what is written, and handles the results.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::spooling::{BATCH, GROUP_BYTES, Needs};
 use super::{Core, Effect, EventNo, Fate, Held, Job, LaneId, NotStored, Notice, Stored, Target, Turn};
 
 impl<T: Held> Core<T> {
-    /// Has the oldest events written of which something is to be written; sees to the spool itself where that comes first.
+    /// Starts the next write, with the oldest events first; starts a repair of the spool first if one is needed.
     pub(super) fn write(&mut self, turn: &mut Turn<'_, T>) {
         if let Some(needs) = self.writer.repair(turn.now) {
             self.writer.is_repairing = true;
@@ -32,14 +32,15 @@ impl<T: Held> Core<T> {
                 turn.effects.push(Effect::Write(jobs));
             }
         }
-        // All that waited for removed destinations must be in their folders: else an heir may deliver an event, and get it again.
+        // First all events of removed destinations must be in their folders. Otherwise an heir could deliver an event and then
+        // get it again.
         if !self.blocks_settling() && self.writer.begin_to_settle(turn.now) {
             turn.effects.push(Effect::Settle);
         }
     }
 
-    /// A lane that keeps the order stores whatever it holds up to the last event that is written for anybody, what is on its way too: so the
-    /// numbers that its events get in the spool are in their order, whoever needs a number first.
+    /// Lanes in strict order store every event that they hold, up to the last one that is written for any lane; also events in
+    /// flight. So the numbers of their events in the spool are in the order of the events.
     fn join_in_order(&mut self, now: Instant) {
         let Some(last) = self.writer.last() else { return };
         for lane in self.lanes.values().filter(|lane| lane.in_order.is_some() && lane.is_open()) {
@@ -52,13 +53,13 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Whether a removed destination has something in memory that is to be written.
+    /// Whether a removed destination has events in memory that have to be written.
     pub(super) fn blocks_settling(&self) -> bool {
         let has_more = |lane: &Lane| !lane.queue.is_empty() || !lane.storing.is_empty() || !lane.rejected.is_empty();
         self.lanes.values().any(|lane| lane.is_closed() && has_more(lane))
     }
 
-    /// What the spool is to do for an event now, if anything; the deliveries concerned wait for [`Core::written`].
+    /// What the spool has to do for an event now, if anything; its deliveries then wait for [`Core::written`].
     fn job(&mut self, event: EventNo, turn: &mut Turn<'_, T>) -> Option<Job> {
         let pending = self.events.get(event)?;
         let (is_unfit, is_spilled) = (pending.is_unfit, pending.is_spilled);
@@ -99,7 +100,7 @@ impl<T: Held> Core<T> {
         self.lanes[&id].target(destination)
     }
 
-    /// Jobs were done, or not.
+    /// The jobs of a write ended, each with or without success.
     pub(super) fn written(&mut self, results: Vec<(EventNo, Result<Stored, NotStored>)>, turn: &mut Turn<'_, T>) {
         self.writer.is_writing = false;
         for (event, result) in results {
@@ -116,7 +117,7 @@ impl<T: Held> Core<T> {
                 }
             }
             if self.events.get(event).is_some() {
-                self.will_write(event, turn.now); // there may be more to do for it
+                self.will_write(event, turn.now); // other deliveries may need it stored
             }
         }
         self.writer.rest(turn.now);
@@ -152,7 +153,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// An event could not be stored: everything is as before. Only what cannot wait is given up: a dead letter whose room the ring needs.
+    /// An event could not be stored: it waits as before. What cannot wait is given up: a dead letter whose room the ring needs.
     fn not_stored(&mut self, event: EventNo, why: &NotStored, turn: &mut Turn<'_, T>) {
         let Some(pending) = self.events.get_mut(event) else { return };
         pending.is_unfit |= *why == NotStored::Unfit;
@@ -176,7 +177,7 @@ impl<T: Held> Core<T> {
         lanes.filter_map(|(id, lane)| Some((*id, lane.storing.remove(&event)?))).collect()
     }
 
-    /// The spool was opened, or not.
+    /// The attempt to open the spool ended.
     pub(super) fn opened(&mut self, problem: Option<String>, turn: &mut Turn<'_, T>) {
         self.writer.is_repairing = false;
         match problem {
@@ -189,7 +190,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// The key was looked for.
+    /// The search for the key ended.
     pub(super) fn key_checked(&mut self, is_there: bool, turn: &mut Turn<'_, T>) {
         self.writer.is_repairing = false;
         if is_there {
@@ -200,7 +201,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// The spool's folder is not the one that was opened.
+    /// The spool's folder is no longer the one that was opened.
     pub(super) fn reopen(&mut self, turn: &mut Turn<'_, T>) {
         if !self.writer.needs_opening() {
             let why = "the spool's folder is not the one that was opened: it is opened anew";
@@ -211,7 +212,7 @@ impl<T: Held> Core<T> {
     fn works(&mut self, turn: &mut Turn<'_, T>) {
         if let Some(was) = self.writer.works() {
             turn.effects.push(Effect::Say(Notice::SpoolWorks(was)));
-            self.look_into_spool_at(turn.now); // what could not be read either, for want of the key
+            self.look_into_spool_at(turn.now); // events that could not be read without the key
         }
     }
 
@@ -221,7 +222,7 @@ impl<T: Held> Core<T> {
         }
     }
 
-    /// Some of what waited for removed destinations was moved.
+    /// An attempt to move events of removed destinations ended.
     pub(super) fn settled(&mut self, result: Result<bool, ()>, turn: &mut Turn<'_, T>) {
         self.writer.settled();
         match result {

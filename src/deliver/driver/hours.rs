@@ -1,6 +1,6 @@
-//! What depends on the time of the day: when backlogs are sent, and which events are too old.
+//! Rules that depend on the time of the day: when backlogs are sent, and which events are too old.
 //!
-//! While the box's clock is not set, every hour is one in which they are, and no event is too old.
+//! While the box's clock is not set, backlogs are sent at any hour, and no event is too old.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::config::sending::Bounds;
 use crate::deliver::core::{Input, LaneId};
 use crate::event::Event;
 
-/// The clock may be set to another time: it is looked at again after this, at the latest.
+/// The hours are checked again after this time at the latest, because the clock may be set.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Whether backlogs are sent at this time, and for how long that stays so.
+/// Whether backlogs may be sent now, and for how long that stays so.
 fn at_this_time(bounds: Bounds) -> Option<(bool, Duration)> {
     let hours = bounds.backlog_hours?;
     if !clock::is_set() {
@@ -24,13 +24,13 @@ fn at_this_time(bounds: Bounds) -> Option<(bool, Duration)> {
     Some((are_open, Duration::from_secs(seconds).min(LOOK)))
 }
 
-/// Whether a backlog is sent at this time.
+/// Whether backlogs may be sent now.
 pub(super) fn are_open(bounds: Bounds) -> bool {
     at_this_time(bounds).is_none_or(|(are_open, _)| are_open)
 }
 
 impl Driver {
-    /// Tells lanes whose hours begin or end; when to look again, if ever.
+    /// Tells lanes whose hours begin or end. Returns when to check again, if ever.
     pub(super) fn look_at_hours(&self) -> Option<Instant> {
         let of = |(lane, one): (&LaneId, &Rc<Destination>)| {
             at_this_time(one.endpoints.first().bounds()).map(|(open, time)| (*lane, open, time))
@@ -45,7 +45,7 @@ impl Driver {
         looks.iter().map(|(_, _, time)| Instant::now() + *time).min()
     }
 
-    /// Whether an event has become older than a destination's bounds allow.
+    /// Whether an event is older than its destination's bounds allow.
     pub(super) fn is_too_old(&self, lane: LaneId, event: &Event) -> bool {
         let most = self.destination(lane).and_then(|one| one.endpoints.first().bounds().max_age);
         most.is_some_and(|most| clock::age(event.timestamp_ms / 1000).is_some_and(|age| age > most))

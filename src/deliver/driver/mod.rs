@@ -1,4 +1,4 @@
-//! The only asynchronous part of delivery: it tells the [`Core`] what happens, and does what that decides.
+//! The only asynchronous part of delivery: it passes inputs to the [`Core`], and carries out the effects that the core returns.
 //!
 //! ```text
 //!   rings ──publish──▶ ┌────────┐ ──Effect::Upload──▶ a task ─▶ Client ─▶ server
@@ -8,7 +8,7 @@
 //!                          └──────── Effect::Release ──▶ Ledger ──▶ the ring's tail
 //! ```
 //!
-//! Inputs are worked one after the other, each with all its effects, however they come to be.
+//! Inputs are handled one after the other, each with all its effects, even if effects cause further inputs.
 
 mod hours;
 mod requests;
@@ -37,16 +37,16 @@ use crate::readiness;
 use crate::spool::worker::Worker;
 use crate::spool::{Moved, Recovered};
 
-/// Events of which the texts are in memory, and about how many bytes of these: those of others are read again from the ring.
+/// The most events whose texts are kept in memory, and the most bytes of these. The texts of others are read from the ring again.
 const TEXTS: (usize, usize) = (256, 1 << 20);
 
-/// Everything of an event that is not decided upon.
+/// An event's data that the core does not need for decisions.
 pub struct HeldEvent {
     number: EventNo,
     ticket: Ticket,
-    /// None: they are read from the ring again.
+    /// None: the texts are read from the ring again.
     texts: Option<Rc<Event>>,
-    /// Where its pictures lie, once somebody wants to know.
+    /// Its pictures, once they are needed.
     source: Option<Arc<Relocatable>>,
 }
 
@@ -56,53 +56,53 @@ impl Held for HeldEvent {
     }
 }
 
-/// A lane's servers, and what is said of them.
+/// A lane's servers, recent outcomes, and limits for log messages.
 struct Destination {
     endpoints: Endpoints,
-    /// What became of its events in the last hour.
+    /// Outcomes of the last hour.
     recent: Recent,
-    /// Messages about its ups and downs, each of which a person may want to see.
+    /// Limits messages about changes of its condition.
     changes: RateLimited,
-    /// Messages about single events.
+    /// Limits messages about single events.
     log_limiter: RateLimited,
 }
 
-/// What is known of an upload that is on its way, or may soon be.
+/// The state of an upload that runs, or may start soon.
 #[derive(Default)]
 struct Running {
-    /// What was picked for it.
+    /// The event that was picked for it.
     picked: Option<Upload>,
-    /// Ends it.
+    /// Ends the upload.
     abort: Option<oneshot::Sender<()>>,
-    /// It waits for its body.
+    /// Answers an upload that waits to send its body again.
     body: Option<oneshot::Sender<bool>>,
 }
 
-/// Events of which the texts are in memory, and what these take.
+/// The events whose texts are in memory, and the size of each.
 #[derive(Default)]
 struct Texts {
     events: BTreeMap<EventNo, usize>,
     bytes: usize,
 }
 
-/// Runs deliveries.
+/// Runs the deliveries.
 pub struct Driver {
     core: RefCell<Core<HeldEvent>>,
     inputs: RefCell<VecDeque<Input<HeldEvent>>>,
-    /// Room for what follows from an input, kept from one to the next; taken while inputs are being worked.
+    /// A buffer for effects, reused for each input; `None` while inputs are being handled.
     effects: Cell<Option<Vec<Effect<HeldEvent>>>>,
     destinations: RefCell<BTreeMap<LaneId, Rc<Destination>>>,
     uploads: RefCell<BTreeMap<UploadId, Running>>,
     texts: RefCell<Texts>,
-    /// When the timer rings.
+    /// When the timer fires.
     armed: Cell<Option<Instant>>,
     rearm: Notify,
     looks_for_key: Cell<bool>,
     log_limiter: RateLimited,
-    /// What the spool gave up, and was not said yet: events and dead letters.
+    /// Events and dead letters that the spool gave up since the last log message.
     given_up: Cell<(usize, usize)>,
     evictions: RateLimited,
-    /// Events that heirs have by now, and that was not said yet.
+    /// Events moved to heirs since the last log message.
     moved: Cell<Moved>,
     /// The spool's thread.
     pub worker: Worker,
@@ -110,7 +110,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Without destinations; to be called inside a `LocalRuntime`. What the spool's start found comes through `found`.
+    /// A driver without destinations; has to be called inside a `LocalRuntime`. `found` receives the result of opening the spool.
     pub fn start(worker: Worker, found: oneshot::Receiver<Recovered>) -> Rc<Driver> {
         let driver = Rc::new_cyclic(|me| Driver {
             core: RefCell::new(Core::new(fastrand::Rng::new())),
@@ -139,7 +139,7 @@ impl Driver {
         driver
     }
 
-    /// Another input, and what follows from it.
+    /// Handles an input and all its effects.
     fn handle(&self, input: Input<HeldEvent>) {
         self.inputs.borrow_mut().push_back(input);
         let Some(mut effects) = self.effects.take() else { return };
@@ -188,7 +188,7 @@ impl Driver {
         }
     }
 
-    /// Rings when the core wants it and at the hours of backlogs, and drops connections that were idle for long enough.
+    /// Runs the core's timer and the hours of backlogs, and drops connections that have been idle for too long.
     async fn keep_time(self: Rc<Self>) {
         loop {
             let next = self.drop_idle().into_iter().chain(self.look_at_hours());
@@ -204,7 +204,7 @@ impl Driver {
         }
     }
 
-    /// Drops connections that have been idle for too long; when the next one is.
+    /// Drops connections that have been idle for too long. Returns when the next one will be.
     fn drop_idle(&self) -> Option<Instant> {
         self.destinations.borrow().values().filter_map(|one| one.endpoints.drop_idle()).min().map(Into::into)
     }

@@ -1,4 +1,4 @@
-//! What the uplink wants of deliveries, and what it asks about them.
+//! What the uplink calls: requests to the driver, and queries.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::rate_limited::RateLimited;
 use crate::spool::Address;
 
 impl Driver {
-    // --- what the uplink wants ---
+    // --- requests ---
 
-    /// Sends an event to every destination that gets it: its record is at `frame` of the ring of `ledger`. Its room is released when all
-    /// have it, or the spool for them.
+    /// Sends an event to every destination that gets it. `ticket` returns the event's ticket; it is released when each
+    /// destination has the event or the spool has stored it.
     pub fn publish(&self, event: Event, scope: Scope, ticket: impl FnOnce(EventNo) -> Ticket) {
         let number = self.core.borrow().next_event();
         let weight = event.weight();
@@ -31,7 +31,8 @@ impl Driver {
         self.drop_texts();
     }
 
-    /// Another config: the lanes of destinations that stay are kept, and what is to be stored waits so long for others.
+    /// Applies another config: keeps the lanes of destinations that stay. `window`: how long an event to be stored waits for
+    /// others.
     pub fn configure(&self, destinations: Vec<(Url, Settings)>, window: Duration) {
         self.handle(Input::Window(window));
         let old: Vec<LaneId> = self.core.borrow().lanes().map(|lane| lane.id).collect();
@@ -53,7 +54,7 @@ impl Driver {
             };
             lanes.push((known.copied(), lane));
         }
-        // Its clients are there before a lane begins anything.
+        // A lane's clients must exist before the lane starts uploads.
         let mut next = self.core.borrow().next_lane();
         for ((known, _), (url, settings)) in lanes.iter().zip(destinations) {
             if known.is_none() {
@@ -75,7 +76,8 @@ impl Driver {
         }
     }
 
-    /// The ring needs the room of an event that may be one that the spool cannot take; whether the room is free.
+    /// The ring needs the room of an event: gives it up if the spool cannot take it and that is allowed. Returns whether the room
+    /// is free.
     pub fn give_up(&self, event: EventNo, need: Need) -> bool {
         let mut effects = Vec::new();
         let is_free = self.core.borrow_mut().give_up(Instant::now(), event, need, &mut effects);
@@ -83,59 +85,59 @@ impl Driver {
         is_free
     }
 
-    /// For the end of the process: nothing more is taken out of the spool.
+    /// The process ends soon: takes nothing more out of the spool.
     pub fn leave_backlog(&self) {
         self.handle(Input::LeaveBacklog);
     }
 
-    /// The process ends: no upload starts any more, and whatever is not sent by then goes to the spool.
+    /// The process ends: no upload starts any more, and what has not been sent goes to the spool.
     pub fn suspend(&self) {
         self.handle(Input::Suspend);
     }
 
-    /// There may be more in the spool than was known.
+    /// The spool may have more events than the lanes know of.
     pub fn look_into_spool(&self) {
         self.handle(Input::LookIntoSpool);
     }
 
-    /// There may be something in the spool for a destination that was removed, or was put back.
+    /// The spool may have events for a destination that was removed, or was added again.
     pub fn settle(&self) {
         self.handle(Input::Settle);
     }
 
-    /// The spool's folder is not the one that was opened: it is opened again.
+    /// The spool's folder is no longer the one that was opened: opens it again.
     pub fn reopen(&self) {
         self.handle(Input::Reopen);
     }
 
-    // --- what is told ---
+    // --- queries ---
 
-    /// Deliveries that are neither over nor in the spool.
+    /// Deliveries that are neither done nor in the spool.
     pub fn open_deliveries(&self) -> u64 {
         self.core.borrow().open_deliveries()
     }
 
-    /// Uploads on their way, of the destinations in force.
+    /// Uploads in flight of the configured destinations.
     pub fn in_flight(&self) -> usize {
         self.core.borrow().in_flight()
     }
 
-    /// What became of all deliveries.
+    /// The counters of all deliveries.
     pub fn totals(&self) -> Counters {
         self.core.borrow().totals()
     }
 
-    /// Why nothing can be stored just now.
+    /// Why events cannot be stored at present.
     pub fn trouble(&self) -> Option<String> {
         self.core.borrow().trouble().map(str::to_owned)
     }
 
-    /// Whether a try to store failed that began after the last [`Driver::suspend`].
+    /// Whether storing failed in an attempt that began after the last [`Driver::suspend`].
     pub fn is_in_trouble(&self) -> bool {
         self.core.borrow().is_in_trouble(Instant::now())
     }
 
-    /// What `tell` says of each destination in force, in the order of the config.
+    /// Calls `tell` for each configured destination, in the order of the config.
     pub fn each<R>(&self, tell: impl Fn(&Lane, &Endpoints, &Recent) -> R) -> Vec<R> {
         let (core, destinations) = (self.core.borrow(), self.destinations.borrow());
         let known = core.lanes().filter_map(|lane| Some((lane, destinations.get(&lane.id)?)));

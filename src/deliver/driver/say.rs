@@ -1,4 +1,4 @@
-//! What is said of deliveries, in words.
+//! Log messages about deliveries.
 
 use tracing::{info, warn};
 
@@ -14,22 +14,22 @@ impl Driver {
                 self.change(lane, |more| warn!(url, "not delivered, trying again: {why}{more}"));
             }
             Notice::NotTaken { lane, event, why } => {
-                self.complain(lane, &format!("{event}: not taken, trying again: {why}"))
+                self.log_problem(lane, &format!("{event}: not taken, trying again: {why}"))
             }
             Notice::Rejected { lane, event, why } => {
                 if let Some(one) = self.destination(lane) {
                     one.recent.refused(&why);
                 }
-                self.complain(lane, &format!("{event}: {why}: a dead letter now"));
+                self.log_problem(lane, &format!("{event}: {why}: a dead letter now"));
             }
             Notice::Lost { lane, event } => {
-                self.complain(lane, &format!("{event}: lost: the file with its pictures was truncated under it"));
+                self.log_problem(lane, &format!("{event}: lost: the file with its pictures was truncated under it"));
             }
             Notice::GaveUp { lane, is_rejected: true } => {
-                self.complain(lane, "an event was given up: it was refused, and cannot be kept as a dead letter");
+                self.log_problem(lane, "an event was given up: it was refused, and cannot be kept as a dead letter");
             }
             Notice::GaveUp { lane, is_rejected: false } => {
-                self.complain(lane, "an event was given up: the ring needs its room, and the spool cannot take it");
+                self.log_problem(lane, "an event was given up: the ring needs its room, and the spool cannot take it");
             }
             Notice::UpAgain { lane, was } => {
                 let url = self.url(lane);
@@ -40,7 +40,7 @@ impl Driver {
             Notice::Removed { lane, heirs } if heirs.is_empty() => {
                 warn!(
                     url = self.url(lane),
-                    "removed, and no destination was added: what waits is parked in the spool until one is"
+                    "removed, and no destination was added: its waiting events stay in the spool until one is added"
                 );
             }
             Notice::Removed { lane, heirs } => {
@@ -54,7 +54,7 @@ impl Driver {
         }
     }
 
-    /// Says that a destination fares otherwise than before; one that goes up and down is not to fill the log.
+    /// Logs that a destination's condition changed, rate-limited.
     #[track_caller]
     fn change(&self, lane: LaneId, message: impl FnOnce(More)) {
         if let Some(one) = self.destination(lane) {
@@ -62,9 +62,9 @@ impl Driver {
         }
     }
 
-    /// Says something about a destination that it may cause as often as it likes.
+    /// Logs a problem of a destination, rate-limited.
     #[track_caller]
-    pub(super) fn complain(&self, lane: LaneId, what: &str) {
+    pub(super) fn log_problem(&self, lane: LaneId, what: &str) {
         let url = self.url(lane);
         match self.destination(lane) {
             Some(one) => one.log_limiter.say(|more| warn!(%url, "{what}{more}")),

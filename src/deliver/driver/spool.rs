@@ -1,4 +1,4 @@
-//! What the spool's thread does for deliveries, and what is said of it.
+//! Calls of the spool's thread for deliveries, and log messages about their results.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::spool::store::Reason;
 use crate::spool::worker::RealSpool;
 use crate::spool::{Destination, Evicted, Moved, ReadError, Recovered, SpooledEvent, State, StoreError};
 
-/// Between two looks for a key that sealed events wait for.
+/// The pause between two checks for a missing key.
 const KEY_PAUSE: Duration = Duration::from_secs(2);
 
-/// An event out of the spool.
+/// An event that was read from the spool, or why not.
 type Opened = (u64, Result<SpooledEvent<MappedFile>, ReadError>);
 
 impl Driver {
-    /// Says what the opening of the spool found, and sees to what waits for destinations that are not there any more.
+    /// Logs what the opening of the spool found, and starts to move the events of removed destinations.
     pub(super) fn was_opened(&self, found: &Recovered) {
         if found.unavailable.is_none() {
             let Recovered { events, bytes, .. } = found;
@@ -40,7 +40,7 @@ impl Driver {
                 );
             }
             if found.vanished > 0 {
-                warn!(events = found.vanished, "spooled events are not there any more: somebody removed them");
+                warn!(events = found.vanished, "spooled events are missing: somebody removed them");
             }
             for (from, to) in &found.quarantine {
                 let to = to.as_ref().map_or("removed, it was too large".into(), |to| format!("now {}", to.display()));
@@ -69,8 +69,8 @@ impl Driver {
         });
     }
 
-    /// Sealed events wait for a key that is missing: looks for it until it is there, or nothing is to be sealed any more. Where nothing
-    /// is to be written either, nobody else looks.
+    /// Sealed events need a key that is missing: checks until it is there, or nothing is sealed any more. Writes check for the
+    /// key as well, but there may be none.
     fn look_for_key(&self) {
         if self.looks_for_key.replace(true) {
             return;
@@ -93,12 +93,12 @@ impl Driver {
         });
     }
 
-    /// Whether an event that was opened can be sent.
+    /// Decides whether an event that was read from the spool can be sent.
     async fn look_at(&self, lane: LaneId, upload: UploadId, to: Destination, opened: Option<Opened>) -> Picked {
         let Some((counter, opened)) = opened else { return Picked::Nothing };
-        let complaint = match opened {
+        let problem = match opened {
             Ok(record) => match Event::from_record(&record, &record.frame, record.id.ring) {
-                // What was read may be zeros for want of the file.
+                // If the file has gone, what was read may be zeros.
                 _ if record.lend(0..0, &mut |_| ()).is_err() => {
                     self.worker.call(move |spool| spool.skip(to, counter)).await;
                     format!("the spooled event {} cannot be read any more", record.id)
@@ -106,7 +106,7 @@ impl Driver {
                 Ok(event) if self.is_too_old(lane, &event) => {
                     let done = self.worker.call(move |spool| spool.expired(to, counter)).await;
                     done.err().map_or_else(
-                        || format!("{}: let go, for it is older than bounds.max_age_s", event.id),
+                        || format!("{}: given up: it is older than bounds.max_age_s", event.id),
                         |fault| fault.to_string(),
                     )
                 }
@@ -121,11 +121,11 @@ impl Driver {
                     let event = record.id;
                     let moved = self.worker.call(move |spool| spool.quarantine(to, counter)).await;
                     let fault = moved.err().map_or(String::new(), |error| format!(" ({error})"));
-                    format!("the spooled event {event} is no event and was set aside: {malformed}{fault}")
+                    format!("the spooled event {event} is malformed and was moved to quarantine: {malformed}{fault}")
                 }
             },
             Err(ReadError::Shortage(fault)) => {
-                self.complain(lane, &format!("{fault}: the spool is read later"));
+                self.log_problem(lane, &format!("{fault}: the spool is read later"));
                 return Picked::Later;
             }
             Err(ReadError::Gone) => return Picked::Unusable(counter),
@@ -136,11 +136,11 @@ impl Driver {
                 error.to_string()
             }
         };
-        self.complain(lane, &complaint);
+        self.log_problem(lane, &problem);
         Picked::Unusable(counter)
     }
 
-    /// Does what follows for an event in the spool.
+    /// Tells the spool what becomes of an event.
     pub(super) fn settle_spooled(&self, lane: LaneId, destination: Destination, counter: u64, fate: Fate) {
         let done = self.worker.call(move |spool| {
             let mut evicted = Vec::new();
@@ -163,14 +163,14 @@ impl Driver {
         });
         self.in_background(async move |driver| {
             let (done, evicted) = done.await;
-            driver.tell_evicted(&evicted);
+            driver.log_evicted(&evicted);
             if let Err(fault) = done {
-                driver.complain(lane, &fault.to_string());
+                driver.log_problem(lane, &fault.to_string());
             }
         });
     }
 
-    /// Stores events.
+    /// Stores events in the spool.
     pub(super) fn write(&self, jobs: Vec<Job>) {
         let events: Vec<EventNo> = jobs.iter().map(|job| job.event).collect();
         let (mut tasks, mut is_task) = (Vec::new(), Vec::new());
@@ -196,7 +196,7 @@ impl Driver {
         });
     }
 
-    /// What a task came to; uploads read on in the file from now on.
+    /// Translates the result of a task. If the event was relocated, its uploads read the file from now on.
     fn was_written(
         &self,
         event: EventNo,
@@ -205,7 +205,7 @@ impl Driver {
     ) -> Result<Stored, NotStored> {
         match done {
             Ok(done) => {
-                self.tell_evicted(&done.evicted);
+                self.log_evicted(&done.evicted);
                 if let Some(fault) = &done.fault {
                     self.log_limiter.say(|more| warn!("{fault}{more}"));
                 }
@@ -218,7 +218,7 @@ impl Driver {
                 Ok(Stored { counter: done.counter, is_relocated })
             }
             Err(error) => {
-                self.tell_evicted(&error.evicted);
+                self.log_evicted(&error.evicted);
                 let why = match error.reason {
                     Reason::TooLarge(_) | Reason::NoSuchDestination => NotStored::Unfit,
                     Reason::Lost => NotStored::Lost,
@@ -243,12 +243,12 @@ impl Driver {
                     Ok(true)
                 }
                 Ok(None) => {
-                    driver.tell_moved();
+                    driver.log_moved();
                     Ok(false)
                 }
                 Err(fault) => {
-                    let complaint = format!("{fault}: what waits for a removed destination stays there");
-                    driver.log_limiter.say(|more| warn!("{complaint}{more}"));
+                    let problem = format!("{fault}: what waits for a removed destination stays there");
+                    driver.log_limiter.say(|more| warn!("{problem}{more}"));
                     Err(())
                 }
             };
@@ -256,10 +256,10 @@ impl Driver {
         });
     }
 
-    fn tell_moved(&self) {
+    fn log_moved(&self) {
         let Moved { to_heirs, brought, vanished } = self.moved.take();
         if to_heirs > 0 {
-            info!(moved = to_heirs, "spooled events of a removed destination wait for those that are new");
+            info!(moved = to_heirs, "spooled events of a removed destination wait for the new destinations now");
         }
         if brought > 0 {
             info!(moved = brought, "spooled events were brought from the former folder");
@@ -272,7 +272,7 @@ impl Driver {
         }
     }
 
-    fn tell_evicted(&self, evicted: &[Evicted]) {
+    fn log_evicted(&self, evicted: &[Evicted]) {
         if evicted.is_empty() {
             return;
         }
@@ -285,7 +285,7 @@ impl Driver {
         });
     }
 
-    /// Goes on beside everything else, for as long as there is somebody to tell.
+    /// Runs `work` as a task of its own.
     fn in_background<F: Future<Output = ()> + 'static>(&self, work: impl FnOnce(Rc<Driver>) -> F + 'static) {
         if let Some(driver) = self.me.upgrade() {
             tokio::task::spawn_local(work(driver));
@@ -294,14 +294,14 @@ impl Driver {
 }
 
 impl HeldEvent {
-    /// What the spool needs to know to do `job`; none where the record cannot be read any more.
+    /// The task that the spool needs for `job`; none if the record cannot be read any more.
     fn task(&mut self, job: Job) -> Option<Task> {
         let (ring, frame) = (self.ticket.ring(), self.ticket.frame()?);
         let (record, frame) = self.source().place_of(frame);
         Some(Task { job, ring, record, frame })
     }
 
-    /// Its uploads read on in `record`.
+    /// Lets its uploads read `record` from now on.
     fn relocate(&self, record: Arc<SpooledEvent<MappedFile>>) {
         if let (Some(source), Some(frame)) = (&self.source, self.ticket.frame()) {
             let shift = record.frame.offset.wrapping_sub(frame.offset);
@@ -310,7 +310,7 @@ impl HeldEvent {
     }
 }
 
-/// Hands out the event that is wanted.
+/// Chooses the wanted event, reads it, and leases it.
 fn open(spool: &mut RealSpool, destination: Destination, wanted: &Wanted) -> Option<Opened> {
     let counter = wanted.choose(|after| spool.list(destination, after).map(|waiting| waiting.counter))?;
     let opened = spool.read(destination, counter);
@@ -320,7 +320,7 @@ fn open(spool: &mut RealSpool, destination: Destination, wanted: &Wanted) -> Opt
     Some((counter, opened))
 }
 
-/// Lists the folders of a spool that could not be used so far.
+/// Opens a spool that could not be used so far.
 fn make_available(spool: &mut RealSpool) -> Option<Recovered> {
     matches!(spool.state(), State::Unavailable(_)).then(|| spool.open_again())
 }

@@ -1,4 +1,4 @@
-//! Storing events, in the spool's thread.
+//! Stores events; runs in the spool's thread.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,32 +12,32 @@ use crate::spool::batch::Order;
 use crate::spool::worker::RealSpool;
 use crate::spool::{DeadLetterReason, Destination, Evicted, SpooledEvent, StoreError, Stored};
 
-/// What the spool is to do for an event, and the event.
+/// A job for the spool, and the event that it is for.
 pub struct Task {
-    /// What is to be done.
+    /// The job.
     pub job: Job,
     /// The ring that the event came through.
     pub ring: RingId,
-    /// The record.
+    /// The memory or file that holds the event's record.
     pub record: Arc<dyn Record>,
-    /// Where it lies in `record`.
+    /// The record's place in `record`.
     pub frame: Frame,
 }
 
-/// What came of a [`Task`] that was done.
+/// The result of a [`Task`] that was done.
 #[derive(Default)]
 pub struct Done {
     /// The event's number in the spool.
     pub counter: u64,
-    /// What had to go for it.
+    /// Events that were evicted to make room for it.
     pub evicted: Vec<Evicted>,
-    /// The stored event, where an upload is to read on in it.
+    /// The stored event, if uploads have to read it from now on.
     pub moved: Option<Arc<SpooledEvent<MappedFile>>>,
-    /// A dead letter that stays among what waits.
+    /// Why a dead letter could not be moved out of the waiting events.
     pub fault: Option<String>,
 }
 
-/// Does `tasks` in their order: several events at once, where they are new to the spool and nothing else is to be done.
+/// Does `tasks` in their order. Tasks at the front that only store new events are written together.
 pub fn do_all(spool: &mut RealSpool, tasks: &[Task]) -> Vec<Result<Done, StoreError>> {
     let plain = tasks.iter().take_while(|task| task.job.is_plain()).count();
     let (together, alone) = tasks.split_at(plain);
@@ -56,15 +56,15 @@ pub fn do_all(spool: &mut RealSpool, tasks: &[Task]) -> Vec<Result<Done, StoreEr
     done
 }
 
-/// The same with the time, for people.
+/// The rejection as the spool stores it, with the current time.
 pub fn reason_of(rejection: &Rejection) -> DeadLetterReason {
     let Rejection { status, reason, tries } = rejection.clone();
     let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DeadLetterReason { status, reason, tries, at }
 }
 
-/// Everyone in whose folder an event is to be; who was removed meanwhile gets one again. For whom there can be no folder, the store
-/// fails.
+/// Returns the destinations of a job. A destination that was removed meanwhile gets its folder again. If that fails, the store
+/// that follows fails too.
 fn admit(spool: &mut RealSpool, job: &Job) -> Vec<Destination> {
     let targets = || job.to.iter().chain(job.dead.iter().map(|(target, _)| target));
     for Target { address, heirs } in targets() {
@@ -76,7 +76,7 @@ fn admit(spool: &mut RealSpool, job: &Job) -> Vec<Destination> {
     targets().map(|target| target.address.destination).collect()
 }
 
-/// One file for all destinations, shared where there is one already.
+/// Stores an event in one file for all destinations, or links them to a file that exists.
 fn store(spool: &mut RealSpool, task: &Task) -> Result<Done, StoreError> {
     let to = admit(spool, &task.job);
     let shared = task.job.counter.filter(|counter| spool.share(*counter, &to).is_ok());
@@ -90,7 +90,7 @@ fn store(spool: &mut RealSpool, task: &Task) -> Result<Done, StoreError> {
     Ok(finish(spool, &task.job, done))
 }
 
-/// What is to be done once an event is stored: its uploads read on in the file, and those that nobody wants become dead letters.
+/// Finishes a job after its event was stored: leases the event for its uploads, and turns rejected deliveries into dead letters.
 fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
     job.in_flight.iter().for_each(|destination| spool.lease(*destination, counter));

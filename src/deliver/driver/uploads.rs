@@ -1,4 +1,4 @@
-//! Uploads as tasks, and the texts of events.
+//! Uploads as tasks, and the texts of events in memory.
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::deliver::permit::{Bodies, BodyPermit};
 use crate::deliver::record::Relocatable;
 use crate::event::{Event, EventId};
 
-/// The account of one upload's bodies.
+/// Connects one upload's body permit with the core.
 struct Port {
     driver: Weak<Driver>,
     lane: LaneId,
@@ -47,7 +47,7 @@ impl Bodies for Port {
 }
 
 impl Driver {
-    /// Sends an event out of the ring.
+    /// Sends an event from the ring.
     pub(super) fn upload(&self, lane: LaneId, upload: UploadId, event: EventNo) {
         let loaded = {
             let mut core = self.core.borrow_mut();
@@ -61,14 +61,14 @@ impl Driver {
                 self.drop_texts();
             }
             None => {
-                // A broken recognizer wrote over it, or its file went away.
+                // A faulty recognizer overwrote the event, or the ring's file was truncated.
                 let id = self.core.borrow().held(event).map(|held| held.id()).expect("it is held");
                 self.ended(lane, upload, id, AttemptOutcome::SourceLost, Duration::ZERO);
             }
         }
     }
 
-    /// Sends what was picked.
+    /// Sends the event that was picked.
     pub(super) fn upload_picked(&self, lane: LaneId, upload: UploadId) {
         let picked = self.uploads.borrow_mut().remove(&upload).and_then(|running| running.picked);
         self.send(lane, upload, picked.expect("it was picked"));
@@ -80,7 +80,8 @@ impl Driver {
         self.uploads.borrow_mut().insert(upload, Running { abort: Some(abort), ..Running::default() });
         let permit = BodyPermit::new(Rc::new(Port { driver: Weak::clone(&self.me), lane, upload }));
         let driver = Weak::clone(&self.me);
-        // Boxed: the runtime copies a task of some kilobytes five times in its life (findings/tokio-copies-of-tasks.sh).
+        // Boxed, because the runtime copies a task of several kilobytes five times in its life
+        // (findings/tokio-copies-of-tasks.sh).
         tokio::task::spawn_local(Box::pin(async move {
             let id = loaded.event.id;
             let (outcome, took) = {
@@ -88,8 +89,8 @@ impl Driver {
                 tokio::select! {
                     biased;
                     sent = sending => sent,
-                    // Its connection goes with it, and reads nothing any more.
-                    Ok(()) = aborted => (AttemptOutcome::down(Failure::new(Code::Interrupted, "given up, for the ring needed its room")), Duration::ZERO),
+                    // This drops the connection, so nothing reads the event any more.
+                    Ok(()) = aborted => (AttemptOutcome::down(Failure::new(Code::Interrupted, "given up because the ring needed its room")), Duration::ZERO),
                 }
             };
             drop(loaded);
@@ -107,13 +108,13 @@ impl Driver {
             one.recent.acknowledged();
         }
         self.handle(Input::Ended { lane, upload, id, outcome, took });
-        // Its connection may be idle now.
+        // The upload's connection may be idle now.
         if self.armed.get().is_none_or(|armed| armed > Instant::now() + IDLE_LIMIT) {
             self.rearm.notify_one();
         }
     }
 
-    /// Drops the texts of the oldest events, where they are too many.
+    /// Drops the texts of the oldest events while there are too many.
     pub(super) fn drop_texts(&self) {
         while let Some(event) = self.texts.borrow_mut().too_many() {
             if let Some(held) = self.core.borrow_mut().held_mut(event) {
@@ -124,19 +125,19 @@ impl Driver {
 }
 
 impl Texts {
-    /// The texts of an event are in memory.
+    /// Records that an event's texts are in memory.
     pub(super) fn add(&mut self, event: EventNo, bytes: usize) {
         self.forget(event);
         self.events.insert(event, bytes);
         self.bytes += bytes;
     }
 
-    /// They are not any more.
+    /// Records that an event's texts are no longer in memory.
     pub(super) fn forget(&mut self, event: EventNo) {
         self.bytes -= self.events.remove(&event).unwrap_or(0);
     }
 
-    /// Forgets the oldest one, where there are too many.
+    /// Forgets and returns the oldest event if there are too many.
     fn too_many(&mut self) -> Option<EventNo> {
         let is_too_much = self.events.len() > TEXTS.0 || self.bytes > TEXTS.1;
         let first = self.events.keys().next().copied().filter(|_| is_too_much)?;
@@ -146,7 +147,7 @@ impl Texts {
 }
 
 impl HeldEvent {
-    /// Its texts, read again where they are not in memory.
+    /// Its texts, read again if they are not in memory.
     pub(super) fn load(&mut self) -> Option<Rc<Event>> {
         if self.texts.is_none() {
             self.texts = self.ticket.event().map(Rc::new);
@@ -154,7 +155,7 @@ impl HeldEvent {
         self.texts.clone()
     }
 
-    /// Where its pictures lie.
+    /// The source of its pictures.
     pub(super) fn source(&mut self) -> Arc<Relocatable> {
         let file = || Arc::new(Relocatable::new(self.ticket.file()));
         Arc::clone(self.source.get_or_insert_with(file))

@@ -1,4 +1,4 @@
-//! What an event or a destination costs others: in simulated time, so the figures are exact.
+//! Measures what a bad event or a failing destination costs the others. Time is simulated, so the figures are exact.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::world::World;
 use super::{Answer, Mode, TIMEOUT};
 use crate::deliver::core::health::Condition;
 
-/// Each kind of event that a server cannot bear.
+/// All kinds of answers to an event that a server cannot handle.
 const KINDS: [Answer; 9] = [
     Answer::Status(403, 0),
     Answer::Status(404, 0),
@@ -20,8 +20,8 @@ const KINDS: [Answer; 9] = [
     Answer::Early(200),
 ];
 
-/// `good` events come every `pace_ms`, and beside them so many bad ones that they are `percent` of all; when the last good one was
-/// acknowledged, and how long it took at most from its publication.
+/// Publishes a good event every `pace_ms`, and with them so many bad ones that they are `percent` of all. Returns when the last
+/// good event was acknowledged, and the longest time that a good event took from its publication.
 fn deliver(seed: u64, good: u64, percent: u64, bad: Answer, pace_ms: u64, delay_ms: u64) -> (Duration, Duration) {
     let mut world = World::new(seed);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -65,7 +65,7 @@ fn events_that_a_server_cannot_bear_do_not_hold_up_the_others_however_many_they_
     for (index, kind) in KINDS.into_iter().enumerate() {
         for percent in [1, 10, 50, 90] {
             for (pace_ms, delay_ms) in [(1000, 20), (100, 5)] {
-                // Each event that gets no answer has an upload for the whole timeout, and there are sixteen.
+                // An event without an answer keeps an upload busy for the whole timeout, and there are at most sixteen uploads.
                 let silent = u64::from(kind == Answer::Silence) * TIMEOUT.as_secs() * percent * 1000;
                 if silent / (100 - percent) / pace_ms > 12 {
                     continue;
@@ -156,7 +156,7 @@ fn a_destination_that_failed_lately_begins_after_one_that_did_not() {
     world.set(0, Mode::Well, Answer::Ok, ms(1));
     world.set(1, Mode::Well, Answer::Status(403, 0), ms(1));
     let began = world.now();
-    // The second of three events is one that destination 1 does not take.
+    // Destination 1 does not take the second of the three events.
     for (number, bad) in [0, 0b10, 0].into_iter().enumerate() {
         let published = world.now() - began;
         world.publish(1, bad, false);

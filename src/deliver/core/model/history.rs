@@ -1,53 +1,53 @@
-//! Histories: what happens, made at random from a seed, and shrunk where one fails.
+//! Histories: sequences of steps, generated from a random seed, and shrunk if one fails.
 
 use std::time::Duration;
 
 use super::world::World;
 use super::{Answer, Mode};
 
-/// Something that happens in a history.
+/// A step of a history.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// These destinations get their events in order; comes first.
+    /// These destinations get their events in strict order. Comes first.
     InOrder(u8),
-    /// These destinations get all events, once a period; comes first.
+    /// These destinations get all events, once a period. Comes first.
     Periodic(u8),
-    /// What is to be stored waits so long for others; comes first.
+    /// Events to be stored wait this long for others, in milliseconds. Comes first.
     Window(u64),
-    /// Events of this length come, each bad for the destinations of the mask, and too large for the spool or not.
+    /// Events of this length are published; each is bad for the destinations in the mask, and may be too large for the spool.
     Publish { count: u32, length: u32, bad: u8, too_large: bool },
-    /// A destination changes.
+    /// The mode of a destination changes.
     Become(usize, Mode),
-    /// What a destination answers to an event that is bad for it.
+    /// Sets the answer of a destination to events that are bad for it.
     Bad(usize, Answer),
-    /// Answers of a destination take this long.
+    /// Sets how long a destination takes to answer, in milliseconds.
     Delay(usize, u64),
-    /// The spool can be used, or not; an operation takes this long.
+    /// Sets whether the spool can be used, and how long an operation takes.
     Spool { usable: bool, latency_ms: u64 },
-    /// These destinations are in the config.
+    /// Configures exactly these destinations.
     Configure(u8),
-    /// The config is read again.
+    /// Applies the same config again.
     Reload,
-    /// Some connections are closed under the next requests.
+    /// Closes the connections of the next requests while they are in flight.
     Stale(usize, u32),
-    /// The box's clock is set, or lost.
+    /// The box's clock is set, or is lost.
     Clock(bool),
-    /// A destination's backlog waits for its hours from now on, or not any more.
+    /// Opens or closes the hours of a destination's backlog.
     Hours(usize, bool),
-    /// Another folder lies where the spool was.
+    /// The spool's folder is replaced by another one.
     Reopen,
     /// The process ends.
     Stop,
 }
 
-/// A history: pauses in milliseconds, and what happens after each.
+/// A history: its steps, each with the pause before it in milliseconds.
 #[derive(Clone, Debug)]
 pub struct History {
     pub seed: u64,
     pub steps: Vec<(u64, Step)>,
 }
 
-/// In all worlds.
+/// The number of destinations.
 pub const DESTINATIONS: usize = 4;
 
 impl History {
@@ -73,7 +73,7 @@ impl History {
         History { seed, steps }
     }
 
-    /// One in which destination 0 takes everything and stays, and nothing else can be relied on.
+    /// A history in which destination 0 stays configured and takes every event, whatever else happens.
     pub fn beside(seed: u64) -> History {
         let mut random = fastrand::Rng::with_seed(seed);
         let window = Step::Window(random_window(&mut random));
@@ -87,7 +87,7 @@ impl History {
                 Step::Become(0, _) | Step::Bad(0, _) | Step::Delay(0, _) | Step::Stale(0, _) | Step::Hours(0, _) => {
                     continue;
                 }
-                // What a disk is doing when it hangs cannot be taken back: it holds its events' room.
+                // An operation of a disk that hangs cannot be taken back and holds its events' room, so the latency is limited.
                 Step::Spool { usable, latency_ms } => Step::Spool { usable, latency_ms: latency_ms.min(30) },
                 step => step,
             };
@@ -97,7 +97,7 @@ impl History {
         History { seed, steps }
     }
 
-    /// Runs it; whether each event was acknowledged by destination 0 at once, and none was refused by the ring.
+    /// Runs the history. An error: destination 0 did not acknowledge an event at once, or the ring was full.
     pub fn keeps_pace(&self) -> Result<(), String> {
         let mut world = World::new(self.seed);
         let mut count = 0;
@@ -117,7 +117,7 @@ impl History {
         Ok(())
     }
 
-    /// Runs it; what was wrong, if anything.
+    /// Runs the history. An error: what was wrong.
     pub fn run(&self) -> Result<(), String> {
         let run = || World::new(self.seed).run(&self.steps);
         let hook = std::panic::AssertUnwindSafe(run);
@@ -127,7 +127,7 @@ impl History {
         })
     }
 
-    /// As few steps as possible of one that fails.
+    /// Removes steps from a failing history while it still fails.
     pub fn shrunk(mut self) -> History {
         loop {
             let without = |at: usize| {

@@ -1,9 +1,9 @@
-//! Random histories of destinations, answers, spool failures, reloads and rings that fill, and what holds in all of them.
+//! Runs random histories of answers, spool failures, reloads and full rings, and checks the invariants that hold in all of them.
 //!
-//! [`history`] makes histories and shrinks one that fails; [`world`] plays everything outside the core in simulated time, and checks at
-//! every step; [`fairness`] is about what an event or a destination costs others,
-//! [`promises`] about what a random history hardly shows. `MODEL_HISTORIES` says how many histories there are,
-//! `MODEL_SEED` repeats one.
+//! [`history`] generates histories and shrinks one that fails. [`world`] simulates everything outside the core, and checks the
+//! invariants at every step. [`fairness`] measures what a bad event or a failing destination costs the others. [`promises`] has
+//! short tests for what a random history rarely reaches. `MODEL_HISTORIES` sets the number of histories, `MODEL_SEED` repeats
+//! one.
 
 mod fairness;
 mod history;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use history::History;
 use world::servers::{Answer, Mode};
 
-/// How long an answer may take in all worlds.
+/// The response timeout of all destinations.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
@@ -26,7 +26,7 @@ fn whatever_happens_every_delivery_comes_to_its_end_once_and_none_holds_up_anoth
     let count = if std::env::var_os("MODEL_SEED").is_some() && read("MODEL_HISTORIES").is_none() { 1 } else { count };
     println!("MODEL_SEED={first} and the {count} from it on");
     let began = std::time::Instant::now();
-    std::panic::set_hook(Box::new(|_| ())); // what fails is told below
+    std::panic::set_hook(Box::new(|_| ())); // a failure is reported below
     for number in 0..count {
         let history = History::random(first.wrapping_add(number));
         if history.run().is_err() {

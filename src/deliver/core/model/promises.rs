@@ -1,4 +1,4 @@
-//! Promises that a random history hardly shows: one short history each.
+//! Guarantees that random histories rarely reach: one short history each.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::deliver::core::spooling::BATCH;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Of destinations that take everything within this time.
+/// A world whose destinations take every event within `delay`.
 fn world(mask: u8, delay: Duration) -> World {
     let mut world = World::new(7);
     world.configure(mask);
@@ -19,7 +19,7 @@ fn world(mask: u8, delay: Duration) -> World {
     world
 }
 
-/// Of one destination that says this to everything.
+/// A world with one destination that gives this answer to every event.
 fn world_of_one(answer: Answer) -> World {
     let mut world = world(1, MS);
     world.set(0, Mode::All(answer), Answer::Ok, MS);
@@ -45,7 +45,7 @@ fn what_a_destination_that_is_down_lacks_is_soon_in_the_spool_and_not_in_the_rin
     assert_eq!(world.in_ring(), 0, "what came then");
 }
 
-/// Of one destination that is down, where what is to be stored waits for two seconds.
+/// A world with one destination that is down, and a window of two seconds.
 fn world_with_window() -> World {
     let mut world = world_of_one(Answer::Unreachable);
     publish(&mut world, 1);
@@ -125,7 +125,7 @@ fn a_destination_that_comes_back_gets_its_events_oldest_first() {
     world.set(0, Mode::Well, Answer::Ok, MS);
     wait(&mut world, 120 * SECOND);
     let times: Vec<_> = (0..50).map(|event| world.acknowledged(0, event).expect("it came")).collect();
-    // The first ones were tried when it was down, and wait for their own pauses.
+    // The first ones were tried while it was down, and wait for their own pauses.
     assert!(times[10..].is_sorted(), "{times:?}");
 }
 
@@ -142,7 +142,7 @@ fn a_refusal_before_the_whole_event_is_believed_the_third_time_or_at_once_where_
     }
 }
 
-/// What waits in the spool is on its way as often as this, at most, while `live` says whether live events come.
+/// The most backlog uploads in flight at once, with or without live events.
 fn most_of_the_backlog_on_its_way(live: bool) -> usize {
     let mut world = world_of_one(Answer::Unreachable);
     publish(&mut world, 40);
@@ -226,7 +226,7 @@ fn a_request_that_is_to_be_sent_once_more_is_not_in_a_pause_that_began_meanwhile
     wait(&mut world, SECOND);
     world.set(0, Mode::All(Answer::Status(429, 5)), Answer::Ok, 100 * MS);
     publish(&mut world, 1);
-    // Its connection is closed under it after half a second, when the other one was answered.
+    // The server closes its connection after half a second, when the other request has been answered.
     world.step(&Step::Delay(0, 1000));
     world.step(&Step::Stale(0, 1));
     publish(&mut world, 1);
@@ -241,7 +241,7 @@ fn a_request_of_a_destination_that_was_removed_is_not_sent_once_more_and_its_eve
     world.step(&Step::Stale(0, 1));
     publish(&mut world, 1);
     world.configure(0b10);
-    // Its connection is closed under it after half a second.
+    // The server closes its connection after half a second.
     wait(&mut world, 3 * SECOND);
     assert!(world.acknowledged(0, 0).is_none() && world.acknowledged(1, 0).is_some());
 }
@@ -250,12 +250,12 @@ fn a_request_of_a_destination_that_was_removed_is_not_sent_once_more_and_its_eve
 fn a_request_that_waits_to_be_sent_once_more_ends_when_its_destination_is_removed() {
     let mut world = world(1, 100 * MS);
     world.set(1, Mode::Well, Answer::Ok, MS);
-    publish(&mut world, 60); // it is far away: there may be more uploads than bodies
+    publish(&mut world, 60); // the server is distant: more uploads than bodies are allowed
     wait(&mut world, 10 * SECOND);
     world.step(&Step::Delay(0, 1000));
     world.step(&Step::Stale(0, 1));
     publish(&mut world, 1);
-    // These keep their bodies for a second: there is none left for the first one when it is to be sent once more.
+    // These hold their bodies for a second, so none is left for the first upload when it has to send again.
     world.set(0, Mode::All(Answer::Early(400)), Answer::Ok, SECOND);
     publish(&mut world, 4);
     wait(&mut world, 600 * MS);
@@ -292,7 +292,7 @@ fn an_upload_that_was_ended_for_the_ring_is_not_given_up_when_its_event_is_store
         world.step(&Step::Spool { usable: false, latency_ms: 1 });
         (0..40).for_each(|_| assert!(world.publish(1, 0, false)));
         wait(&mut world, 100 * MS);
-        // What is written from now on takes three seconds, and meanwhile the ring fills.
+        // From now on a write takes three seconds, and the ring fills meanwhile.
         world.step(&Step::Spool { usable: true, latency_ms: 3000 });
         for _ in 0..10 {
             wait(&mut world, 500 * MS);
@@ -302,7 +302,7 @@ fn an_upload_that_was_ended_for_the_ring_is_not_given_up_when_its_event_is_store
     }
 }
 
-/// Of one destination that keeps the order, where an event stops the others for so long.
+/// A world with one destination in strict order, where an event may stop the others for `stops_others`.
 fn world_in_order(stops_others: Duration) -> World {
     let mut world = World::new(7);
     world.set_in_order(1, stops_others);
@@ -404,7 +404,7 @@ fn what_a_removed_destination_lacks_goes_to_another_one_of_its_report_only() {
             let has = (0..6).filter(|event| world.acknowledged(server, *event).is_some()).count();
             assert_eq!(has, if Some(server) == expected { 6 } else { 0 }, "{added:b}: {server}");
         }
-        // Those that nobody inherits come when their destination does.
+        // Events without an heir are sent when their destination comes back.
         world.configure(0b0001);
         wait(&mut world, 100 * SECOND);
         let has = (0..6).filter(|event| world.acknowledged(0, *event).is_some()).count();

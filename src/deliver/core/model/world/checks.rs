@@ -1,4 +1,4 @@
-//! What holds at every step, and at the end.
+//! The invariants that hold at every step, and at the end.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::{DESTINATIONS, World, destination};
 use crate::deliver::core::EventNo;
 use crate::deliver::core::lane::{Lane, Meanwhile};
 
-/// The longest pause of a lane, or of an event that failed.
+/// The longest pause of a lane or of a failed event.
 const PAUSE: Duration = Duration::from_secs(300);
 
 impl World {
-    /// At the end of the process nothing is only in memory, where the spool can be used.
+    /// When the process ends and the spool can be used, no delivery is only in memory.
     pub(super) fn stop(&mut self) -> Result<(), String> {
         self.go_to(self.now + Duration::from_secs(3600));
         if self.usable && self.core.open_deliveries() > 0 && self.events.iter().all(|event| !event.too_large) {
@@ -39,10 +39,10 @@ impl World {
         folder.heirs.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// In which time every event is delivered that its server takes, however many there are that it does not take. What failed waits for
-    /// one pause, and a lane for some: every second probe is the newest event, and that is a good one. A row of bad events, each with
-    /// its turn before the good ones behind it, takes some pauses more, but each time about a third more of it is borne before the
-    /// next one. An event that is answered with 429 costs its lane what that asks for, at each of its first tries.
+    /// The time within which every good event is delivered, however many bad ones there are. A failed event waits for one pause.
+    /// A lane waits for several: every second probe is the newest event, which is good. A run of bad events ahead of good ones
+    /// needs some pauses more, and each time about a third more of the run is tried before the next pause. An event that is
+    /// answered with 429 costs its lane the requested pause at each first try.
     pub(super) fn bound_of_good(&self) -> Duration {
         let bad = |at: usize| self.events.iter().filter(|event| event.bad & 1 << at != 0).count() as u32;
         let asks = |server: &Server| matches!(server.bad, Answer::Status(429, _));
@@ -51,16 +51,17 @@ impl World {
         (6 + 3 * (1 + longest).ilog2()) * PAUSE + asked * Duration::from_secs(40) + 2 * self.longest_rest()
     }
 
-    /// The same for those that their servers never take, and that are given up at last: after up to so many tries, each with a pause.
+    /// The time within which bad events are given up as well: after a limited number of tries, each with a pause.
     pub(super) fn bound_of_all(&self) -> Duration {
         2 * PAUSE + Duration::from_secs(3600 * 4) + 2 * self.longest_rest()
     }
 
-    /// Whether the deliveries of the first `count` events that `are_over` speaks of are: it is told whether an event is bad for its server, and what that says then.
+    /// Checks that the deliveries of the first `count` events are done, as far as `are_over` demands it. `are_over` gets whether
+    /// an event is bad for its server, and the server's answer to bad events.
     pub(super) fn check_over(&self, count: u64, are_over: impl Fn(bool, Answer) -> bool) -> Result<(), String> {
         let mut stuck = Vec::new();
         let is_bad_for = |server: usize| self.events.iter().any(|event| event.bad & 1 << server != 0);
-        // Where the order counts, a bad event stops the good ones, and there may be many.
+        // In strict order a bad event stops the good ones, and there may be many bad ones.
         let is_held_up = |server: usize| self.in_order[server].is_some() && is_bad_for(server);
         let told = self.servers.iter().enumerate().filter(|(_, state)| state.lane.is_some());
         for (server, state) in told.filter(|(server, _)| !is_held_up(*server)) {
@@ -77,7 +78,7 @@ impl World {
         Err(format!("{} deliveries never come to their end: {:?}", stuck.len(), &stuck[..stuck.len().min(5)]))
     }
 
-    /// Before an event begins that is to come in order: every older one is over, and no other is on its way.
+    /// Called before an event begins: in strict order every older event must be done, and no other may be in flight.
     pub(super) fn check_order(&self, server: usize, event: u64) {
         if self.in_order[server].is_none() || !self.keeps_order || self.events.iter().any(|event| event.too_large) {
             return;
@@ -89,7 +90,7 @@ impl World {
         assert_eq!(older, None, "event {event} begins before an older one, at {server}");
     }
 
-    /// Whether a delivery waits to be sent, in the spool or in memory.
+    /// Whether a delivery waits in the spool or in memory.
     fn waits(&self, server: usize, event: u64) -> bool {
         let folder = self.folders.get(&destination(server).0);
         let is_spooled =
@@ -103,7 +104,7 @@ impl World {
         folder.is_some_and(is_spooled) || lane.is_some_and(in_memory)
     }
 
-    /// Whether a delivery is not over.
+    /// Whether a delivery is not done.
     fn is_here(&self, server: usize, event: u64) -> bool {
         let folder = self.folders.get(&destination(server).0);
         let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));
@@ -111,7 +112,7 @@ impl World {
             || lane.is_some_and(|lane| lane.holds(self.number_of(event)))
     }
 
-    /// Every delivery that is over has an end that counts.
+    /// Checks that every delivery that is done has a valid end.
     pub(super) fn check_nothing_lost(&self) -> Result<(), String> {
         let is_kept = |server: usize, event: u64| {
             self.is_here(server, event)
@@ -154,9 +155,10 @@ impl World {
         }
     }
 
-    /// What is to be stored, and could be, is in the spool when its window is over.
+    /// Checks that an event that has to be stored, and could be, is in the spool when its window is over.
     pub(super) fn check_window(&mut self) {
-        // What the disk is at takes up to one second of it; then come the rounds before, of a group each, and others' calls between them.
+        // The disk may be busy for up to one second. In addition there are earlier writes of a group each, with other calls
+        // between them.
         let (busy, slack) = (Duration::from_secs(1), Duration::from_secs(2));
         let could_be = self.usable && self.latency < Duration::from_millis(5) && self.core.writer.trouble().is_none();
         let could_be = could_be && self.busy_until <= self.now + busy;

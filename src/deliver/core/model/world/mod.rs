@@ -1,11 +1,11 @@
-//! Everything outside the core, in simulated time: servers, the spool and its thread, a ring. It holds at every step that
-//! - deliveries balance, and a ticket is released once, and not while an upload reads there;
-//! - a destination acknowledges no event twice, and has no two uploads of one at once;
-//! - no more than four bodies are on their way to a destination, one probe, and none in a pause that was asked for or without a clock;
-//! - an event is in one file of the spool, however many destinations lack it;
+//! Simulates everything outside the core: the clock, servers, the spool and its thread, a ring. It checks at every step that
+//! - deliveries balance, and a ticket is released exactly once, and never while an upload reads its event in the ring;
+//! - a destination acknowledges no event twice, and never has two uploads of the same event;
+//! - a destination has at most four bodies in transit, at most one probe, and no upload in a requested pause or without a clock;
+//! - an event has one file in the spool, however many destinations lack it;
 //!
-//! and at the end, when everything is well again, that each delivery has come to an end that counts (acknowledged, a dead letter, handed
-//! over, given up for the ring), within a time that is computed before: `checks.rs`.
+//! and at the end, when nothing fails any more, that each delivery is done (acknowledged, a dead letter, handed over, or given up
+//! for the ring) within a time that is computed beforehand: `checks.rs`.
 
 mod checks;
 mod ring;
@@ -29,12 +29,12 @@ use crate::spool::{Address, Destination};
 use servers::Server;
 use spool::{Call, Folder};
 
-/// What an event is called.
+/// The id of an event.
 fn id_of(number: u64) -> EventId {
     EventId { ring: RingId([0; 16]), sequence: number }
 }
 
-/// A room in the ring.
+/// An event's room in the ring.
 #[derive(Debug)]
 pub struct Token {
     number: u64,
@@ -61,7 +61,7 @@ struct Upload {
     lane: LaneId,
     server: usize,
     event: u64,
-    /// It reads the ring.
+    /// Whether it reads the event in the ring.
     in_ring: bool,
     counter: Option<u64>,
     has_body: bool,
@@ -70,7 +70,7 @@ struct Upload {
     is_stale: bool,
 }
 
-/// What is done by somebody else, and when it is done.
+/// An action outside the core that ends later.
 #[derive(Debug)]
 enum Later {
     BodyGone(UploadId),
@@ -91,56 +91,55 @@ pub struct World {
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     what: BTreeMap<u64, Later>,
     next: u64,
-    // the spool
+    // The spool.
     usable: bool,
     latency: Duration,
     busy_until: Instant,
     folders: BTreeMap<[u8; 8], Folder>,
     files: BTreeMap<u64, u64>,
     next_counter: u64,
-    /// How often something was written.
+    /// The number of writes.
     rounds: u64,
     delivered: BTreeSet<(usize, u64)>,
     dead: BTreeSet<(usize, u64)>,
-    /// Their pictures went away.
+    /// Events whose pictures are no longer available.
     lost: BTreeSet<(usize, u64)>,
-    /// What is to be stored waits so long for others.
+    /// How long an event to be stored waits for others.
     window: Duration,
-    /// Since when events are to be stored, and could be.
+    /// Since when each event has had to be stored and could have been.
     wanted: BTreeMap<u64, Instant>,
-    // the ring
+    // The ring.
     tail: usize,
     spilled: usize,
     capacity: u64,
     dropped: u64,
-    /// The ring needed their room although the spool could not take them.
+    /// Events whose room the ring needed although the spool could not take them.
     given_up: BTreeSet<u64>,
-    /// The box's clock is not set.
+    /// Set while the box's clock is not set.
     lack: Option<NotReady>,
     is_stopped: bool,
-    /// A stored event can always be opened.
+    /// Whether a stored event can always be opened.
     always_relocates: bool,
-    /// Destinations that keep the order, and for how long an event may stop the others.
+    /// Destinations in strict order, with the time for which an event may stop the others.
     in_order: [Option<Duration>; DESTINATIONS],
     /// Destinations whose backlog waits for its hours.
     off_hours: [bool; DESTINATIONS],
     /// Destinations that get all events, once a period.
     periodic: [bool; DESTINATIONS],
-    /// Nothing happened after which an older event may come to a destination later than a younger one: the disk refused one, or a removed
-    /// destination's events came.
+    /// Whether the order is guaranteed so far: the disk refused no event, and no events of a removed destination were taken over.
     keeps_order: bool,
 }
 
-/// The destination that speaks TLS, and waits for the clock.
+/// The destination that uses TLS, and needs the clock.
 const OVER_TLS: usize = 3;
 
-/// An event that a destination with an order does not take stops the others for so long.
+/// How long an event may stop the others of a destination in strict order.
 const STOPS_OTHERS: Duration = Duration::from_secs(60);
 
-/// Of destinations that send once a period.
+/// The period of destinations that send once a period.
 const PERIOD: Duration = Duration::from_secs(7);
 
-/// Of the ring, in units of an event's length.
+/// The capacity of the ring, in units of an event's length.
 const CAPACITY: u64 = 400;
 
 fn destination(server: usize) -> Destination {
@@ -202,7 +201,7 @@ impl World {
         }
     }
 
-    /// Runs a history, then makes everything well, and waits.
+    /// Runs a history, then lets everything work again, and waits for all deliveries.
     pub fn run(&mut self, steps: &[(u64, Step)]) -> Result<(), String> {
         for (pause, step) in steps {
             self.go_to(self.now + Duration::from_millis(*pause));
@@ -225,7 +224,7 @@ impl World {
             for _ in 0..6 {
                 self.go_to(self.now + Duration::from_secs(5));
             }
-            self.publish(1, 0, false); // which shows that the servers are well
+            self.publish(1, 0, false); // an event that shows that the servers work
             self.go_to(self.now + Duration::from_secs(1) + self.longest_rest());
             if self.now >= good && !std::mem::replace(&mut is_checked, true) {
                 self.check_over(count, |is_bad, _| !is_bad)?;
@@ -273,18 +272,18 @@ impl World {
         }
     }
 
-    /// What is to be stored waits so long for others from now on.
+    /// Sets how long an event to be stored waits for others.
     pub fn set_window(&mut self, window: Duration) {
         self.window = window;
         self.input(Input::Window(window));
     }
 
-    /// These destinations get their events in order from the next config on.
+    /// Puts these destinations into strict order from the next config on.
     pub fn set_in_order(&mut self, mask: u8, stops_others: Duration) {
         self.in_order = std::array::from_fn(|server| (mask & 1 << server != 0).then_some(stops_others));
     }
 
-    /// These destinations get all events, once a period, from the next config on.
+    /// Lets these destinations get all events, once a period, from the next config on.
     pub fn set_periodic(&mut self, mask: u8) {
         self.periodic = std::array::from_fn(|server| mask & 1 << server != 0);
     }
@@ -293,12 +292,12 @@ impl World {
         if self.periodic[server] { Report::History } else { Report::RealTime }
     }
 
-    /// How long an event may wait for its destination's period, at the most.
+    /// The longest time that an event may wait for its destination's period.
     pub(super) fn longest_rest(&self) -> Duration {
         if self.periodic.contains(&true) { PERIOD } else { Duration::ZERO }
     }
 
-    /// Whether this is a time at which a destination's backlog is sent.
+    /// Opens or closes the hours of a destination's backlog.
     pub fn set_hours(&mut self, server: usize, is_open: bool) {
         self.off_hours[server] = !is_open;
         if let Some(lane) = self.servers[server].lane {
@@ -310,7 +309,7 @@ impl World {
         let before = std::mem::replace(&mut self.lack, (!is_set).then_some(NotReady::Clock));
         if before.is_some() && is_set {
             let state = &mut self.servers[OVER_TLS];
-            (state.asked_until, state.generation) = (None, state.generation + 1); // its lane begins anew
+            (state.asked_until, state.generation) = (None, state.generation + 1); // its lane starts again
         }
     }
 
@@ -336,7 +335,7 @@ impl World {
             )
         });
         let lanes: Vec<_> = lanes.collect();
-        self.look_at_box(); // what begins because of that still begins under the old config
+        self.look_at_box(); // uploads that this starts begin under the old config
         let mut next = self.core.next_lane();
         for server in 0..DESTINATIONS {
             let state = &mut self.servers[server];
@@ -380,7 +379,7 @@ impl World {
         self.what.insert(self.next, what);
     }
 
-    /// Lets time go by.
+    /// Advances the time to `end`, and handles everything that is due until then.
     pub fn go_to(&mut self, end: Instant) {
         let mut ticks = (self.now, 0);
         loop {
@@ -405,7 +404,7 @@ impl World {
         self.now = self.now.max(end);
     }
 
-    // --- for tests of fairness ---
+    // --- for the fairness tests ---
 
     pub fn set(&mut self, server: usize, mode: Mode, bad: Answer, delay: Duration) {
         let state = &mut self.servers[server];
@@ -425,7 +424,7 @@ impl World {
         self.now
     }
 
-    /// When a server acknowledged an event, since the beginning.
+    /// When a server acknowledged an event, since the start of the world.
     pub fn acknowledged(&self, server: usize, event: u64) -> Option<Duration> {
         self.servers[server].acknowledged.get(&event).map(|(moment, _)| *moment - self.began)
     }
@@ -434,7 +433,7 @@ impl World {
         self.core.lane(self.servers[server].lane.unwrap()).unwrap()
     }
 
-    /// How often a server was asked to take an event.
+    /// How often an event was sent to a server.
     pub fn tries(&self, server: usize, event: u64) -> u32 {
         self.servers[server].tries.get(&event).copied().unwrap_or_default()
     }
@@ -449,12 +448,12 @@ impl World {
         self.input(Input::LeaveBacklog);
     }
 
-    /// Events that the spool ever took.
+    /// How many events were ever stored in the spool.
     pub fn stored(&self) -> usize {
         self.files.len()
     }
 
-    /// How often something was written.
+    /// The number of writes.
     pub fn rounds(&self) -> u64 {
         self.rounds
     }

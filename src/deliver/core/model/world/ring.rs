@@ -1,11 +1,11 @@
-//! The ring: its room, and what becomes of it when it fills.
+//! The ring: its capacity, and what happens when it fills.
 
 use super::{DESTINATIONS, Event, Token, World};
 use crate::deliver::core::pressure::Need;
 use crate::deliver::core::{Input, Scope};
 
 impl World {
-    /// An event comes, unless the ring is full.
+    /// Publishes an event; false if the ring is full.
     pub fn publish(&mut self, length: u32, bad: u8, too_large: bool) -> bool {
         if self.used() + u64::from(length) > self.capacity {
             self.dropped += 1;
@@ -14,7 +14,7 @@ impl World {
         }
         let number = self.events.len() as u64;
         self.events.push(Event { length, bad, too_large, is_released: false });
-        // Of some, the score is below the threshold.
+        // Some events have a score below the threshold.
         let is_low = self.periodic.contains(&true) && number % 3 == 2;
         let scope = if is_low { Scope::History } else { Scope::All };
         for server in 0..DESTINATIONS {
@@ -32,7 +32,7 @@ impl World {
         self.events[self.tail..].iter().map(|event| u64::from(event.length)).sum()
     }
 
-    /// What `Uplink::relieve` does.
+    /// Does the same as `Uplink::relieve`.
     pub(super) fn relieve(&mut self, dropped: bool) {
         let excess = self.used().saturating_sub(self.capacity / 2).max(if dropped { self.capacity / 2 } else { 0 });
         let (mut before, mut spill) = (0, Vec::new());

@@ -1,4 +1,4 @@
-//! Servers: what they answer, and how they fare.
+//! Servers, and their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -7,30 +7,30 @@ use crate::deliver::core::LaneId;
 use crate::deliver::failure::{Code, Early, Failure};
 use crate::deliver::outcome::AttemptOutcome;
 
-/// What a server says to an event.
+/// A server's answer to an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answer {
     Ok,
-    /// This status, after which so many seconds are asked for.
+    /// This status, with a `Retry-After` of this many seconds (0: none).
     Status(u16, u64),
-    /// The same, before it has the whole event.
+    /// This status, before the server has the whole event.
     Early(u16),
     Reset,
     Silence,
     Unreachable,
     SourceLost,
-    /// It was not asked once more, because another try had failed.
+    /// The upload had to be sent again but was not, because another attempt had failed.
     NotBegun,
 }
 
-/// How a server fares.
+/// The mode of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
-    /// It takes all events that are not bad.
+    /// It takes every event that is not bad.
     Well,
-    /// It says this to all.
+    /// It gives this answer to every event.
     All(Answer),
-    /// It says this to so many of a hundred tries.
+    /// It gives this answer to this percentage of tries.
     Some(u8, Answer),
 }
 
@@ -50,7 +50,7 @@ impl Answer {
         }
     }
 
-    /// What a server may say to one event: that there is no connection is about none.
+    /// A random answer to a single event. "Unreachable" is not one, because it is never about an event.
     pub fn of_event(random: &mut fastrand::Rng) -> Answer {
         match Answer::random(random) {
             Answer::Unreachable => Answer::Reset,
@@ -80,7 +80,7 @@ impl Answer {
         }
     }
 
-    /// Whether an event to which this is said at each try is given up at last.
+    /// Whether an event that always gets this answer is given up in the end.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Answer::SourceLost) || !matches!(self, Answer::Ok | Answer::Unreachable | Answer::Status(429, _))
     }
@@ -97,26 +97,26 @@ impl Mode {
 }
 
 impl Server {
-    /// Whether it was taken out of the config after an event was published.
+    /// Whether the server was removed from the config after the event was published.
     pub fn was_removed_after(&self, event: u64) -> bool {
         self.removed.is_some_and(|removed| event < removed)
     }
 }
 
-/// A server, and what it was asked.
+/// A server and what it received.
 pub struct Server {
     pub mode: Mode,
     pub bad: Answer,
     pub delay: Duration,
     pub stale: u32,
-    /// When each event was acknowledged last, and by which lane it was sent.
+    /// When each event was last acknowledged, and by which lane it was sent.
     pub acknowledged: BTreeMap<u64, (Instant, LaneId)>,
     pub given: BTreeSet<u64>,
-    /// Nothing may begin before, as it asked.
+    /// No upload may begin before this, as the server requested.
     pub asked_until: Option<Instant>,
-    /// It was taken out of the config when so many events had been published.
+    /// How many events had been published when it was removed from the config.
     pub removed: Option<u64>,
-    /// How often it was asked to take each event.
+    /// How often each event was sent to it.
     pub tries: BTreeMap<u64, u32>,
     pub lane: Option<LaneId>,
     /// Counts the configs.

@@ -1,4 +1,4 @@
-//! The spool and its thread: folders of numbers.
+//! The spool and its thread: folders of event numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::deliver::core::spooling::Needs;
 use crate::deliver::core::{Fate, Input, Job, LaneId, NotStored, Picked, Stored, UploadId};
 use crate::spool::Destination;
 
-/// What the spool's thread is to do.
+/// A call to the spool's thread.
 #[derive(Debug)]
 pub enum Call {
     Pick(LaneId, UploadId, Destination, Wanted),
@@ -30,7 +30,7 @@ pub struct Folder {
 }
 
 impl World {
-    /// The spool's thread does one after the other.
+    /// Queues a call: the spool's thread handles one call after the other.
     pub(super) fn call(&mut self, call: Call) {
         self.busy_until = self.busy_until.max(self.now) + self.latency;
         self.later(self.busy_until - self.now, Later::Spool(call));
@@ -131,7 +131,7 @@ impl World {
         let number = self.core.held(job.event).expect("it is held while it is written").number;
         assert!(!self.events[number as usize].is_released);
         if !self.usable {
-            // A dead letter whose room the ring needs is given up then.
+            // A dead letter whose room the ring needs is given up in this case.
             self.given_up.extend(((number as usize) < self.spilled).then_some(number));
             let needs = [Needs::Nothing, Needs::Opening, Needs::Key][self.random.usize(..3)];
             return Err(NotStored::Later("the disk is full".into(), needs));
@@ -195,7 +195,7 @@ impl World {
         }
     }
 
-    /// Moves what waits for removed destinations to their heirs.
+    /// Moves events of removed destinations to their heirs.
     pub(super) fn settle(&mut self) -> bool {
         let mut moved = false;
         for name in self.folders.keys().copied().collect::<Vec<_>>() {

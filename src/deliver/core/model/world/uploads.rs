@@ -1,4 +1,4 @@
-//! Uploads on their way, and what the core wants done.
+//! Uploads in flight, and the actions that the core decides on.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl World {
         }
         let server = &mut self.servers[upload.server];
         if upload.answer == Answer::Ok {
-            // One that was taken out of the config and came back as an heir may get again what it has.
+            // A destination that was removed and came back as an heir may get an event again.
             let before = server.acknowledged.insert(upload.event, (self.now, upload.lane));
             let is_new = before.is_none_or(|(_, lane)| lane != upload.lane);
             assert!(is_new, "event {} was acknowledged twice by {}", upload.event, upload.server);
