@@ -25,7 +25,7 @@ use crate::serve::patience::Patient;
 /// How long to wait before trying a port that is in use again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How long a refused client has to read the reason.
-const FAREWELL: Duration = Duration::from_millis(100);
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 
 /// A listening socket and its access rule.
 struct Open {
@@ -133,7 +133,7 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
 
 async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
     let _ = socket.set_nodelay(true);
-    let last_words = SockRef::from(&socket).try_clone();
+    let raw_socket = SockRef::from(&socket).try_clone();
     let limits = app.limits;
     let socket = Patient::new(socket, limits.write_progress);
     let asked = socket.asked();
@@ -148,7 +148,7 @@ async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
     // now.
     if served.is_err_and(|error| error.is_timeout())
         && asked.load(Ordering::Relaxed)
-        && let Ok(socket) = last_words
+        && let Ok(socket) = raw_socket
     {
         let message = format!("the head of the request did not come within {:?}", limits.head_time);
         let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
@@ -171,7 +171,7 @@ async fn refuse(socket: TcpStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(FAREWELL, drained).await;
+    let _ = tokio::time::timeout(REFUSAL_TIME, drained).await;
 }
 
 /// Says why, and what to do.

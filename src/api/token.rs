@@ -63,7 +63,7 @@ fn keep_private(path: &Path) {
     let others_may = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     if others_may {
         let mended = fs::set_permissions(path, Permissions::from_mode(0o600)).is_ok();
-        let what = if mended { "now they may not" } else { "and that cannot be changed" };
+        let what = if mended { "its mode is 600 now" } else { "and its mode cannot be changed" };
         warn!(file = %path.display(), "others could read the API's token: {what}");
     }
 }
