@@ -1,4 +1,4 @@
-//! The command line, and the commands that look at a spool or sort out its dead letters.
+//! The command line, and the commands that inspect a spool or resend its dead letters.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -26,39 +26,39 @@ usage: sophon-uplink run [--config FILE] [--user USER[:GROUP]]
        sophon-uplink check-config FILE [--user USER[:GROUP]]
                                               name every fault of a config file, as that user finds it
        sophon-uplink status [--config FILE] [--api ADDRESS:PORT] [--json]
-                                              show how the running uplink fares
+                                              show the state of the running uplink
        sophon-uplink ring PATH [--json]       show a ring's state
        sophon-uplink spool [--config FILE] [--json]
-                                              show what waits on the disk
+                                              show the events on the disk
        sophon-uplink dead list [--config FILE] [--json]
-                                              show what servers refused (dead letters)
+                                              show refused events (dead letters)
        sophon-uplink try URL [--format json|form-data] [--config FILE] [--idle SECONDS] [--json]
                                               which events a server takes, and what to set
        sophon-uplink dead resend [--config FILE] --all|NUMBER... [--to URL]
-                                              send dead letters once more
+                                              send dead letters again
        sophon-uplink --help | --version
 
-USER, by name or number, is who the uplink becomes that root starts; without it, it stays who it is.
-FILE is /system/data/sophon_gate/config/sophon-uplink.json where --config is not given.";
+An uplink that root starts becomes USER (a name or a number). Without --user, it keeps its user.
+FILE defaults to /system/data/sophon_gate/config/sophon-uplink.json.";
 
 /// How long `try` waits for a server to close an idle connection.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The program's name, as its messages begin with it.
+/// The program's name, the prefix of its messages.
 pub const PROGRAM: &str = "sophon-uplink";
 
-/// Says something on standard error.
+/// Prints a message on standard error.
 pub fn complain(what: impl std::fmt::Display) {
     output::complain(PROGRAM, what);
 }
 
-/// What is wanted.
+/// The command to run.
 pub enum Command {
     Run {
         config: PathBuf,
         user: Option<User>,
     },
-    /// Not for people: the uplink starts it.
+    /// Internal: the uplink starts this itself.
     OpenRings {
         rings: Vec<PathBuf>,
         seccomp: bool,
@@ -92,7 +92,7 @@ pub enum Command {
         url: Url,
         /// None: both.
         format: Option<Format>,
-        /// Whose headers, certificates and timeouts; none: the defaults.
+        /// Take headers, certificates and timeouts from this config; none: use the defaults.
         config: Option<PathBuf>,
         idle: Duration,
         json: bool,
@@ -104,11 +104,11 @@ pub enum Command {
 pub struct Letters {
     /// None: all.
     numbers: Option<Vec<u64>>,
-    /// None: where each was to go before.
+    /// None: each goes to its original destination.
     to: Option<String>,
 }
 
-/// Everything that the command line may hold, whatever the command.
+/// All options and words of the command line, for every command.
 #[derive(Default)]
 struct RawArgs {
     words: Vec<String>,
@@ -224,11 +224,11 @@ fn which(numbers: &[&str], all: bool) -> Result<Option<Vec<u64>>, lexopt::Error>
     Ok((!all).then_some(numbers))
 }
 
-/// Reads the spool that the config at `file` is about: the one that its running uplink has open, which a change of the config may have
-/// left behind until a restart; else the one that the config names.
+/// Inspects the spool of the config at `file`. If the running uplink has another one open, because a changed `spool.dir` waits
+/// for a restart, inspects that one.
 ///
 /// # Errors
-/// Why it cannot be seen.
+/// Why the spool cannot be inspected.
 pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::Result<T>) -> Result<T, String> {
     let (good, _) = CheckedConfig::read_or_last(file).map_err(|error| error.to_string())?;
     let open = client::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
@@ -245,15 +245,15 @@ pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::R
     })
 }
 
-/// What is in the spool at `dir`, and what of it is parked by `config`.
+/// The contents of the spool at `dir`, including what is parked under `config`.
 ///
 /// # Errors
-/// When there is none, or it may not be read.
+/// There is no spool, or it cannot be read.
 pub fn contents(dir: &Path, config: &Config) -> std::io::Result<Contents> {
     Contents::of(dir, &uplink::addresses(config))
 }
 
-/// The dead letters for people, one a line.
+/// The dead letters as text for people, one per line.
 pub fn dead_letters(folders: &[Folder]) -> String {
     let mut lines = Vec::new();
     for folder in folders {
@@ -265,17 +265,17 @@ pub fn dead_letters(folders: &[Folder]) -> String {
     if lines.is_empty() { "no dead letters".into() } else { lines.join("\n") }
 }
 
-/// Sends dead letters again, in batches: asks the running uplink to, or does it where none runs. What it came to.
+/// Resends dead letters in batches: through the running uplink, or directly if none runs. Returns a summary.
 ///
 /// # Errors
 /// Why they were not sent.
 pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     let by_root = nix::unistd::geteuid().is_root();
     if by_root {
-        become_owner(config::folder_of(file))?; // who may write any path into the config
+        become_owner(config::folder_of(file))?; // the owner may write any path into the config
     }
     let (good, _) = CheckedConfig::read_or_last(file).map_err(|error| error.to_string())?;
-    // Asked first: the uplink may have another spool open than the config names by now.
+    // Try the uplink first: it may have a spool open that differs from the one in the config.
     let Err(no_answer) = client::status(file, None) else {
         return in_batches(|after| ask_to_resend(file, letters, after));
     };
@@ -297,7 +297,7 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
     }
 }
 
-/// Asks the running uplink to send some of the letters.
+/// Asks the running uplink to resend some of the letters.
 fn ask_to_resend(file: &Path, letters: &Letters, after: Option<u64>) -> Result<Resent, String> {
     let mut wanted = match &letters.numbers {
         Some(numbers) => json!({ "numbers": numbers }),
@@ -316,7 +316,7 @@ fn ask_to_resend(file: &Path, letters: &Letters, after: Option<u64>) -> Result<R
     Ok(Resent { resent, skipped, after: answer["after"].as_u64() })
 }
 
-/// Sends batch after batch, says how it goes, and what it came to.
+/// Sends all batches and prints the progress. Returns a summary.
 fn in_batches(mut send: impl FnMut(Option<u64>) -> Result<Resent, String>) -> Result<String, String> {
     let mut done = Resent::default();
     loop {
@@ -341,14 +341,15 @@ fn in_batches(mut send: impl FnMut(Option<u64>) -> Result<Resent, String>) -> Re
     }
 }
 
-/// Makes root the owner of a folder.
+/// If this process is root, becomes the user who owns the folder.
 fn become_owner(folder: &Path) -> Result<(), String> {
     let Some(owner) = User::owner_of(folder) else { return Ok(()) };
     owner.become_it().map_err(|error| format!("cannot become user {owner}, who owns {}: {error}", folder.display()))
 }
 
-/// Makes sure that a spool is a folder, and this process's own: what root made in another's, the uplink could not read, and a link
-/// may lead anywhere. Where root is still root, the config is root's, who may name any spool in it: its owner may act in it.
+/// Checks that a spool is a real folder and belongs to this process's user. The uplink could not read files that root creates in
+/// another user's folder, and a link may lead anywhere. If the process is still root, the config belongs to root, who may name
+/// any spool; the process then becomes the spool's owner.
 fn owns_spool(dir: &Path) -> Result<(), String> {
     let found = match std::fs::symlink_metadata(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

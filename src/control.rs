@@ -1,19 +1,19 @@
-//! The one way by which a config comes into force: at the start, by SIGHUP and by the API alike.
+//! Puts configs into force. There is only this way: at the start, on SIGHUP and through the API.
 //!
 //! ```text
 //!  SIGHUP ──▶ read FILE ───────────────────────▶ check ─────────────────▶ in force ─▶ FILE.bak: the same
 //!  API ─────▶ read FILE ──▶ change some keys ──▶ check ──▶ save, fsync ──▶ in force ─▶ FILE.bak: the same ─▶ the answer
 //! ```
 //!
-//! - One change at a time; a client that goes away meanwhile does not stop a change half-way.
-//! - The API changes the file as it is now, so what somebody wrote by hand stays. A file that is not good is no reason to refuse: it
-//!   is kept as `FILE.bad`, and the change is made to the config in force.
-//! - `FILE.bak` is what is in force, whoever put it into force: a typing error and a restart bring back no older one, which may name
-//!   an owner that the box had before. It is written after the file, and never ahead of it.
-//! - A change may name the revision that it is meant for: where that is not in force any more it is refused.
-//! - A start with a file that is not good goes on with `FILE.bak`, and says so in the log and in the status. A file that is not there
-//!   is another matter: somebody took it away, and nothing is uploaded on the word of an old copy.
-//! - Files are read and written on another thread: a flash that takes seconds for an fsync holds up no event.
+//! - One change at a time. A change is completed even if its client disconnects.
+//! - The API changes the present content of the file, so manual edits stay. If the file is bad, the API still accepts a change:
+//!   it keeps the file as `FILE.bad` and applies the change to the config in force.
+//! - `FILE.bak` is the config in force, whatever put it into force. So a typing error and a restart never bring back an older
+//!   config, which may name a former owner of the box. `FILE.bak` is written after the file and is never newer.
+//! - A change may name the revision that it applies to. It is refused if that revision is no longer in force.
+//! - If the file is bad at a start, the uplink uses `FILE.bak` and reports it in the log and in the status. If the file is
+//!   missing, the uplink does not start: somebody removed it, and an old copy must not cause uploads.
+//! - Files are read and written on another thread: a flash that needs seconds for an fsync does not delay events.
 
 use std::cell::{Ref, RefCell};
 use std::io;
@@ -31,37 +31,37 @@ use crate::config::{self, Config, ConfigError, ConfigFault, read_file, save};
 use crate::deliver::setup::Setup;
 use crate::uplink::Uplink;
 
-/// A config that can be in force, and how it was written.
+/// A config that can be put into force, with its text.
 #[derive(Clone, Debug)]
 pub struct CheckedConfig {
     text: Bytes,
-    /// What it means.
+    /// The parsed config.
     pub config: Config,
 }
 
-/// Why a change was not made.
+/// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// What was wanted is not allowed.
+    /// The change is not allowed.
     #[error("{}", listed(.0))]
     Refused(Vec<ConfigFault>),
-    /// It cannot be put into force: a certificate file of the config that was good before.
+    /// The config cannot be put into force: a certificate file that was good before is not good any more.
     #[error("the config cannot be put into force, and nothing was changed: {0}")]
     NotNow(ConfigFault),
-    /// The file system does not take it.
+    /// The file cannot be written.
     #[error("the config file cannot be written, and nothing was changed: {}", save::explained(.0))]
     NotSaved(io::Error),
-    /// It was meant for another revision than the one in force.
+    /// The change was made for a revision that is not in force.
     #[error(
-        "somebody else has changed the config meanwhile, and nothing was changed now: look at what is in force, then send the change with its revision {0:?}"
+        "somebody else has changed the config, so nothing was changed now: check the config in force, then send the change with its revision {0:?}"
     )]
     Stale(String),
 }
 
-/// The spool gives way so often for one change.
-const WAYS_GIVEN: u32 = 8;
+/// How often the spool may evict events to make room for one change.
+const MAX_EVICTIONS: u32 = 8;
 
-/// The revisions that a change is meant for, as [`Control::revision`] names them.
+/// The revisions that a change applies to, as [`Control::revision`] names them.
 pub type Revisions = Vec<String>;
 
 /// Holds the config in force and changes it.
@@ -69,15 +69,15 @@ pub struct Control {
     path: PathBuf,
     uplink: Rc<Uplink>,
     good: RefCell<CheckedConfig>,
-    /// What is wrong with the file, where it is not what is in force.
+    /// What is wrong with the file, if it is not the config in force.
     trouble: RefCell<Option<String>>,
-    /// Held while a config is being changed.
+    /// Locked while a config is being changed.
     turn: Mutex<()>,
     changed: Notify,
 }
 
 impl CheckedConfig {
-    /// Reads, checks, and tries the files that it names.
+    /// Reads and checks the file, and the certificate files that it names.
     ///
     /// # Errors
     /// Every fault.
@@ -100,28 +100,28 @@ impl CheckedConfig {
         }
     }
 
-    /// What the file says, or where that cannot be used the last good one; no other file is touched. For who is still root: what
-    /// the config names is read by the user that he becomes.
+    /// Reads the file; if it cannot be used, the last good one. Reads no other file. For a process that is still root: the files
+    /// that the config names must be read by the user that it becomes.
     ///
     /// # Errors
-    /// The file's, when neither can be used.
+    /// The fault of the file, if neither can be used.
     pub fn peek(path: &Path) -> Result<Config, ConfigError> {
         let path = &save::followed(path);
         let other = |extension| Config::load(&save::beside(path, extension));
         Config::load(path).or_else(|error| other("saving").or_else(|_| other("bak")).map_err(|_| error))
     }
 
-    /// What was good before: a text whose writing in place was cut off, else the one that was in force last.
+    /// The last good config: the text of a write in place that was cut off, or else the config that was in force last.
     fn before(path: &Path) -> Result<CheckedConfig, ConfigError> {
         let path = save::followed(path);
         CheckedConfig::read(&save::beside(&path, "saving"))
             .or_else(|_| CheckedConfig::read(&save::beside(&path, "bak")))
     }
 
-    /// The same as [`CheckedConfig::read`], or the last good one with what is wrong with the file.
+    /// Reads like [`CheckedConfig::read`], or returns the last good config with the fault of the file.
     ///
     /// # Errors
-    /// When neither is good, or the file is not there.
+    /// Neither is good, or the file is missing.
     pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<ConfigError>), ConfigError> {
         let error = match CheckedConfig::read(path) {
             Ok(good) => return Ok((good, None)),
@@ -136,7 +136,8 @@ impl CheckedConfig {
 }
 
 impl Control {
-    /// Of the running `uplink`, which has `good` in force; `fault` is what is wrong with the file, where it is not `good`.
+    /// Creates the control of the running `uplink`, which has `good` in force. `fault` says what is wrong with the file if `good`
+    /// comes from another one.
     pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, fault: Option<ConfigError>) -> Rc<Control> {
         let trouble = fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak", path.display()));
         if let Some(trouble) = &trouble {
@@ -155,8 +156,8 @@ impl Control {
         control
     }
 
-    /// What was changed by hand before a start is the last good one from now on, and what was cut off while it was written in place
-    /// is finished. Where nothing is to be done nothing is written.
+    /// Saves the config of this start as the last good one, and completes a write in place that was cut off. Writes only what
+    /// differs.
     async fn remember_the_start(self: Rc<Self>) {
         let _turn = self.turn.lock().await;
         let (path, text) = (self.path.clone(), self.good.borrow().text.clone());
@@ -174,37 +175,37 @@ impl Control {
         self.remember().await;
     }
 
-    /// The config file.
+    /// Path of the config file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is in force.
+    /// The config in force.
     pub fn config(&self) -> Ref<'_, Config> {
         Ref::map(self.good.borrow(), |good| &good.config)
     }
 
-    /// A key of what is in force, as it was written; none where it was not.
+    /// A key of the config in force as it was written; none if it was not.
     pub fn written(&self, key: &str) -> Option<Value> {
         Document::parse(&self.good.borrow().text).ok()?.get(key)
     }
 
-    /// Which config is in force: a word that is the same while the text is.
+    /// The revision of the config in force. It stays the same while the text does.
     pub fn revision(&self) -> String {
         format!("{:08x}", crc32fast::hash(&self.good.borrow().text))
     }
 
-    /// Why the file is not what is in force, where it is not.
+    /// Why the file is not in force, if so.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
     }
 
-    /// Returns after the next time that a config came into force; remembers one such time. For one waiter.
+    /// Waits until a config comes into force. Remembers one such moment if nobody waits. For a single waiter.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Puts the file into force, or says what is wrong with it and changes nothing.
+    /// Puts the file into force. If the file is bad, logs its faults and changes nothing.
     pub async fn reload(self: Rc<Self>) {
         let _turn = self.turn.lock().await;
         let path = self.path.clone();
@@ -216,16 +217,16 @@ impl Control {
             }
             Err(error) => {
                 error!("the config stays as it was: {error}");
-                self.trouble.replace(Some(format!("{error}\n  in force is what was read before")));
+                self.trouble.replace(Some(format!("{error}\n  the config read before stays in force")));
             }
         }
     }
 
-    /// Changes some keys, on the disk and in force when this returns. `revision`: of the config that it is meant for, where that
-    /// matters.
+    /// Changes some keys. When this returns, the change is on the disk and in force. `revision`: the revisions that it applies
+    /// to; none: any.
     ///
     /// # Errors
-    /// [`ChangeError`]; then nothing has changed.
+    /// [`ChangeError`]; nothing has changed then.
     pub async fn change(
         self: &Rc<Self>,
         changes: Vec<(&'static str, Value)>,
@@ -259,14 +260,14 @@ impl Control {
             Ok(config) => CheckedConfig { text, config },
             Err(error) => return Err(ChangeError::Refused(error.faults)),
         };
-        // Before anything is written: a certificate that went away must not leave a file that cannot be in force.
+        // Check this before writing: if a certificate file is missing, the new config could not come into force.
         Setup::read(&good.config).map_err(ChangeError::NotNow)?;
         if is_new {
             let old = fault.is_none().then(|| base.clone());
             let was_kept = self.save(good.text.clone(), old).await.map_err(ChangeError::NotSaved)?;
             if let Some(fault) = fault.filter(|_| was_kept) {
                 warn!(
-                    "the file that was there is not what is in force, and is kept as {}.bad: {fault}",
+                    "the old config file was not in force, and is kept as {}.bad: {fault}",
                     self.path.display()
                 );
             }
@@ -284,13 +285,13 @@ impl Control {
         Ok(())
     }
 
-    /// `old`: what the file holds, where that is good.
+    /// Saves the file. `old` is the file's present content if it is good.
     async fn save(&self, new: Bytes, old: Option<Bytes>) -> io::Result<bool> {
-        for _ in 0..WAYS_GIVEN {
+        for _ in 0..MAX_EVICTIONS {
             let (path, new, old) = (self.path.clone(), new.clone(), old.clone());
             let replaced = spawn_blocking(move || save::replace(&path, &new, old.as_deref()));
             match replaced.await.expect("saving does not panic") {
-                // A server that moved must be told to us even where events have filled the disk.
+                // A new server address must be accepted even if events have filled the disk.
                 Err(error)
                     if save::is_full(&error)
                         && self.uplink.give_way(config::folder_of(&save::followed(&self.path))).await => {}
@@ -300,7 +301,7 @@ impl Control {
         Err(io::ErrorKind::StorageFull.into())
     }
 
-    /// Keeps what is in force as the last good one. That it fails is no reason to refuse a config that is good.
+    /// Saves the config in force as the last good one. A failure does not undo the change: the config itself is good.
     async fn remember(&self) {
         let (path, text) = (self.path.clone(), self.good.borrow().text.clone());
         let kept = spawn_blocking(move || save::keep(&path, &text)).await.expect("saving does not panic");

@@ -1,42 +1,43 @@
-//! `GET /healthz`: whether events make progress, not whether the process lives. Each problem says what to do about it.
+//! `GET /healthz`: whether events make progress, which is more than that the process lives. Each problem comes with advice.
 //!
-//! | what | is a problem |
+//! | situation | becomes a problem |
 //! | --- | --- |
-//! | events wait, and their destination is down, or waits for the clock or for random numbers | after 30 s |
-//! | events wait, and their destination is set up wrongly, or refuses one after another | at once |
-//! | events wait, and one that is up takes none | 10 minutes after the upload began |
-//! | of a destination's events of the last hour, a tenth and more became dead letters | at once |
+//! | events wait, and their destination is down or waits for the clock or random numbers | after 30 s |
+//! | events wait, and their destination is misconfigured or refuses one event after another | at once |
+//! | events wait, and their destination is up but accepts none | 10 minutes after the upload began |
+//! | a tenth or more of a destination's events of the last hour became dead letters | at once |
 //! | events cannot be stored | while there is something to store |
 //! | a ring is nearly full, cannot be read, or was removed under its recognizer | at once |
 //! | a recognizer died | after 2 s |
-//! | none has a ring open: it ended in order, or never came | after an hour |
-//! | no event comes | after `health.max_silence_s`, where that is set |
+//! | no recognizer has a ring open: it ended in order, or never started | after an hour |
+//! | no event comes | after `health.max_silence_s`, if set |
 
 use crate::status::{Destination, Ring, Status};
 
-/// A destination that is down for less may just be restarting, and a clock be set, or random numbers be there, soon after a boot: in seconds.
-const HICCUP: f64 = 30.0;
-/// An upload may take this long, in seconds: a link that moves bytes is progress, however slow.
-const SLOWEST: f64 = 600.0;
-/// A ring that is as full as this will soon cost events.
-const FULL: f64 = 0.9;
-/// One dead letter in so many events is more than an exception.
-const EXCEPTION: u64 = 10;
-/// A recognizer that died may be on its way back, in seconds.
-const RESTART: f64 = 2.0;
-/// One that ended in order, or has not come yet, was perhaps meant to: in seconds.
-const ABSENCE: f64 = 3600.0;
+/// Grace period in seconds. A destination may just be restarting; soon after a boot, the clock and random numbers may not be
+/// ready.
+const GRACE: f64 = 30.0;
+/// Longest time for an upload, in seconds. A slow link that moves bytes makes progress.
+const SLOWEST_UPLOAD: f64 = 600.0;
+/// A ring fuller than this fraction will soon lose events.
+const NEARLY_FULL: f64 = 0.9;
+/// One dead letter in this many events is a problem.
+const REFUSAL_RATIO: u64 = 10;
+/// Time for a recognizer that died to restart, in seconds.
+const RESTART_TIME: f64 = 2.0;
+/// Time in seconds that a recognizer may be absent if it ended in order or has not started yet: this may be intended.
+const LONGEST_ABSENCE: f64 = 3600.0;
 
-/// Events that were lost are a problem for so long, in seconds: time for an alert.
-const LOSS_IS_NEWS: f64 = 600.0;
+/// How long a loss of events counts as a problem, in seconds: long enough for an alert.
+const RECENT_LOSS: f64 = 600.0;
 
-/// Why events make no progress; empty while they do, or while there are none. Names no more of a URL than its server.
+/// Why events make no progress; empty if they do, or if there are none. Shows only the server part of URLs.
 pub fn problems(status: &Status) -> Vec<String> {
     let mut problems: Vec<String> = status.destinations.iter().flat_map(destination).collect();
     if let Some(problem) = &status.spool.problem {
         problems.push(format!("events cannot be kept on the disk: {problem}"));
     }
-    if status.spool.last_loss_seconds.is_some_and(|seconds| seconds < LOSS_IS_NEWS) {
+    if status.spool.last_loss_seconds.is_some_and(|seconds| seconds < RECENT_LOSS) {
         problems.push(format!(
             "events were lost from the spool lately; since the start: {} given up for want of room, {} dead letters given up, {} removed by somebody else",
             status.shares.evicted, status.spool.dead_letters_evicted, status.shares.vanished
@@ -47,12 +48,12 @@ pub fn problems(status: &Status) -> Vec<String> {
     problems
 }
 
-/// What somebody should know though events make progress.
+/// What a person should know even while events make progress.
 pub fn notes(status: &Status) -> Vec<String> {
     let mut notes = Vec::new();
     if !status.pending_restart.is_empty() {
         notes.push(format!(
-            "changed in the config, and in force after a restart: {}",
+            "changed in the config, but applied only after a restart: {}",
             status.pending_restart.join(", ")
         ));
     }
@@ -79,16 +80,16 @@ fn no_progress(destination: &Destination) -> Option<String> {
     let waiting = destination.in_flight + destination.queued + destination.backlog.events;
     let server = server(&destination.url);
     let for_seconds = destination.since_seconds;
-    // Not what went before: a quiet hour is no hour without progress.
+    // Count only the present state: a quiet hour before it was not a lack of progress.
     let last_success = destination.last_success_seconds.unwrap_or(for_seconds).min(for_seconds);
     let quiet = destination.busy_seconds.map_or(last_success, |busy| busy.min(last_success));
     let (why, advice) = match destination.state {
         _ if waiting == 0 || destination.next_round_seconds.is_some() => return None,
-        "up" if quiet > SLOWEST => {
+        "up" if quiet > SLOWEST_UPLOAD => {
             (format!("no event was delivered for {quiet:.0} s"), "look at the server's load and at the link to it")
         }
         "up" => return None,
-        "down" | "clock not set" | "randomness not ready" if for_seconds < HICCUP => return None,
+        "down" | "clock not set" | "randomness not ready" if for_seconds < GRACE => return None,
         state => (format!("{state} for {for_seconds:.0} s"), advice(state)),
     };
     Some(format!("{server}: {why}, and {waiting} events wait: {advice}"))
@@ -104,11 +105,11 @@ fn advice(state: &str) -> &'static str {
     }
 }
 
-/// Refusals are an exception, or something is wrong with the server or with its limits.
+/// Refusals become a problem if they are more than exceptions: the server or its limits are wrong.
 fn refusals(destination: &Destination) -> Option<String> {
     let lately = &destination.last_hour;
     let ended = lately.acknowledged + lately.dead;
-    if lately.dead == 0 || lately.dead * EXCEPTION < ended {
+    if lately.dead == 0 || lately.dead * REFUSAL_RATIO < ended {
         return None;
     }
     let (server, dead) = (server(&destination.url), lately.dead);
@@ -122,21 +123,21 @@ fn ring(ring: &Ring) -> Option<String> {
     let (path, for_seconds) = (ring.path.display(), ring.recognizer_seconds);
     match (&ring.state, &ring.problem) {
         (None, Some(problem)) if !ring.is_missing => Some(format!("the ring {path} cannot be read: {problem}")),
-        (Some(state), _) if state.used as f64 > FULL * state.capacity as f64 => {
+        (Some(state), _) if state.used as f64 > NEARLY_FULL * state.capacity as f64 => {
             Some(format!("the ring {path} is nearly full: the recognizer's further events will be lost"))
         }
         (_, Some(problem)) if ring.is_removed => Some(format!("the ring {problem}")),
-        _ if ring.recognizer == "died" && for_seconds > RESTART => {
+        _ if ring.recognizer == "died" && for_seconds > RESTART_TIME => {
             Some(format!("the recognizer of the ring {path} died {for_seconds:.0} s ago: start it again"))
         }
-        _ if ring.recognizer != "alive" && for_seconds > ABSENCE => {
+        _ if ring.recognizer != "alive" && for_seconds > LONGEST_ABSENCE => {
             Some(format!("no recognizer has had the ring {path} open for {for_seconds:.0} s: start it"))
         }
         _ => None,
     }
 }
 
-/// How long no event came, where the config says how long may be.
+/// Reports that no event came for longer than the config allows.
 fn silence(status: &Status) -> Option<String> {
     let most = status.max_silence_seconds;
     let quiet = status.rings.iter().filter_map(|ring| ring.last_event_seconds).fold(status.uptime_seconds, f64::min);
@@ -147,7 +148,7 @@ fn silence(status: &Status) -> Option<String> {
     })
 }
 
-/// The part of a URL that names the server: a path may hold a key.
+/// The server part of a URL: the path may contain a key.
 pub fn server(url: &str) -> &str {
     let start = url.find("://").map_or(0, |scheme| scheme + 3);
     let end = url[start..].find(['/', '?']).map_or(url.len(), |end| start + end);
@@ -200,16 +201,16 @@ mod tests {
         for (state, since, success) in [("up", 1e6, None), ("down", 1e6, None), ("misconfigured", 1e6, Some(1.0))] {
             assert_eq!(at(state, since, success, 0), None, "nothing waits");
         }
-        assert_eq!(at("down", HICCUP - 1.0, None, 5), None, "it may just be restarting");
-        let down = at("down", HICCUP + 1.0, None, 5).unwrap();
+        assert_eq!(at("down", GRACE - 1.0, None, 5), None, "it may just be restarting");
+        let down = at("down", GRACE + 1.0, None, 5).unwrap();
         assert!(down.starts_with("http://a:1: down for 31 s, and 5 events wait: see that the server runs"), "{down}");
-        assert_eq!(at("clock not set", HICCUP - 1.0, None, 5), None, "the box may just have started");
-        assert!(at("clock not set", HICCUP + 1.0, None, 5).unwrap().contains("clock not set for 31 s"));
-        assert_eq!(at("randomness not ready", HICCUP - 1.0, None, 5), None, "the box may just have started");
-        assert!(at("randomness not ready", HICCUP + 1.0, None, 5).unwrap().contains("randomness not ready for 31 s"));
+        assert_eq!(at("clock not set", GRACE - 1.0, None, 5), None, "the box may just have started");
+        assert!(at("clock not set", GRACE + 1.0, None, 5).unwrap().contains("clock not set for 31 s"));
+        assert_eq!(at("randomness not ready", GRACE - 1.0, None, 5), None, "the box may just have started");
+        assert!(at("randomness not ready", GRACE + 1.0, None, 5).unwrap().contains("randomness not ready for 31 s"));
         assert!(at("misconfigured", 0.0, None, 1).is_some() && at("refusing", 0.0, None, 1).is_some());
-        assert_eq!(at("up", 1e6, Some(SLOWEST - 1.0), 1), None, "a slow link is progress");
-        assert!(at("up", 1e6, Some(SLOWEST + 1.0), 1).is_some());
+        assert_eq!(at("up", 1e6, Some(SLOWEST_UPLOAD - 1.0), 1), None, "a slow link is progress");
+        assert!(at("up", 1e6, Some(SLOWEST_UPLOAD + 1.0), 1).is_some());
         assert_eq!(at("up", 5.0, Some(1e6), 1), None, "its time begins when it is up again");
     }
 
@@ -220,7 +221,7 @@ mod tests {
             no_progress(&busy)
         };
         assert_eq!(quiet(Some(8.0)), None, "it began eight seconds ago");
-        assert!(quiet(Some(SLOWEST + 1.0)).unwrap().contains("no event was delivered for 601 s"));
+        assert!(quiet(Some(SLOWEST_UPLOAD + 1.0)).unwrap().contains("no event was delivered for 601 s"));
         assert!(quiet(None).is_some(), "what waits and is not even begun");
     }
 
@@ -270,12 +271,12 @@ mod tests {
     fn a_recognizer_that_died_is_a_problem_and_one_that_ended_in_order_is_one_later() {
         for (recognizer, seconds, is_problem) in [
             ("alive", 1e9, false),
-            ("died", RESTART - 1.0, false),
-            ("died", RESTART + 1.0, true),
-            ("closed", ABSENCE - 1.0, false),
-            ("closed", ABSENCE + 1.0, true),
-            ("absent", ABSENCE - 1.0, false),
-            ("absent", ABSENCE + 1.0, true),
+            ("died", RESTART_TIME - 1.0, false),
+            ("died", RESTART_TIME + 1.0, true),
+            ("closed", LONGEST_ABSENCE - 1.0, false),
+            ("closed", LONGEST_ABSENCE + 1.0, true),
+            ("absent", LONGEST_ABSENCE - 1.0, false),
+            ("absent", LONGEST_ABSENCE + 1.0, true),
         ] {
             assert_eq!(ring(&ring_of(recognizer, seconds)).is_some(), is_problem, "{recognizer} for {seconds} s");
         }

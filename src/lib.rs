@@ -12,29 +12,29 @@
 //!                            or the spool has it for them
 //! ```
 //!
-//! | module | what it is |
+//! | module | contents |
 //! | --- | --- |
 //! | [`ring`] | the shared memory: layout, mapping (the `unsafe`), file and locks, consumer, producer, wake-up |
 //! | [`event`] | a checked record as a typed event |
 //! | [`body`] | the request body: text and pictures, exact length, JSON and form-data, base64 |
 //! | [`deliver`] | fan-out, lanes, HTTP client, outcomes, back-off, release |
-//! | [`spool`] | events that wait on the disk: one file an event, the folders are the truth |
+//! | [`spool`] | events that wait on the disk, as files in folders; the folders are the only record |
 //! | [`config`] | the configuration file, checked and saved |
 //! | [`confine`] | least privilege: user, capabilities, the filter of system calls |
 //! | [`uplink`] | the tasks that tie these together |
 //! | [`monitor`] | the state report |
-//! | [`control`] | the one way by which a config comes into force |
+//! | [`control`] | puts configs into force |
 //! | [`api`] | the local HTTP API and the box's page |
-//! | [`trial`] | trying a server: test events of every size, what they show, whose limit it is |
-//! | [`serve`] | what the HTTP servers of the package share |
-//! | [`status`], [`health`] | what is told about the running uplink, and what of it is a problem |
-//! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers, the time |
-//! | [`signals`] | which it obeys, whatever hangs, and which it does not mind |
-//! | `backtrace` | on the box: no backtraces, and nothing that makes them |
-//! | [`log`], [`rate_limited`] | a log that cannot stop the uplink, a brake for messages |
-//! | [`output`] | what the commands print |
+//! | [`trial`] | tests a server: test events of every size, the limit found, and the product that has it |
+//! | [`serve`] | code shared by the HTTP servers of the package |
+//! | [`status`], [`health`] | the state of the running uplink, and its problems |
+//! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers and the time |
+//! | [`signals`] | signals that the uplink handles, and signals that it ignores |
+//! | `backtrace` | on the box: removes backtraces and their code |
+//! | [`log`], [`rate_limited`] | a log that never blocks the uplink, and a rate limit for messages |
+//! | [`output`] | prints the output of commands |
 
-#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic where nobody reads: see [`output`]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))] // they panic if nobody reads: see [`output`]
 
 pub mod api;
 #[cfg(all(target_env = "musl", panic = "abort"))]

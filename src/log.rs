@@ -1,6 +1,7 @@
-//! The log on stderr, which must never stop the uplink: a reader that stalls or goes away costs lines, and nothing else.
+//! The log on stderr. It never blocks the uplink: if its reader stalls or disappears, lines are lost, and nothing else happens.
 //!
-//! Lines go through a short queue to a thread that writes them. What does not fit is counted, and said with the next line that does.
+//! Lines pass through a short queue to a thread that writes them. Lines that do not fit are counted; the count follows the next
+//! line.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Lines that wait for the reader, at most.
+/// Maximum number of lines that wait for the reader.
 const QUEUE: usize = 256;
 
-/// A line, or the end.
+/// A line; none marks the end.
 type Message = Option<Vec<u8>>;
 
 /// Starts logging to stderr.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// The system cannot create a thread.
 pub fn start() -> io::Result<Flush> {
     let (lines, queue) = sync_channel::<Message>(QUEUE);
     let (end, ended) = sync_channel::<()>(0);
@@ -34,7 +35,7 @@ pub fn start() -> io::Result<Flush> {
     Ok(Flush { lines: kept, ended })
 }
 
-/// When dropped, lets the last lines out: for a moment, should nobody read them.
+/// When dropped, writes the last lines. Waits only briefly if nobody reads them.
 #[derive(Debug)]
 pub struct Flush {
     lines: SyncSender<Message>,
@@ -44,12 +45,12 @@ pub struct Flush {
 impl Drop for Flush {
     fn drop(&mut self) {
         if self.lines.try_send(None).is_ok() {
-            let _ = self.ended.recv_timeout(Duration::from_millis(200)); // "disconnected" is the end
+            let _ = self.ended.recv_timeout(Duration::from_millis(200)); // the thread has ended when this is disconnected
         }
     }
 }
 
-/// One line on its way into the queue.
+/// One line before it enters the queue.
 struct Line {
     lines: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
@@ -77,11 +78,11 @@ impl Drop for Line {
 
 fn write_lines(queue: &Receiver<Message>, dropped: &AtomicU64) {
     while let Ok(Some(line)) = queue.recv() {
-        // Nobody can be told of an error of the log.
+        // There is no place to report an error of the log.
         let _ = io::stderr().write_all(&line);
         match dropped.swap(0, Ordering::Relaxed) {
             0 => {}
-            count => drop(writeln!(io::stderr(), "({count} lines of the log were dropped: nobody read them in time)")),
+            count => drop(writeln!(io::stderr(), "({count} log lines were dropped: nobody read them in time)")),
         }
     }
 }

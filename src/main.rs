@@ -1,7 +1,7 @@
-//! The program: commands, and the daemon's config, privileges, start, signals and exit code.
+//! The program: its commands; and for the daemon: config, privileges, start, signals and exit code.
 //!
-//! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command did its work), 78 (`EX_CONFIG`: a bad config, with every fault
-//! named), 1 (everything else), 2 (wrong usage).
+//! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command succeeded), 78 (`EX_CONFIG`: bad config; every fault is printed),
+//! 1 (every other failure), 2 (wrong usage).
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
@@ -22,7 +22,7 @@ use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{CheckedConfig, Control};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
-use sophon_uplink::signals::{Signals, Told};
+use sophon_uplink::signals::{Signals, Notice};
 use sophon_uplink::spool::inspect;
 use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;
@@ -35,12 +35,12 @@ use tracing::{error, info, warn};
 
 use command::{Command, PROGRAM, complain};
 
-/// What is on its way at SIGTERM gets this long; what is left then goes to the spool.
+/// Time after SIGTERM for uploads that are in progress. Unfinished events then go to the spool.
 const GRACE: Duration = Duration::from_millis(600);
-/// The spool gets this long for that.
+/// Time for the spool to store them.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(1400);
-/// Everything together, with the summary, stays below the 2 s that are promised, or the process is ended.
-const AT_MOST: Duration = Duration::from_millis(1900);
+/// Limit for all of this and the summary, below the promised 2 s. The process is ended then.
+const EXIT_DEADLINE: Duration = Duration::from_millis(1900);
 
 fn main() -> ExitCode {
     let signals = Signals::hold();
@@ -95,7 +95,7 @@ fn check_config(file: &Path, user: Option<User>) -> ExitCode {
     match CheckedConfig::read(file) {
         Ok(good) => {
             good.config.warnings().iter().for_each(complain);
-            // No fault of the config: the uplink runs without its key, and the init script is to start it.
+            // Not a fault of the config: the uplink runs without its key, and the init script must start it.
             if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
                 complain(format_args!("{why}; without it nothing is kept on flash"));
             }
@@ -113,7 +113,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
     ExitCode::from(78)
 }
 
-/// Exit codes of its own: see [`trial::verdict`].
+/// Its exit codes differ: see [`trial::verdict`].
 fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Duration, json: bool) -> ExitCode {
     let config = match config.map_or_else(
         || Config::of_text(br#"{"event_server_url": []}"#, Path::new("")),
@@ -146,7 +146,7 @@ fn show_status(config: &Path, api: Option<std::net::SocketAddr>, json: bool) -> 
     say(client::status(config, api).map(|status| if json { status.to_string() } else { client::in_words(&status) }))
 }
 
-/// Prints what a command came to.
+/// Prints the result of a command.
 fn say(said: Result<String, String>) -> ExitCode {
     match said {
         Ok(text) => print(&text),
@@ -154,7 +154,7 @@ fn say(said: Result<String, String>) -> ExitCode {
     }
 }
 
-/// The uplink that started it ends it: no signal does, not even one for all who share its terminal.
+/// Ends when the uplink that started it ends it. Ignores signals, even those to all processes of a terminal.
 fn open_rings(rings: &[PathBuf], seccomp: bool) -> ExitCode {
     let served = SigSet::all()
         .thread_block()
@@ -168,7 +168,7 @@ fn run(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     wait_for(Box::pin(upload(file, user, signals)))
 }
 
-/// Runs everything on this thread. Boxed, so that the runtime is in the program once.
+/// Runs everything on this thread. Boxed, so that the program contains the runtime once.
 fn wait_for(work: Pin<Box<dyn Future<Output = ExitCode> + '_>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
     {
@@ -176,12 +176,12 @@ fn wait_for(work: Pin<Box<dyn Future<Output = ExitCode> + '_>>) -> ExitCode {
         Err(error) => return not_started(&error),
     };
     let code = runtime.block_on(work);
-    // A name that is still being resolved must not hold up the end.
+    // Do not wait for a name that is still being resolved.
     runtime.shutdown_background();
     code
 }
 
-/// For what goes wrong where there is no log.
+/// Reports an error before there is a log.
 fn not_started(error: &dyn std::fmt::Display) -> ExitCode {
     complain(error);
     ExitCode::FAILURE
@@ -192,7 +192,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Takes what only root may have, and gives up every right that uploading does not need.
+/// Acquires what only root may have, then gives up every right that uploading does not need.
 fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<PreboundListener>, Confined), ExitCode> {
     let config = CheckedConfig::peek(file).map_err(|error| bad_config(&error))?;
     let prebound = PreboundListener::listen(config.api.listen);
@@ -201,13 +201,13 @@ fn give_up_rights(file: &Path, user: Option<User>) -> Result<(Option<PreboundLis
 }
 
 async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
-    // Before there is another thread, and before anything comes in.
+    // First: while there is one thread, and before any input arrives.
     let (prebound, confined) = match give_up_rights(file, user) {
         Ok(confined) => confined,
         Err(code) => return code,
     };
-    let mut told = match signals.watch(AT_MOST) {
-        Ok(told) => told,
+    let mut notices = match signals.watch(EXIT_DEADLINE) {
+        Ok(notices) => notices,
         Err(error) => return not_started(&error),
     };
     let _flush = match log::start() {
@@ -238,13 +238,13 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
     let app = App::new(Rc::clone(&control), Rc::clone(&uplink), confined, api::Limits::default());
     tokio::task::spawn_local(api::listen::serve(app, prebound));
     let code = loop {
-        match told.recv().await {
-            Some(Told::Stop) | None => break ExitCode::SUCCESS,
-            Some(Told::Reload) => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
-            Some(Told::ChildEnded) if opener::has_ended() => {
+        match notices.recv().await {
+            Some(Notice::Stop) | None => break ExitCode::SUCCESS,
+            Some(Notice::Reload) => drop(tokio::task::spawn_local(Rc::clone(&control).reload())),
+            Some(Notice::ChildEnded) if opener::has_ended() => {
                 break failed(&"the process that opens rings has ended: only a new start can open another ring");
             }
-            Some(Told::ChildEnded) => {}
+            Some(Notice::ChildEnded) => {}
         }
     };
     info!("stopping");

@@ -1,11 +1,11 @@
-//! What the commands print. A reader that has gone, as `| head -1` does, has what it wanted: that is a quiet success. A disk that is full
-//! is an error, which the exit code tells even where nobody can read it. Neither is a panic, which is what `println!` makes of both.
+//! Prints the output of commands. If the reader has gone, as with `| head -1`, it has what it wanted: the command succeeds. If
+//! the disk is full, the exit code reports the error, even if nobody can read a message. `println!` would panic in both cases.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
-/// Prints to standard output; `program` is whom an error names.
+/// Prints to standard output. `program` is the prefix of error messages.
 pub fn print(program: &str, text: impl Display) -> ExitCode {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -14,7 +14,7 @@ pub fn print(program: &str, text: impl Display) -> ExitCode {
     }
 }
 
-/// What it means for `program` that standard output does not take what it prints.
+/// Handles an error of standard output for `program`.
 pub fn not_printed(program: &str, error: &io::Error) -> ExitCode {
     if error.kind() == ErrorKind::BrokenPipe {
         return ExitCode::SUCCESS;
@@ -23,7 +23,7 @@ pub fn not_printed(program: &str, error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says on standard error what is wrong. Where that cannot be written either, the exit code has to do.
+/// Prints an error on standard error. If that fails too, only the exit code reports the error.
 pub fn complain(program: &str, what: impl Display) {
     let _ = writeln!(io::stderr(), "{program}: {what}");
 }

@@ -1,8 +1,8 @@
-//! A brake for messages that a broken or hostile peer, disk or ring can cause as often as it likes.
+//! A rate limit for log messages that a broken or hostile peer, disk or ring can cause without limit.
 //!
-//! Each place in the code that complains has a count of its own, so that many complaints of one kind do not hide the first of another:
-//! the first few are said at once, then one a period, with the number of those that were not. Where somebody repeats a thousand things
-//! for ever, the log grows by a line a minute for each kind of thing.
+//! Each place in the code has its own count, so that many messages of one kind do not hide the first message of another. The
+//! first few are logged at once. Then one per period is logged, with the number of those left out. So if something repeats for
+//! ever, the log grows by one line per minute and kind.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,28 +10,28 @@ use std::fmt;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-/// After the first few, one message of a kind is said in this time.
+/// Time between two messages of a kind, after the first few.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Lets the first messages of each kind through, then one every period, and counts the rest.
+/// Logs the first messages of each kind, then one per period, and counts the rest.
 #[derive(Debug)]
 pub struct RateLimited {
-    /// Messages of a kind that are said at once; at least 1.
+    /// Number of messages of a kind that are logged at once; at least 1.
     burst: u32,
     kinds: RefCell<BTreeMap<(&'static str, u32), Kind>>,
 }
 
-/// What is known of one place that complains.
+/// The state of one kind of message.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
-    /// Messages that may be said before the next period begins.
+    /// Messages that may be logged before the next period begins.
     left: u32,
     /// When `left` was last raised.
     raised: Instant,
     suppressed: u64,
 }
 
-/// Ends a message that stands for others: ` (and 12 more like this not shown)`; nothing when there were none.
+/// The end of a message that represents others: ` (and 12 more like this not shown)`; empty if there were none.
 #[derive(Debug)]
 pub struct More(u64);
 
@@ -45,26 +45,26 @@ impl fmt::Display for More {
 }
 
 impl RateLimited {
-    /// A brake that was never used: `burst` messages of each kind at once, then one a minute.
+    /// A new limiter: `burst` messages of each kind at once, then one per minute.
     pub const fn new(burst: u32) -> RateLimited {
         RateLimited { burst, kinds: RefCell::new(BTreeMap::new()) }
     }
 
-    /// Calls `message`, or counts it as suppressed. Calls from one place in the code are one kind.
+    /// Calls `message`, or counts it as suppressed. All calls from one place in the code are one kind.
     #[track_caller]
     pub fn say(&self, message: impl FnOnce(More)) {
         let place = Location::caller();
         self.say_of((place.file(), place.line()), message);
     }
 
-    /// The same where one place in the code has several kinds.
+    /// The same for a place in the code with several kinds.
     pub fn say_of(&self, kind: (&'static str, u32), message: impl FnOnce(More)) {
         if let Some(more) = self.admit(kind, Instant::now()) {
             message(more);
         }
     }
 
-    /// What a message of this kind ends with; none when it is not to be said.
+    /// Returns the end of a message of this kind; none if it is not logged.
     fn admit(&self, kind: (&'static str, u32), now: Instant) -> Option<More> {
         let mut kinds = self.kinds.borrow_mut();
         let kind = kinds.entry(kind).or_insert(Kind { left: self.burst, raised: now, suppressed: 0 });
@@ -78,7 +78,7 @@ impl RateLimited {
             return None;
         }
         if kind.left == self.burst {
-            kind.raised = now; // the period begins with the first message, not with the last quiet time
+            kind.raised = now; // the period begins with this message, not with the last quiet time
         }
         kind.left -= 1;
         Some(More(std::mem::take(&mut kind.suppressed)))

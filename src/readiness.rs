@@ -1,9 +1,10 @@
-//! What TLS and sealing need of the box before they can begin, and may lack for a while after a boot: the time, and random numbers.
+//! What TLS and sealing need before they can begin, and may lack for some time after a boot: the time and random numbers.
 //!
-//! **Random numbers.** Before Linux 5.4 the kernel gathers them from interrupts alone: an idle box may need many minutes, and until then
-//! `getrandom` waits. Nothing may wait in it: not the event loop, and not the spool's thread. So whoever needs a secret asks
-//! [`randomness`] first, which never waits, and comes again later where there is none; once the kernel has random numbers, it has them for
-//! ever, and drawing them cannot wait any more. What needs no secret (back-off, temporary names, boundaries, ids) draws none at all.
+//! **Random numbers.** Before Linux 5.4 the kernel gathers them from interrupts only. An idle box may need many minutes, and
+//! `getrandom` blocks until then. Neither the event loop nor the spool's thread may block in it. So code that needs a secret
+//! calls [`randomness`] first, which never blocks, and tries again later if it returns false. Once the kernel has random numbers,
+//! it always has them, and drawing them never blocks again. Code that needs no secret (back-off, temporary names, boundaries,
+//! ids) draws none.
 //!
 //! **The time.** See [`clock`].
 
@@ -25,7 +26,7 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// The state of what waits for it, as the status names it.
+    /// The state of a destination that waits for it, as the status names it.
     pub const fn state(self) -> &'static str {
         match self {
             NotReady::Clock => "clock not set",
@@ -33,7 +34,7 @@ impl NotReady {
         }
     }
 
-    /// What is said where an upload waits for it, and what to do.
+    /// The message while an upload waits for it, with what to do.
     pub const fn why(self) -> &'static str {
         match self {
             NotReady::Clock => clock::NOT_SET,
@@ -43,7 +44,7 @@ impl NotReady {
         }
     }
 
-    /// The same as a failure of a try.
+    /// The same as the failure of an attempt.
     pub fn failure(self) -> Failure {
         let code = match self {
             NotReady::Clock => Code::ClockNotSet,
@@ -52,7 +53,7 @@ impl NotReady {
         Failure::new(code, self.why())
     }
 
-    /// What is said when it has come.
+    /// The message when it has become ready.
     pub const fn over(self) -> &'static str {
         match self {
             NotReady::Clock => "the clock is set: uploads go on",
@@ -61,7 +62,7 @@ impl NotReady {
     }
 }
 
-/// What a TLS connection would have to wait for; none where it can begin. The clock is named first: it may need a person.
+/// What a TLS connection must wait for; none if it can begin. The clock comes first: it may need a person.
 pub fn of_tls() -> Option<NotReady> {
     match () {
         () if !clock::is_set() => Some(NotReady::Clock),
@@ -70,13 +71,13 @@ pub fn of_tls() -> Option<NotReady> {
     }
 }
 
-/// Whether the kernel has random numbers. Never waits; costs one system call until they are there, and none from then on.
+/// Whether the kernel has random numbers. Never blocks. Costs one system call per use until they are ready, and none afterwards.
 pub fn randomness() -> bool {
     static IS_READY: AtomicBool = AtomicBool::new(false);
     if IS_READY.load(Ordering::Relaxed) {
         return true;
     }
-    // Any other failure (a kernel before 3.17, which does not know the call) is for whoever draws to deal with.
+    // Other errors are left to the code that draws numbers, for example a kernel before 3.17 without this call.
     let is_ready = getrandom(&mut [0; 1], GetRandomFlags::NONBLOCK) != Err(Errno::AGAIN);
     IS_READY.store(is_ready, Ordering::Relaxed);
     is_ready

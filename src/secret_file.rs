@@ -1,25 +1,25 @@
-//! Files with keys: who else may read or change one is refused, as ssh refuses such keys.
+//! Reads files with keys. Refuses a file that others may read or change, as ssh does.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// What is in such a file.
+/// The content of such a file.
 pub struct Secret {
-    /// Its bytes; of one that is longer than was asked for, one byte more than that.
+    /// Its bytes. If the file is longer than requested, one byte more than requested.
     pub bytes: Vec<u8>,
-    /// How long it is.
+    /// Length of the file, in bytes.
     pub length: u64,
 }
 
-/// Reads at most `most` bytes, and one more; the error is what comes behind the name of the file's key in the config.
+/// Reads at most `most` bytes, and one more. The error text is meant to follow the config key that names the file.
 ///
 /// # Errors
-/// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
+/// Why the file cannot be used. The text does not contain the path, which only the config should know.
 pub fn read(path: &Path, most: usize) -> Result<Secret, String> {
     let told = |error: io::Error| format!("cannot be read: {error}");
-    // A pipe is not waited for, should one have the name.
+    // Do not block if the path is a pipe.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(told)?;
     let found = file.metadata().map_err(told)?;
     if !found.is_file() {

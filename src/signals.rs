@@ -1,8 +1,8 @@
-//! Signals: those that the uplink obeys, and those that it must not mind.
+//! Signals: those that the uplink handles, and those that it ignores.
 //!
-//! All of them are blocked, in every thread, and one thread takes what comes. So there is no handler, nothing is interrupted, a signal
-//! that comes early waits, and SIGTERM is obeyed whatever the other threads hang in: a disk, a kernel without random numbers, a name
-//! that is being resolved. [`Signals::watch`] says how.
+//! All of them are blocked in every thread, and one thread receives them. So there is no handler, no call is interrupted, and an
+//! early signal is not lost. SIGTERM works even if other threads hang: in a disk, in a kernel without random numbers, in a name
+//! that is being resolved. [`Signals::watch`] has the details.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -13,12 +13,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// How a program ends that SIGTERM did not stop in time.
-const HUNG: i32 = 1;
+/// Exit code of a program that did not stop in time after SIGTERM.
+const EXIT_HUNG: i32 = 1;
 
-/// What a signal tells the running uplink.
+/// What a signal asks of the running uplink, or reports to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Notice {
     /// SIGTERM, SIGINT.
     Stop,
     /// SIGHUP.
@@ -27,13 +27,13 @@ pub enum Told {
     ChildEnded,
 }
 
-/// Those that are blocked, in this thread and in all that it starts from then on.
+/// The blocked signals: blocked in this thread and in all threads that it starts later.
 #[derive(Debug)]
 pub struct Signals {
     before: SigSet,
 }
 
-/// Every signal but those that tell of a fault of the thread's own, and those by which a terminal stops a program and ends it at once.
+/// All signals except those for a fault of the thread itself and those by which a terminal stops a program or ends it at once.
 fn stray() -> SigSet {
     use Signal::*;
     let mut signals = SigSet::all();
@@ -42,8 +42,8 @@ fn stray() -> SigSet {
     signals
 }
 
-/// For a program that a person runs: SIGUSR1, SIGALRM and their kind, which end a program by default and which nobody sends it for a
-/// reason, do not end it. Those that end it at a terminal's and at an init script's wish do.
+/// For a program that a person runs. Ignores signals such as SIGUSR1 and SIGALRM, which end a program by default and which nobody
+/// sends it on purpose. The signals by which a terminal or an init script ends it still do.
 pub fn ignore_strays() {
     use Signal::*;
     let mut signals = stray();
@@ -52,55 +52,55 @@ pub fn ignore_strays() {
 }
 
 impl Signals {
-    /// Blocks them, but SIGTERM and SIGINT, which end the program until [`Signals::watch`]: nothing is at stake before, and what it
-    /// hangs in (a config on a file system that does not answer) must not keep it. To be called first of all.
+    /// Blocks the signals except SIGTERM and SIGINT. These two end the program until [`Signals::watch`]: nothing can be lost
+    /// before, and a hanging start (a config on a file system that does not respond) must be stoppable. Call this first.
     pub fn hold() -> Signals {
         let mut signals = stray();
         [Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| signals.remove(signal));
         Signals { before: signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap_or_else(|_| SigSet::empty()) }
     }
 
-    /// Makes everything as it was.
+    /// Restores the signal mask.
     pub fn release(self) {
         let _such_a_set_is_always_taken = self.before.thread_set_mask();
     }
 
-    /// Starts the thread that takes them, and tells of them. After SIGTERM or SIGINT the process has `patience` to end; then it is
-    /// ended, with exit code 1. To be called while there is one thread.
+    /// Starts the thread that receives the signals and sends notices. After SIGTERM or SIGINT the process has `patience` to end;
+    /// then it is ended with exit code 1. Call this while there is one thread.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn watch(self, patience: Duration) -> io::Result<UnboundedReceiver<Told>> {
+    /// The system cannot create a thread.
+    pub fn watch(self, patience: Duration) -> io::Result<UnboundedReceiver<Notice>> {
         let signals = stray();
         signals.thread_block()?;
-        let (tell, told) = unbounded_channel();
+        let (sender, notices) = unbounded_channel();
         thread::Builder::new().name("signals".into()).stack_size(32 * 1024).spawn(move || {
             loop {
-                let news = match signals.wait() {
-                    Ok(Signal::SIGTERM | Signal::SIGINT) => Told::Stop,
-                    Ok(Signal::SIGHUP) => Told::Reload,
-                    Ok(Signal::SIGCHLD) => Told::ChildEnded,
-                    _ => continue, // a stray one, or one that has no name
+                let notice = match signals.wait() {
+                    Ok(Signal::SIGTERM | Signal::SIGINT) => Notice::Stop,
+                    Ok(Signal::SIGHUP) => Notice::Reload,
+                    Ok(Signal::SIGCHLD) => Notice::ChildEnded,
+                    _ => continue, // another signal, or one without a name
                 };
-                let _nobody_listens_at_the_end = tell.send(news);
-                if news == Told::Stop {
+                let _nobody_listens_at_the_end = sender.send(notice);
+                if notice == Notice::Stop {
                     thread::sleep(patience);
                     end();
                 }
             }
         })?;
-        Ok(told)
+        Ok(notices)
     }
 }
 
-/// Ends the process though other threads hang, perhaps while they hold the lock of standard error, or in writing to it.
+/// Ends the process although other threads hang. They may hold the lock of standard error, or hang while they write to it.
 fn end() -> ! {
-    const LAST_WORDS: &[u8] =
-        b"sophon-uplink: it hangs, and is ended; what was neither delivered nor spooled stays in the ring\n";
+    const MESSAGE: &[u8] =
+        b"sophon-uplink: it did not stop in time, and is ended; events neither delivered nor spooled stay in the ring\n";
     let stderr = io::stderr();
     let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut ready, Some(&Timespec::default())) == Ok(1) {
-        let _ = rustix::io::write(stderr.as_fd(), LAST_WORDS);
+        let _ = rustix::io::write(stderr.as_fd(), MESSAGE);
     }
-    std::process::exit(HUNG)
+    std::process::exit(EXIT_HUNG)
 }

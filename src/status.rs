@@ -1,6 +1,8 @@
-//! What is told about the running uplink: in `GET /api/status`, `sophon-uplink status`, metrics, and one line when it stops.
+//! The state of the running uplink, as shown by `GET /api/status`, `sophon-uplink status`, the metrics, and one log line at the
+//! stop.
 //!
-//! A *delivery* is one event for one destination; the JSON calls them `shares`. They balance: what came is what went and what is here, as [`Shares`] says of each count.
+//! A *delivery* is one event for one destination; the JSON calls them `shares`. The counts balance: the deliveries that came
+//! equal those that ended plus those that are still here. [`Shares`] says for each count which of these it is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,36 +19,36 @@ use crate::deliver::sizes::Known;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
 
-/// Everything, at one moment.
+/// The whole state at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// Of the program.
+    /// Version of the program.
     pub version: &'static str,
-    /// Since its start.
+    /// Time since the start.
     pub uptime_seconds: f64,
-    /// False: the time is before the program was built.
+    /// False if the time is before the program was built.
     pub clock_is_set: bool,
-    /// False: the kernel has no random numbers yet.
+    /// False if the kernel has no random numbers yet.
     pub randomness_is_ready: bool,
-    /// `health.max_silence_s` of the config: 0 for none.
+    /// `health.max_silence_s` of the config; 0: no limit.
     pub max_silence_seconds: u64,
-    /// What was read.
+    /// Counts of the events read.
     pub events: Events,
-    /// What became of it.
+    /// Counts of their deliveries.
     pub shares: Shares,
-    /// Keys of the config whose change comes into force with a restart only.
+    /// Changed keys of the config that are applied only after a restart.
     pub pending_restart: Vec<&'static str>,
-    /// The rings that were opened at the start.
+    /// The rings opened at the start.
     pub rings: Vec<Ring>,
-    /// Times that a ring was found corrupt.
+    /// How often a ring was found corrupt.
     pub rings_corrupt: u64,
-    /// Events of which something was mended, or that a receiver may not take: the log says what.
+    /// Events that were repaired, or that a receiver may refuse; the log says why.
     pub events_mended: u64,
     /// The spool.
     pub spool: Spool,
-    /// In the order of the config.
+    /// In the config's order.
     pub destinations: Vec<Destination>,
-    /// The state report, where there is one.
+    /// The state report, if there is one.
     pub monitor: Option<Monitor>,
 }
 
@@ -57,73 +59,73 @@ pub struct Monitor {
     pub url: String,
     /// From the config.
     pub period_seconds: u64,
-    /// How long ago one was sent.
+    /// Time since the last successful report.
     pub last_success_seconds: Option<f64>,
-    /// Why the last one was not, in words.
+    /// The last failure, in words.
     pub last_error: Option<String>,
-    /// The same for programs.
+    /// The last failure, for programs.
     pub last_error_code: Option<&'static str>,
-    /// How long ago that was.
+    /// Time since the last failure.
     pub last_error_seconds: Option<f64>,
     /// The status of the last answer.
     pub last_answer: Option<u16>,
 }
 
-/// Events: `read` is the sum of the others.
+/// Counts of events. `read` is the sum of the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Events {
-    /// Taken out of a ring.
+    /// Events taken out of a ring.
     pub read: u64,
-    /// Of these: score below the threshold.
+    /// Events with a score below the threshold.
     pub filtered: u64,
-    /// Of these: a record that no correct recognizer writes.
+    /// Malformed events: no correct recognizer writes such a record.
     pub malformed: u64,
-    /// Of these: sent on their way to every destination.
+    /// Events passed on to every destination.
     pub sent: u64,
 }
 
-/// What became of the shares since the start.
+/// Counts of deliveries since the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shares {
-    /// Came: an event was read, or taken over in memory from a destination that was removed.
+    /// Came: an event was read, or taken over in memory from a removed destination.
     pub entered: u64,
-    /// Came: found in the spool by the start.
+    /// Came: found in the spool at the start.
     pub recovered: u64,
-    /// Came: taken over in the spool from a destination that was removed.
+    /// Came: taken over in the spool from a removed destination.
     pub inherited: u64,
-    /// Came: a dead letter to be sent again.
+    /// Came: a dead letter is sent again.
     pub resent: u64,
-    /// Went: 2xx.
+    /// Ended: acknowledged with 2xx.
     pub acknowledged: u64,
-    /// Went: refused by the server, or its destination was removed; kept as a dead letter.
+    /// Ended: kept as a dead letter, because the server refused it or its destination was removed.
     pub dead: u64,
-    /// Went: let go, for it had waited in the spool for longer than the config allows.
+    /// Ended: dropped, because it waited in the spool for longer than the config allows.
     pub expired: u64,
-    /// Went: given up by the spool for newer ones, or too large for it while the ring needed the room.
+    /// Ended: evicted from the spool for newer events, or too large for it while the ring needed the room.
     pub evicted: u64,
-    /// Went: damaged in the spool and set aside.
+    /// Ended: damaged in the spool, and moved to quarantine.
     pub quarantined: u64,
-    /// Went: removed from the spool by somebody else.
+    /// Ended: somebody else removed it from the spool.
     pub vanished: u64,
-    /// Went: refused by the server, and could not be kept as a dead letter.
+    /// Ended: refused by the server, and could not be kept as a dead letter.
     pub refused: u64,
-    /// Went: the pictures were lost, because the ring's file was truncated.
+    /// Ended: the pictures were lost, because the ring's file was truncated.
     pub lost: u64,
-    /// Went: its destination was removed, and those that were added have it.
+    /// Ended: its destination was removed, and its heirs have the event.
     pub handed_over: u64,
-    /// Is in the spool.
+    /// Here: in the spool.
     pub spooled: u64,
-    /// Is in the ring, waiting or on its way.
+    /// Here: in the ring, waiting or being sent.
     pub open: u64,
-    /// Shares that memory and spool count differently, because they are just being stored: 0 when nothing goes on. No part of the
+    /// Deliveries that memory and spool count differently, because they are being stored right now. 0 when idle. Not part of the
     /// balance.
     pub in_transit: u64,
-    /// Tries that came to nothing; no part of the balance.
+    /// Failed attempts. Not part of the balance.
     pub failed_tries: u64,
 }
 
 impl Shares {
-    /// Puts together what memory and spool know; `open` was counted one by one.
+    /// Combines the counts of memory and spool. `open` was counted one by one.
     pub fn of(lanes: &Counters, spool: &Tally, open: u64) -> Shares {
         let Counters { entered, acknowledged, spooled, refused, lost, evicted, handed_over, failures } = *lanes;
         Shares {
@@ -141,7 +143,7 @@ impl Shares {
             lost,
             handed_over: handed_over + spool.handed_over,
             spooled: spool.remaining(),
-            // What is stored between the two looks must not count twice.
+            // An event stored between the two readings must not count twice.
             open: (open + spooled).saturating_sub(spool.stored),
             in_transit: spooled.abs_diff(spool.stored),
             failed_tries: failures,
@@ -149,64 +151,65 @@ impl Shares {
     }
 }
 
-/// A ring of the config, as it was at the start.
+/// A ring of the config, as configured at the start.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ring {
-    /// Its file.
+    /// Path of its file.
     pub path: PathBuf,
-    /// None where there is none; `problem` says why.
+    /// None if there is no ring; `problem` says why.
     pub state: Option<RingState>,
     /// Why there is no state, or what is wrong with the ring.
     pub problem: Option<String>,
-    /// Whether that is that there is no file: the recognizer has not started yet.
+    /// Whether the problem is that there is no file: the recognizer has not started yet.
     #[serde(skip)]
     pub is_missing: bool,
-    /// Its file was removed while it is being read: nobody else finds it any more.
+    /// Whether its file was removed while it is being read: nobody else can find it.
     pub is_removed: bool,
-    /// `alive`, `closed` (it ended in order), `died`, or `absent` (there is no ring that is read).
+    /// `alive`, `closed` (it ended in order), `died`, or `absent` (no ring is being read).
     pub recognizer: &'static str,
-    /// For how long.
+    /// Duration of this state.
     pub recognizer_seconds: f64,
-    /// How long ago the last event came; none since the start.
+    /// Time since the last event; none if there was none since the start.
     pub last_event_seconds: Option<f64>,
 }
 
 /// The spool.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spool {
-    /// Its folder, as it was opened at the start.
+    /// Its folder, as opened at the start.
     pub dir: PathBuf,
-    /// False: its file system has no hard links, so that an event for several destinations is written once for each.
+    /// False if its file system has no hard links: an event for several destinations is then written once for each.
     pub has_hard_links: bool,
     /// Whether events can be stored.
     pub is_usable: bool,
-    /// Why not.
+    /// Why events cannot be stored.
     pub problem: Option<String>,
-    /// What everything in it takes, in whole blocks.
+    /// Size of everything in it, in whole blocks.
     pub bytes: u64,
-    /// The most that may be.
+    /// The maximum size.
     pub max_bytes: u64,
-    /// Events that wait, each counted once.
+    /// Events that wait; each is counted once.
     pub events: u64,
     /// Dead letters.
     pub dead_letters: u64,
-    /// Files set aside.
+    /// Files in quarantine.
     pub set_aside: u64,
-    /// Removed destinations whose events stay until they, or new ones, come; of the events.
+    /// Removed destinations whose events wait until the destination, or a new one, is in the config. Part of `events`.
     pub parked: Vec<Parked>,
-    /// Events that are sealed with another key than the one in use, once for each destination; they stay. Of the spooled ones.
+    /// Events sealed with a key other than the one in use; counted once for each destination. They stay. Part of the spooled
+    /// ones.
     pub locked: u64,
-    /// Dead letters given up for want of room since the start.
+    /// Dead letters evicted for lack of room since the start.
     pub dead_letters_evicted: u64,
-    /// How long ago it was seen that events were given up for want of room, dead letters among them, or removed by somebody else.
+    /// Time since the last detected loss: events or dead letters evicted for lack of room, or removed by somebody else.
     pub last_loss_seconds: Option<f64>,
-    /// Written since the start: 0 while every server is up.
+    /// Bytes written since the start; 0 while every server is up.
     pub bytes_written: u64,
 }
 
 impl Spool {
-    /// What the spool says of itself, and what the uplink has found: `trouble` while events wait that could not be stored. A store that
-    /// failed is no trouble any more once nothing waits.
+    /// Combines the spool's own status with what the uplink found. `trouble` says why events could not be stored, while they
+    /// wait. A failed store is no problem any more once nothing waits.
     pub fn of(
         spool: &spool::Status,
         dir: &Path,
@@ -237,14 +240,14 @@ impl Spool {
     }
 }
 
-/// A destination that is not in the config any more, and that no other inherits from.
+/// A destination that is not in the config any more, and that has no heirs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Parked {
-    /// As its folder says; else the folder's name.
+    /// The URL stored in its folder, or else the folder's name.
     pub url: String,
     /// Events that wait for it.
     pub events: u64,
-    /// What they take, in whole blocks.
+    /// Their size, in whole blocks.
     pub bytes: u64,
 }
 
@@ -263,69 +266,69 @@ pub struct Destination {
     pub url: String,
     /// `up`, `down`, `misconfigured`, `refusing`, `clock not set` or `randomness not ready`.
     pub state: &'static str,
-    /// For how long.
+    /// Duration of this state.
     pub since_seconds: f64,
     /// The last failure, in words.
     pub last_error: Option<String>,
-    /// The same for programs: a name that stays, see [`crate::deliver::failure::Code`].
+    /// The last failure, for programs: a permanent name, see [`crate::deliver::failure::Code`].
     pub last_error_code: Option<&'static str>,
-    /// How long ago that was.
+    /// Time since the last failure.
     pub last_error_seconds: Option<f64>,
-    /// How long ago an event was acknowledged.
+    /// Time since the last acknowledgement.
     pub last_success_seconds: Option<f64>,
-    /// The status of the last answer, whatever it was to.
+    /// The status of the last answer to any request.
     pub last_answer: Option<u16>,
-    /// Larger events fail, and smaller ones do not.
+    /// A size limit: larger events fail, and smaller ones do not.
     pub limit: Option<Known>,
-    /// When the next try may begin, while there is a pause.
+    /// Time until the next attempt may begin, during a pause.
     pub next_try_seconds: Option<f64>,
-    /// Uploads on their way.
+    /// Uploads in progress.
     pub in_flight: u64,
-    /// For how long there has been at least one of them.
+    /// How long at least one upload has been in progress.
     pub busy_seconds: Option<f64>,
-    /// Events in memory that wait.
+    /// Events that wait in memory.
     pub queued: u64,
-    /// Events in the spool that wait.
+    /// Events that wait in the spool.
     pub backlog: Backlog,
-    /// 2xx since the start.
+    /// Acknowledged (2xx) since the start.
     pub acknowledged: u64,
-    /// Made dead letters since the start.
+    /// Events that became dead letters since the start.
     pub dead: u64,
-    /// Given up for newer ones since the start.
+    /// Events evicted for newer ones since the start.
     pub evicted: u64,
-    /// Let go since the start, for they were older than `bounds.max_age_s`.
+    /// Events dropped since the start because they were older than `bounds.max_age_s`.
     pub expired: u64,
-    /// The server of `standby` that gets the events now, if any.
+    /// The standby server that gets the events now, if any.
     pub standing_in: Option<String>,
-    /// Events go one at a time, the oldest first.
+    /// Whether events are sent one at a time, the oldest first.
     pub in_order: bool,
-    /// What waits in the spool is not sent at this time of the day.
+    /// Whether events in the spool are not sent at this time of day.
     pub off_hours: bool,
     /// `bounds.bytes_per_second`.
     pub bytes_per_second: Option<u32>,
-    /// It gets all events, once in so many seconds.
+    /// Period of a destination that gets all events once per period.
     pub period_seconds: Option<u64>,
-    /// When what waits for that is sent, while something does.
+    /// Time until the waiting events of such a destination are sent; none if none wait.
     pub next_round_seconds: Option<f64>,
-    /// Tries that came to nothing since the start.
+    /// Failed attempts since the start.
     pub failed_tries: u64,
-    /// Whether refusals are an exception or the rule.
+    /// Results of the last hour: they show whether refusals are exceptions.
     pub last_hour: LastHour,
 }
 
-/// What became of a destination's events in the last hour, to five minutes.
+/// Results of a destination's events in the last hour, to five minutes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LastHour {
     /// 2xx.
     pub acknowledged: u64,
-    /// Made dead letters, because the server refused them.
+    /// Events that became dead letters because the server refused them.
     pub dead: u64,
-    /// What the server answered to the last one that it refused, since the start.
+    /// The server's answer to the last event that it refused since the start.
     pub last_refusal: Option<String>,
 }
 
 impl Destination {
-    /// What lane and client know, and the spool.
+    /// Combines what the lane, the client and the spool know.
     pub fn of(lane: &Lane, endpoints: &Endpoints, recent: &Recent, spool: &spool::Status) -> Destination {
         let (client, health, now) = (endpoints.first(), &lane.health, Instant::now());
         let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
@@ -371,15 +374,15 @@ impl Destination {
 /// A destination's events in the spool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Backlog {
-    /// How many.
+    /// Number of events.
     pub events: u64,
-    /// What they take, in whole blocks.
+    /// Their size, in whole blocks.
     pub bytes: u64,
-    /// Of others, that could not be read: they are offered again after the next start.
+    /// Further events that could not be read. They are offered again after the next start.
     pub unreadable: u64,
 }
 
-/// One line with everything that balances.
+/// One line with all counts of the balance.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Events { read, filtered, malformed, sent } = &self.events;

@@ -1,4 +1,4 @@
-//! Asks the running uplink's own API, for `sophon-uplink status` and `dead resend`, and says a status for people.
+//! Client of the running uplink's own API, for `sophon-uplink status` and `dead resend`. Also prints a status as text for people.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,32 +12,32 @@ use crate::config::DEFAULT_LISTEN;
 use crate::control::CheckedConfig;
 use crate::deliver::sizes::Size;
 
-/// For each step of asking.
+/// Timeout of each step: connecting, writing and reading.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer is shorter, in bytes.
+/// The client reads at most this many bytes of an answer; real answers are shorter.
 const LONGEST: u64 = 4 << 20;
 
-/// What `GET /api/status` says at `address`; without one, where the config at `file` listens, or by default does where this account
-/// may not read that.
+/// Returns the answer of `GET /api/status` at `address`. Without `address`, uses the listen address from the config at `file`.
+/// Uses the default address if this account may not read the config.
 ///
 /// # Errors
-/// Why there is no answer, and what to do.
+/// Returns why there is no answer, and what to do.
 pub fn status(file: &Path, address: Option<SocketAddr>) -> Result<Value, String> {
-    ask(file, address, "GET /api/status", "")
+    request(file, address, "GET /api/status", "")
 }
 
-/// What a `POST` of `body` to `path` is answered.
+/// Returns the answer to a `POST` of `body` to `path`.
 ///
 /// # Errors
-/// Why there is no answer, and what to do; or what the answer says is wrong.
+/// Returns why there is no answer and what to do, or the error message of the answer.
 pub fn post(file: &Path, path: &str, body: &Value) -> Result<Value, String> {
-    ask(file, None, &format!("POST {path}"), &body.to_string())
+    request(file, None, &format!("POST {path}"), &body.to_string())
 }
 
-fn ask(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Result<Value, String> {
+fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Result<Value, String> {
     let is_denied = std::fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     let api = match CheckedConfig::read_or_last(file) {
-        Ok((good, _)) => Some(good.config.api),
+        Ok((checked, _)) => Some(checked.config.api),
         Err(_) if is_denied || address.is_some() => None,
         Err(error) => return Err(error.to_string()),
     };
@@ -71,7 +71,7 @@ fn ask(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Resu
     }
 }
 
-/// Where to connect to for an address that is listened on.
+/// The address to connect to for a listen address: the unspecified address becomes loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -81,7 +81,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Head and body.
+/// Sends the request and returns the answer's head and body.
 fn exchange(address: SocketAddr, token: &str, what: &str, body: &str) -> std::io::Result<(String, String)> {
     let mut socket = TcpStream::connect_timeout(&address, REPLY_TIMEOUT)?;
     socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
@@ -99,7 +99,7 @@ fn exchange(address: SocketAddr, token: &str, what: &str, body: &str) -> std::io
     Ok((head.to_owned(), body.to_owned()))
 }
 
-/// A status for people, a subject a line.
+/// The status as text for people, one subject per line.
 pub fn in_words(status: &Value) -> String {
     let mut text = String::new();
     let number = |value: &Value| value.as_u64().unwrap_or_default();
@@ -237,7 +237,7 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-/// `42 s`, `3 min`, `2 h 5 min`, `4 d 1 h`.
+/// Formats like this: `42 s`, `3 min`, `2 h 5 min`, `4 d 1 h`.
 fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {

@@ -1,8 +1,10 @@
-//! `GET /api/dead-letters`: what servers refused, the oldest first, in pages: `?limit=100&after=17`. `POST`: sends it once more, as
-//! `{"all": true}` or `{"numbers": [17, 23]}`, and with `"to": "http://…"` to another destination of the config.
+//! `GET /api/dead-letters` lists the events that servers refused, the oldest first, in pages: `?limit=100&after=17`. `POST` sends
+//! them again: `{"all": true}` or `{"numbers": [17, 23]}`. With `"to": "http://…"` it sends them to another destination of the
+//! config.
 //!
-//! A page costs what its letters cost, however many events wait. A call that sends many works in batches, between which others have the
-//! spool, and answers after a few seconds: `after` then says where the next call is to go on.
+//! The cost of a page depends on its letters, not on how many events wait. A call that sends many letters works in batches and
+//! lets others use the spool between two batches. It answers after a few seconds; `after` then says where the next call
+//! continues.
 
 use std::time::Duration;
 
@@ -16,36 +18,36 @@ use crate::spool::Resent;
 use crate::spool::dead;
 use crate::uplink::Uplink;
 
-/// Letters in a page, where none is said and at most.
+/// Letters per page: the default and the maximum.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 256;
-/// A call that sends letters answers after this: its client waits no longer than ten seconds.
+/// A call that resends letters answers after this time. Its client waits for ten seconds at most.
 const TURN: Duration = Duration::from_secs(4);
 
 /// Which letters to show.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Those with a higher number.
+    /// Only letters with a higher number.
     after: Option<u64>,
     limit: usize,
 }
 
-/// What to send again.
+/// Which letters to send again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// None: all.
+    /// `None`: all.
     pub numbers: Option<Vec<u64>>,
-    /// None: where each was to go before.
+    /// `None`: each goes to its original destination.
     pub to: Option<String>,
-    /// Those with a higher number.
+    /// Only letters with a higher number.
     pub after: Option<u64>,
 }
 
 impl Page {
-    /// What a query asks for.
+    /// Reads the page that a query requests.
     ///
     /// # Errors
-    /// 400: something else than `limit` and `after`, once each.
+    /// 400: anything other than `limit` and `after`, each at most once.
     pub fn of(query: Option<&str>) -> Result<Page, ApiError> {
         let (mut after, mut limit) = (None, None);
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -65,7 +67,7 @@ impl Page {
     }
 }
 
-/// Some dead letters, by destination; `next` is what `after` is to be for further ones.
+/// One page of dead letters, by destination. `next` is the value of `after` for the next page.
 pub async fn show(uplink: &Uplink, page: Page) -> Value {
     let (total, letters, next) = uplink.letters(page.after, page.limit).await;
     let mut folders: Vec<Value> = Vec::new();
@@ -82,10 +84,10 @@ pub async fn show(uplink: &Uplink, page: Page) -> Value {
     json!({ "dead": folders, "total": total, "next": next })
 }
 
-/// What a call wants.
+/// Reads the body of a resend call.
 ///
 /// # Errors
-/// 400: it does not say what, or not in this way.
+/// 400: the body does not say which letters, or has a wrong format.
 pub fn wanted(fields: Fields) -> Result<Wanted, ApiError> {
     let Fields::Json(members) = fields else {
         return Err(ApiError::invalid("this call is sent as application/json"));
@@ -115,11 +117,11 @@ pub fn wanted(fields: Fields) -> Result<Wanted, ApiError> {
     Ok(Wanted { numbers, to, after })
 }
 
-/// Sends them: how many wait again, and which stay because their destination is not in the config. `after` is a number where there are
-/// further ones for another call.
+/// Sends the letters again. The answer says how many wait again, and which were skipped because their destination is not in the
+/// config. If letters remain for another call, `after` is a number.
 ///
 /// # Errors
-/// 400: a destination that is not in the config; 500: the disk.
+/// 400: the destination is not in the config. 500: the disk failed.
 pub async fn resend(uplink: &Uplink, wanted: Wanted) -> Result<Value, ApiError> {
     let unknown = |to: &str| ApiError::invalid(format!("to: {} is not a destination of the config", shortened(to)));
     let to = wanted.to.map(|to| uplink.destination(&to).ok_or_else(|| unknown(&to))).transpose()?;

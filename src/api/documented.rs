@@ -1,5 +1,6 @@
-//! The box's documented calls that say where it reports to: `EventServerUrl`, `HistoryEventUrl` and `MonitorServerUrl`, each with GET
-//! and POST, as JSON or as a form. Which keys a call has stands in a table; what the values may be is checked where every config is.
+//! The box's documented calls that set where it reports to: `EventServerUrl`, `HistoryEventUrl` and `MonitorServerUrl`. Each has
+//! GET and POST, as JSON or as a form. A table lists the keys of each call. The values are checked by the config, as for every
+//! config.
 
 use serde_json::{Map, Value, json};
 
@@ -13,25 +14,25 @@ const URLS: &str = "event_server_url";
 const REG_PIC: &str = "real_need_reg_pic";
 const FORMAT: &str = "content-type";
 const HISTORY_REG_PIC: &str = "history_need_reg_pic";
-/// The period that is shown where none is set, in seconds.
+/// The period that is shown if none is set, in seconds.
 const USUAL_PERIOD: u64 = 60;
 
 /// One of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Where realtime events go.
+    /// Destinations of realtime events.
     EventServerUrl,
-    /// Where all events go once a period.
+    /// Destinations that get all events once per period.
     HistoryEventUrl,
-    /// Where the state report goes.
+    /// Destination of the state report.
     MonitorServerUrl,
 }
 
-/// What a key's value is.
+/// The type of a key's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Urls,
-    /// True where it is left out.
+    /// True if it is missing.
     Switch,
     Text,
     Seconds,
@@ -41,7 +42,7 @@ enum Kind {
 struct Key {
     name: &'static str,
     kind: Kind,
-    /// What is wanted, where it is missing.
+    /// The expected value, for the message if it is missing.
     wanted: &'static str,
 }
 
@@ -74,7 +75,7 @@ impl Call {
         }
     }
 
-    /// What is in force, as GET shows it; the URLs as they were written.
+    /// The values in force, as GET shows them. URLs are shown as they were written.
     pub fn show(self, control: &Control) -> Value {
         json!({"data": self.data(control)})
     }
@@ -90,7 +91,7 @@ impl Call {
 
     fn data(self, control: &Control) -> Value {
         let config = control.config();
-        // As it was set, also where the report has no URL.
+        // The value that was set, even if the report has no URL.
         let written = |key: &str, member: &str, default: Value| {
             let object = control.written(key);
             object.and_then(|object| object.get(member).cloned()).unwrap_or(default)
@@ -114,10 +115,10 @@ impl Call {
         }
     }
 
-    /// The keys of the config that a call wants changed; their values are checked where every config is.
+    /// Returns the config keys that a call changes. The config checks their values.
     ///
     /// # Errors
-    /// 400: a key that is missing, unknown or there twice, or a value of the wrong type.
+    /// 400: a key is missing, unknown or repeated, or a value has the wrong type.
     pub fn changes(self, fields: Fields, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
         let values = self.values(fields)?;
         let object =
@@ -126,7 +127,7 @@ impl Call {
             Call::EventServerUrl => values,
             Call::HistoryEventUrl => vec![("history", object(values).collect::<Map<_, _>>().into())],
             Call::MonitorServerUrl => {
-                // What the call does not speak of stays.
+                // Members that the call does not mention stay as they are.
                 let mut kept =
                     control.written("monitor").and_then(|kept| kept.as_object().cloned()).unwrap_or_default();
                 kept.extend(object(values));
@@ -135,7 +136,7 @@ impl Call {
         })
     }
 
-    /// Each key's value, in order.
+    /// The value of each key, in order.
     fn values(self, fields: Fields) -> Result<Vec<(&'static str, Value)>, ApiError> {
         let keys = self.keys();
         let mut values: Vec<Option<Value>> = vec![None; keys.len()];
@@ -198,7 +199,7 @@ impl Key {
     }
 }
 
-/// How the config names a format.
+/// The config's name for a format.
 pub fn format_name(format: Format) -> &'static str {
     match format {
         Format::Json => "json",
@@ -206,7 +207,7 @@ pub fn format_name(format: Format) -> &'static str {
     }
 }
 
-/// A number; some clients write it as text.
+/// Converts a text to a number: some clients write numbers as text.
 fn seconds(value: Value) -> Value {
     let number = value.as_str().and_then(|text| text.trim().parse::<u64>().ok());
     number.map_or(value, Value::from)
@@ -219,14 +220,14 @@ fn once(place: &mut Option<Value>, key: &str, value: Value) -> Result<(), ApiErr
     }
 }
 
-/// The name and the index of a field as PHP, Rails, axios and jQuery write lists: `name[]`, `name[0]`.
+/// Splits a field's name and index. PHP, Rails, axios and jQuery write lists so: `name[]`, `name[0]`.
 fn indexed(key: &str) -> (&str, Option<&str>) {
     let split = key.strip_suffix(']').and_then(|rest| rest.split_once('['));
     let split = split.filter(|(_, index)| index.bytes().all(|byte| byte.is_ascii_digit()));
     split.map_or((key, None), |(name, index)| (name, Some(index)))
 }
 
-/// Repeated fields are the list; so is one field that holds a JSON list.
+/// The list is either the repeated fields, or one field that holds a JSON list.
 fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, ApiError> {
     match fields.as_slice() {
         [] => Ok(None),
@@ -238,10 +239,11 @@ fn list(key: &str, fields: Vec<String>) -> Result<Option<Value>, ApiError> {
     }
 }
 
-/// A JSON value as a list of URLs without blanks around them. A text is a list of one, as R writes it, or a JSON list.
+/// Converts a JSON value to a list of URLs without surrounding blanks. A text is either a list of one URL, as R writes it, or a
+/// JSON list.
 ///
 /// # Errors
-/// 400: a text that begins like a JSON list and is none.
+/// 400: a text that begins like a JSON list but is not one.
 pub fn url_list(key: &str, value: Value) -> Result<Value, ApiError> {
     let trimmed = |item: Value| match item {
         Value::String(text) => text.trim().into(),
@@ -254,7 +256,7 @@ pub fn url_list(key: &str, value: Value) -> Result<Value, ApiError> {
     }
 }
 
-/// Perl writes 1 and 0.
+/// Accepts 1 and 0: Perl writes these.
 fn switch(value: Value) -> Value {
     match value.as_u64() {
         Some(number @ 0..=1) => (number == 1).into(),
@@ -262,7 +264,7 @@ fn switch(value: Value) -> Value {
     }
 }
 
-/// Python's requests writes True and False; PHP's curl writes 1, and nothing for false.
+/// Python's requests writes True and False. PHP's curl writes 1 for true and an empty value for false.
 fn boolean(key: &str, value: &str) -> Result<Value, ApiError> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true.into()),

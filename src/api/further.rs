@@ -1,7 +1,8 @@
-//! What the page changes as JSON: settings that few boxes need. They are shown and taken as one object, the `more` of `/api/settings`.
+//! Settings that few boxes need; the page edits them as JSON. They are one object, the member `more` of `/api/settings`.
 //!
-//! Secrets do not leave the box: a proxy's login is shown as [`HIDDEN`], and means what it was as long as the rest of its URL stays. `sign`, which
-//! names a file, is neither shown nor changed; a destination that has it keeps it. The same holds for the headers of the state report.
+//! Secrets do not leave the box. A proxy's login is shown as [`HIDDEN`]; sent back like this, it keeps its value if the rest of
+//! the URL is the same. `sign` names a file: it is neither shown nor changed, and a destination keeps it. The same holds for the
+//! headers of the state report.
 
 use serde_json::{Map, Value, json};
 
@@ -34,7 +35,7 @@ const HIDDEN: &str = "***";
 const SIGN: &str = "sign";
 const HEADERS: &str = "headers";
 
-/// What is written and not the default.
+/// The keys that are written and differ from their default.
 pub fn show(control: &Control) -> Value {
     let written = keys().into_iter().filter_map(|(key, default)| {
         let value = control.written(key).filter(|value| *value != default)?;
@@ -58,7 +59,7 @@ fn shown(key: &str, mut value: Value) -> Value {
     value
 }
 
-/// A URL with its user and password hidden, where it has any.
+/// A URL with its user and password, if any, hidden.
 fn without_login(url: &str) -> String {
     match url.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
         Some((scheme, Some((_, host)))) => format!("{scheme}://{HIDDEN}@{host}"),
@@ -66,10 +67,10 @@ fn without_login(url: &str) -> String {
     }
 }
 
-/// The keys to change for `wanted`, and their values: what is not in it any more has its default again.
+/// The config keys to change for `wanted`, and their values. A key that is missing in `wanted` gets its default.
 ///
 /// # Errors
-/// 400: it is no object, has an unknown key, or hides the login of a proxy that is another one.
+/// 400: `wanted` is not an object, has an unknown key, or hides the login of a different proxy.
 pub fn changes(wanted: Value, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
     changes_of(wanted, |key| control.written(key))
 }
@@ -95,7 +96,7 @@ fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<
     }
 }
 
-/// A value with what was hidden of the one `before`.
+/// Returns `value` with the hidden parts restored from the value `before`.
 fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, ApiError> {
     if let ("proxy", Some(url)) = (key, value.get_mut("url")) {
         let known = before.as_ref().and_then(|before| before["url"].as_str());

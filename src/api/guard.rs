@@ -1,10 +1,11 @@
-//! Who may ask, before anything of a request's body is looked at.
+//! Decides who may use the API, before it reads a request's body.
 //!
-//! - *Host*: a page of another site can make its own name lead to this machine (DNS rebinding), but it cannot make the browser say
-//!   another Host. So a Host is ours if it is an address, a name that no stranger gives out, or one of `api.hosts`.
-//! - *Origin*: a page of another site can send forms here, but the browser says whose page it is. Behind a proxy it may be one of
-//!   `api.hosts`, whatever Host the proxy sends.
-//! - *Token*: asked for on every address but loopback, for everything that changes something or shows more than counters.
+//! - *Host*: a page of another site can make its own name resolve to this machine (DNS rebinding), but it cannot make the browser
+//!   send another Host. So the API accepts a Host that is an address, a name that no stranger can register, or one of
+//!   `api.hosts`.
+//! - *Origin*: a page of another site can send forms here, but the browser names the page's site. Behind a proxy, the origin may
+//!   be one of `api.hosts`, whatever Host the proxy sends.
+//! - *Token*: required on every address except loopback, for every call that changes something or shows more than counters.
 
 use std::net::IpAddr;
 
@@ -14,16 +15,16 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::refusal::{ApiError, shortened};
 
-/// What a listening address asks for.
+/// What a listening address requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Loopback: whoever has an account on the box.
+    /// Loopback: everyone with an account on the box has access.
     Loopback,
-    /// Elsewhere: whoever knows the token.
+    /// Other addresses: everyone who knows the token has access.
     Token(String),
 }
 
-/// Checks whose page asks, and under which name; `hosts` are the config's.
+/// Checks the request's Host and Origin. `hosts` is `api.hosts` of the config.
 ///
 /// # Errors
 /// 400 or 403.
@@ -50,7 +51,7 @@ pub fn check_source(
             return Err(forbidden(format!("Origin {}: pages of other sites may not use this API", shortened(&origin))));
         }
     }
-    // Where a browser says no Origin, it may still say this.
+    // A browser that sends no Origin may still send this header.
     let site = headers.get(HeaderName::from_static("sec-fetch-site"));
     if *method == Method::POST && site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(forbidden("Sec-Fetch-Site: pages of other sites may not use this API".into()));
@@ -58,7 +59,7 @@ pub fn check_source(
     Ok(())
 }
 
-/// Checks the token where one is asked for.
+/// Checks the token if the address requires one.
 ///
 /// # Errors
 /// 401.
@@ -79,7 +80,7 @@ pub fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), ApiError>
     }
 }
 
-/// Takes the same time wherever the difference is.
+/// Compares in constant time.
 fn is_same(given: &str, token: &str) -> bool {
     given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
@@ -88,7 +89,7 @@ fn forbidden(message: String) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
 }
 
-/// The one name under which the box was asked.
+/// The host name of the request; exactly one is allowed.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -115,7 +116,7 @@ fn is_ours(host: &str, access: &Access) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
     match (bare.parse::<IpAddr>(), access) {
         (Ok(address), Access::Loopback) => address.to_canonical().is_loopback(),
-        // Nobody can make an address lead elsewhere.
+        // Nobody can make an IP address lead to another machine.
         (Ok(_), Access::Token(_)) => true,
         (Err(_), Access::Loopback) => false,
         (Err(_), Access::Token(_)) => {

@@ -1,4 +1,4 @@
-//! The API's socket: a port that is in use stops nothing, and no number of clients takes more than its bound.
+//! The API's listening socket. A port in use stops nothing: the API tries again. Each resource that clients take has a limit.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,19 +22,19 @@ use super::{App, token};
 use crate::rate_limited::RateLimited;
 use crate::serve::patience::Patient;
 
-/// How often a port that is in use is tried again.
+/// How long to wait before trying a port that is in use again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// For a client that is one too many to read why.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long a refused client has to read the reason.
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 
-/// A socket that listens, and what it asks for.
+/// A listening socket and its access rule.
 struct Open {
     listener: TcpListener,
     listen: SocketAddr,
     access: Rc<Access>,
 }
 
-/// A socket that listened before the process gave up root, for a port that only root may have.
+/// A socket bound before the process gave up root, for a port that only root may use.
 #[derive(Debug)]
 pub struct PreboundListener {
     listener: std::net::TcpListener,
@@ -42,7 +42,7 @@ pub struct PreboundListener {
 }
 
 impl PreboundListener {
-    /// Listens; none where that fails: [`serve`] tries again, and says why.
+    /// Binds and listens. Returns none on failure: [`serve`] tries again and reports the reason.
     pub fn listen(listen: SocketAddr) -> Option<PreboundListener> {
         let listener = std::net::TcpListener::bind(listen).ok()?;
         listener.set_nonblocking(true).ok()?;
@@ -50,7 +50,7 @@ impl PreboundListener {
     }
 }
 
-/// Serves the API where the config in force says, and moves with it. Never returns.
+/// Serves the API at the address in the current config, and follows its changes. Never returns.
 pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
     let mut is_told = false;
     loop {
@@ -58,7 +58,7 @@ pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
             Ok(open) => open,
             Err(problem) => {
                 app.failures.set(app.failures.get() + 1);
-                // Once, however long it lasts.
+                // Log each problem once, however long it lasts.
                 if !is_told || app.problem.borrow().as_ref() != Some(&problem) {
                     is_told = true;
                     warn!("the API does not listen, trying again; uploads go on: {problem}");
@@ -79,7 +79,7 @@ pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
     }
 }
 
-/// Listens, or goes on with what listens; an address that others can reach needs a token first.
+/// Binds, or takes over the prebound socket. An address that others can reach needs a token first.
 async fn open(app: &App, prebound: &mut Option<PreboundListener>) -> Result<Open, String> {
     let listen = app.control.config().api.listen;
     let access = Rc::new(access(app).await?);
@@ -100,7 +100,7 @@ async fn access(app: &App) -> Result<Access, String> {
     read.expect("reading does not panic").map(Access::Token)
 }
 
-/// Serves until another address or another token is in force; then its connections end.
+/// Serves until the address or the token changes. Its connections end then.
 async fn until_changed(app: &Rc<App>, open: &Open) {
     let log_limiter = RateLimited::new(1);
     let mut served = JoinSet::new();
@@ -113,7 +113,7 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
                 }
                 Ok((socket, _)) => drop(refused.spawn_local(refuse(socket))),
                 Err(error) => {
-                    // Out of descriptors, for one: accepting again at once would only burn CPU.
+                    // For example out of file descriptors: accepting again at once would only burn CPU.
                     log_limiter.say(|more| warn!("the API cannot accept a connection: {error}{more}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
@@ -133,7 +133,7 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
 
 async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
     let _ = socket.set_nodelay(true);
-    let last_words = SockRef::from(&socket).try_clone();
+    let raw_socket = SockRef::from(&socket).try_clone();
     let limits = app.limits;
     let socket = Patient::new(socket, limits.write_progress);
     let asked = socket.asked();
@@ -144,18 +144,19 @@ async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
         async move { Ok::<_, Infallible>(app.answer(request, &access).await) }
     });
     let served = http.serve_connection(TokioIo::new(socket), service).await;
-    // hyper closes such a connection without a word. One that was merely idle is not told: its client may be asking just now.
+    // hyper closes such a connection without an answer. An idle connection gets none either: its client may be sending a request
+    // now.
     if served.is_err_and(|error| error.is_timeout())
         && asked.load(Ordering::Relaxed)
-        && let Ok(socket) = last_words
+        && let Ok(socket) = raw_socket
     {
         let message = format!("the head of the request did not come within {:?}", limits.head_time);
         let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
-        let _ = socket.send(&late.raw()); // it is short: it goes into the socket's buffer, or the client does not read
+        let _ = socket.send(&late.raw()); // the answer is short: either it fits into the socket's buffer, or the client does not read
     }
 }
 
-/// Says why, and lets the client read it: a socket that is closed with something unread in it is reset.
+/// Sends the reason and lets the client read it: closing a socket with unread data in it resets the connection.
 async fn refuse(socket: TcpStream) {
     let many = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too many connections; try again later");
     let _ = socket.try_write(&many.raw());
@@ -170,10 +171,10 @@ async fn refuse(socket: TcpStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(FAREWELL, drained).await;
+    let _ = tokio::time::timeout(REFUSAL_TIME, drained).await;
 }
 
-/// Why, and what to do.
+/// Says why, and what to do.
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     let port = address.port();
     let advice = match error.kind() {

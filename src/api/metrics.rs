@@ -1,14 +1,14 @@
-//! `GET /metrics`: the status for Prometheus, in its text format. docs/api.md has the table.
+//! `GET /metrics`: the status in Prometheus's text format. docs/api.md has the table.
 //!
-//! Labels are few: a ring's file, a destination's place in the config and its server. Nothing here needs the token, so nothing here
-//! is a secret.
+//! There are few labels: a ring's file, a destination's position in the config and its server. These metrics need no token, so
+//! they contain no secret.
 
 use crate::deliver::history::{BOUNDS, Histogram};
 use crate::health::{problems, server};
 use crate::serve::exposition::Text;
 use crate::status::{Destination, Ring, Status};
 
-/// The page of metrics.
+/// The metrics as text.
 pub fn text(status: &Status, uploads: &Histogram) -> String {
     let mut text = Text::new("sophon_uplink_");
     process(&mut text, status);
@@ -140,7 +140,7 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
             let labels = [
                 ("destination", place.as_str()),
                 ("server", server(&destination.url)),
-                ("report", "history"), // stands only there: series of before keep their labels
+                ("report", "history"), // only these get the label: other series keep the labels they always had
             ];
             let is_history = destination.period_seconds.is_some();
             text.sample(name, if is_history { &labels } else { &labels[..2] }, value(destination));

@@ -7,16 +7,16 @@
 //! | method | path | answer | token off loopback |
 //! | --- | --- | --- | --- |
 //! | GET, POST | /SophonFogSys/api/EventServerUrl, HistoryEventUrl, MonitorServerUrl | [`documented`] | yes |
-//! | GET, POST | /api/settings | [`settings`]: the same and what the page's form has beside it | yes |
+//! | GET, POST | /api/settings | [`settings`]: these values and the other fields of the page's form | yes |
 //! | GET | /api/status | [`status`] | yes |
 //! | POST | /api/test-event | [`test_event`] | yes |
 //! | GET, POST | /api/dead-letters | [`dead_letters`] | yes |
 //! | GET | /metrics | [`metrics`] | no: counters; any Host |
 //! | GET | /healthz | [`mod@health`]: 200, or 503 and why | no; any Host |
-//! | GET | / and its files | the page | no: it holds nothing |
+//! | GET | / and its files | the page | no: it contains no data |
 //!
-//! HEAD is answered where GET is; OPTIONS says what a path takes, whatever the Host. What the API shows never holds a header's value, a
-//! token or what is in a file. It runs on the uploads' own thread, so everything it does is short and bounded: [`Limits`].
+//! HEAD works wherever GET does. OPTIONS lists a path's methods, for any Host. The API never shows a header's value, a token or
+//! the content of a file. It runs on the thread of the uploads, so all its work is short and bounded: [`Limits`].
 
 pub mod client;
 pub mod dead_letters;
@@ -59,22 +59,22 @@ use refusal::{ApiError, shortened};
 /// An answer.
 pub type Reply = Response<Full<Bytes>>;
 
-/// What a client may take of this process.
+/// Limits on what clients may use of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections that are served at a time; further ones are told so and closed.
+    /// Connections served at a time. Further ones get an error and are closed.
     pub connections: usize,
-    /// Connections at a time that are being told so; further ones wait in the kernel.
+    /// Connections that are being refused at a time. Further ones wait in the kernel.
     pub refusals: usize,
-    /// The bytes of a request's head.
+    /// Size of a request's head, in bytes.
     pub head_bytes: usize,
-    /// For the head of a request; also how long a connection may be idle.
+    /// Time to receive a request's head. Also how long a connection may be idle.
     pub head_time: Duration,
-    /// The bytes of a body.
+    /// Size of a body, in bytes.
     pub body_bytes: usize,
-    /// For a whole body.
+    /// Time to receive a whole body.
     pub body_time: Duration,
-    /// For a client to take the next bytes of an answer.
+    /// Time for a client to accept the next bytes of an answer.
     pub write_progress: Duration,
 }
 
@@ -92,21 +92,21 @@ impl Default for Limits {
     }
 }
 
-/// Everything the answers are made from.
+/// The state that the answers are made from.
 pub struct App {
     control: Rc<Control>,
     uplink: Rc<Uplink>,
     limits: Limits,
     confined: Confined,
-    /// Why nothing listened the last time that nothing did.
+    /// Why the API could not listen the last time it failed.
     problem: RefCell<Option<String>>,
-    /// How often that was tried in vain.
+    /// How often listening failed.
     failures: Cell<u64>,
-    /// Held while a test event is on its way.
+    /// Locked while a test event is being sent.
     testing: tokio::sync::Mutex<()>,
 }
 
-/// A file of the page, as `build.rs` has compressed it.
+/// A file of the page, compressed by `build.rs`.
 macro_rules! page {
     ($name:literal) => {
         include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"))
@@ -115,7 +115,7 @@ macro_rules! page {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
-    /// Its type, and it as gzip.
+    /// The content type, and the file as gzip.
     Asset(&'static str, &'static [u8]),
     Documented(Call),
     Settings,
@@ -155,7 +155,7 @@ impl Route {
         self != Route::TestEvent
     }
 
-    /// Shown to everyone who reaches the address.
+    /// Whether it needs no token.
     fn is_public(self) -> bool {
         matches!(self, Route::Asset(..) | Route::Metrics | Route::Health)
     }
@@ -170,7 +170,8 @@ impl Route {
 }
 
 impl App {
-    /// Of the running `uplink`, whose config `control` has, in a process that is `confined`; [`listen::serve`] serves it.
+    /// Creates the API of a running `uplink`. `control` has its config; `confined` says how the process is confined.
+    /// [`listen::serve`] serves it.
     pub fn new(control: Rc<Control>, uplink: Rc<Uplink>, confined: Confined, limits: Limits) -> Rc<App> {
         Rc::new(App {
             control,
@@ -222,8 +223,8 @@ impl App {
     ) -> Result<Reply, ApiError> {
         let path = head.uri.path();
         let route = Route::of(path);
-        // A monitor or a balancer asks by any name, or by none; counters and health are no secret, nor is that something listens
-        // (`OPTIONS / HTTP/1.0`, HAProxy's plain check; a preflight gets no leave by it).
+        // Monitors and load balancers use any Host, or none. Counters and health are not secret. Nor is the fact that the API
+        // listens: HAProxy's plain check is `OPTIONS / HTTP/1.0`, and the answer to OPTIONS grants nothing to a CORS preflight.
         if head.method != Method::OPTIONS && !matches!(route, Some(Route::Metrics | Route::Health)) {
             let hosts = &self.control.config().api.hosts;
             guard::check_source(&head.method, &head.uri, &head.headers, access, hosts)?;
@@ -251,7 +252,7 @@ impl App {
 
     async fn read(&self, route: Route, query: Option<&str>) -> Result<Reply, ApiError> {
         Ok(match route {
-            // Whatever the client accepts: nothing here unpacks, and a browser always does.
+            // Always gzip, whatever the client accepts: the uplink has no decompressor, and every browser accepts gzip.
             Route::Asset(kind, packed) => {
                 let mut reply = typed(StatusCode::OK, kind, packed);
                 reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -291,7 +292,7 @@ impl App {
                 Ok(self.tagged(&settings::show(&self.control)))
             }
             Route::TestEvent => {
-                // A body may be left out.
+                // The body is optional.
                 let picture = if body.is_end_stream() {
                     TestPicture::card()
                 } else {
@@ -307,7 +308,7 @@ impl App {
         }
     }
 
-    /// With the revision of the config in force as its tag.
+    /// Adds the revision of the config in force as the ETag.
     fn tagged(&self, value: &Value) -> Reply {
         let mut reply = json(value);
         let tag = HeaderValue::try_from(format!("\"{}\"", self.control.revision())).expect("hexadecimal digits");
@@ -337,7 +338,7 @@ impl App {
     }
 }
 
-/// The revisions that a call is meant for, in `If-Match`; none: whatever is in force. A proxy may have made a tag weak.
+/// The revisions in `If-Match` that a call applies to; none: any revision. A proxy may have made a tag weak.
 fn if_match(headers: &HeaderMap) -> Option<Revisions> {
     let mut tags = Vec::new();
     for written in headers.get_all(IF_MATCH) {

@@ -1,7 +1,7 @@
-//! A request's body, within its bounds, as named values: JSON, multipart/form-data or urlencoded.
+//! Reads a request's body, within its limits, as named values: JSON, multipart/form-data or urlencoded.
 //!
-//! Taken as real clients send it: whatever charset is named, the bytes must be UTF-8 (a byte order mark is skipped), and a JSON object
-//! is taken for one where the client's library called it a form, or nothing.
+//! Accepts what real clients send. The bytes must be UTF-8, whatever charset is named; a byte order mark is skipped. A JSON
+//! object is read as JSON even if the client's library sent it as a form, or without a Content-Type.
 
 use std::fmt;
 
@@ -17,28 +17,28 @@ use tokio::time::{Instant, timeout_at};
 use super::Limits;
 use super::refusal::{ApiError, shortened};
 
-/// More values than any call has.
+/// More than any call has.
 const MAX_FIELDS: usize = 64;
 
-/// What was sent, in the order it came.
+/// The values sent, in their order.
 #[derive(Debug, PartialEq)]
 pub enum Fields {
-    /// Members of one JSON object, each key once.
+    /// Members of one JSON object; each key occurs once.
     Json(Vec<(String, Value)>),
-    /// Fields of a form; a key may come several times.
+    /// Fields of a form; a key may occur several times.
     Form(Vec<(String, String)>),
 }
 
 /// Reads a body of at most `limits.body_bytes` within `limits.body_time`.
 ///
 /// # Errors
-/// 400, 408, 413 or 415. The rest of the body may still be on its way.
+/// 400, 408, 413 or 415. The rest of the body may still be arriving.
 pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> Result<Fields, ApiError> {
     let format = Format::of(headers)?;
     let bytes = whole(body, limits).await?;
     match format {
         Format::Json => members(&bytes).map(Fields::Json),
-        // `curl -d '{…}'`, Python's urllib and Qt call it a form, Python's requests nothing.
+        // `curl -d '{…}'`, Python's urllib and Qt send it as a form. Python's requests sends no type.
         Format::Urlencoded | Format::Unnamed if is_object(&bytes) => members(&bytes).map(Fields::Json),
         Format::Unnamed => Err(unsupported(format!("Content-Type: it is missing; {ALLOWED}"))),
         Format::Multipart(boundary) => parts(bytes.into(), &boundary).await.map(Fields::Form),
@@ -52,7 +52,7 @@ fn unsupported(what: String) -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", what)
 }
 
-/// Whether it can only be meant for JSON.
+/// Whether the body can only be JSON.
 fn is_object(bytes: &[u8]) -> bool {
     without_mark(bytes).trim_ascii_start().starts_with(b"{")
 }
@@ -125,9 +125,9 @@ async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, ApiError
     }
 }
 
-/// Without a byte order mark.
+/// The text without a byte order mark.
 fn text(bytes: &[u8]) -> Result<&str, ApiError> {
-    // Without a mark too: JSON and forms begin with two ASCII characters.
+    // Detects UTF-16 without a mark too: JSON and forms begin with two ASCII characters.
     if matches!(bytes, [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..]) {
         return Err(ApiError::invalid("the body is UTF-16; send UTF-8"));
     }
@@ -135,7 +135,7 @@ fn text(bytes: &[u8]) -> Result<&str, ApiError> {
         .map_err(|_| ApiError::invalid("the body is not UTF-8; send UTF-8, whatever the charset in the Content-Type"))
 }
 
-/// One JSON object. Nesting is bounded by the parser.
+/// Reads one JSON object. The parser bounds the nesting.
 fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
     struct EachOnce;
 
@@ -201,7 +201,7 @@ async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, String)>, Ap
     Ok(fields)
 }
 
-/// A mail's encodings are none of a form's (RFC 7578, section 4.7), and a value must not be taken for what it is not.
+/// Forms do not use the transfer encodings of e-mail (RFC 7578, section 4.7). An encoded value must not be taken literally.
 fn check_encoding(name: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let encoding = headers.get("content-transfer-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
     match encoding {

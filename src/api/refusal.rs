@@ -1,26 +1,26 @@
-//! How the API says no: `{"error":{"code":400,"message":"…","status":"INVALID_ARGUMENT"}}`.
+//! The API's error answers: `{"error":{"code":400,"message":"…","status":"INVALID_ARGUMENT"}}`.
 
 use hyper::StatusCode;
 use serde_json::json;
 
-/// An answer that is an error. Its message never holds a secret.
+/// An error answer. Its message never contains a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// 4xx or 5xx.
     pub status: StatusCode,
-    /// The same as a word, as in google.rpc.Code where that has one.
+    /// The status as a word, from google.rpc.Code where it has one.
     pub word: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
 impl ApiError {
-    /// 400: what was sent is wrong.
+    /// 400: the request is wrong.
     pub fn invalid(message: impl Into<String>) -> ApiError {
         ApiError { status: StatusCode::BAD_REQUEST, word: "INVALID_ARGUMENT", message: message.into() }
     }
 
-    /// Any other.
+    /// Any other error.
     pub fn new(status: StatusCode, word: &'static str, message: impl Into<String>) -> ApiError {
         ApiError { status, word, message: message.into() }
     }
@@ -30,7 +30,7 @@ impl ApiError {
         json!({"error": {"code": self.status.as_u16(), "message": self.message, "status": self.word}}).to_string()
     }
 
-    /// A whole answer, for connections that never come to hyper or that hyper has given up; they are closed after it.
+    /// A complete HTTP answer, for connections that hyper never got or has given up. They are closed after it.
     pub fn raw(&self) -> Vec<u8> {
         let body = self.json();
         let reason = self.status.canonical_reason().unwrap_or_default();
@@ -43,7 +43,7 @@ impl ApiError {
     }
 }
 
-/// At most 60 characters of a text, quoted, without control characters.
+/// Quotes at most 60 characters of a text and escapes control characters.
 pub fn shortened(text: &str) -> String {
     const SHOWN: usize = 60;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();

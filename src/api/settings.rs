@@ -1,4 +1,4 @@
-//! `GET` and `POST /api/settings`: what the page's form shows and changes. Any of the keys may be given; the others stay.
+//! `GET` and `POST /api/settings`: what the page's form shows and changes. A call may contain any of the keys; the others stay.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ use crate::control::Control;
 
 const KEYS: [&str; 5] = ["event_server_url", "real_need_reg_pic", "content-type", "threshold", "timestamp_unit"];
 
-/// The member of a call that names the revision it is meant for.
+/// The member of a call with the revision that it applies to.
 const REVISION: &str = "revision";
 
-/// What is in force, and its revision.
+/// The settings in force, and their revision.
 pub fn show(control: &Control) -> Value {
     let config = control.config();
     json!({REVISION: control.revision(), "data": {
@@ -30,14 +30,14 @@ pub fn show(control: &Control) -> Value {
     }})
 }
 
-/// Keys of the config, and their new values.
+/// Config keys and their new values.
 pub type Changes = Vec<(&'static str, Value)>;
 
-/// The keys of the config that a call wants changed, and the revision that it is meant for; their values are checked where every
-/// config is. A revision alone changes nothing, and has every destination tried at once.
+/// The config keys that a call changes, and the revision that it applies to. The config checks their values. A revision alone
+/// changes nothing, but every destination is tried at once.
 ///
 /// # Errors
-/// 400: no JSON, no key, or one that is not the page's to change.
+/// 400: not JSON, no key, or a key that the page may not change.
 pub fn changes(fields: Fields, control: &Control) -> Result<(Changes, Option<String>), ApiError> {
     changes_of(fields, |more| further::changes(more, control))
 }

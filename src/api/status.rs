@@ -1,4 +1,4 @@
-//! `GET /api/status`: what the uplink says of itself, and what only the API knows.
+//! `GET /api/status`: the uplink's status, and what only the API knows.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::App;
 use crate::health::{notes, problems};
 use crate::status::Status;
 
-/// The uplink's status with `health`, `history`, `config`, `privileges` and `api` beside it.
+/// The uplink's status, plus `health`, `history`, `config`, `privileges` and `api`.
 pub fn report(app: &App, status: &Status) -> Value {
     let mut report = serde_json::to_value(status).expect("plain data");
     let problems = problems(status);

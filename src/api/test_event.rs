@@ -1,7 +1,7 @@
-//! `POST /api/test-event`: one event, marked as a test, to every destination in force, and what each of them answered.
+//! `POST /api/test-event` sends one event, marked as a test, to every destination in force, and returns their answers.
 //!
-//! It goes out as every event does, with the config's format and headers, but on connections of its own and past rings, threshold,
-//! lanes and counters: a test must work while a lane is paused, and must not show up in the balance.
+//! The event goes out like every other, with the config's format and headers. But it uses its own connections and bypasses rings,
+//! threshold, lanes and counters: a test must work while a lane is paused, and must not change the balance.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::trial::picture::TestPicture;
 use crate::trial::{self, Fate, LARGEST, Ladder, Tried};
 use crate::uplink::Uplink;
 
-/// Somebody is looking at a button: no answer comes later than this.
+/// Timeout for an answer: a person waits at the page.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-/// Nor one to a large event.
+/// Timeout for the answer to a large event.
 const LARGE_ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// The only key of the body.
 const PICTURE_BYTES: &str = "picture_bytes";
 
-/// How large the pictures are: as the test card, or as the body asks for.
+/// Returns the size of the pictures: as in the test card, or as the body requests.
 ///
 /// # Errors
-/// 400, where it asks for anything else.
+/// 400: the body requests anything else.
 pub fn picture(fields: Fields) -> Result<TestPicture, ApiError> {
     let members = match fields {
         Fields::Json(members) => members,
@@ -51,10 +51,10 @@ pub fn picture(fields: Fields) -> Result<TestPicture, ApiError> {
     Ok(picture)
 }
 
-/// Sends it everywhere at once. `headers` are the config's, whose values must not come back in what is shown.
+/// Sends the event to all destinations at once. `headers` are those of the config; the result never shows their values.
 ///
 /// # Errors
-/// 500, where there can be no client.
+/// 500: no client could be created.
 pub async fn send(
     uplink: &Uplink,
     headers: &[(HeaderName, HeaderValue)],
@@ -97,7 +97,7 @@ async fn test(client: &Client, picture: TestPicture, secrets: &[String]) -> Valu
     })
 }
 
-/// Servers whose limit it may be, and the setting; only those that the server names.
+/// Server products whose limit may be the cause, and the setting to change. Only products that the server names.
 fn likely(format: Format, tried: Tried) -> Vec<Value> {
     if tried.is_taken() {
         return Vec::new();
@@ -107,7 +107,7 @@ fn likely(format: Format, tried: Tried) -> Vec<Value> {
     likely.map(|likely| json!({"server": likely.row.server, "setting": likely.row.setting})).collect()
 }
 
-/// A header's value and its words: a server may say back any of them.
+/// A header's value and its parts: a server may repeat any of them in its answer.
 fn secrets_of(value: &HeaderValue) -> Vec<String> {
     let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
     let words = value.split([' ', ',', ';', '=', ':']).filter(|word| word.len() >= 4).map(String::from);

@@ -1,4 +1,4 @@
-//! The token file: 128 random bits as 32 hex digits, made when it is first needed, for its owner's eyes only.
+//! The token file: 128 random bits as 32 hex digits, created when it is first needed, readable by its owner only.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -11,17 +11,17 @@ use crate::config::save::beside;
 use crate::config::text;
 use crate::readiness;
 
-/// A token that somebody chose has at least as many characters, and at most 256.
+/// Minimum length of a token that a person chose, in characters. The maximum is 256.
 const SHORTEST: usize = 16;
 
-/// Reads the token, or makes one where there is none.
+/// Reads the token; creates one if there is none.
 ///
 /// # Errors
-/// Why there is no token to ask for; without one, nothing may be answered.
+/// Returns why there is no token. Without one, the API must not answer.
 pub fn read_or_make(path: &Path) -> Result<String, String> {
     let fault = |error: io::Error| format!("the token file {} cannot be used: {error}", path.display());
     match fs::read(path) {
-        Ok(bytes) if bytes.trim_ascii().is_empty() => make(path).map_err(fault),
+        Ok(bytes) if bytes.trim_ascii().is_empty() => create(path).map_err(fault),
         Ok(bytes) => {
             keep_private(path);
             let text = text::of(&bytes).map_err(|why| format!("the token file {}: {why}", path.display()))?.trim();
@@ -33,13 +33,13 @@ pub fn read_or_make(path: &Path) -> Result<String, String> {
                 )
             })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(fault),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path).map_err(fault),
         Err(error) => Err(fault(error)),
     }
 }
 
-/// Whole or not at all.
-fn make(path: &Path) -> io::Result<String> {
+/// Creates the token file atomically.
+fn create(path: &Path) -> io::Result<String> {
     if !readiness::randomness() {
         return Err(io::Error::other("the kernel has no random numbers yet; a token is made as soon as it has"));
     }
@@ -63,7 +63,7 @@ fn keep_private(path: &Path) {
     let others_may = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     if others_may {
         let mended = fs::set_permissions(path, Permissions::from_mode(0o600)).is_ok();
-        let what = if mended { "now they may not" } else { "and that cannot be changed" };
+        let what = if mended { "its mode is 600 now" } else { "and its mode cannot be changed" };
         warn!(file = %path.display(), "others could read the API's token: {what}");
     }
 }

@@ -1,4 +1,4 @@
-//! `answers` and `accept_body`: what a destination's answers mean, where that is not what HTTP says.
+//! `answers` and `accept_body`: what a destination's answers mean if they differ from HTTP's usual meaning.
 
 use std::ops::RangeInclusive;
 
@@ -6,21 +6,21 @@ use serde_json::Value;
 
 use super::fields::{Fields, named};
 
-/// The most rules of `accept_body`.
+/// Maximum number of rules in `accept_body`.
 const MOST: usize = 8;
 
-/// What a status means.
+/// The meaning of a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// The server has the event.
     Accept,
-    /// Not now: the event is tried again.
+    /// The server cannot take it now: the event is tried again.
     Retry,
-    /// The server does not want the event: a dead letter.
+    /// The server refuses the event: it becomes a dead letter.
     Refuse,
 }
 
-/// Statuses that mean something else than by default; a single one goes before its class.
+/// Statuses with a meaning other than the default. A single status takes precedence over its class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers(Vec<(RangeInclusive<u16>, Meaning)>);
 
@@ -47,10 +47,10 @@ impl Answers {
         Answers(rules)
     }
 
-    /// What an answer with this status means; none: what it means by default.
+    /// The meaning of an answer with this status; none: the default meaning.
     pub fn meaning(&self, status: u16) -> Option<Meaning> {
         let rules = self.0.iter().filter(|(range, _)| range.contains(&status));
-        // A status before its class.
+        // The narrowest range wins: a status before its class.
         rules.min_by_key(|(range, _)| range.end() - range.start()).map(|(_, meaning)| *meaning)
     }
 }
@@ -73,7 +73,7 @@ fn name(range: &RangeInclusive<u16>) -> String {
     if range.start() == range.end() { range.start().to_string() } else { format!("{}xx", range.start() / 100) }
 }
 
-/// What the body of a 2xx has to say, so that it is an acknowledgement: a value for each JSON pointer (RFC 6901).
+/// The values that a 2xx body must contain to be an acknowledgement: one for each JSON pointer (RFC 6901).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AcceptBody(Vec<(String, Value)>);
 
@@ -88,15 +88,15 @@ impl AcceptBody {
         AcceptBody(written.into_iter().collect())
     }
 
-    /// Whether anything is asked for.
+    /// Whether there are no rules.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Judges a body.
+    /// Checks a body against the rules.
     ///
     /// # Errors
-    /// What it lacks, in words.
+    /// Says in words which rule the body breaks.
     pub fn check(&self, body: &[u8]) -> Result<(), String> {
         let said: Value = serde_json::from_slice(body).map_err(|_| String::from("it is no JSON"))?;
         for (pointer, wanted) in &self.0 {

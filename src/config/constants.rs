@@ -1,4 +1,4 @@
-//! `ext_data`, `top` and `box`: what is the same in every event of a box, and where its own names come from.
+//! `ext_data`, `top` and `box`: members that are the same in every event of a box, and the sources of the box's own names.
 
 use serde_json::{Map, Value};
 
@@ -10,12 +10,12 @@ use crate::event::TOP_KEYS;
 
 /// Keys of ext_data that only a recognizer can know.
 const RECOGNIZERS_OWN: [&str; 3] = ["spot_pic", "person_type", "device_type"];
-/// The most members of each.
+/// Maximum number of members of each.
 const MOST: usize = 32;
-/// The longest value, as JSON, in bytes.
+/// Maximum length of a value as JSON, in bytes.
 const LONGEST: usize = 4096;
 
-/// What was written.
+/// The members as written in the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     top: Map<String, Value>,
@@ -23,7 +23,7 @@ pub struct Written {
     this_box: ThisBox,
 }
 
-/// What `${…}` stands for.
+/// A name in `${…}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Hostname,
@@ -32,7 +32,7 @@ enum Name {
 }
 
 impl Written {
-    /// Takes the keys out of the file's.
+    /// Takes the keys from the file's fields.
     pub(super) fn take(fields: &mut Fields<'_>, this_box: &ThisBox) -> Written {
         let top = members(fields, "top", &TOP_KEYS);
         let ext_data = members(fields, "ext_data", &RECOGNIZERS_OWN);
@@ -43,10 +43,10 @@ impl Written {
         Written { top, ext_data, this_box: this_box.clone() }
     }
 
-    /// Puts in what `${…}` stands for on this box.
+    /// Replaces each `${…}` with its value on this box.
     ///
     /// # Errors
-    /// A file that does not do.
+    /// A file that cannot be used.
     pub fn read(&self) -> Result<Constants, ConfigFault> {
         let all = |members: &Map<String, Value>| {
             let read = members.iter().map(|(key, value)| Ok(Member::new(key.clone(), &self.filled_in(value)?)));
@@ -97,7 +97,7 @@ impl Name {
     }
 }
 
-/// A text in pieces: those that stand as they are, and names in `${…}` as errors.
+/// Splits a text: literal pieces are `Ok`, names in `${…}` are `Err`.
 fn pieces(text: &str) -> Vec<Result<&str, &str>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -111,7 +111,7 @@ fn pieces(text: &str) -> Vec<Result<&str, &str>> {
     pieces
 }
 
-/// An object whose members go into every event.
+/// Reads an object whose members go into every event.
 fn members(fields: &mut Fields<'_>, key: &str, forbidden: &[&str]) -> Map<String, Value> {
     let allowed = "an object of at most 32 members";
     let written = fields.map(key, allowed, MOST);
@@ -133,7 +133,7 @@ fn members(fields: &mut Fields<'_>, key: &str, forbidden: &[&str]) -> Map<String
     written
 }
 
-/// Every name in `${…}` is one that is known.
+/// Checks that every name in `${…}` is known.
 fn check_names(fields: &mut Fields<'_>, place: &str, value: &Value) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! The config file as somebody wrote it: changing one key leaves every other one as it stands, to the last digit.
+//! The config file as it was written. Changing one key leaves every other key unchanged, to the last digit.
 
 use hyper::body::Bytes;
 use serde_json::Value;
@@ -7,15 +7,15 @@ use serde_json::value::RawValue;
 use super::text;
 use crate::event::members;
 
-/// The members of the file's object in their order, each with its own text.
+/// The members of the file's object in their order, each with its original text.
 #[derive(Clone, Debug)]
 pub struct Document(Vec<(String, Box<RawValue>)>);
 
 impl Document {
-    /// Takes a file's text apart.
+    /// Parses a file's text.
     ///
     /// # Errors
-    /// What is wrong with it as JSON.
+    /// What is wrong with the JSON.
     pub fn parse(bytes: &[u8]) -> Result<Document, String> {
         let text = text::of(bytes)?;
         if text.trim().is_empty() {
@@ -24,13 +24,13 @@ impl Document {
         members(text).map(Document).map_err(|error| error.to_string())
     }
 
-    /// A key's value; none where it is not written.
+    /// A key's value; none if the key is not written.
     pub fn get(&self, key: &str) -> Option<Value> {
         let (_, raw) = self.0.iter().find(|(name, _)| name == key)?;
         serde_json::from_str(raw.get()).ok()
     }
 
-    /// The same with some keys changed: in their places, new ones at the end.
+    /// Returns the document with some keys changed. Known keys keep their positions; new ones are added at the end.
     #[must_use]
     pub fn with(&self, changes: &[(&'static str, Value)]) -> Document {
         let mut changed = self.clone();
@@ -44,7 +44,7 @@ impl Document {
         changed
     }
 
-    /// A key a line.
+    /// The text with one key per line.
     pub fn text(&self) -> Bytes {
         let mut text = String::from("{");
         for (index, (key, value)) in self.0.iter().enumerate() {

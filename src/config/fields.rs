@@ -1,4 +1,4 @@
-//! A JSON object whose keys are taken one by one; what is left at the end is unknown.
+//! Reads a JSON object key by key. Keys that are left at the end are unknown, and are faults.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::reports::HISTORY_URLS;
 use super::{ConfigFault, Url};
 
-/// Headers that the uplink itself decides; a config must not name them.
+/// Headers that the uplink sets itself; a config must not contain them.
 const RESERVED_HEADERS: [&str; 15] = [
     "connection",
     "content-encoding",
@@ -28,11 +28,11 @@ const RESERVED_HEADERS: [&str; 15] = [
     "x-event-id",
 ];
 
-/// Keys whose values are not shown where they are of the wrong type: what was meant for a header or a URL may be in them.
+/// Keys whose values are not shown if they have the wrong type: they may contain a header or a URL, and so a secret.
 const MAY_BE_SECRET: [&str; 6] = ["headers", "event_server_url", "proxy", "history", "monitor", HISTORY_URLS];
 
 pub(super) struct Fields<'a> {
-    /// Before each key: `tls.`; empty at the top.
+    /// Comes before each key, for example `tls.`; empty at the top.
     prefix: String,
     members: Map<String, Value>,
     folder: &'a Path,
@@ -53,21 +53,21 @@ impl<'a> Fields<'a> {
         Fields { prefix, members, folder, faults }
     }
 
-    /// What is wrong with a key; `value` only where it cannot be a secret.
+    /// Records a fault of a key. Pass `value` only if it cannot be a secret.
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
         let value = value.filter(|_| !MAY_BE_SECRET.contains(&key));
         let key = format!("{}{key}", self.prefix);
         self.faults.push(ConfigFault { key, value: value.map(shown), allowed: allowed.into() });
     }
 
-    /// Everything that was not taken is a fault.
+    /// Records a fault for every key that was not taken.
     pub fn end(mut self) {
         for (key, _) in std::mem::take(&mut self.members) {
             self.fault(&named(&key), None, "this key is not known; see the config file in docs/operators.md");
         }
     }
 
-    /// A value that may be left out; a wrong one is a fault.
+    /// Takes an optional value; a wrong one is a fault.
     pub fn take<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let value = self.members.shift_remove(key)?;
         let read = read(&value);
@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
         self.take(key, "a path", |value| path(value, folder).ok()).unwrap_or_else(|| default.into())
     }
 
-    /// Whether a key is null; then it is taken.
+    /// Whether a key is null; if so, takes it.
     pub fn take_null(&mut self, key: &str) -> bool {
         let is_null = self.members.get(key).is_some_and(Value::is_null);
         if is_null {
@@ -122,7 +122,7 @@ impl<'a> Fields<'a> {
         is_null
     }
 
-    /// A value that is required and never shown.
+    /// Takes a required value that is never shown.
     pub fn secret<T>(&mut self, key: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let read = self.members.shift_remove(key).and_then(|value| read(&value));
         if read.is_none() {
@@ -131,7 +131,7 @@ impl<'a> Fields<'a> {
         read
     }
 
-    /// The name of a header that the uplink does not set itself.
+    /// Takes the name of a header that the uplink does not set itself.
     pub fn header_name(&mut self, key: &str, default: HeaderName) -> HeaderName {
         let read = |value: &Value| {
             HeaderName::try_from(value.as_str()?).ok().filter(|name| !RESERVED_HEADERS.contains(&name.as_str()))
@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
         self.take(key, "the name of a header that the uplink does not set itself", read).unwrap_or(default)
     }
 
-    /// Null is as good as nothing.
+    /// Null means the same as a missing key.
     pub fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.take_null(key);
         let folder = self.folder;
@@ -151,13 +151,13 @@ impl<'a> Fields<'a> {
         Fields::of(&format!("{}{key}", self.prefix), value, self.folder, self.faults)
     }
 
-    /// An object as it is, with at most so many members.
+    /// Takes an object without interpreting it. It has at most `most` members.
     pub fn map(&mut self, key: &str, allowed: &str, most: usize) -> Map<String, Value> {
         let is_good = |value: &Value| value.as_object().filter(|members| members.len() <= most).cloned();
         self.take(key, allowed, is_good).unwrap_or_default()
     }
 
-    /// An object that may be left out; none, too, where it is something else, which is a fault.
+    /// Takes an optional object. Returns none, and records a fault, if the value is not an object.
     pub fn optional_object<'b>(&'b mut self, key: &str) -> Option<Fields<'b>> {
         let is_object = self.members.get(key)?.is_object();
         let fields = self.object(key);
@@ -168,14 +168,14 @@ impl<'a> Fields<'a> {
         self.members.contains_key(key)
     }
 
-    /// An object with an object for each of some URLs.
+    /// Takes an object that contains one object per URL.
     pub fn by_url<T>(&mut self, key: &str, is_tls: bool, read: impl Fn(&mut Fields<'_>) -> T) -> Vec<(Url, T)> {
         let urls = if is_tls { "https URLs" } else { "URLs" };
         let allowed = format!("an object of {urls}, each as in event_server_url, with an object for each");
         let written = self.take(key, &allowed, |value| value.as_object().cloned()).unwrap_or_default();
         let mut found: Vec<(Url, T)> = Vec::new();
         for (index, (text, value)) in written.into_iter().enumerate() {
-            // Not the text: a password or a token may be in it.
+            // Do not show the text: it may contain a password or a token.
             let place = format!("{key}[{index}]");
             match Url::parse(&text) {
                 Err(allowed) => self.fault(&place, None, &allowed),
@@ -208,7 +208,7 @@ impl<'a> Fields<'a> {
         self.list(key, allowed, count, item).unwrap_or_default()
     }
 
-    /// A list whose faults are named by item; none where the key is not there.
+    /// Takes a list. Faults name the item. Returns none if the key is missing.
     pub fn list<T: PartialEq>(
         &mut self,
         key: &str,
@@ -231,13 +231,13 @@ impl<'a> Fields<'a> {
         Some(items)
     }
 
-    /// Names are checked and shown, values are secrets.
+    /// Takes headers. Names are checked and may be shown; values are secrets.
     pub fn headers(&mut self, key: &str) -> Vec<(HeaderName, HeaderValue)> {
         let is_object = |value: &Value| value.as_object().cloned();
         let written = self.take(key, "an object of header names and values", is_object).unwrap_or_default();
         let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (name, value) in written {
-            // What does not look like a name may be a whole header, with its value.
+            // A malformed name may be a whole header, with its value.
             let shown = name.split([':', ' ', '=']).next().unwrap_or_default();
             let key = format!("{key}.{}", named(shown));
             let parsed = HeaderName::try_from(name.as_str()).ok();
@@ -261,9 +261,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Why an item of a list is not taken.
+/// Why an item of a list is refused.
 pub(super) struct Refused {
-    /// Whether the item may be shown (a URL with a password may not).
+    /// Whether the item may be shown. A URL with a password may not.
     pub shown: bool,
     pub allowed: String,
 }
@@ -275,19 +275,19 @@ pub(super) fn path(value: &Value, folder: &Path) -> Result<PathBuf, Refused> {
     }
 }
 
-/// A key that somebody made up, as it goes into a message: one that is no plain word is quoted, and cannot look like a line of the
-/// log or like nothing.
+/// A key that a person chose, for use in a message. Quoted unless it is a plain word, so that it cannot look like a log line or
+/// like nothing.
 pub(super) fn named(key: &str) -> String {
     let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain { shorten(key) } else { shown(&Value::from(key)) }
 }
 
-/// A value as it goes into a message.
+/// A value, for use in a message.
 pub(super) fn shown(value: &Value) -> String {
     shorten(&value.to_string())
 }
 
-/// Without control characters: JSON lets those from U+007F on stand in a text, and a terminal may obey them.
+/// Removes control characters: JSON allows those from U+007F on in a text, and a terminal may act on them.
 fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     let visible = |letter: char| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter };

@@ -1,12 +1,13 @@
-//! Host names in other scripts, as they go into DNS, TLS and the Host header: `bücher.example` is `xn--bcher-kva.example` (RFC 3492).
+//! Converts host names in other scripts to their form in DNS, TLS and the Host header: `bücher.example` is
+//! `xn--bcher-kva.example` (RFC 3492).
 //!
-//! The rule is smaller than a browser's (UTS 46), which needs tables of 100 KB: letters and digits are lower-cased one by one, and what
-//! a browser would change in another way (accents as characters of their own, full-width and other compatibility forms) is refused.
+//! The rule is smaller than that of browsers (UTS 46), which needs tables of 100 KB. Letters and digits are lower-cased one by
+//! one. Whatever a browser would map in another way is refused: combining accents, full-width and other compatibility forms.
 
-/// Of a label, in characters: with more its ASCII form would be longer than DNS allows.
+/// Maximum length of a label, in characters: the ASCII form of a longer one exceeds the limit of DNS.
 const LONGEST: usize = 63;
 
-/// The ASCII form of `host`, lower-cased; `None` where a character is beyond the rule.
+/// The ASCII form of `host` in lower case; `None` if this rule does not cover a character.
 pub(super) fn to_ascii(host: &str) -> Option<String> {
     let labels = host.split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']);
     labels.map(label).collect::<Option<Vec<_>>>().map(|labels| labels.join("."))
@@ -22,7 +23,7 @@ fn label(label: &str) -> Option<String> {
     is_good.then(|| format!("xn--{}", punycode(&lowered)))
 }
 
-/// Letters and digits that are themselves in every normal form, as far as ranges can say.
+/// Letters and digits that every Unicode normal form leaves unchanged, as far as ranges can tell.
 fn is_letter(letter: char) -> bool {
     let is_compatible = matches!(u32::from(letter),
         0x80..=0xBF | 0x2000..=0x2BFF | 0x3130..=0x33FF | 0xF900..=0xFDFF | 0xFE30..=0xFFFF | 0x1D400..=0x1D7FF | 0x1F100..=0x1F2FF
@@ -60,7 +61,7 @@ const BASE: u32 = 36;
 const LEAST: u32 = 1;
 const MOST: u32 = 26;
 
-/// A number with digits of which each says whether it is the last.
+/// Appends a number of variable length: each digit tells whether it is the last.
 fn push_number(output: &mut String, mut number: u32, bias: u32) {
     let digit = |value: u32| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[value as usize]);
     let mut place = BASE;

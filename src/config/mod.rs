@@ -1,12 +1,12 @@
-//! The configuration file: what was written becomes what was checked, or a list of every fault in it.
+//! The configuration file. Checking turns the written text into a checked config, or into a list of all its faults.
 //!
 //! ```text
 //!  bytes ──▶ text ──serde_json──▶ Value ──[`Fields`], one take per key──▶ Config
 //!                                           └── faults: key, value, what is allowed
 //! ```
 //!
-//! Nothing falls back to a default silently: a key that is wrong is a fault even where a default exists, and so is a key that
-//! nobody knows. Checking does no I/O. Values of `headers` are secrets and never appear in a fault.
+//! Nothing falls back to a default silently. A wrong value is a fault even if the key has a default, and so is an unknown key.
+//! Checking does no I/O. Values of `headers` are secrets and never appear in a fault.
 
 pub mod answers;
 pub mod constants;
@@ -42,7 +42,7 @@ use sending::{Bounds, Order};
 use this_box::ThisBox;
 pub use url::{Report, Url, is_forbidden_address, without_brackets};
 
-/// Where the file lies on a box.
+/// Path of the file on a box.
 pub const DEFAULT_PATH: &str = "/system/data/sophon_gate/config/sophon-uplink.json";
 
 /// Where the API listens by default.
@@ -58,70 +58,71 @@ pub fn folder_of(path: &Path) -> &Path {
 pub struct Config {
     /// Rings to attach to; at least one.
     pub rings: Vec<PathBuf>,
-    /// Every event whose score reaches the threshold goes to each of these; see [`Config::destinations`].
+    /// Each of these gets every event whose score reaches the threshold; see [`Config::destinations`].
     pub event_server_url: Vec<Url>,
     /// How bodies are written.
     pub body: BodyOptions,
-    /// Events with a lower score are not sent. Compared as f32, as the recognizer's scores are.
+    /// Events with a lower score are not sent. Scores are compared as f32, because recognizers use f32.
     pub threshold: Threshold,
-    /// Through which destinations are reached.
+    /// The proxy for destinations.
     pub proxy: Option<Arc<Proxy>>,
-    /// What every event of this box has.
+    /// Members that every event of this box gets.
     pub constants: constants::Written,
-    /// All events, once a period.
+    /// The report of all events, once per period.
     pub history: Option<History>,
     /// The state report.
     pub monitor: Option<Monitor>,
-    /// What this box is called.
+    /// The names of this box.
     pub this_box: ThisBox,
-    /// What holds for every destination.
+    /// Options for every destination.
     pub options: Options,
-    /// What holds for some in place of that; as `tls_destinations`, they may be none of `event_server_url`.
+    /// Options of some destinations, instead of `options`. As in `tls_destinations`, a URL need not be in `event_server_url`.
     pub own_options: Vec<(Url, Options)>,
-    /// Sent with every request; the values are marked sensitive.
+    /// Headers of every request. The values are marked as sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Certificate files.
     pub tls: TlsFiles,
-    /// Those of some destinations, in place of `tls`. They may be none of `event_server_url`: a destination that the API takes away
-    /// and brings back has its files again.
+    /// Certificate files of some destinations, instead of `tls`. A URL need not be in `event_server_url`: if the API removes a
+    /// destination and adds it again, it has its files again.
     pub tls_destinations: Vec<(Url, TlsFiles)>,
-    /// How long to wait for what.
+    /// Timeouts.
     pub timeouts: Timeouts,
-    /// Where events wait for a destination that is down.
+    /// Stores events for a destination that is down.
     pub spool: Spool,
     /// The local HTTP API.
     pub api: Api,
-    /// No event for longer than this is unhealthy; zero: a box may be quiet for as long as it likes.
+    /// A longer time without an event is unhealthy. Zero: no limit.
     pub max_silence: Duration,
-    /// Whether system calls that the uplink does not need end it.
+    /// Whether a system call that the uplink does not need ends the process.
     pub seccomp: bool,
 }
 
-/// What may differ from destination to destination; none: what holds for all, or the default.
+/// Options that may differ between destinations. None: the option for all destinations, or the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What statuses mean.
+    /// The meaning of statuses.
     pub answers: Option<Answers>,
-    /// What an acknowledgement has to say.
+    /// What an acknowledgement must contain.
     pub accept_body: Option<AcceptBody>,
     /// How requests are signed.
     pub sign: Option<Sign>,
-    /// In which order events are sent.
+    /// The order in which events are sent.
     pub order: Option<Order>,
-    /// For how long an event that the server does not take may stop those behind it, where the order is strict; zero: for ever.
+    /// With strict order: how long an event that the server does not take may delay the events after it. Zero: without limit.
     pub order_gives_up: Option<Duration>,
-    /// Of the link.
+    /// Limits on the use of the link.
     pub bounds: Option<Bounds>,
-    /// Servers that stand in while the destination's own does not answer, the first one first; never for all destinations.
+    /// Standby servers, used while the destination's own server does not answer, in this order. Only for single destinations,
+    /// never for all.
     pub standby: Vec<Url>,
 }
 
 /// How requests are signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sign {
-    /// The header with the signature.
+    /// The header that contains the signature.
     pub header: HeaderName,
-    /// The key.
+    /// The file with the key.
     pub key_file: PathBuf,
 }
 
@@ -134,59 +135,59 @@ impl Eq for Threshold {} // never NaN
 /// Certificates and keys, as PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Trusted beside the public CAs.
+    /// CAs that are trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Shown to servers that ask.
+    /// The client certificate, shown to servers that request one.
     pub client_cert_file: Option<PathBuf>,
-    /// Its key.
+    /// The key of the client certificate.
     pub client_key_file: Option<PathBuf>,
 }
 
-/// Bounds on waiting, none of them on the whole of an upload.
+/// Limits on waiting times. None limits the duration of a whole upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Name resolution, TCP and TLS together.
     pub connect: Duration,
-    /// While a request goes out: the longest time without a byte moving.
+    /// While a request is sent: longest time without a byte moving.
     pub progress: Duration,
-    /// From when the server has the whole request to the answer.
+    /// Time from when the server has the whole request to its answer.
     pub response: Duration,
-    /// How long a connection is used, at the most.
+    /// Maximum age of a connection.
     pub connection_age: Duration,
 }
 
-/// Bounds of the spool.
+/// Settings of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// Its folder.
     pub dir: PathBuf,
-    /// The most it may hold.
+    /// Maximum size.
     pub max_bytes: u64,
-    /// What it leaves free on its file system.
+    /// Space that it leaves free on its file system.
     pub min_free_bytes: u64,
-    /// How long an event that is to be written waits for others, to be written with them.
+    /// How long an event waits for others, so that they are written as one group.
     pub group: Duration,
-    /// The key that its files are sealed with; none: they are not.
+    /// The key that seals its files; none: they are not sealed.
     pub key_file: Option<PathBuf>,
 }
 
 /// The local HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Api {
-    /// Where it listens.
+    /// The address it listens on.
     pub listen: SocketAddr,
-    /// The token asked for on addresses other than loopback.
+    /// The file with the token, which addresses other than loopback require.
     pub token_file: PathBuf,
-    /// Further names that it is asked by, in small letters.
+    /// Further host names that the API accepts, in lower case.
     pub hosts: Vec<String>,
 }
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFault {
-    /// `tls.ca_file`, `event_server_url[1]`, ...
+    /// For example `tls.ca_file` or `event_server_url[1]`.
     pub key: String,
-    /// What was written, shortened; none for what must not be shown or is not there.
+    /// The written value, shortened; none if it is missing or must not be shown.
     pub value: Option<String>,
     /// What is allowed.
     pub allowed: String,
@@ -201,12 +202,12 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// A configuration that cannot be used, with everything that is wrong with it.
+/// A configuration that cannot be used, with all its faults.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// At least one.
+    /// All faults; at least one.
     pub faults: Vec<ConfigFault>,
 }
 
@@ -218,7 +219,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// A file larger than this is not a configuration, in bytes.
+/// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 impl Config {
@@ -231,7 +232,7 @@ impl Config {
         Config::of_text(&bytes, path)
     }
 
-    /// Checks `text`, which is or is to be the file at `path`.
+    /// Checks `text`, the present or the future content of the file at `path`.
     ///
     /// # Errors
     /// [`ConfigError`] with every fault.
@@ -250,7 +251,7 @@ impl Config {
         }
     }
 
-    /// Checks what was written; relative paths are taken from `folder`.
+    /// Checks the written value; relative paths start at `folder`.
     ///
     /// # Errors
     /// Every fault.
@@ -315,18 +316,18 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
-    /// Where events go, of both reports.
+    /// The destinations of both reports.
     pub fn destinations(&self) -> impl Iterator<Item = &Url> {
         self.event_server_url.iter().chain(self.history.iter().flat_map(|history| &history.urls))
     }
 
-    /// Whether something is sent to this URL, in whatever report.
+    /// Whether any report is sent to this URL.
     pub fn has_server(&self, url: &Url) -> bool {
         let monitor = self.monitor.iter().map(|monitor| &monitor.url);
         self.destinations().chain(monitor).any(|known| known.is_same_server_as(url))
     }
 
-    /// What is allowed and yet may be a mistake, for a person to read.
+    /// Warnings for a person: settings that are allowed but may be mistakes.
     pub fn warnings(&self) -> Vec<String> {
         let of_tls = self.tls_destinations.iter().map(|(url, _)| (url, tls_key(url)));
         let own = self.own_options.iter().map(|(url, _)| (url, format!("destinations.\"{url}\"")));
@@ -341,7 +342,7 @@ impl Config {
         idle.chain(doubles).chain(environment).collect()
     }
 
-    /// What holds for a destination.
+    /// The options that apply to a destination.
     pub fn options_of(&self, url: &Url) -> Options {
         let own = self.own_options.iter().find(|(known, _)| known.is_same_server_as(url)).map(|(_, own)| own.clone());
         let own = own.unwrap_or_default();
@@ -357,20 +358,20 @@ impl Config {
     }
 }
 
-/// How the entry of a destination is named.
+/// The key under which a destination's entry is named.
 pub fn tls_key(url: &Url) -> String {
     format!("tls.destinations.\"{url}\"")
 }
 
-/// A fault of the file as a whole.
+/// A fault of the whole file.
 fn whole(path: &Path, allowed: String) -> ConfigError {
     ConfigError { path: path.to_owned(), faults: vec![ConfigFault { key: "the file".into(), value: None, allowed }] }
 }
 
-/// The text of a file, at most 1 MiB. A device without end, or a pipe without a writer, is no configuration either.
+/// Reads a file of at most 1 MiB. Refuses an endless device and a pipe without a writer.
 ///
 /// # Errors
-/// Of the file system.
+/// Errors of the file system.
 pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is not a regular file"));
@@ -383,7 +384,7 @@ pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The files for all destinations, and those of some.
+/// The files for all destinations, and those of single destinations.
 fn tls(mut fields: Fields<'_>) -> (TlsFiles, Vec<(Url, TlsFiles)>) {
     let destinations = fields.by_url("destinations", true, tls_files);
     let files = tls_files(&mut fields);

@@ -1,7 +1,7 @@
-//! `proxy`: through which HTTP proxy destinations are reached, and which of them are not.
+//! `proxy`: the HTTP proxy for destinations, and the exceptions.
 //!
-//! The environment's `HTTP_PROXY` is not used: a firmware module has one place for its settings. Where it is set and `proxy` is not,
-//! that is said.
+//! The uplink ignores `HTTP_PROXY` in the environment: a firmware module has one place for its settings. It warns if `HTTP_PROXY`
+//! is set and `proxy` is not.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,23 +14,23 @@ use serde_json::Value;
 use super::fields::{Fields, Refused};
 use super::url::{Url, without_brackets};
 
-/// The most exceptions.
+/// Maximum number of exceptions.
 const MOST: usize = 64;
 
 /// An HTTP proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
-    /// `Basic …`, where its URL has a user.
+    /// `Basic …`, if the proxy's URL has a user.
     authorization: Option<HeaderValue>,
     exceptions: Vec<Exception>,
 }
 
-/// Hosts that are reached without it.
+/// Hosts that are reached directly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Exception {
     All,
-    /// A name and every name below it.
+    /// A name and all its subdomains.
     Domain(String),
     /// A network: its address and the length of its prefix.
     Network(IpAddr, u8),
@@ -43,7 +43,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Takes the key out of the file's; null is as good as nothing.
+    /// Takes the key from the file's fields. Null means the same as a missing key.
     pub(super) fn take(fields: &mut Fields<'_>) -> Option<Proxy> {
         if fields.take_null("proxy") {
             return None;
@@ -62,18 +62,18 @@ impl Proxy {
         Some(Proxy { url, authorization, exceptions: exceptions.unwrap_or_default() })
     }
 
-    /// Its host and port.
+    /// Host and port.
     pub fn address(&self) -> (&str, u16) {
         let uri = self.url.uri();
         (without_brackets(uri.host().unwrap_or_default()), uri.port_u16().unwrap_or(80))
     }
 
-    /// The value of `Proxy-Authorization`, where its URL has a user.
+    /// The value of `Proxy-Authorization`, if the URL has a user.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
-    /// Whether `url` is reached through it. The box itself never is.
+    /// Whether requests to `url` use the proxy. Requests to the box itself never do.
     pub fn is_for(&self, url: &Url) -> bool {
         let host = without_brackets(url.uri().host().unwrap_or_default());
         let address = host.parse::<IpAddr>().ok();
@@ -110,7 +110,7 @@ fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {
     (one ^ other).checked_shr(bits - u32::from(length)).unwrap_or(0) == 0
 }
 
-/// A proxy's URL, and the value of `Proxy-Authorization`.
+/// Reads a proxy's URL. Returns the value of `Proxy-Authorization` too.
 fn parse(value: &Value) -> Option<(Url, Option<HeaderValue>)> {
     let text = value.as_str()?.trim();
     let rest = text.strip_prefix("http://")?;
@@ -129,7 +129,7 @@ fn parse(value: &Value) -> Option<(Url, Option<HeaderValue>)> {
     Some((url, authorization))
 }
 
-/// `%40` is `@`.
+/// Decodes percent-encoding: `%40` is `@`.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -174,7 +174,7 @@ fn exception(value: &Value, _: &std::path::Path) -> Result<Exception, Refused> {
     })
 }
 
-/// The variable of the environment that names a proxy, where there is one.
+/// The environment variable that names a proxy, if one is set.
 pub fn in_environment() -> Option<&'static str> {
     let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
     names.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))

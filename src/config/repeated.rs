@@ -1,4 +1,5 @@
-//! Keys that stand twice in one object of the file, at any depth: parsers take one of the two, and nobody knows which is meant.
+//! Finds keys that occur twice in one object of the file, at any depth. Parsers use one of the two, and nobody knows which was
+//! meant.
 
 use std::collections::HashSet;
 
@@ -6,10 +7,10 @@ use super::ConfigFault;
 use super::fields::named;
 use crate::event::all_members;
 
-/// More are not listed.
+/// Maximum number of faults listed.
 const MOST: usize = 16;
 
-/// A fault for each, where `text` is JSON.
+/// Returns a fault for each repeated key if `text` is JSON.
 pub(super) fn keys(text: &str) -> Vec<ConfigFault> {
     let mut faults = Vec::new();
     look(text, "", &mut faults);
@@ -17,12 +18,12 @@ pub(super) fn keys(text: &str) -> Vec<ConfigFault> {
     faults
 }
 
-/// Objects in lists are not looked into: no key takes such a list. The depth is what the parser took before.
+/// Skips objects in lists: no key takes such a list. The parser has bounded the depth before.
 fn look(text: &str, prefix: &str, faults: &mut Vec<ConfigFault>) {
     let Ok(members) = all_members(text) else { return };
     let mut seen = HashSet::new();
     for (index, (key, value)) in members.iter().enumerate() {
-        // Of a URL or a header only what cannot be a secret.
+        // Show only the parts of a URL or a header that cannot be a secret.
         let place = match prefix {
             "tls.destinations." => format!("tls.destinations[{index}]"),
             _ => format!("{prefix}{}", named(key.split([':', ' ', '=']).next().unwrap_or_default())),

@@ -1,5 +1,5 @@
-//! The box's other reports beside the realtime events: all events once a period (`history`), and its state (`monitor`). The keys are
-//! those of the box's documented API, with its spelling.
+//! The box's other reports: all events once per period (`history`) and the box's state (`monitor`). The keys and their spelling
+//! are those of the box's documented API.
 
 use std::time::Duration;
 
@@ -11,44 +11,46 @@ use super::fields::Fields;
 use super::url::{self, Report};
 use crate::body::Format;
 
-/// The key of the destinations of [`History`].
+/// Key of the destinations of [`History`].
 pub const HISTORY_URLS: &str = "history_upload_event_url";
-/// The key of the URL of [`Monitor`].
+/// Key of the URL of [`Monitor`].
 pub const MONITOR_URL: &str = "monitor_server_url";
-/// The key of a period.
+/// Key of a period.
 pub const PERIOD: &str = "reported_peroid";
 
-/// The most destinations of [`History`]. With those of `event_server_url`, and some that were removed, the spool has room for them.
+/// Maximum number of destinations of [`History`]. The spool has room for these, those of `event_server_url` and some removed
+/// ones.
 const MOST: usize = 8;
 const PERIODS: &str = "seconds, 1 to 86400 (a day)";
 
-/// All events, whatever their score, once a period.
+/// The report of all events, whatever their score, once per period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// At least one; each one's report is [`Report::History`].
+    /// At least one URL; each reports as [`Report::History`].
     pub urls: Vec<Url>,
-    /// False: `reg_pic` is sent as `""`.
+    /// If false, `reg_pic` is sent as `""`.
     pub with_reg_pic: bool,
     /// How bodies are written.
     pub format: Format,
-    /// Between two times at which events are sent.
+    /// Time between two rounds of sending.
     pub period: Duration,
 }
 
 /// The state report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Monitor {
-    /// Where it goes.
+    /// The URL.
     pub url: Url,
-    /// Between two of them.
+    /// Time between two reports.
     pub period: Duration,
-    /// Sent with each; the values are marked sensitive. Those of the events are for another server.
+    /// Headers of each report. The values are marked as sensitive. The headers of events are not used: they are for another
+    /// server.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 const FORMATS: [(&str, Format); 2] = [("json", Format::Json), ("form-data", Format::FormData)];
 
-/// None where the key is not there or null, or its list is empty.
+/// None if the key is missing or null, or its list is empty.
 pub(super) fn history(fields: &mut Fields<'_>) -> Option<History> {
     fields.take_null("history");
     let mut fields = fields.optional_object("history")?;
@@ -64,7 +66,7 @@ pub(super) fn history(fields: &mut Fields<'_>) -> Option<History> {
     Some(history).filter(|history| !history.urls.is_empty())
 }
 
-/// None where the key is not there or null, or its URL is empty.
+/// None if the key is missing or null, or its URL is empty.
 pub(super) fn monitor(fields: &mut Fields<'_>) -> Option<Monitor> {
     fields.take_null("monitor");
     let mut fields = fields.optional_object("monitor")?;

@@ -1,4 +1,4 @@
-//! Entries of `rings` that lead to one file: by `..`, by links to folders, by bind mounts, or by a second name.
+//! Finds entries of `rings` that lead to the same file: by `..`, by links to folders, by bind mounts, or by a second name.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::folder_of;
 
-/// A device and a number, and of a folder the name in it.
+/// A device and an inode number; for a folder, also the name inside it.
 type Place = (u64, u64, Option<OsString>);
 
-/// What leads to a file that an earlier entry leads to: the later index and the earlier one.
+/// Entries that lead to the same file as an earlier entry: the later index and the earlier one.
 pub(super) fn doubles(rings: &[PathBuf]) -> Vec<(usize, usize)> {
     let places: Vec<_> = rings.iter().map(|ring| places(ring)).collect();
     let is_one = |one: &[Place], other: &[Place]| one.iter().any(|place| other.contains(place));
@@ -17,7 +17,7 @@ pub(super) fn doubles(rings: &[PathBuf]) -> Vec<(usize, usize)> {
     (0..places.len()).filter_map(|later| Some((later, earlier(later)?))).collect()
 }
 
-/// Its file, if there is one, whatever its names; and its place in its folder, where a file may come.
+/// The file, if it exists, whatever its names. Also its name in its folder, where the file may appear later.
 fn places(path: &Path) -> Vec<Place> {
     let found = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let file = found(path).map(|(device, number)| (device, number, None));

@@ -1,4 +1,4 @@
-//! Replacing the config file so that at every moment, whatever ends the process or the power, the old one or the new one is there.
+//! Replaces the config file atomically: whatever ends the process or the power, the old file or the new one is there.
 //!
 //! ```text
 //!  new text ──▶ FILE.new ──fsync──▶ rename over FILE ──▶ fsync of the folder
@@ -7,11 +7,11 @@
 //!                                                            ──fsync──▶ FILE.saving is removed
 //!  and once it is in force, the same way: the same text ──▶ FILE.bak
 //! ```
-//! - FILE is never missing in between. A name that leads to the file by a symbolic link is followed first: the link stays.
-//! - FILE.bak is what is in force, and never ahead of FILE.
-//! - What is put aside as FILE.bad is moved and not copied: it may be large, or another user's and not for us to read.
-//! - A FILE that was written in place and is not whole is no good JSON, for it was empty before; FILE.saving then has the whole text,
-//!   and the next start finishes it ([`finish`]).
+//! - FILE is never missing in between. If the path is a symbolic link, the link is followed first and stays.
+//! - FILE.bak is the config in force, and never newer than FILE.
+//! - A bad FILE is moved to FILE.bad and not copied: it may be large, or belong to another user and be unreadable to us.
+//! - A FILE that was only partly written in place is not valid JSON, because it was emptied first. FILE.saving then has the whole
+//!   text, and the next start completes FILE ([`finish`]).
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -23,21 +23,22 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{folder_of, read_file};
 
-/// A new file's, and never more than its owner may do with what holds secrets.
+/// Mode of a new file. A replaced file keeps its owner and mode.
 const MODE: u32 = 0o600;
-/// Links that are followed one after another, as the kernel bounds them.
+/// Maximum number of links to follow, the same as the kernel's limit.
 const MOST_LINKS: usize = 40;
 
-/// Replaces the file at `path` by `new`. `old`: what it holds, where that is good; else it is kept as `FILE.bad`. Whether it was:
-/// there may be none.
+/// Replaces the file at `path` with `new`. `old` is the present content if it is good; otherwise the file is kept as `FILE.bad`.
+/// Returns whether that was done: there may be no file.
 ///
 /// # Errors
-/// Of the file system; the old file is then still there, or there again.
+/// Errors of the file system. The old file is then still there, or there again.
 pub fn replace(path: &Path, new: &[u8], old: Option<&[u8]>) -> io::Result<bool> {
     let path = &followed(path);
     match (old, fs::symlink_metadata(path)) {
         (Some(old), _) => write(path, path, new).map(|()| false).inspect_err(|_| {
-            // The rename may have been done, and only its durability be in doubt: whoever is told of a failure finds the old file.
+            // The rename may have succeeded and only its durability be in doubt. After a reported failure, the old file must be
+            // there.
             if fs::read(path).is_ok_and(|now| now == new) {
                 let _ = write(path, path, old);
             }
@@ -49,7 +50,7 @@ pub fn replace(path: &Path, new: &[u8], old: Option<&[u8]>) -> io::Result<bool> 
     }
 }
 
-/// The file is not good: it becomes `FILE.bad`, whoever may read it and however large it is.
+/// Moves a bad file to `FILE.bad`, whoever may read it and however large it is.
 fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
     let bad = beside(path, "bad");
     write(path, &bad, new)?;
@@ -57,8 +58,8 @@ fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
     match exchanged.map_err(io::Error::from) {
         Ok(()) => File::open(folder_of(path))?.sync_all(),
         Err(error) => {
-            let _ = fs::remove_file(&bad); // the new text: nothing bad was put aside
-            // A mount of its own, or a file system that cannot exchange: what can be read is copied.
+            let _ = fs::remove_file(&bad); // it has the new text: no bad file was put there
+            // The file is a mount, or the file system cannot exchange names: copy what can be read.
             let copied = read_file(path).and_then(|old| write(path, &bad, &old));
             copied.map_err(|why| {
                 io::Error::new(why.kind(), format!("the old one cannot be put aside: {error}, {why}"))
@@ -68,10 +69,10 @@ fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Makes `FILE.bak` hold `in_force`; writes nothing where it does already.
+/// Makes `FILE.bak` contain `in_force`. Writes nothing if it already does.
 ///
 /// # Errors
-/// Of the file system.
+/// Errors of the file system.
 pub fn keep(path: &Path, in_force: &[u8]) -> io::Result<()> {
     let path = &followed(path);
     let bak = beside(path, "bak");
@@ -81,12 +82,12 @@ pub fn keep(path: &Path, in_force: &[u8]) -> io::Result<()> {
     write(path, &bak, in_force)
 }
 
-/// Where writing `text` in place was cut off, writes it whole: the file is then the beginning of it, perhaps with zeros behind, and
-/// what somebody wrote there since then stays. Where `text` is none, the file itself is good, and what is beside it is of no more use.
-/// Whether there was anything to do.
+/// Completes a write in place of `text` that was cut off. The file then contains the beginning of `text`, perhaps followed by
+/// zeros; a file that somebody has changed since then stays. If `text` is none, the file itself is good, and FILE.saving is only
+/// removed. Returns whether there was anything to do.
 ///
 /// # Errors
-/// Of the file system.
+/// Errors of the file system.
 pub fn finish(path: &Path, text: Option<&[u8]>) -> io::Result<bool> {
     let path = &followed(path);
     let saving = beside(path, "saving");
@@ -103,12 +104,12 @@ pub fn finish(path: &Path, text: Option<&[u8]>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// No room, by blocks, inodes or quota.
+/// Whether there is no room: no blocks, no inodes, or no quota.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// `FILE.bak` and the like.
+/// The path with an extension added, for example `FILE.bak`.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".");
@@ -116,7 +117,7 @@ pub fn beside(path: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// Where a file really lies, or would lie: a link may lead to a file that is not there yet.
+/// Resolves symbolic links. The file itself may not exist yet.
 pub fn followed(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -128,7 +129,7 @@ pub fn followed(path: &Path) -> PathBuf {
     fs::canonicalize(&path).unwrap_or(path)
 }
 
-/// Why a file was not written, with what to do where that can be known.
+/// Why a file was not written, and what to do if that is known.
 pub fn explained(error: &io::Error) -> String {
     let todo = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on its file system, then save again",
@@ -141,10 +142,10 @@ pub fn explained(error: &io::Error) -> String {
     format!("{error}{todo}")
 }
 
-/// Writes `target`, whole or not at all, with the owner and the mode of the file at `like`.
+/// Writes `target` atomically, with the owner and the mode of the file at `like`.
 fn write(like: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = beside(like, "new");
-    let _ = fs::remove_file(&unfinished); // what a killed process left
+    let _ = fs::remove_file(&unfinished); // left by a killed process
     let written = fill(like, &unfinished, bytes).and_then(|()| match fs::rename(&unfinished, target) {
         Err(error) if error.kind() == ErrorKind::ResourceBusy => write_in_place(like, target, &unfinished, bytes),
         renamed => renamed,
@@ -156,7 +157,7 @@ fn write(like: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder_of(target))?.sync_all()
 }
 
-/// A mount of its own cannot be replaced by another file, only written. `whole` has the text already, and keeps it meanwhile.
+/// Writes a file that is a mount: it cannot be replaced, only written. `whole` already has the text and keeps it until the end.
 fn write_in_place(like: &Path, target: &Path, whole: &Path, bytes: &[u8]) -> io::Result<()> {
     let old = fs::read(target)?;
     let saving = beside(like, "saving");
@@ -164,13 +165,13 @@ fn write_in_place(like: &Path, target: &Path, whole: &Path, bytes: &[u8]) -> io:
     File::open(folder_of(&saving))?.sync_all()?;
     let written = fill_in_place(target, bytes);
     if written.is_err() {
-        let _ = fill_in_place(target, &old); // where this fails too, a start goes on with FILE.bak
+        let _ = fill_in_place(target, &old); // if this fails too, a start uses FILE.bak
     }
     fs::remove_file(&saving)?;
     written
 }
 
-/// Empty first, and durably: a part of the new text can then never pass for a whole one.
+/// Empties the file first, durably: part of the new text can then never be taken for the whole.
 fn fill_in_place(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(target)?;
     file.sync_all()?;
@@ -181,7 +182,7 @@ fn fill_in_place(target: &Path, bytes: &[u8]) -> io::Result<()> {
 fn fill(like: &Path, unfinished: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(unfinished)?;
     if let Ok(old) = fs::metadata(like) {
-        // Only root may give a file away; another user's is then ours, with the same mode.
+        // Only root may give a file to another user. Otherwise the file becomes ours, with the same mode.
         let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
         file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;
     }
@@ -225,7 +226,7 @@ mod tests {
         }
     }
 
-    /// The same file, with the same inode: no right to read it is needed, and its size does not matter.
+    /// The file keeps its inode: no read permission is needed, and its size does not matter.
     #[test]
     fn a_bad_file_is_moved_aside_and_never_copied_in_part() {
         let folder = tempfile::tempdir().unwrap();
@@ -256,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
         std::os::unix::fs::symlink("real.json", &link).unwrap();
-        replace(&link, b"0", None).unwrap(); // it leads to nothing yet
+        replace(&link, b"0", None).unwrap(); // the link has no target yet
         replace(&link, b"1", Some(b"0")).unwrap();
         keep(&link, b"1").unwrap();
         assert_eq!(read(&real), "1");

@@ -1,4 +1,5 @@
-//! How a destination's events are sent, where that is not side by side and as soon as possible: `order`, `standby`, `bounds`.
+//! `order`, `standby`, `bounds`: options of a destination that change how its events are sent. By default they are sent in
+//! parallel and as soon as possible.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,30 +7,30 @@ use std::time::Duration;
 use super::fields::Fields;
 use super::{Url, url};
 
-/// In which order a destination gets its events.
+/// The order in which a destination gets its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Several at once, live events before those that wait in the spool.
+    /// Several at once; live events before those in the spool.
     Any,
     /// One at a time, the oldest first.
     Strict,
 }
 
-/// What a link that is paid for by the byte, or used by others, allows.
+/// Limits for a link that is paid by the byte or shared with others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// What has waited in the spool for longer is let go.
+    /// Events that wait in the spool for longer are dropped.
     pub max_age: Option<Duration>,
-    /// Bytes that go out in a second, at the most, on average.
+    /// Average number of bytes sent per second, at most.
     pub bytes_per_second: Option<u32>,
-    /// When what waits in the spool is sent.
+    /// The hours in which the events of the spool are sent.
     pub backlog_hours: Option<Hours>,
 }
 
 /// A part of each day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
-    /// Its beginning and its end, in seconds of a day in UTC; they differ, and the end may be the lower one.
+    /// Begin and end, in seconds of a day in UTC. They differ; the end may be the lower one.
     from: u64,
     until: u64,
 }
@@ -38,10 +39,10 @@ const DAY: u64 = 86_400;
 const HOURS: &str = "a part of the day and its distance from UTC, as \"22:00-06:00+08:00\"";
 const MOST_SECONDS: u64 = 10 * 366 * DAY;
 
-/// The most servers that stand in for a destination.
+/// Maximum number of standby servers of a destination.
 const MOST_STANDBY: usize = 4;
 
-/// How long an event that its server does not take may stop those behind it, by default.
+/// Default for how long an event that its server does not take may delay the events after it.
 pub const GIVES_UP: Duration = Duration::from_secs(3600);
 
 pub(super) fn order(fields: &mut Fields<'_>) -> Option<Order> {
@@ -86,7 +87,7 @@ impl FromStr for Hours {
     }
 }
 
-/// `hh:mm`, in seconds.
+/// Converts `hh:mm` to seconds.
 fn time(text: &str) -> Result<u64, ()> {
     let (hours, minutes) = text.split_once(':').ok_or(())?;
     let number = |text: &str, below: u64| {
@@ -98,7 +99,7 @@ fn time(text: &str) -> Result<u64, ()> {
 }
 
 impl Hours {
-    /// Whether `unix_time`, in seconds, lies in them, and for how many seconds more that stays so.
+    /// Whether `unix_time` (seconds) lies in these hours, and for how many more seconds that stays so.
     pub fn at(&self, unix_time: u64) -> (bool, u64) {
         let now = unix_time % DAY;
         let until = |time: u64| (time + DAY - now - 1) % DAY + 1;
@@ -115,7 +116,7 @@ mod tests {
     fn hours_are_a_part_of_the_day_in_any_zone() {
         let hours = |text: &str| text.parse::<Hours>();
         let midnight = 20_000 * DAY;
-        // In Beijing from ten in the evening to six in the morning: 14:00 to 22:00 in UTC.
+        // 22:00 to 06:00 in Beijing is 14:00 to 22:00 in UTC.
         let night = hours("22:00-06:00+08:00").unwrap();
         for (hour, expected) in
             [(0, (false, 14)), (13, (false, 1)), (14, (true, 8)), (21, (true, 1)), (22, (false, 16))]

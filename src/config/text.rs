@@ -1,9 +1,9 @@
-//! The text of a file as editors leave it: a byte order mark is taken off, and what is not UTF-8 is named with what to do.
+//! Decodes a text file as editors write it: removes a byte order mark, and explains an encoding other than UTF-8.
 
-/// The text of a file's bytes.
+/// Decodes a file's bytes.
 ///
 /// # Errors
-/// What it is instead, and what to do.
+/// Which encoding it has instead, and what to do.
 pub fn of(bytes: &[u8]) -> Result<&str, String> {
     const TODO: &str = "save it as UTF-8";
     match bytes {

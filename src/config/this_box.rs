@@ -1,4 +1,4 @@
-//! `box`: what this box is called, and where what only the box knows is read.
+//! `box`: the names of this box, and the files with values that only the box knows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::ConfigFault;
 use super::fields::Fields;
 
-/// A serial number or a name is no longer, in bytes.
+/// Maximum length of a serial number or a name, in bytes.
 const LONGEST: usize = 128;
 
-/// What was written.
+/// The values as written in the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThisBox {
     serial: Option<String>,
@@ -17,12 +17,12 @@ pub struct ThisBox {
     name: Option<String>,
     /// The registration code.
     pub dev_sno: Option<String>,
-    /// A JSON file with the cameras, which the recognizer writes.
+    /// A JSON file with the cameras, written by the recognizer.
     pub sub_devices_file: Option<PathBuf>,
 }
 
 impl ThisBox {
-    /// Takes the key out of the file's.
+    /// Takes the key from the file's fields.
     pub(super) fn take(fields: &mut Fields<'_>) -> ThisBox {
         let mut fields = fields.object("box");
         let read = ThisBox {
@@ -39,15 +39,15 @@ impl ThisBox {
         read
     }
 
-    /// Whether the config says where the serial number is.
+    /// Whether the config gives a serial number or a file with it.
     pub fn has_serial(&self) -> bool {
         self.serial.is_some() || self.serial_file.is_some()
     }
 
-    /// Its serial number; where the config has none, its hardware address.
+    /// The serial number. Without one in the config, the hardware address.
     ///
     /// # Errors
-    /// A file that does not do.
+    /// A file that cannot be used.
     pub fn serial(&self) -> Result<String, ConfigFault> {
         match (&self.serial, &self.serial_file) {
             (Some(serial), _) => Ok(serial.clone()),
@@ -56,7 +56,7 @@ impl ThisBox {
         }
     }
 
-    /// What people call it; where the config does not say, its host name.
+    /// The name for people. Without one in the config, the host name.
     ///
     /// # Errors
     /// The host name cannot be read.
@@ -74,7 +74,7 @@ fn is_plain(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// The kernel's name of the box.
+/// The host name of the box.
 ///
 /// # Errors
 /// It cannot be read.
@@ -82,7 +82,7 @@ pub fn hostname() -> Result<String, ConfigFault> {
     text_of("/proc/sys/kernel/hostname".as_ref(), "${hostname}")
 }
 
-/// The line of text in a file; `key` is what names the file.
+/// Reads one line of text from a file. `key` is the config key that names the file.
 fn text_of(path: &Path, key: &str) -> Result<String, ConfigFault> {
     let fault = |why: String| ConfigFault {
         key: key.into(),
@@ -94,7 +94,7 @@ fn text_of(path: &Path, key: &str) -> Result<String, ConfigFault> {
     if is_plain(&text) { Ok(text) } else { Err(fault(format!("it has not 1 to {LONGEST} bytes of plain text"))) }
 }
 
-/// The address of the interface that the default route leads through; else of the first one by name that has one. None where none has.
+/// The MAC address of the interface of the default route. Without one, that of the first interface by name that has one; or none.
 pub fn mac() -> Option<String> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let mut routes = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

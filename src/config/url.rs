@@ -1,8 +1,9 @@
-//! A destination: http or https, no credentials, and no address at which only the machine itself or its cloud answers.
+//! The URL of a destination: http or https, without credentials, and not an address at which only the machine itself or its cloud
+//! answers.
 //!
-//! One destination has one form, however it is written: blanks around it are cut off, scheme and host are in small letters, a default
-//! port is left out, a host in another script is in its `xn--` form, and what RFC 3986 does not allow in a path or a query is
-//! percent-encoded, as it goes out then. What is encoded already stays as it is.
+//! Every destination has one canonical form. Surrounding blanks are cut off. Scheme and host are in lower case. A default port is
+//! left out. A host in another script is in its `xn--` form. Characters that RFC 3986 does not allow in a path or a query are
+//! percent-encoded, and are sent so. What is already encoded stays as it is.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,19 +18,19 @@ use super::idn;
 /// Which events a destination gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Report {
-    /// Those whose score reaches the threshold, at once: `event_server_url`.
+    /// Events whose score reaches the threshold, at once: `event_server_url`.
     #[default]
     RealTime,
-    /// All of them, once a period: `history`.
+    /// All events, once per period: `history`.
     History,
 }
 
-/// Stands behind the URL of a destination that gets all events once a period, wherever that is shown or kept. No URL of a config has a
-/// fragment, and none goes out.
+/// Suffix of a history destination's URL wherever it is shown or stored. It cannot collide: URLs in a config have no fragment,
+/// and a fragment is never sent.
 const HISTORY: &str = "#history";
 
 impl Report {
-    /// That of a destination by its URL as it is shown or kept.
+    /// The report of a destination, from its URL as shown or stored.
     pub fn of_shown(url: &str) -> Report {
         if url.ends_with(HISTORY) { Report::History } else { Report::RealTime }
     }
@@ -42,15 +43,15 @@ impl Report {
     }
 }
 
-/// A checked URL, and what is sent there: one URL may be the destination of both reports, which are two destinations then. Shown
-/// without its query, which may hold a token.
+/// A checked URL and the report that is sent there. One URL may be the destination of both reports; these are two destinations.
+/// Displayed without its query, which may contain a token.
 #[derive(Clone)]
 pub struct Url {
     uri: Uri,
     report: Report,
-    /// Path and query: what goes into the request line.
+    /// Path and query, for the request line.
     target: Uri,
-    /// [`Url::former_identity`], where it is another one.
+    /// [`Url::former_identity`], if it differs.
     former: Option<Box<str>>,
 }
 
@@ -110,11 +111,11 @@ impl Url {
 
     /// The same URL as the destination of a report.
     pub fn with_report(self, report: Report) -> Url {
-        // Destinations of history are younger than the form that URLs have.
+        // Early releases, which had other URL forms, had no history destinations.
         Url { report, former: self.former.filter(|_| report == Report::RealTime), ..self }
     }
 
-    /// The destination that is shown, or named by a person, as `text`: its URL, and what stands behind that of the history.
+    /// Parses a destination as shown or as named by a person: a URL, with the suffix if it gets the history.
     ///
     /// # Errors
     /// As [`Url::parse`].
@@ -124,27 +125,28 @@ impl Url {
         Ok(url.with_report(report))
     }
 
-    /// What is sent there.
+    /// The report that is sent there.
     pub fn report(&self) -> Report {
         self.report
     }
 
-    /// Whether it is the same URL, whatever is sent there.
+    /// Whether both have the same URL, whatever report is sent there.
     pub fn is_same_server_as(&self, other: &Url) -> bool {
         self.uri == other.uri
     }
 
-    /// The URL in full, the same for URLs that are equal: what a destination is known by, on the disk too. Not to be shown.
+    /// The full URL, identical for equal URLs. It identifies a destination, on disk too. It must not be shown.
     pub fn identity(&self) -> String {
         format!("{}{}", self.uri, self.report.suffix())
     }
 
-    /// What a release that told `http://a:80/` from `http://a/` knew it by, where that was something else: its spool has such folders.
+    /// The identity used by old releases, which treated `http://a:80/` and `http://a/` as different; none if it is the same.
+    /// Their spools have such folders.
     pub fn former_identity(&self) -> Option<&str> {
         self.former.as_deref()
     }
 
-    /// The URL as hyper takes it.
+    /// The URL as a `Uri` for hyper.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -154,18 +156,18 @@ impl Url {
         self.uri.scheme_str() == Some("https")
     }
 
-    /// What goes into the Host header.
+    /// The value of the Host header.
     pub fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
-    /// Path and query: what goes into the request line.
+    /// Path and query, for the request line.
     pub fn target(&self) -> &Uri {
         &self.target
     }
 }
 
-/// A URL's host as it is connected to: an IPv6 address without its brackets.
+/// A URL's host in the form for connecting: an IPv6 address without brackets.
 pub fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
@@ -189,7 +191,7 @@ pub(super) fn from_value(value: &Value, _: &Path) -> Result<Url, Refused> {
     Url::parse(text).map_err(|allowed| Refused { shown: !text.contains(['@', '?']), allowed })
 }
 
-/// Whether another URL comes after a comma or a blank: what clients make of a list, and people of a text area.
+/// Whether a comma or a blank is followed by another URL. Clients build such lists, and people enter them in text areas.
 fn is_several(text: &str) -> bool {
     let lowered = text.to_ascii_lowercase();
     let begins = ["http://", "https://"].into_iter().flat_map(|scheme| lowered.match_indices(scheme));
@@ -197,7 +199,7 @@ fn is_several(text: &str) -> bool {
     begins.filter(|(at, _)| *at > 0).any(|(at, _)| lowered[..at].ends_with(is_separator))
 }
 
-/// Percent-encoded where RFC 3986 does not allow a character in a path or a query.
+/// Percent-encodes characters that RFC 3986 does not allow in a path or a query.
 fn encoded(target: &str) -> String {
     let bytes = target.as_bytes();
     let mut text = String::with_capacity(bytes.len());
@@ -212,7 +214,7 @@ fn encoded(target: &str) -> String {
     text
 }
 
-/// The number behind the colon, if there is one.
+/// The number after the colon, if any.
 fn checked_port(port: &str) -> Result<Option<u16>, &'static str> {
     let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     match digits.and_then(|digits| digits.parse().ok()) {
@@ -222,7 +224,7 @@ fn checked_port(port: &str) -> Result<Option<u16>, &'static str> {
     }
 }
 
-/// The host in the one form that it has.
+/// The host in its canonical form.
 fn checked_host(host: &str) -> Result<String, String> {
     const NAME: &str =
         "a host name of letters, digits, '-' and '.' (where letters of another script are not taken: their xn-- form)";
@@ -246,7 +248,7 @@ fn checked_host(host: &str) -> Result<String, String> {
     }
     let host = name.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or_default();
-    // 0xA9FEA9FE, 2852039166, 169.254.43518 and the like: resolvers take them for IPv4 addresses.
+    // Such as 0xA9FEA9FE, 2852039166 and 169.254.43518: resolvers read them as IPv4 addresses.
     if last.starts_with("0x") || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err("an IPv4 address as four decimal numbers, or a name".into());
     }
@@ -264,7 +266,7 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// A name or an address that the API may be asked by, in small letters: without scheme, port and path.
+/// A host name or an address that the API accepts, in lower case: without scheme, port and path.
 pub(super) fn host_from_value(value: &Value, _: &Path) -> Result<String, Refused> {
     let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let name = value.as_str().and_then(|text| idn::to_ascii(text.trim().trim_end_matches('.')));
@@ -275,13 +277,13 @@ pub(super) fn host_from_value(value: &Value, _: &Path) -> Result<String, Refused
     })
 }
 
-/// Where clouds tell a machine its secrets, beside the link-local 169.254.169.254.
+/// Addresses of cloud metadata services, which give out a machine's secrets. The link-local 169.254.169.254 is forbidden anyway.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x0254)];
 
-/// The IPv4 address that an IPv6 one leads to: IPv4-compatible, NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
+/// The IPv4 address that an IPv6 address leads to: IPv4-compatible, NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056).
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = v6.octets();
     let at = match v6.segments() {
@@ -293,7 +295,7 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]))
 }
 
-/// Addresses that no event may go to, whatever name led there: asked again of every address that a name resolves to.
+/// Addresses that no event may be sent to. Checked again for every address that a name resolves to.
 pub fn is_forbidden_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {

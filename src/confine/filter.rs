@@ -1,11 +1,12 @@
-//! The filter of system calls: what is not in [`super::calls`] ends the whole process, at once.
+//! The filter of system calls. A call that is not in [`super::calls`] ends the whole process at once.
 //!
-//! Two programs are installed, of which the kernel obeys the stricter: the first says of `clone3` that this kernel does not have it
-//! (its flags lie in memory, where no filter can look; libraries fall back on `clone`), the second knows what is allowed.
+//! Two programs are installed; the kernel applies the stricter result. The first one answers `clone3` with ENOSYS, because its
+//! flags lie in memory, where no filter can read them; libraries then fall back on `clone`. The second one has the list of
+//! allowed calls.
 //!
-//! Linux can kill a whole process since 4.14. Before, "kill" ends one thread, and an uplink without its event loop would be a service
-//! that runs and does nothing. There the call raises SIGSYS instead, which the kernel delivers even where it is blocked or ignored,
-//! and which ends the process: that somebody handles it is what the filter does not allow.
+//! Linux can kill a whole process since 4.14. Older kernels kill one thread only, and an uplink without its event loop would run
+//! and do nothing. On these, a forbidden call raises SIGSYS instead. The kernel delivers it even if it is blocked or ignored, and
+//! it ends the process. The filter forbids installing a handler for it.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +14,27 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, apply_f
 
 use super::calls::{self, Number, Way};
 
-/// Whose system calls.
+/// The process to filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// The running uplink's.
+    /// The running uplink.
     Uplink,
-    /// Those of the process that opens rings.
+    /// The process that opens rings.
     Opener,
 }
 
-/// Why there is no filter.
+/// Why system calls are not filtered.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfiltered {
-    /// As it was wanted.
+    /// The config turns the filter off.
     #[error("system calls are not filtered: privileges.seccomp is false in the config")]
     Config,
-    /// By this kernel, or by the emulator that stands for one.
+    /// The kernel, or the emulator in its place, has no filters.
     #[error("system calls are not filtered: this kernel cannot ({0})")]
     Kernel(String),
 }
 
-/// How a call that is not allowed ends the process.
+/// How a forbidden call ends the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// `SECCOMP_RET_KILL_PROCESS`
@@ -43,23 +44,23 @@ pub enum End {
 }
 
 impl End {
-    /// What this kernel offers.
+    /// The best one that this kernel offers.
     pub fn of_this_kernel() -> End {
-        // The file is as old as the action.
+        // The file exists since the same kernel version as the action.
         let offered = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
         if offered.split_whitespace().any(|action| action == "kill_process") { End::Kill } else { End::Signal }
     }
 }
 
-/// Filters this thread's system calls from now on, and those of every thread that it starts.
+/// Filters the system calls of this thread from now on, and of every thread that it starts later.
 ///
 /// # Errors
-/// Where the kernel cannot.
+/// The kernel cannot filter.
 pub fn install(filter: Filter) -> Result<(), Unfiltered> {
     install_with(filter, End::of_this_kernel())
 }
 
-/// The same with an end of the caller's choice.
+/// The same, with the `end` that the caller chooses.
 ///
 /// # Errors
 /// As [`install`].

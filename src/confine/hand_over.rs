@@ -1,20 +1,22 @@
-//! What root made, given to the user that the uplink becomes: the config's folder and the spool.
+//! Hands over what root created to the user that the uplink becomes: the config's folder and the spool.
 //!
-//! Root must not be led to give away what is not the uplink's: the user may have been taken over in an earlier run, writes the config
-//! that names the spool, and may have planted names. So:
-//! - Links are never followed, and everything is looked at and changed through one descriptor.
-//! - Only private folders (no right for group or others) are ours. A spool must hold what a spool holds, `new` at least: an empty
-//!   folder may be anybody's, root's home for one. The config's folder is root's or the user's already, and holds no name that begins
-//!   with a dot, as homes do.
-//! - What is in it goes if it is root's or that of the folder's owner; a file only if all of its names are in there, for it may be a
-//!   second name of something else. That nobody makes names in a spool meanwhile, the init system sees to: it ends one uplink before
-//!   the next. In a config's folder that is the user's already, only a file with one name goes.
-//! - The folder itself goes last, and after the rest is on the disk: after an interruption the next start goes on. A spool has a group of
-//!   its own from the beginning of that to its end. So one whose folder has the user and the group was given whole, and is not
-//!   looked through again: that would hold up a start by all that waits in it. What root puts into it later stays root's, and the
-//!   uplink says that it cannot read it. What root puts into the config's folder goes at the next start.
+//! Root must not be tricked into giving away files that are not the uplink's. An attacker may have controlled the user in an
+//! earlier run. The user writes the config, which names the spool, and may have planted names. Therefore:
+//! - Links are never followed. Each file is checked and changed through the same descriptor.
+//! - Only private folders (no rights for group or others) are handed over. A spool must look like a spool and have at least the
+//!   folder `new`: an empty folder may be anybody's, for example root's home. The config's folder must already belong to root or
+//!   the user, and must not contain names that begin with a dot, as home folders do.
+//! - An item inside is handed over if it belongs to root or the folder's owner. A file is handed over only if all of its hard
+//!   links are inside, because it may be a second name of some other file. Nobody creates names in a spool meanwhile: the init
+//!   system ends one uplink before it starts the next. In a config's folder that already belongs to the user, only a file with a
+//!   single name is handed over.
+//! - The folder itself is handed over last, after everything else is on the disk. After an interruption, the next start
+//!   continues. A spool has a special group while this is going on. A folder with the user and the user's group was therefore
+//!   handed over completely and is not scanned again: a scan would delay the start by the number of events in it. Files that root
+//!   puts into a spool later remain root's, and the uplink reports that it cannot read them. Files that root puts into the
+//!   config's folder are handed over at the next start.
 //!
-//! Root that stays root takes both back: without its capabilities it could not enter a private folder of the user's.
+//! If the uplink stays root, root takes both back: without its capabilities it could not enter a private folder of the user.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -27,103 +29,104 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chow
 use super::User;
 use crate::config::folder_of;
 
-/// What lies at the top of a spool.
+/// Names at the top of a spool.
 const SPOOL_NAMES: [&[u8]; 5] = [b"new", b"to", b"dead", b"bad", b"reasons"];
 /// `to/DESTINATION/FILE`
 const SPOOL_DEPTH: usize = 3;
 
-/// The group of a spool that was not given whole; what it is is of no account, the folder is private.
+/// The group of a spool that was not handed over completely. Its value does not matter, because the folder is private.
 const UNFINISHED: u32 = 65534;
 
-/// Who takes back what was given.
+/// The user who takes the folders back.
 pub const ROOT: User = User { id: 0, group: 0 };
 
-/// Why a folder, or something in it, stays as it is.
+/// Why a folder, or something in it, is not handed over.
 #[derive(Debug, thiserror::Error)]
-enum Stays {
-    /// Somebody who knows whose it is may give it.
+enum NotHandedOver {
+    /// A person who knows the owner may hand it over.
     #[error("{0}")]
     Unsure(&'static str),
-    /// Nobody should give it.
+    /// Nobody should hand it over.
     #[error("{0}")]
     Unfit(String),
-    /// The system's reason.
+    /// An error of the system.
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
-impl From<rustix::io::Errno> for Stays {
-    fn from(error: rustix::io::Errno) -> Stays {
-        Stays::System(error.into())
+impl From<rustix::io::Errno> for NotHandedOver {
+    fn from(error: rustix::io::Errno) -> NotHandedOver {
+        NotHandedOver::System(error.into())
     }
 }
 
-/// The folder of the config at `file`, with the files in it: config and its copies, token, keys.
+/// Hands over the folder of the config at `file` and the files in it: the config and its copies, token, keys.
 ///
 /// # Errors
-/// In words, where the folder stays as it is.
+/// Says in words why the folder was not handed over.
 pub fn config_folder(file: &Path, user: User) -> Result<(), String> {
     let folder = folder_of(file);
     let is_ours = |found: &Stat, names: &[CString]| {
         if names.iter().any(|name| name.as_bytes().starts_with(b".")) {
             let advice = "names in it begin with a dot, as in a home: move the config into a folder of its own";
-            return Err(Stays::Unfit(advice.into()));
+            return Err(NotHandedOver::Unfit(advice.into()));
         }
         let is_known = user == ROOT || [ROOT.id, user.id].contains(&found.st_uid);
-        if is_known { Ok(()) } else { Err(Stays::Unsure("its owner is neither root nor that user")) }
+        if is_known { Ok(()) } else { Err(NotHandedOver::Unsure("its owner is neither root nor that user")) }
     };
     let what = "config and token may be unreadable, and changes through the API are refused";
     give(folder, user, Extent::Anew, is_ours).map_err(|why| left(folder, user, &why, what))
 }
 
-/// The spool's folder with all that is in it, unless it was given before. Where there is none the user makes it, if he may.
+/// Hands over the spool's folder with everything in it, unless that was done before. A missing folder is created later by the
+/// user, if permitted.
 ///
 /// # Errors
-/// In words, where the folder stays as it is.
+/// Says in words why the folder was not handed over.
 pub fn spool(folder: &Path, user: User) -> Result<(), String> {
     let is_ours = |_: &Stat, names: &[CString]| {
         let is_spool = names.iter().any(|name| name.as_bytes() == SPOOL_NAMES[0])
             && names.iter().all(|name| SPOOL_NAMES.contains(&name.as_bytes()));
         let why = "it does not hold what a spool holds (the folder `new`, to begin with)";
-        if is_spool { Ok(()) } else { Err(Stays::Unsure(why)) }
+        if is_spool { Ok(()) } else { Err(NotHandedOver::Unsure(why)) }
     };
     match give(folder, user, Extent::Whole(SPOOL_DEPTH), is_ours) {
-        Err(Stays::System(why)) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(NotHandedOver::System(why)) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         given => given.map_err(|why| left(folder, user, &why, "events may not be stored there")),
     }
 }
 
-fn left(folder: &Path, user: User, why: &Stays, what: &str) -> String {
+fn left(folder: &Path, user: User, why: &NotHandedOver, what: &str) -> String {
     let folder = folder.display();
     let advice = match why {
-        Stays::Unfit(_) => String::new(),
+        NotHandedOver::Unfit(_) => String::new(),
         _ => format!("; to make it the uplink's: chown -R {user} {folder}; chmod 700 {folder}"),
     };
     format!("{folder} stays as it is, {what}: {why}{advice}")
 }
 
-/// What of a folder is given.
+/// How much of a folder is handed over.
 enum Extent {
-    /// All of it, so many levels deep, once.
+    /// Everything, this many levels deep, once.
     Whole(usize),
-    /// The files right in it, each time.
+    /// The files directly in it, at every start.
     Anew,
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Gives the folder and what is in it, if by its owner and the names in it it `is_ours`.
+/// Hands over the folder and its contents if `is_ours` accepts its owner and the names in it.
 fn give(
     folder: &Path,
     user: User,
     extent: Extent,
-    is_ours: impl Fn(&Stat, &[CString]) -> Result<(), Stays>,
-) -> Result<(), Stays> {
+    is_ours: impl Fn(&Stat, &[CString]) -> Result<(), NotHandedOver>,
+) -> Result<(), NotHandedOver> {
     let opened = openat(CWD, folder, FOLDER, Mode::empty())?;
     let top = fstat(&opened)?;
     let check = || match top.st_mode & 0o077 {
         0 => is_ours(&top, &names(&opened)?),
-        _ => Err(Stays::Unsure("it is not private (mode 700)")),
+        _ => Err(NotHandedOver::Unsure("it is not private (mode 700)")),
     };
     let is_the_users = top.st_uid == user.id;
     let (depth, is_once) = match extent {
@@ -132,7 +135,7 @@ fn give(
         Extent::Anew => (1, false),
     };
     if !is_the_users {
-        check()?; // before anything in it is looked at
+        check()?; // before looking at anything in it
     }
     let is_to_go = |found: &Stat| found.st_uid != user.id && [ROOT.id, top.st_uid].contains(&found.st_uid);
     let mut seen = HashMap::new();
@@ -154,7 +157,7 @@ fn give(
     if is_once {
         chown(opened.as_fd(), None, UNFINISHED)?;
     }
-    // The uplink may be running while its config is checked, and could give a file another name between the two walks.
+    // While its config is checked, the uplink may be running and could add a hard link to a file between the two walks.
     let may_have_names = is_once || !is_the_users;
     let kept = give_inside(&opened, depth, user, |found| {
         let names = seen.get(&(found.st_dev, found.st_ino)).filter(|_| may_have_names || found.st_nlink == 1);
@@ -167,11 +170,11 @@ fn give(
         chown(opened.as_fd(), Some(user.id), if is_unfinished { UNFINISHED } else { user.group })?;
     }
     let advice = || format!("names in it of files that have other names elsewhere: {kept}; move these away");
-    if kept == 0 { Ok(()) } else { Err(Stays::Unfit(advice())) }
+    if kept == 0 { Ok(()) } else { Err(NotHandedOver::Unfit(advice())) }
 }
 
-/// Gives what `goes` in a folder: nothing is said of what is somebody else's already, false of a file with names elsewhere. How many of
-/// those there are.
+/// Hands over the items in a folder for which `goes` returns true. It returns none for an item of another owner, and false for a
+/// file with names elsewhere. Returns the number of those files.
 fn give_inside(folder: &OwnedFd, depth: usize, user: User, goes: impl Fn(&Stat) -> Option<bool>) -> io::Result<u64> {
     let mut kept = 0;
     walk(folder, depth, &mut |named, found| {
@@ -185,8 +188,8 @@ fn give_inside(folder: &OwnedFd, depth: usize, user: User, goes: impl Fn(&Stat) 
     Ok(kept)
 }
 
-/// Calls `each` with the files and folders in a folder, `depth` levels deep; with a folder after what is in it. The last level's
-/// folders are left out, and so are other file systems.
+/// Calls `each` with the files and folders in a folder, `depth` levels deep. Contents come before their folder. Skips folders on
+/// the last level and other file systems.
 fn walk(
     folder: &OwnedFd,
     depth: usize,

@@ -1,4 +1,4 @@
-//! Least privilege: what the process keeps of the rights that it was started with, which is next to nothing.
+//! Least privilege: the process gives up almost all rights that it was started with.
 //!
 //! ```text
 //!  as root ──▶ a process that opens rings ──▶ config folder, spool handed over ──▶ user ──▶ no capabilities ──▶ system calls
@@ -6,15 +6,17 @@
 //!  as anybody ───────────────────────────────────────────────────────────────────────────▶ no capabilities ──▶ system calls
 //! ```
 //!
-//! [`confine`] is called while the process has one thread, and before anything comes in from outside: threads inherit all of this.
+//! [`confine`] is called while the process has one thread, and before any input from outside arrives: threads inherit all
+//! restrictions.
 //!
-//! - **The user comes from the command line**, which is the init script's, and never from the config: the uplink writes the config,
-//!   and a process that was taken over must not choose who it will be after the next start. For the same reason nothing that the
-//!   config names is believed while the process is root: a spool is handed over if it looks like one ([`hand_over`]), a ring is
-//!   opened if it is one ([`crate::ring::opener`]), certificates are read as the user.
-//! - **Capabilities** are empty in every set, and nothing gives them back: `no_new_privs` is on, and no program can be executed.
+//! - **The user comes from the command line**, which the init script writes, and never from the config. The uplink writes the
+//!   config, and a compromised process must not choose its user after the next start. For the same reason, root does not trust
+//!   paths in the config: it hands a spool over only if it looks like one ([`hand_over`]), and opens a ring only if it is one
+//!   ([`crate::ring::opener`]). Certificates are read as the user.
+//! - **Capabilities** are empty in every set and cannot come back: `no_new_privs` is on, and no program can be executed.
 //! - **System calls** that are not in [`calls`] end the process ([`filter`]).
-//! - Memory holds faces, tokens and keys: no core dumps, no tracing by others of the same user. New files are the user's alone.
+//! - Memory contains faces, tokens and keys. Core dumps and tracing by other processes of the same user are off. New files are
+//!   accessible to the user only.
 
 pub mod calls;
 pub mod filter;
@@ -34,7 +36,7 @@ use crate::ring::opener;
 use filter::{Filter, Unfiltered};
 pub use user::User;
 
-/// What became of the process's privileges.
+/// The resulting privileges of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confined {
     /// Its user id.
@@ -43,25 +45,25 @@ pub struct Confined {
     pub group: u32,
     /// Whether system calls are filtered.
     pub seccomp: bool,
-    /// Why they are not.
+    /// Why they are not filtered.
     pub problem: Option<String>,
-    /// What could not be handed over to the user (or taken back, by root that stays root), and what to do about it; for the log.
+    /// Folders that could not be handed over to the user, or taken back by root, and what to do about it. For the log.
     #[serde(skip)]
     pub left: Vec<String>,
 }
 
-/// Why the process does not go on.
+/// Why the process must end.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
-    /// Neither root nor already that user.
+    /// The process is neither root nor that user.
     #[error("only root can become user {0}: start it as root, or without --user")]
     NotRoot(User),
-    /// A system call that must not fail.
+    /// A required system call failed.
     #[error("cannot {what}: {source}")]
     System {
-        /// "give up the capabilities", ...
+        /// For example "give up the capabilities".
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -70,11 +72,11 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> ConfineEr
     move |source| ConfineError::System { what, source: source.into() }
 }
 
-/// Gives up everything that uploading does not need. `file` is the config's, `config` what it says; `user` is whom a root process
-/// becomes.
+/// Gives up every right that uploading does not need. `file` is the path of the config, `config` its content. A root process
+/// becomes `user`.
 ///
 /// # Errors
-/// [`ConfineError`]; the process must end then, for it is neither the one nor the other.
+/// [`ConfineError`]. The process must end then: its rights are in an undefined state.
 pub fn confine(file: &Path, config: &Config, user: Option<User>) -> Result<Confined, ConfineError> {
     let mut left = Vec::new();
     match user {
@@ -94,7 +96,7 @@ pub fn confine(file: &Path, config: &Config, user: Option<User>) -> Result<Confi
         _ => give_up_bounding_set(),
     }
     keep_capabilities(CapabilitySet::empty()).map_err(failed("give up the capabilities"))?;
-    // After the change of user, which sets it anew.
+    // Only now: the change of user resets this flag.
     leave_no_traces().map_err(failed("forbid core dumps"))?;
     let filtered = match config.seccomp {
         true => filter::install(Filter::Uplink),
@@ -109,8 +111,8 @@ pub fn confine(file: &Path, config: &Config, user: Option<User>) -> Result<Confi
     })
 }
 
-/// For who checks the config at `file`: root hands its folder over and becomes the user, as [`confine`] would, to judge files by that
-/// user's rights. What could not be handed over, in words.
+/// For a check of the config at `file`: as in [`confine`], root hands over the config's folder and becomes the user, so that
+/// files are checked with that user's rights. Returns in words what could not be handed over.
 ///
 /// # Errors
 /// As [`confine`].
@@ -126,8 +128,8 @@ pub fn judge_as(file: &Path, user: User) -> Result<Option<String>, ConfineError>
     }
 }
 
-/// No capability can come back by executing something. It takes one (`CAP_SETPCAP`) to do so: without it, `no_new_privs` alone
-/// sees to the same.
+/// Makes sure that executing a program cannot restore a capability. This needs the capability `CAP_SETPCAP`; without it,
+/// `no_new_privs` alone has the same effect.
 fn give_up_bounding_set() {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -135,7 +137,7 @@ fn give_up_bounding_set() {
     }
 }
 
-/// Of what the thread has, only `kept`; and nothing more, ever.
+/// Reduces the thread's capabilities to `kept`, permanently.
 fn keep_capabilities(kept: CapabilitySet) -> io::Result<()> {
     thread::set_no_new_privs(true)?;
     let kept = thread::capabilities(None)?.permitted & kept;
@@ -144,23 +146,23 @@ fn keep_capabilities(kept: CapabilitySet) -> io::Result<()> {
     Ok(thread::set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?)
 }
 
-/// Neither a core dump nor a file that others may read.
+/// Forbids core dumps and new files that others may read.
 fn leave_no_traces() -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// For the process that opens rings: it stays root, but what is left of root is the right to open others' files.
+/// Confines the process that opens rings. It stays root, but keeps only the right to open other users' files.
 ///
 /// # Errors
-/// What the system says; the process must end then.
+/// The system's error. The process must end then.
 pub fn confine_opener(seccomp: bool) -> io::Result<()> {
     give_up_bounding_set();
     keep_capabilities(CapabilitySet::DAC_OVERRIDE)?;
     leave_no_traces()?;
     if seccomp {
-        // Where there is none, the uplink says so: the same is true of itself.
+        // If the kernel has no filters, the uplink itself reports it.
         let _same_as_the_uplink = filter::install(Filter::Opener);
     }
     Ok(())

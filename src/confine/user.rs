@@ -1,4 +1,4 @@
-//! Whom a process that was started as root becomes.
+//! The user that a process started as root becomes.
 
 use std::fmt;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use nix::unistd::{self, Gid, Uid, getegid, geteuid, getgroups};
 
-/// A user and a group. What is parsed is never root's.
+/// A user and a group. A parsed value is never root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its id.
+    /// User id.
     pub id: u32,
-    /// Its group's.
+    /// Group id.
     pub group: u32,
 }
 
@@ -21,7 +21,8 @@ impl fmt::Display for User {
     }
 }
 
-/// `USER` or `USER:GROUP`, each by number or by name. A number needs no user database: the group has the same number then.
+/// Parses `USER` or `USER:GROUP`, each as a number or a name. A number needs no user database; the group defaults to the same
+/// number.
 impl FromStr for User {
     type Err = String;
 
@@ -42,7 +43,7 @@ impl FromStr for User {
                 _ => return Err(format!("there is no group {group:?} here; a number needs no user database")),
             },
         };
-        // The largest number means "nobody in particular" to the kernel.
+        // The kernel treats the largest number as "unchanged", not as a user.
         if [id, group].iter().any(|id| [0, u32::MAX].contains(id)) {
             return Err(format!("{text:?} is root, or nobody: to stay root, leave --user out"));
         }
@@ -51,16 +52,16 @@ impl FromStr for User {
 }
 
 impl User {
-    /// Whether this process is that user already.
+    /// Whether this process already runs as that user.
     pub fn is_me(self) -> bool {
         geteuid().as_raw() == self.id && getegid().as_raw() == self.group
     }
 
-    /// Makes the process that user, for good: real, effective and saved ids, and no other group. In every thread, as the C library
-    /// does it.
+    /// Makes the process that user permanently, in every thread: the C library sets the real, effective and saved ids. Drops all
+    /// other groups.
     ///
     /// # Errors
-    /// Where the process may not.
+    /// The process has no permission.
     pub fn become_it(self) -> nix::Result<()> {
         let (user, group) = (Uid::from_raw(self.id), Gid::from_raw(self.group));
         unistd::setgroups(&[])?;
@@ -70,7 +71,7 @@ impl User {
         if is_done && unistd::setuid(Uid::from_raw(0)).is_err() { Ok(()) } else { Err(nix::errno::Errno::EPERM) }
     }
 
-    /// The owner of the folder at `path`, to where links may lead; none where that is root, or nobody's.
+    /// The owner of the folder at `path`; links are followed. None if the owner is root or the number that means nobody.
     pub fn owner_of(path: &Path) -> Option<User> {
         use std::os::unix::fs::MetadataExt as _;
         let found = std::fs::metadata(path).ok()?;

@@ -1,4 +1,4 @@
-//! Members that the recognizer adds to an event as JSON: what of them goes out, and how they are read.
+//! JSON members that the recognizer adds to an event: how they are read, and which are sent.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,30 +7,30 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The keys of the documented event at the top level. Each event has all of them, so that no other member may be called that.
+/// The documented keys of an event at the top level. Every event has all of them, so no other member may use these names.
 pub const TOP_KEYS: [&str; 7] =
     ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
-/// The keys of the documented event in `ext_data`.
+/// The documented keys of an event in `ext_data`.
 pub const EXT_DATA_KEYS: [&str; 4] = ["device_ip", "person_type", "device_type", "spot_pic"];
 /// Why a member with a picture's name is left out.
 const A_PICTURE: &str = "a picture goes out from its own place in the ring only";
 
-/// A key and its value as it was written: numbers keep their digits.
+/// A key and its value as written: numbers keep their digits.
 pub type Member = (String, Box<RawValue>);
 
-/// Whether a member of top_json goes out as it is: the documented keys are the event's own.
+/// Whether a member of top_json is sent unchanged. The documented keys come from the event itself.
 pub(super) fn keep_at_top(key: &str, json: &str) -> Result<bool, String> {
     let [_]: [Value; 1] = serde_json::from_str(&format!("[{json}]")).map_err(|error| error.to_string())?;
     if TOP_KEYS.contains(&key) { Err("the event's own value goes out".into()) } else { Ok(true) }
 }
 
-/// Why a member cannot go out beside a picture of the same name.
+/// Refuses a member with the same name as a picture.
 pub(super) fn keep_beside_pictures<'a>(key: &str, mut names: impl Iterator<Item = &'a str>) -> Result<bool, String> {
     if names.any(|name| name == key) { Err(A_PICTURE.into()) } else { Ok(true) }
 }
 
-/// Whether a member of ext_json goes out as it is. One that has a key of the contract's table fills in what the event itself does
-/// not have, where its type is right, and is gone either way.
+/// Whether a member of ext_json is sent unchanged. A member with a key of the contract's table is not: if the event itself has no
+/// such value and the type is right, it supplies the value.
 pub(super) fn keep_in_ext_data(
     key: &str,
     json: &str,
@@ -38,12 +38,12 @@ pub(super) fn keep_in_ext_data(
     person_type: &mut Option<i32>,
     device_type: &mut Option<i32>,
 ) -> Result<bool, String> {
-    // What no parser would take (a lone surrogate, a number beyond f64, nesting without end) would cost the whole event. It is
-    // parsed at the depth at which it will stand in a body.
+    // Refuse what no parser accepts (a lone surrogate, a number beyond f64, endless nesting): it would cost the whole event.
+    // Parse it at the depth that it will have in a body.
     let [[value]]: [[Value; 1]; 1] = serde_json::from_str(&format!("[[{json}]]")).map_err(|error| error.to_string())?;
     let is_table_key = EXT_DATA_KEYS.contains(&key);
     if !is_table_key || value.is_null() {
-        return Ok(!is_table_key); // null in the table is as good as nothing
+        return Ok(!is_table_key); // null in the table means the same as a missing key
     }
     match key {
         "device_ip" => {
@@ -64,7 +64,7 @@ pub(super) fn keep_in_ext_data(
     Ok(false)
 }
 
-/// The members of a JSON object. The last of several with the same key wins, as in most parsers.
+/// The members of a JSON object. Of several with the same key, the last one wins, as in most parsers.
 pub(crate) fn members(json: &str) -> serde_json::Result<Vec<Member>> {
     let mut members = all_members(json)?;
     let last: HashMap<_, _> = members.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
@@ -73,7 +73,7 @@ pub(crate) fn members(json: &str) -> serde_json::Result<Vec<Member>> {
     Ok(members)
 }
 
-/// The same with every one of those that have the same key.
+/// The members of a JSON object, including repeated keys.
 pub(crate) fn all_members(json: &str) -> serde_json::Result<Vec<Member>> {
     struct Members;
 

@@ -1,9 +1,9 @@
-//! A checked record as a typed event.
+//! Converts a checked record to a typed event.
 //!
-//! What `sophon_ring_publish` would have refused makes a record malformed: it cannot come from a correct recognizer. What the
-//! header cannot know is mended instead, because an event is worth more than its decoration: invalid UTF-8 becomes U+FFFD, a text
-//! beyond all measure is cut off between two characters, and what of the JSON objects cannot go out is left out. Each is said
-//! ([`Mended`]).
+//! A record that `sophon_ring_publish` would have refused is malformed: no correct recognizer writes it. Faults that the C header
+//! cannot detect are repaired instead, because an event matters more than a flawed text. Invalid UTF-8 becomes U+FFFD. A text
+//! that is far too long is cut off between two characters. Members of JSON objects that cannot be sent are left out. Each repair
+//! is logged ([`Mended`]).
 //!
 //! ```text
 //!  sections.rs   where the parts of a record lie
@@ -30,12 +30,12 @@ use crate::ring::file::RingId;
 use crate::ring::layout::{EVENT_HEADER, section};
 use texts::Texts;
 
-/// What an event is called everywhere and for ever: `X-Event-Id`.
+/// The permanent id of an event, in every place: `X-Event-Id`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct EventId {
-    /// Of the ring that it came through.
+    /// Id of the ring that it came through.
     pub ring: RingId,
-    /// Its number there, from 1.
+    /// Its number in that ring, from 1.
     pub sequence: u64,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// An event as the recognizer meant it. Its pictures stay where they are: the ranges are offsets in the data area.
+/// An event. Its pictures stay in the ring: the ranges are offsets in the data area.
 #[derive(Debug)]
 pub struct Event {
     /// Its id.
@@ -54,51 +54,51 @@ pub struct Event {
     pub identity_id: String,
     /// The person's name.
     pub identity_name: String,
-    /// The group's name, or its id where it has no name.
+    /// The group's name, or its id if it has no name.
     pub group_name: String,
-    /// The device's address, where it is reported.
+    /// The device's address, if reported.
     pub device_ip: Option<String>,
-    /// Further members at the top level, in the order of top_json, each key once.
+    /// Further members at the top level, in the order of top_json; each key occurs once.
     pub top: Vec<Member>,
-    /// Further members of ext_data, in the order of ext_json, each key once.
+    /// Further members of ext_data, in the order of ext_json; each key occurs once.
     pub ext: Vec<Member>,
-    /// Unix epoch, UTC.
+    /// Milliseconds since the Unix epoch, UTC.
     pub timestamp_ms: i64,
-    /// Finite.
+    /// A finite number.
     pub score: f32,
-    /// 1..=5, where it is reported.
+    /// 1..=5, if reported.
     pub person_type: Option<i32>,
-    /// 0..=4, where it is reported.
+    /// 0..=4, if reported.
     pub device_type: Option<i32>,
-    /// Empty where there is none.
+    /// Empty if there is none.
     pub reg_pic: Range<usize>,
-    /// Empty where there is none.
+    /// Empty if there is none.
     pub spot_pic: Range<usize>,
-    /// Further pictures, none of them empty, no two with one name at one place.
+    /// Further pictures. None is empty, and no two at the same place have the same name.
     pub pictures: Vec<NamedPicture>,
-    /// What was mended of it, for the log: at most two of each text.
+    /// Repairs, for the log: at most two for each text.
     pub mended: Vec<Mended>,
 }
 
-/// What an event's receivers do not get as the recognizer wrote it. Its text holds nothing of the event but keys and numbers.
+/// A difference between the event as written and as sent. The text contains nothing of the event except keys and numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mended {
-    /// Of what: the name of a field.
+    /// The name of the field.
     pub field: &'static str,
-    /// In what way.
+    /// The kind of repair.
     pub how: How,
     /// The rest of the sentence that begins with `field`.
     pub what: String,
 }
 
-/// The kinds of mending.
+/// The kinds of repairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// What is not UTF-8 became U+FFFD.
+    /// Invalid UTF-8 became U+FFFD.
     Decoded,
     /// A part was cut off or left out.
     Shortened,
-    /// Nothing was changed, and yet a receiver may not take it.
+    /// Nothing was changed, but a receiver may refuse it.
     OutOfRange,
 }
 
@@ -108,13 +108,13 @@ impl fmt::Display for Mended {
     }
 }
 
-/// A record whose frame is good and whose inside is not.
+/// A record with a valid frame and invalid content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub String);
 
 impl Event {
-    /// What it takes in memory, about, in bytes.
+    /// Approximate size in memory, in bytes.
     pub fn weight(&self) -> usize {
         let texts = [&self.identity_id, &self.identity_name, &self.group_name].map(String::len).iter().sum::<usize>();
         let members = self.top.iter().chain(&self.ext);
@@ -123,7 +123,7 @@ impl Event {
         size_of::<Event>() + texts + members + names
     }
 
-    /// The bytes of each of its pictures.
+    /// The size of each picture, in bytes.
     pub fn picture_sizes(&self) -> impl Iterator<Item = usize> {
         [self.reg_pic.len(), self.spot_pic.len()].into_iter().chain(self.pictures.iter().map(|named| named.range.len()))
     }
@@ -133,7 +133,7 @@ impl Event {
         self.pictures.iter().filter(move |picture| picture.place == place)
     }
 
-    /// Takes the event out of the record at `frame`.
+    /// Reads the event from the record at `frame`.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -185,7 +185,7 @@ impl Event {
     }
 }
 
-/// `value` unless it is `none`, which means not reported.
+/// `value`, or none if it is `none`: not reported.
 fn in_range(
     name: &str,
     value: i32,

@@ -1,4 +1,4 @@
-//! Pictures that have a name of their own: what they are called, where they go in the body, where their bytes lie.
+//! Named pictures: their names, their places in the body, and the position of their bytes.
 
 use std::ops::Range;
 
@@ -11,22 +11,22 @@ use crate::ring::layout::{MAX_NAME, MAX_PICTURES, section};
 /// Where a named picture goes in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Beside `reg_pic`.
+    /// Next to `reg_pic`.
     Top,
-    /// Beside `spot_pic`.
+    /// Next to `spot_pic`.
     ExtData,
 }
 
 impl Place {
-    /// Both.
+    /// Both places.
     pub const ALL: [Place; 2] = [Place::Top, Place::ExtData];
 
-    /// The number in the ring.
+    /// The code in the ring.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// Its name, for people.
+    /// The name for people.
     pub const fn name(self) -> &'static str {
         match self {
             Place::Top => "top",
@@ -42,18 +42,18 @@ impl Place {
     }
 }
 
-/// One of them.
+/// A picture with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPicture {
-    /// Where it goes.
+    /// Its place in the body.
     pub place: Place,
-    /// As [`is_name`] allows.
+    /// A name that [`is_name`] accepts.
     pub name: String,
     /// Offsets in the data area; not empty.
     pub range: Range<usize>,
 }
 
-/// Whether a picture may be called that at `place`: such a name needs no escapes in JSON and in a form.
+/// Whether `name` is allowed at `place`: a valid name needs no escapes in JSON or in a form.
 pub fn is_name(name: &[u8], place: Place) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
     (1..=MAX_NAME).contains(&name.len())
@@ -61,7 +61,7 @@ pub fn is_name(name: &[u8], place: Place) -> bool {
         && !place.documented_keys().iter().any(|key| key.as_bytes() == name)
 }
 
-/// The named pictures of a record. What the C header would have refused is malformed.
+/// The named pictures of a record. A picture that the C header would have refused makes it malformed.
 pub(super) fn named(words: &impl Words, sections: &Sections) -> Result<Vec<NamedPicture>, Malformed> {
     let kinds = section::NAMED_PIC as usize..section::KNOWN as usize;
     let Some(names) = sections[section::NAMES as usize].clone() else {

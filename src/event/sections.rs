@@ -1,4 +1,4 @@
-//! Where the sections of a record lie, and the bytes in them. Nothing is believed twice: each word is read once.
+//! Locates the sections of a record and copies their bytes. Each word is read once, so that a check and a use see the same value.
 
 use std::ops::Range;
 
@@ -6,11 +6,11 @@ use super::Malformed;
 use crate::ring::Words;
 use crate::ring::layout::{ALIGN, SECTION_HEADER, aligned, high, low, section};
 
-/// Where the sections of a record lie, by kind.
+/// The position of each section of a record, by kind.
 pub(super) type Sections = [Option<Range<usize>>; section::KNOWN as usize];
 
-/// Walks the sections in `area`, which they must fill exactly. Each section's header is read once.
-/// What it finds goes into `found`, where nothing is yet: it is too large to be handed around.
+/// Walks the sections in `area`; they must fill it exactly. Reads each section's header once. Writes the result to `found`, which
+/// must be empty: it is too large to pass by value.
 pub(super) fn find(words: &impl Words, area: Range<usize>, found: &mut Sections) -> Result<(), Malformed> {
     let mut at = area.start;
     while at < area.end {
@@ -34,7 +34,7 @@ pub(super) fn find(words: &impl Words, area: Range<usize>, found: &mut Sections)
     Ok(())
 }
 
-/// Copies bytes out.
+/// Copies bytes.
 pub(super) fn bytes(words: &impl Words, range: Range<usize>) -> Vec<u8> {
     let mut bytes = vec![0; aligned(range.len())];
     for (word, at) in bytes.as_chunks_mut().0.iter_mut().zip((range.start..).step_by(ALIGN)) {

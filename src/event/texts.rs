@@ -1,4 +1,4 @@
-//! The texts of a record, mended where they must be: an event is worth more than its decoration.
+//! Reads the texts of a record and repairs them if necessary: an event matters more than a flawed text.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use super::sections::{Sections, bytes};
 use super::{How, Mended};
 use crate::ring::Words;
 
-/// A JSON object that is longer is left out, in bytes.
+/// Maximum length of a JSON object, in bytes. A longer one is left out.
 const MAX_JSON: usize = 256 * 1024;
-/// Another text that is longer is cut off, in bytes: nobody is called that.
+/// Maximum length of any other text, in bytes. A longer one is cut off; no real name is so long.
 const MAX_TEXT: usize = 4096;
 
-/// Takes a record's texts out of it, and notes what had to be mended.
+/// Reads a record's texts and notes each repair.
 pub(super) struct Texts<'a, W> {
     pub(super) words: &'a W,
     pub(super) sections: &'a Sections,
@@ -24,7 +24,7 @@ impl<W: Words> Texts<'_, W> {
     pub(super) fn take(&mut self, kind: u32, field: &'static str) -> String {
         let Some(range) = self.sections[kind as usize].clone() else { return String::new() };
         let length = range.len();
-        // The whole of the character that may stand across the limit.
+        // Include all bytes of a character that crosses the limit.
         let read = range.start..range.end.min(range.start + MAX_TEXT + 3);
         let mut text = self.decode(read, field);
         if length > MAX_TEXT || text.len() > MAX_TEXT {
@@ -35,7 +35,7 @@ impl<W: Words> Texts<'_, W> {
         text
     }
 
-    /// The members of a JSON object; none where it is too long or no JSON object.
+    /// The members of a JSON object; none if it is too long or not a JSON object.
     pub(super) fn members(&mut self, kind: u32, field: &'static str) -> Vec<Member> {
         let Some(range) = self.sections[kind as usize].clone() else { return Vec::new() };
         let why = if range.len() > MAX_JSON {
@@ -43,7 +43,7 @@ impl<W: Words> Texts<'_, W> {
         } else {
             match members(&self.decode(range, field)) {
                 Ok(members) => return members,
-                Err(error) if error.is_data() => "it is no JSON object".into(), // the error's text would have its content
+                Err(error) if error.is_data() => "it is no JSON object".into(), // the error's own text would contain the content
                 Err(error) => error.to_string(),
             }
         };
@@ -51,7 +51,7 @@ impl<W: Words> Texts<'_, W> {
         Vec::new()
     }
 
-    /// Leaves out of `members` what `keep` does not keep, and notes what of it nobody meant to be left out.
+    /// Keeps the `members` that `keep` accepts. Notes a member that was left out because of an error.
     pub(super) fn retain(
         &mut self,
         members: &mut Vec<Member>,
@@ -72,7 +72,7 @@ impl<W: Words> Texts<'_, W> {
         self.note(field, How::Shortened, format!("was left out: {key:?}: {why}{more}"));
     }
 
-    /// Receivers may keep the seconds in 32 bits, as the documentation says.
+    /// Notes a timestamp beyond 32 bits: receivers may store the seconds in 32 bits, as the documentation says.
     pub(super) fn note_timestamp(&mut self, milliseconds: i64) {
         let seconds = milliseconds.div_euclid(1000);
         if i32::try_from(seconds).is_err() {

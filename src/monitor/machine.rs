@@ -1,4 +1,4 @@
-//! Figures of the machine, as the kernel tells them. What cannot be read is left out of the report.
+//! Figures of the machine from the kernel. The report leaves out what cannot be read.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use nix::sys::statvfs::statvfs;
 /// Bytes of a gigabyte, as the box's documentation counts memory and disks.
 const GB: f64 = (1u64 << 30) as f64;
 
-/// Remembers what processor time was counted at the last look.
+/// Remembers the processor time of the last reading.
 #[derive(Debug, Default)]
 pub struct Machine {
-    /// Ticks since the boot: all, idle ones.
+    /// Ticks since the boot: the total, and the idle ones.
     ticks: Option<(u64, u64)>,
 }
 
-/// A size in GB, and how much of it is in use, in percent.
+/// A size in GB, and how much of it is used, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
     /// In GB.
@@ -25,7 +25,7 @@ pub struct Usage {
 }
 
 impl Machine {
-    /// How busy the processors were since the last look, in percent; since the boot at the first one.
+    /// Processor use since the last reading, in percent. The first reading covers the time since the boot.
     pub fn cpu_percent(&mut self) -> Option<f64> {
         let now = ticks(&fs::read_to_string("/proc/stat").ok()?)?;
         let (all, idle) = self.ticks.replace(now).unwrap_or_default();
@@ -34,10 +34,10 @@ impl Machine {
     }
 }
 
-/// Of `/proc/stat`: all ticks, and the idle ones, those that waited for a disk among them.
+/// Reads `/proc/stat`: the total of all ticks, and the idle ones, including those that waited for a disk.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
-    // The last two are guests' time, which is counted in the first ones already.
+    // Skip the last two: guests' time, which the first ones already include.
     let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).take(8).collect();
     Some((ticks.iter().sum(), ticks.get(3)? + ticks.get(4)?))
 }
@@ -47,7 +47,7 @@ pub fn memory() -> Option<Usage> {
     memory_of(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-/// Of `/proc/meminfo`. Before Linux 3.14 there is no MemAvailable, and what is free then is what is said to be.
+/// Reads `/proc/meminfo`. Before Linux 3.14 there is no MemAvailable; MemFree is used then.
 fn memory_of(meminfo: &str) -> Option<Usage> {
     let kib = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -57,7 +57,7 @@ fn memory_of(meminfo: &str) -> Option<Usage> {
     Some(Usage { size: rounded(total * 1024.0 / GB), percent: percent(total - available, total) })
 }
 
-/// The file system of `path`, or of the nearest folder above it that is there.
+/// Usage of the file system of `path`, or of its nearest existing parent folder.
 pub fn disk(path: &Path) -> Option<Usage> {
     let found = path.ancestors().find_map(|folder| statvfs(folder).ok())?;
     let total = found.blocks() as f64 * found.fragment_size() as f64;
@@ -69,7 +69,7 @@ fn percent(part: f64, whole: f64) -> f64 {
     rounded((100.0 * part / whole).clamp(0.0, 100.0))
 }
 
-/// To two digits.
+/// Rounds to two decimal places.
 fn rounded(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

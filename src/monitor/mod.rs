@@ -1,5 +1,5 @@
-//! The state report (heartbeat): every `reported_peroid` seconds what the box's documentation wants to know of it, and how the uplink fares,
-//! so that boxes behind NAT can be watched without an open port.
+//! The state report (heartbeat), sent every `reported_peroid` seconds: the members of the box's documentation and the state of
+//! the uplink. So boxes behind NAT can be monitored without an open port.
 //!
 //! ```text
 //!  period, jittered ──▶ status of the uplink ─┐
@@ -7,8 +7,8 @@
 //!                       the cameras' file ────┘
 //! ```
 //!
-//! One report at a time, and none waits: what could not be sent is not sent later, the next one is a new one. After a failure it comes
-//! sooner than the period says, ever later up to that.
+//! One report at a time, without a queue: a report that failed is not sent later; the next one is new. After a failure the next
+//! report comes earlier than the period says. The pause then grows up to the period.
 
 mod machine;
 mod report;
@@ -33,20 +33,20 @@ use crate::rate_limited::RateLimited;
 use crate::status::{self, Status};
 use machine::Machine;
 
-/// After a failure the next report comes after this, at first; the pause doubles up to the period.
+/// Pause before the next report after a failure. It doubles up to the period.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 
-/// What the reports say who they are from.
+/// The sender that the reports name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// What this box is called.
+    /// The names of this box.
     pub this_box: ThisBox,
-    /// Where the spool is: the disk that the report speaks of.
+    /// The spool's folder: the report covers its disk.
     pub spool: std::path::PathBuf,
 }
 
-/// Asks the uplink how it fares; none where there is none any more.
-pub type Ask = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Status>>>>>;
+/// Returns the uplink's status; none if the uplink has ended.
+pub type ReadStatus = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Status>>>>>;
 
 /// Sends the reports.
 #[derive(Default)]
@@ -58,7 +58,7 @@ struct Running {
     monitor: Monitor,
     sender: Sender,
     client: Rc<Client>,
-    fared: Rc<RefCell<Fared>>,
+    results: Rc<RefCell<LastResults>>,
     task: AbortHandle,
 }
 
@@ -68,16 +68,16 @@ impl Drop for Running {
     }
 }
 
-/// How the reports fared.
+/// The last results of sending.
 #[derive(Debug, Default)]
-struct Fared {
+struct LastResults {
     last_success: Option<Instant>,
     last_failure: Option<(Failure, Instant)>,
 }
 
 impl Reporter {
-    /// Another config; a report whose URL and period stay keeps its moments.
-    pub fn configure(&self, wanted: Option<(Monitor, Settings)>, sender: Sender, ask: Ask) {
+    /// Applies a new config. A report with the same URL and period keeps its schedule.
+    pub fn configure(&self, wanted: Option<(Monitor, Settings)>, sender: Sender, read_status: ReadStatus) {
         let Some((monitor, settings)) = wanted else { return drop(self.running.take()) };
         if let Some(running) = &*self.running.borrow()
             && (&running.monitor, &running.sender) == (&monitor, &sender)
@@ -85,22 +85,22 @@ impl Reporter {
             return running.client.configure(settings);
         }
         let client = Rc::new(Client::new(monitor.url.clone(), settings));
-        let fared = Rc::default();
-        let task = run(ask, monitor.clone(), sender.clone(), Rc::clone(&client), Rc::clone(&fared));
+        let results = Rc::default();
+        let task = run(read_status, monitor.clone(), sender.clone(), Rc::clone(&client), Rc::clone(&results));
         let task = tokio::task::spawn_local(task).abort_handle();
-        self.running.replace(Some(Running { monitor, sender, client, fared, task }));
+        self.running.replace(Some(Running { monitor, sender, client, results, task }));
     }
 
-    /// How they fare; none where there are none.
+    /// The state of the reports; none if there are none.
     pub fn status(&self) -> Option<status::Monitor> {
         let running = self.running.borrow();
-        let Running { monitor, fared, client, .. } = running.as_ref()?;
-        let fared = fared.borrow();
-        let failure = fared.last_failure.as_ref();
+        let Running { monitor, results, client, .. } = running.as_ref()?;
+        let results = results.borrow();
+        let failure = results.last_failure.as_ref();
         Some(status::Monitor {
             url: monitor.url.to_string(),
             period_seconds: monitor.period.as_secs(),
-            last_success_seconds: fared.last_success.map(|moment| moment.elapsed().as_secs_f64()),
+            last_success_seconds: results.last_success.map(|moment| moment.elapsed().as_secs_f64()),
             last_error: failure.map(|(failure, _)| failure.why.clone()),
             last_error_code: failure.map(|(failure, _)| failure.code.name()),
             last_error_seconds: failure.map(|(_, moment)| moment.elapsed().as_secs_f64()),
@@ -109,20 +109,20 @@ impl Reporter {
     }
 }
 
-async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, fared: Rc<RefCell<Fared>>) {
+async fn run(read_status: ReadStatus, monitor: Monitor, sender: Sender, client: Rc<Client>, results: Rc<RefCell<LastResults>>) {
     let mut machine = Machine::default();
     let log_limiter = RateLimited::new(1);
     let mut moment = Instant::now() + monitor.period.mul_f64(fastrand::f64());
     let mut pause = FIRST_PAUSE;
     loop {
         sleep_until(moment).await;
-        let Some(status) = ask().await else { return };
+        let Some(status) = read_status().await else { return };
         let sent = client.report(|address| report::text(address, &sender, monitor.period, &mut machine, &status)).await;
         let now = Instant::now();
         match sent {
             Ok(()) => {
-                let mut fared = fared.borrow_mut();
-                if fared.last_success.replace(now).is_none() || fared.last_failure.take().is_some() {
+                let mut results = results.borrow_mut();
+                if results.last_success.replace(now).is_none() || results.last_failure.take().is_some() {
                     info!(url = %monitor.url, "the state report is sent");
                 }
                 moment = next_moment(moment.into_std(), monitor.period, now.into_std()).into();
@@ -130,7 +130,7 @@ async fn run(ask: Ask, monitor: Monitor, sender: Sender, client: Rc<Client>, far
             }
             Err(failure) => {
                 log_limiter.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
-                fared.borrow_mut().last_failure = Some((failure, now));
+                results.borrow_mut().last_failure = Some((failure, now));
                 moment = now + pause.min(monitor.period);
                 pause *= 2;
             }
@@ -156,8 +156,8 @@ mod tests {
         let settings = Setup::read(&config).unwrap().of_monitor(&monitor);
         let (began, asked) = (Instant::now(), Rc::new(RefCell::new([0; 6])));
         let count = Rc::clone(&asked);
-        let ask: Ask = Rc::new(move || {
-            // A timer fires up to a millisecond late: the last moment is one of the last second.
+        let read_status: ReadStatus = Rc::new(move || {
+            // A timer fires up to a millisecond late, so the last tick counts for the last second.
             count.borrow_mut()[(began.elapsed().as_secs() as usize).min(5)] += 1;
             Box::pin(async { None }) // ends the reporter
         });
@@ -165,7 +165,7 @@ mod tests {
             let reporters = (0..BOXES).map(|_| {
                 let reporter = Reporter::default();
                 let sender = Sender { this_box: ThisBox::default(), spool: "/".into() };
-                reporter.configure(Some((monitor.clone(), settings.clone())), sender, Rc::clone(&ask));
+                reporter.configure(Some((monitor.clone(), settings.clone())), sender, Rc::clone(&read_status));
                 reporter
             });
             let _running: Vec<Reporter> = reporters.collect();

@@ -1,4 +1,4 @@
-//! One report: the members of the box's documentation, and ours under `sophon_uplink`.
+//! One report: the members of the box's documentation, and our own under `sophon_uplink`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Report<'a> {
     sophon_uplink: Uplink,
 }
 
-/// What cannot be read is left out.
+/// Members that cannot be read are left out.
 #[derive(Serialize)]
 struct ExtData {
     sw_version: &'static str,
@@ -46,7 +46,7 @@ struct ExtData {
     status_desc: Option<String>,
 }
 
-/// What the documentation has no member for.
+/// Members that the documentation does not have.
 #[derive(Serialize)]
 struct Uplink {
     version: &'static str,
@@ -55,7 +55,7 @@ struct Uplink {
     delivered: u64,
     backlog: u64,
     dead_letters: u64,
-    /// Events that the rings refused for want of room.
+    /// Events that the rings refused because they were full.
     dropped: u64,
     /// Events that no destination will get.
     lost: u64,
@@ -74,7 +74,7 @@ struct Ring {
     last_event_seconds: Option<u64>,
 }
 
-/// The report as JSON; `address` is where the connection goes out from.
+/// The report as JSON. `address` is the local address of the connection.
 pub(super) fn text(
     address: Option<IpAddr>,
     sender: &Sender,

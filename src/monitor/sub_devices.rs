@@ -1,5 +1,5 @@
-//! The cameras of the box, which the recognizer alone knows: it writes a small JSON file, best on tmpfs, and renames it into place. It is read
-//! for each report, and checked: what is wrong with it is said in the report.
+//! The cameras of the box. Only the recognizer knows them: it writes a small JSON file, preferably on tmpfs, and renames it into
+//! place. The file is read and checked for each report; the report contains its faults.
 //!
 //! docs/recognizers.md has the members of a camera.
 
@@ -9,15 +9,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The file is no longer, in bytes.
+/// Maximum length of the file, in bytes.
 const LONGEST: u64 = 64 * 1024;
-/// The most devices.
+/// Maximum number of devices.
 const MOST: usize = 64;
 
-/// What the file says.
+/// Reads the file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The file's fault.
 pub fn read(path: &Path) -> Result<Vec<Value>, String> {
     let named = |why: String| format!("box.sub_devices_file {}: {why}", path.display());
     let mut text = String::new();
@@ -47,7 +47,7 @@ fn checked(text: &str) -> Result<Vec<Value>, String> {
     Ok(devices)
 }
 
-/// What is wrong with a device, if anything.
+/// The fault of a device, if any.
 fn fault(device: &Value) -> Option<String> {
     let is_text = |key: &str| device.get(key).is_some_and(Value::is_string);
     let is_one_of = |key: &str, allowed: &[&str]| {

@@ -1,21 +1,21 @@
-//! Whether a server has the pictures: what its answer says that it received, as docs/receivers.md defines it.
+//! Checks whether a server has the pictures: its answer says what it received, as docs/receivers.md defines.
 
 use serde_json::Value;
 
 use super::picture::TestPicture;
 
-/// What a 2xx is worth.
+/// What a 2xx proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// Both pictures are there, byte for byte.
+    /// The server has both pictures, byte for byte.
     Whole,
-    /// The server says nothing of what it has.
+    /// The answer does not say what the server has.
     Unsaid,
-    /// What is not as it was sent, for people.
+    /// What differs from the pictures that were sent, for people.
     Short(String),
 }
 
-/// Judges the beginning of an answer's body to an event with `picture` twice, or once where `reg_pic` is not sent.
+/// Judges the beginning of an answer's body to an event with `picture` twice, or once if `reg_pic` is not sent.
 pub fn judge(answer: &[u8], picture: TestPicture, with_reg_pic: bool) -> Proof {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return Proof::Unsaid };
     let Some(received) = answer["received"].as_object() else { return Proof::Unsaid };
@@ -35,7 +35,7 @@ pub fn judge(answer: &[u8], picture: TestPicture, with_reg_pic: bool) -> Proof {
     if faults.is_empty() { Proof::Whole } else { Proof::Short(faults.join("; ")) }
 }
 
-/// What makes a picture longer, where one knows it.
+/// Why a received picture is longer, if known.
 fn why_it_is_longer(bytes: u64, sent: u64) -> &'static str {
     let triples = sent.div_ceil(3);
     match bytes {

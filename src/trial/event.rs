@@ -1,4 +1,5 @@
-//! Test events: as a recognizer's in every way, and marked in three ways, so that no receiver takes one for somebody at the door.
+//! Test events: like a recognizer's events in every way, and marked in three ways, so that no receiver takes one for a real
+//! person.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +10,12 @@ use super::picture::TestPicture;
 use crate::event::{Event, EventId};
 use crate::ring::file::RingId;
 
-/// Stands in the head of every test event.
+/// A header of every test event.
 pub const X_EVENT_TEST: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-event-test"), HeaderValue::from_static("1"));
 
-/// One with `picture` as both of its pictures, and a new id each time: a receiver that drops duplicates must not drop the second test.
+/// A test event with `picture` as both of its pictures. Each one has a new id: a receiver that drops duplicates must not drop the
+/// second test.
 pub fn event(picture: TestPicture) -> Event {
     let ring = RingId(fastrand::u128(..).to_le_bytes());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,10 +1,11 @@
-//! Trying a server before the first event: `sophon-uplink try URL`, and the test events of the API.
+//! Tests a server before the first event: `sophon-uplink try URL`, and the test events of the API.
 //!
-//! Test events go out as every event does, with the config's headers, certificates and timeouts, but past rings, threshold, lanes and
-//! counters. A ladder of pictures, small to large and in each format, shows from which size on a server refuses an event, or loses
-//! a picture behind a 2xx; halving then finds the limit. [`servers`] knows whose limit it likely is, and the setting.
+//! Test events are sent like every event, with the config's headers, certificates and timeouts. But they bypass rings, threshold,
+//! lanes and counters. A series of pictures of growing size, in each format, shows the size from which a server refuses an event,
+//! or loses a picture although it answers 2xx. Bisection then finds the limit. [`servers`] knows which product probably has this
+//! limit, and the setting.
 //!
-//! `mod` (the tries) → [`verdict`] (words, JSON, exit code); [`event`], [`picture`] and [`digests`] know nothing of either.
+//! `mod` (the attempts) → [`verdict`] (text, JSON, exit code). [`event`], [`picture`] and [`digests`] depend on neither.
 
 pub mod digests;
 pub mod event;
@@ -30,77 +31,77 @@ use picture::TestPicture;
 
 /// The largest picture that a recognizer should publish, in bytes.
 pub const LARGEST: usize = 4 << 20;
-/// The pictures of the ladder, in bytes; each event has two.
+/// Picture sizes of the series, in bytes. Each event has two pictures.
 const SIZES: [usize; 4] = [20_000, 300_000, 1_000_000, LARGEST];
-/// Halving ends where what is refused is larger than what is taken by less than a part of this many.
+/// Bisection ends when the refused size exceeds the accepted size by less than the accepted size divided by this.
 const PRECISION: usize = 32;
-/// A server that is busy, or closes once, is asked once more after this.
+/// Pause before the single retry of a server that is busy or has closed the connection.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// One test event and what became of it.
+/// One test event and its result.
 #[derive(Debug)]
 pub struct Tried {
-    /// Its size.
+    /// The picture.
     pub picture: TestPicture,
-    /// Of the whole request, in bytes.
+    /// Size of the whole request, in bytes.
     pub body_bytes: u64,
-    /// What became of it.
+    /// The result.
     pub fate: Fate,
-    /// What the server said.
+    /// The server's answer.
     pub heard: Heard,
-    /// Of the event.
+    /// Id of the event.
     pub id: EventId,
 }
 
-/// What became of a test event.
+/// The result of a test event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// 2xx, with this status and proof.
     Answered(u16, Proof),
-    /// There is no connection to the server.
+    /// No connection to the server.
     Unreachable(Failure),
-    /// Everything else.
+    /// Every other failure.
     Failed(Failure),
 }
 
-/// What was found in one format.
+/// The result for one format.
 #[derive(Debug)]
 pub struct Ladder {
     /// The format.
     pub format: Format,
-    /// The largest that was taken.
+    /// The largest accepted event.
     pub taken: Option<Tried>,
-    /// The smallest that was not; none where all were.
+    /// The smallest refused event; none if all were accepted.
     pub refused: Option<Tried>,
-    /// The smallest that was answered 2xx and lost.
+    /// The smallest picture that was lost although the server answered 2xx.
     pub lost: Option<TestPicture>,
 }
 
-/// What was found of a server.
+/// The result for a server.
 #[derive(Debug)]
 pub struct Trial {
-    /// Where.
+    /// The server.
     pub url: Url,
     /// One for each format.
     pub ladders: Vec<Ladder>,
-    /// What becomes of an idle connection, and how long it was waited for at most.
+    /// What the server does with an idle connection, and the maximum time of the test.
     pub idle: Option<(Idle, Duration)>,
-    /// When its certificate is valid, over TLS.
+    /// The validity period of its certificate, with TLS.
     pub validity: Option<Validity>,
 }
 
-/// What to try.
+/// The plan of a trial.
 pub struct Plan {
-    /// Where.
+    /// The server.
     pub url: Url,
-    /// In these formats.
+    /// The formats to try.
     pub formats: Vec<Format>,
-    /// How long an idle connection is watched at most; zero: it is not.
+    /// Maximum time to watch an idle connection. Zero: no test.
     pub idle: Duration,
 }
 
 impl Fate {
-    /// Why there was no 2xx; none where there was.
+    /// Why there was no 2xx; none if there was one.
     pub const fn failure(&self) -> Option<&Failure> {
         match self {
             Fate::Unreachable(failure) | Fate::Failed(failure) => Some(failure),
@@ -110,17 +111,17 @@ impl Fate {
 }
 
 impl Tried {
-    /// The server has the event, for all that one can know.
+    /// Whether the server has the event, as far as can be known.
     pub fn is_taken(&self) -> bool {
         matches!(&self.fate, Fate::Answered(_, proof) if !matches!(proof, Proof::Short(_)))
     }
 
-    /// The server says itself that it has both pictures whole.
+    /// Whether the server itself confirms that it has both complete pictures.
     pub fn is_proven(&self) -> bool {
         matches!(self.fate, Fate::Answered(_, Proof::Whole))
     }
 
-    /// In which way the server does not take it; none where it does, or where nothing is known of the server.
+    /// How the server fails to accept the event; none if it accepts it, or if the server was not reached.
     pub fn way(&self) -> Option<Way> {
         match &self.fate {
             Fate::Answered(_, Proof::Short(_)) => Some(Way::Loses),
@@ -131,7 +132,7 @@ impl Tried {
 }
 
 impl Ladder {
-    /// Whose limit it likely is; nothing where there is none, or nothing is known.
+    /// Products that probably have this limit. Empty if there is no limit, or none is known.
     pub fn likely(&self) -> Vec<Likely> {
         let Some(refused) = &self.refused else { return Vec::new() };
         let Some(way) = refused.way() else { return Vec::new() };
@@ -149,10 +150,10 @@ impl Ladder {
     }
 }
 
-/// Tries a server; `say` hears of each test event.
+/// Tests a server. Calls `say` for each test event.
 ///
 /// # Errors
-/// A certificate file of the config that does not do.
+/// A certificate file of the config cannot be used.
 pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> Result<Trial, ConfigFault> {
     let setup = Setup::read(config)?;
     let mut trial = Trial { url: plan.url.clone(), ladders: Vec::new(), idle: None, validity: None };
@@ -167,7 +168,7 @@ pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> R
             break;
         }
         if is_answered && trial.idle.is_none() && !plan.idle.is_zero() {
-            // A connection that is new to idleness: the last upload of the ladder may have broken one off.
+            // Use a new connection for the idle test: the last upload of the series may have broken the old one.
             let tried = send(&client, TestPicture::card(), None).await;
             if tried.is_taken() {
                 trial.idle = Some((client.wait_for_close(plan.idle).await, plan.idle));
@@ -177,13 +178,13 @@ pub async fn run(config: &Config, plan: Plan, say: &dyn Fn(Format, &Tried)) -> R
     Ok(trial)
 }
 
-/// A client whose every event is marked as a test.
+/// A client that marks every event as a test.
 pub fn client(url: Url, mut settings: Settings) -> Client {
     settings.headers.push(event::X_EVENT_TEST);
     Client::listening(url, settings)
 }
 
-/// From the smallest to the first that is not taken, and back by halves.
+/// Tries growing sizes until one is refused, then bisects.
 async fn climb(client: &Client, say: &dyn Fn(Format, &Tried)) -> Ladder {
     let format = client.body_options().format;
     let mut ladder = Ladder { format, taken: None, refused: None, lost: None };
@@ -217,7 +218,7 @@ async fn climb(client: &Client, say: &dyn Fn(Format, &Tried)) -> Ladder {
     ladder
 }
 
-/// Once more where the first failure may have been chance.
+/// Sends once more if the first failure may have been temporary.
 async fn send_twice(client: &Client, picture: TestPicture) -> Tried {
     let first = send(client, picture, None).await;
     let Fate::Failed(failure) = &first.fate else { return first };
@@ -229,7 +230,7 @@ async fn send_twice(client: &Client, picture: TestPicture) -> Tried {
     send(client, picture, None).await
 }
 
-/// Sends one test event, and waits for `most`, or as long as the config says.
+/// Sends one test event. Waits for at most `most`, or for the config's timeout.
 pub async fn send(client: &Client, picture: TestPicture, most: Option<Duration>) -> Tried {
     let event = event::event(picture);
     let body_bytes = client.template(&event).length();

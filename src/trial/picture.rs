@@ -1,7 +1,7 @@
-//! The pictures of test events: a real JPEG of any size, made while it is read, so that no size costs memory.
+//! The pictures of test events: a real JPEG of any size, generated while it is read, so that its size needs no memory.
 //!
-//! A test card of some kilobytes is as long as it is wanted by comments (COM segments), which viewers skip. What they hold depends on
-//! the position: a picture that lost a piece, or has one twice, has another digest.
+//! Comments (COM segments), which viewers skip, extend a test card of some kilobytes to the wanted size. Their content depends on
+//! the position, so that a missing or repeated piece changes the digest.
 
 use std::ops::Range;
 
@@ -11,31 +11,31 @@ use crate::ring::mapping::{Lost, PictureSource};
 
 /// A test card, 96 pixels square.
 const CARD: &[u8] = include_bytes!("test-event.jpg");
-/// A JPEG begins so; the comments come after it.
+/// Length of the start marker of a JPEG; the comments follow it.
 const START: usize = 2;
-/// Of a comment with its mark and its length: the last one has the rest as well.
+/// Length of a comment, with its marker and length field. The last comment has the remainder too.
 const COMMENT: usize = 32 * 1024;
-/// Of a comment's mark and its length.
+/// Length of a comment's marker and length field.
 const COMMENT_HEAD: usize = 4;
 
-/// A picture of a size.
+/// A test picture of a given size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TestPicture {
     bytes: usize,
 }
 
 impl TestPicture {
-    /// The smallest: the card as it is.
+    /// The smallest picture: the plain card.
     pub const fn card() -> TestPicture {
         TestPicture { bytes: CARD.len() }
     }
 
-    /// Of `bytes` bytes, or the card where that is less.
+    /// A picture of `bytes` bytes, or the card if that is less.
     pub fn of(bytes: usize) -> TestPicture {
         TestPicture { bytes: if bytes < CARD.len() + COMMENT_HEAD { CARD.len() } else { bytes } }
     }
 
-    /// How long it is, in bytes.
+    /// Its size, in bytes.
     pub const fn bytes(self) -> usize {
         self.bytes
     }
@@ -63,12 +63,12 @@ impl TestPicture {
     }
 }
 
-/// Of the comments, which have `padding` bytes together.
+/// A byte of the comments; their total length is `padding` bytes.
 fn comment_byte(at: usize, padding: usize) -> u8 {
     let last = (padding / COMMENT).saturating_sub(1);
     let number = (at / COMMENT).min(last);
     let length = if number == last { padding - last * COMMENT } else { COMMENT };
-    // The mark is not counted in the length.
+    // The length field does not count the marker.
     let [high, low] = u16::try_from(length - 2).expect("less than two comments").to_be_bytes();
     match at - number * COMMENT {
         0 => 0xff,
@@ -90,7 +90,7 @@ impl PictureSource for TestPicture {
 mod tests {
     use super::*;
 
-    /// The lengths of the segments before the scan, as a decoder walks over them; where the scan begins.
+    /// Walks the segments before the scan like a decoder. Returns their kinds and lengths, and where the scan begins.
     fn walk(picture: &[u8]) -> (Vec<(u8, usize)>, usize) {
         let (mut at, mut segments) = (START, Vec::new());
         loop {

@@ -1,4 +1,4 @@
-//! What a trial found, in words, as JSON and as an exit code.
+//! The result of a trial as text, as JSON and as an exit code.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::deliver::servers::Way;
 use crate::deliver::sizes::Size;
 use crate::deliver::tls::Validity;
 
-/// Every format that was tried takes every size.
+/// Every tested format accepts every size.
 pub const ALL: u8 = 0;
-/// Nothing was taken: the server is not there, or is no receiver of events.
+/// Nothing was accepted: the server is not there, or is not a receiver of events.
 pub const NOTHING: u8 = 1;
-/// A certificate that ends in fewer days is to be renewed.
+/// Warn if a certificate ends in fewer days.
 const WARNING_DAYS: u64 = 30;
-/// A format takes smaller events only, or none.
+/// At least one format accepts only smaller events, or none.
 pub const SOME: u8 = 3;
 
 impl Trial {
-    /// The program's exit code.
+    /// The exit code of the program.
     pub fn code(&self) -> u8 {
         match () {
             () if self.ladders.iter().all(|ladder| ladder.taken.is_none()) => NOTHING,
@@ -35,7 +35,7 @@ impl Trial {
         }
     }
 
-    /// For programs.
+    /// The result for programs.
     pub fn to_json(&self) -> Value {
         let names = self.names();
         json!({
@@ -54,7 +54,7 @@ impl Trial {
         })
     }
 
-    /// What the server calls itself.
+    /// The names that the server gives itself.
     fn names(&self) -> Vec<&str> {
         let tries = self.ladders.iter().flat_map(|ladder| ladder.taken.iter().chain(&ladder.refused));
         let mut names: Vec<_> = tries.flat_map(|tried| tried.heard.names.lines()).collect();
@@ -88,7 +88,7 @@ impl Ladder {
 }
 
 impl Tried {
-    /// What the server answered; none where it did not.
+    /// The status that the server answered; none without an answer.
     pub fn status(&self) -> Option<u16> {
         match &self.fate {
             Fate::Answered(status, _) => Some(*status),
@@ -96,7 +96,7 @@ impl Tried {
         }
     }
 
-    /// Why it failed, for programs.
+    /// The reason of the failure, for programs.
     pub fn error_code(&self) -> Option<&'static str> {
         match &self.fate {
             Fate::Answered(_, Proof::Short(_)) => Some(Code::PictureLost.name()),
@@ -120,7 +120,7 @@ fn picture(tried: &Tried) -> Size {
     Size(tried.picture.bytes() as u64)
 }
 
-/// One test event, for a line of progress.
+/// One test event as a line of progress.
 pub struct Progress<'a>(pub Format, pub &'a Tried);
 
 impl fmt::Display for Progress<'_> {
