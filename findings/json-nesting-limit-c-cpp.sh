@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# json-c and Boost.JSON refuse a document that nests deeper than 32 levels; other C and C++ parsers take 1,000 or more.
+# json-c and Boost.JSON refuse a document that nests deeper than 32 levels; other C and C++ parsers accept 1,000 or more.
 #
-# Guess before the run: every JSON parser takes at least 100 levels by default, and Boost.JSON, the newest, the most.
-# Seen: json-c 0.16 and Boost.JSON 1.81 take 32 levels (30 arrays inside {"ext_data":{"a":…}}) and refuse the 33rd; both do
-# so by default (`json_tokener_new`'s JSON_TOKENER_DEFAULT_DEPTH, `parse_options::max_depth`). cJSON 1.7.15 and JsonCpp
-# 1.9.5 take 1,000. json_tokener_parse() gives NULL and no reason.
-# For a receiver: nested quality data in ext_data may cost the whole event there. Raise the limit (json_tokener_new_ex(64),
+# Guess before the run: every JSON parser accepts at least 100 levels by default, and Boost.JSON, the newest, the most.
+# Seen: json-c 0.16 and Boost.JSON 1.81 accept 32 levels (30 arrays inside {"ext_data":{"a":…}}) and refuse the 33rd. Both do so
+# by default (`json_tokener_new`'s JSON_TOKENER_DEFAULT_DEPTH, `parse_options::max_depth`). cJSON 1.7.15 and JsonCpp 1.9.5
+# accept 1,000. json_tokener_parse() gives NULL and no reason.
+# For a receiver: nested quality data in ext_data may lose the whole event. Raise the limit (json_tokener_new_ex(64),
 # parse_options.max_depth = 64).
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# json-parser makes another character of one beyond U+1FFFF that is escaped as \uXXXX\uXXXX, and laxjson makes bytes that are not UTF-8;
-# emoji are right in json-parser, so that a test with one does not show it.
+# json-parser reads a wrong character for one beyond U+1FFFF that is escaped as \uXXXX\uXXXX, and laxjson produces bytes that
+# are not UTF-8. json-parser reads emoji right, so a test with an emoji does not show it.
 #
-# Guess before the run: every C parser that turns \u5f20 into UTF-8 joins surrogate pairs as well.
-# Seen: of the name U+20BB7 (a character of Chinese and Japanese family names) json-parser 1.1.0 makes U+10BB7, for it joins the halves
-# by OR where 0x10000 is to be added; U+1F600 comes out right. laxjson 1.0.5 encodes each half by itself (CESU-8: six bytes). No error
-# from either. libfastjson 1.2304.0 and YAJL 2.1.0 are right.
-# For a receiver: sophon-uplink writes JSON as pure ASCII, as the box's own reporter did, so these names come as pairs. Use another parser.
+# Guess before the run: every C parser that turns \u5f20 into UTF-8 also joins surrogate pairs.
+# Seen: json-parser 1.1.0 reads the name U+20BB7 (a character of Chinese and Japanese family names) as U+10BB7, because it joins
+# the halves by OR where it must add 0x10000; it reads U+1F600 right. laxjson 1.0.5 encodes each half by itself (CESU-8: six
+# bytes). Neither reports an error. libfastjson 1.2304.0 and YAJL 2.1.0 are right.
+# For a receiver: sophon-uplink writes JSON as pure ASCII, as the box's own reporter did, so these names come as pairs. Use
+# another parser.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian libfastjson-dev=1.2304.0-1 libfastjson4=1.2304.0-1 libjsonparser-dev=1.1.0-2 libjsonparser1.1=1.1.0-2 \

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Of two form parsers for AWS Lambda, one makes blanks of Chinese names where the gateway passes the body as text, and the other reads
-# nothing where it passes it as base64. Neither says a word.
+# Of two form parsers for AWS Lambda, one turns Chinese names into blanks if the gateway passes the body as text. The other
+# reads nothing if the gateway passes it as base64. Neither reports an error.
 #
-# Guess before the run: a parser that is given API Gateway's event reads the form whichever way the gateway encodes the body.
-# Seen: lambda-multipart-parser 1.0.1 takes a text body (isBase64Encoded false) for bytes, one a character: U+5F20 U+4E09 becomes a
-# blank and a tab. aws-lambda-multipart-parser 0.1.3 does not look at isBase64Encoded: of a base64 body it returns an object without a
-# field. Each is right with the other kind. parse-multipart-data 1.5.0 and @remix-run/multipart-parser 0.16.3, which take bytes, are
-# right with Buffer.from(event.body, event.isBase64Encoded ? "base64" : "utf8").
-# For a receiver: add multipart/form-data to the gateway's binary media types, decode by isBase64Encoded, and parse bytes; or use JSON.
+# Guess before the run: a parser that gets API Gateway's event reads the form, however the gateway encodes the body.
+# Seen: lambda-multipart-parser 1.0.1 reads a text body (isBase64Encoded false) as bytes, one for each character: U+5F20 U+4E09
+# becomes a blank and a tab. aws-lambda-multipart-parser 0.1.3 ignores isBase64Encoded: for a base64 body it returns an object
+# without a field. Each is right with the other kind. parse-multipart-data 1.5.0 and @remix-run/multipart-parser 0.16.3, which
+# take bytes, are right with Buffer.from(event.body, event.isBase64Encoded ? "base64" : "utf8").
+# For a receiver: add multipart/form-data to the gateway's binary media types, decode by isBase64Encoded, and parse bytes; or
+# use JSON.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 node_packages lambda-multipart-parser@1.0.1 aws-lambda-multipart-parser@0.1.3 parse-multipart-data@1.5.0 @remix-run/multipart-parser@0.16.3

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# mini_httpd runs a CGI program that gets a POST, and sends nobody its answer.
+# mini_httpd runs a CGI program that gets a POST, and does not send the program's answer.
 #
-# Guess before the run: mini_httpd, like busybox httpd, passes a POST to a CGI program and its answer back; a large body is
-# what may need a setting.
-# Seen with mini-httpd 1.30-3 (Debian 12): of 10 POSTs of 100 bytes, the program has all 10 bodies and the client no answer
-# at all (the connection ends). GET is answered. The process that copies the body to the program shuts the connection down
-# for writing when it is done (strace: shutdown(4, SHUT_WR)), while the program still works; with bodies of some hundred KB it is a race,
-# which the program sometimes wins. busybox httpd 1.35.0 answers all.
-# For a receiver: every event is stored and none acknowledged, so each comes again and again; and mini_httpd hands the
-# program no X-Event-Id by which it could tell. Use another server.
+# Guess before the run: mini_httpd, like busybox httpd, passes a POST to a CGI program and its answer back; at most a large body
+# needs a setting.
+# Seen with mini-httpd 1.30-3 (Debian 12): after 10 POSTs of 100 bytes, the program has all 10 bodies, and the client has no
+# answer (the connection ends). GET is answered. The process that copies the body to the program shuts the connection down for
+# writing when it is done (strace: shutdown(4, SHUT_WR)), while the program still works. With bodies of some hundred KB it is a
+# race, which the program sometimes wins. busybox httpd 1.35.0 answers all.
+# For a receiver: every event is stored and none is acknowledged, so each comes again and again. mini_httpd also gives the
+# program no X-Event-Id by which it could notice. Use another server.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian mini-httpd=1.30-3 busybox=1:1.35.0-4+deb12u1+b1

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# OpenSSL's two short ways to decode base64 both spoil a picture: EVP_DecodeBlock() makes it up to two bytes longer, and BIO_f_base64()
-# gives nothing at all of one that comes in one line, without an error.
+# OpenSSL's two short ways to decode base64 both damage a picture. EVP_DecodeBlock() makes it up to two bytes longer.
+# BIO_f_base64() reads nothing if the base64 is one line, without an error.
 #
-# Guess before the run: every decoder gives back the bytes that were encoded, whatever their number.
-# Seen with OpenSSL 3.0: EVP_DecodeBlock() returns three bytes for every four characters, the padding's too, as zeros; who uses what it
-# returns as the picture's length has another SHA-256 than the box. BIO_f_base64() without BIO_FLAGS_BASE64_NO_NL expects short lines
-# and reads 0 bytes of 100,000, as it does at the end of a file. EVP_DecodeUpdate() and BIO_f_base64() with that flag are right, as
-# are Mbed TLS 2.28.3 and Nettle 3.8.1.
-# For a receiver: base64 in JSON and forms is one line (RFC 4648). A JPEG with zeros behind it is still shown, so only a digest tells.
+# Guess before the run: every decoder returns the bytes that were encoded, whatever their number.
+# Seen with OpenSSL 3.0: EVP_DecodeBlock() returns three bytes for every four characters, and zeros for the padding. A receiver
+# that uses its return value as the picture's length has another SHA-256 than the box. BIO_f_base64() without
+# BIO_FLAGS_BASE64_NO_NL expects short lines: it reads 0 bytes of 100,000, as at the end of a file. EVP_DecodeUpdate() and
+# BIO_f_base64() with that flag are right, and so are Mbed TLS 2.28.3 and Nettle 3.8.1.
+# For a receiver: base64 in JSON and forms is one line (RFC 4648). A JPEG with zeros behind it is still shown, so only a digest
+# finds the fault.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian libssl-dev=3.0.20-1~deb12u1 libssl3=3.0.20-1~deb12u1 libmbedtls-dev=2.28.3-1 libmbedcrypto7=2.28.3-1 \

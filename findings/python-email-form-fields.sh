@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Python's email package, which PEP 594 names in place of the cgi module that is gone, reads a form's Chinese names as U+FFFD; with a
-# Content-Type in the part it reads them.
+# Python's email package, which PEP 594 recommends instead of the removed cgi module, reads a form's Chinese names as U+FFFD. If
+# the part has a Content-Type, it reads them right.
 #
 # Guess before the run: get_content() of a form's part is the text that was sent, as with parsers made for forms.
-# Seen with Python 3.11 to 3.13: a part without a Content-Type is us-ascii to the email package, as mail has it (RFC 2045), where forms
-# are UTF-8 (RFC 7578 section 5.1.2). Each byte of a name becomes U+FFFD, without an error or an entry in `defects`; get_payload()
-# does the same. get_payload(decode=True) has the bytes. legacy-cgi 2.6.3 and multipart 1.2.1 are right either way.
-# For a receiver: part.get_payload(decode=True).decode(), or a parser for forms, or JSON.
+# Seen with Python 3.11 to 3.13: the email package reads a part without a Content-Type as us-ascii, as in mail (RFC 2045), but
+# forms are UTF-8 (RFC 7578 section 5.1.2). Each byte of a name becomes U+FFFD, without an error or an entry in `defects`;
+# get_payload() does the same. get_payload(decode=True) has the bytes. legacy-cgi 2.6.3 and multipart 1.2.1 are right in both
+# cases.
+# For a receiver: use part.get_payload(decode=True).decode(), or a parser for forms, or JSON.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 python legacy-cgi==2.6.3 multipart==1.2.1

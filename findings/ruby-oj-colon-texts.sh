@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Ruby's Oj.load makes a Symbol of a text that begins with a colon, and takes that colon away: an IPv6 address becomes another one.
+# Ruby's Oj.load turns a text that begins with a colon into a Symbol, and removes that colon: an IPv6 address becomes another
+# one.
 #
 # Guess before the run: a JSON text is a String in Ruby, whatever its first character, with every parser.
-# Seen with Oj 3.14.2: Oj.load reads in the mode :object by default, in which ":x" is how Ruby's symbols are written, so
-# "::ffff:10.0.0.5" becomes the Symbol ":ffff:10.0.0.5" and ":1001" the Symbol "1001"; as text both have lost a colon. No error.
-# Oj.strict_load and Oj.compat_load give Strings, as Ruby's own json and Yajl 1.4.3 do.
-# For a receiver: device_ip may be an IPv6 address, and ids are free text. Use Oj.strict_load, or set Oj.default_options = {mode: :strict}.
+# Seen with Oj 3.14.2: Oj.load uses the mode :object by default, in which ":x" means a Ruby symbol. So "::ffff:10.0.0.5" becomes
+# the Symbol ":ffff:10.0.0.5", and ":1001" the Symbol "1001"; as text both have lost a colon. There is no error. Oj.strict_load
+# and Oj.compat_load give Strings, as Ruby's own json and Yajl 1.4.3 do.
+# For a receiver: device_ip may be an IPv6 address, and ids are free text. Use Oj.strict_load, or set Oj.default_options =
+# {mode: :strict}.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 [[ $(ruby -e 'print RbConfig::CONFIG["ruby_version"]' 2>/dev/null) == 3.1.0 ]] ||

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# tinyproxy answers 401, and not 407, to a wrong password: by the status it is the server that asks for a login, and not the proxy.
+# tinyproxy answers 401, and not 407, to a wrong password. The status then says that the server asks for a login, and not the
+# proxy.
 #
-# Guess before the run: without a login and with a wrong one a proxy answers 407, to CONNECT and to other requests; 401 is the server's
-# (RFC 9110, 15.5.2 and 15.5.8). So does proxy.py 2.4.10.
-# Seen: tinyproxy 1.11.1 (Debian 12) answers 407 without a login, and 401 with WWW-Authenticate to a wrong one, as a server does.
-# For a client: 401 to CONNECT is the proxy's as well; with plain http an operator is to be told of both logins.
+# Guess before the run: a proxy answers 407 without a login and with a wrong one, to CONNECT and to other requests; 401 is the
+# server's (RFC 9110, 15.5.2 and 15.5.8). proxy.py 2.4.10 does so.
+# Seen: tinyproxy 1.11.1 (Debian 12) answers 407 without a login, and 401 with WWW-Authenticate to a wrong one, as a server
+# does.
+# For a client: a 401 to CONNECT comes from the proxy, too. With plain http, tell the operator to check both logins.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 debian tinyproxy-bin=1.11.1-2.1+deb12u1

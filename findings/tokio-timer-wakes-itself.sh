@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A timer that is set on tokio's only thread wakes that very thread: each `timeout` after a rest is one more system call.
+# A timer that is set on tokio's only thread wakes that same thread: each `timeout` after a rest costs one more system call.
 #
-# Guess before the run: what sets a timer on a runtime of one thread is the thread that will wait for it. It is awake, so nobody has to be
-# woken; the next epoll_wait gets the nearer time.
-# Seen with tokio 1.54.1: where the thread slept without a timer, or with a later one, the first timer after it is a write to the runtime's
-# own eventfd: 100 answers that were waited for with a timeout are 100 writes, one each. With a timer that is due earlier there is
-# none. tokio compares with the time until which it slept last, and does not ask whether it sleeps (its issue 5207).
-# For a loop that is to rest and be cheap: one timer that stays, or none at all for what ends by itself.
+# Guess before the run: on a runtime of one thread, the thread that sets a timer is the one that will wait for it. It is awake,
+# so nobody must be woken; the next epoll_wait gets the nearer time.
+# Seen with tokio 1.54.1: if the thread slept without a timer, or with a later one, the first timer after that is a write to the
+# runtime's own eventfd. Waiting for 100 answers with a timeout makes 100 writes. With a timer that is due earlier there is
+# none. tokio compares with the time until which it slept last, and does not check whether it sleeps (its issue 5207).
+# For a loop that should rest and be cheap: keep one timer, or use none for what ends by itself.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 cat >counter.c <<'CODE'
