@@ -4,14 +4,14 @@
 //! The language does not define memory that another process writes. So this file relies only on what holds on our target
 //! machines:
 //! 1. Header words and the words of a record are read and written as relaxed or ordered *atomics* of their own size. A hostile
-//!   producer can set them to any value, but no access is a data race.
+//!    producer can set them to any value, but no access is a data race.
 //! 2. No word is read twice under the assumption that it is unchanged: callers copy a word once and check the copy.
 //! 3. Picture bytes are lent as `&[u8]` only to the base64 encoder ([`PictureSource::lend`]). A producer that violates the
-//!   protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, no branch and no unmasked
-//!   index depends on them, and so its output is always base64 of the announced length. (`tests/ring/hostile_producer.rs` rewrites
-//!   pictures while they are encoded, under AddressSanitizer.)
+//!    protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, no branch and no unmasked
+//!    index depends on them, and so its output is always base64 of the announced length. (`tests/ring/hostile_producer.rs` rewrites
+//!    pictures while they are encoded, under AddressSanitizer.)
 //! 4. If a file shrinks under its mapping, an access raises SIGBUS. `guard` then maps zeros over the whole mapping and marks it
-//!   as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has read.
+//!    as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has read.
 //! 5. In a consumer's mapping only the header page is writable.
 //!
 //! The file of a spooled event ([`MappedFile`]) is written by this process only, so its bytes may be lent to any caller. Rule 4
