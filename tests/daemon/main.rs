@@ -9,4 +9,5 @@ mod hand_over;
 mod least_privilege;
 mod options;
 mod other_user;
+mod public_behaviour;
 mod robustness;
