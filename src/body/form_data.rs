@@ -81,7 +81,7 @@ fn boundary(event: &Event, top: &[(String, String)], constants: &Constants) -> S
     candidates
         .into_iter()
         .find(|candidate| !texts.iter().any(|text| text.contains(candidate.as_str())))
-        .expect("the candidates do not end")
+        .expect("infinitely many")
 }
 
 #[cfg(test)]

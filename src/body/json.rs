@@ -29,7 +29,7 @@ pub(super) fn template(event: &Event, options: BodyOptions, constants: &Constant
     }
     writer.text.push(b'"');
     open_member(&mut writer, b',', "timestamp");
-    write!(writer.text, "{}", timestamp(event, options)).expect("a Vec takes everything");
+    write!(writer.text, "{}", timestamp(event, options)).expect("writing to a Vec");
     open_member(&mut writer, b',', "score");
     // The shortest decimal that reads back as the same f32.
     serde_json::to_writer(&mut writer.text, &event.score).expect("a finite number is JSON");
@@ -116,12 +116,12 @@ fn member(writer: &mut Writer, separator: u8, key: &str, value: &RawValue) {
 
 fn string(writer: &mut Writer, text: &str) {
     let mut serializer = serde_json::Serializer::with_formatter(&mut writer.text, AsciiFormatter);
-    text.serialize(&mut serializer).expect("a Vec takes everything");
+    text.serialize(&mut serializer).expect("writing to a Vec");
 }
 
 /// A value as the recognizer wrote it. JSON has non-ASCII characters only inside strings.
 fn raw(writer: &mut Writer, value: &RawValue) {
-    ascii(&mut writer.text, value.get()).expect("a Vec takes everything");
+    ascii(&mut writer.text, value.get()).expect("writing to a Vec");
 }
 
 struct AsciiFormatter;

@@ -569,7 +569,7 @@ impl Client {
         let settings = self.settings.borrow();
         let content_type = match std::mem::take(&mut template.content_type) {
             Cow::Borrowed(name) => HeaderValue::from_static(name),
-            Cow::Owned(name) => HeaderValue::try_from(name).expect("ours"),
+            Cow::Owned(name) => HeaderValue::try_from(name).expect("a valid boundary"),
         };
         let mut headers = HeaderMap::with_capacity(8 + settings.headers.len());
         headers.insert(HOST, self.host.clone());
@@ -597,7 +597,7 @@ impl Client {
     /// The event's id in this destination's report.
     fn name_of(&self, id: EventId) -> HeaderValue {
         let mut name = String::with_capacity(ID_LENGTH);
-        write!(name, "{id}").expect("a String takes everything");
+        write!(name, "{id}").expect("writing to a String");
         if self.url.report() == Report::History {
             name.push_str(OF_HISTORY);
         }

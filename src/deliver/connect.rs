@@ -200,7 +200,7 @@ fn nowhere(host: &str, is_empty: bool) -> Failure {
 fn unanswered(host: &str, bound: Duration) -> Failure {
     let ms = bound.as_millis();
     let why = format!(
-        "no DNS server answered within {ms} ms what the address of {host} is: check the network, and the servers in /etc/resolv.conf"
+        "no DNS server answered within {ms} ms for the name {host}: check the network, and the servers in /etc/resolv.conf"
     );
     Failure::new(Code::DnsTimeout, why)
 }

@@ -141,7 +141,7 @@ impl Endpoints {
             last = Some((outcome, took));
             permit = more.permit().await;
         }
-        last.expect("there is a server at least")
+        last.expect("at least one server")
     }
 
     fn say(&self, server: usize, url: &Url, why: Option<&(AttemptOutcome, Duration)>) {

@@ -86,7 +86,7 @@ impl Link {
             let _is_silent = timeout_at(self.silent_at(), self.changed.notified()).await;
             sleep(YIELD).await;
             if self.failures.get() != failures {
-                return Err(self.failure.borrow().clone().expect("it was noted with the count"));
+                return Err(self.failure.borrow().clone().expect("set with the count"));
             }
         }
         self.bodies.set(self.bodies.get() + 1);

@@ -268,7 +268,7 @@ impl Transport {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Ok(0) => Err(io::Error::other("the server closed the connection before the request")),
             // Most likely the end of TLS; an unsolicited response looks the same before it is decrypted.
-            Ok(_) if self.is_tls() => Err(io::Error::other("something came in before the request")),
+            Ok(_) if self.is_tls() => Err(io::Error::other("bytes came in before the request")),
             Ok(_) => Err(io::Error::other(UNSOLICITED)),
             Err(error) => Err(error),
         }

@@ -231,7 +231,7 @@ impl Uplink {
             let before = spool.set_bounds(bounds);
             let evicted = spool.honour_bounds(before).len();
             if evicted > 0 {
-                warn!(evicted, "the spool may take less than it does: the oldest were given up");
+                warn!(evicted, "the spool has more than its bounds allow: the oldest events were given up");
             }
             if let Err(why) = spool.use_key_file(key_file.as_deref()) {
                 warn!("{why}: without it nothing is kept on flash, and what was sealed stays there; uploads go on");
@@ -266,7 +266,7 @@ impl Uplink {
         }
         let left = self.driver.open_deliveries();
         if left > 0 || self.reading.get() > 0 {
-            warn!(deliveries = left, "what could be neither delivered nor spooled stays in the ring");
+            warn!(deliveries = left, "events that were neither delivered nor spooled stay in the ring");
         }
     }
 

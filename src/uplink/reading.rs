@@ -113,7 +113,7 @@ impl Uplink {
                 let other = other.path.display();
                 format!("the same ring as {other}, and read as that one: remove one of the two from `rings`")
             }
-            None if *pid == std::process::id() => "being read to its end by this very process".into(),
+            None if *pid == std::process::id() => "still being read to its end by this process".into(),
             None => return error,
         };
         OpenError::Ours { path: path.clone(), what }
@@ -212,7 +212,7 @@ impl Uplink {
         if watch.has_recognizer() {
             if naming == Naming::Another {
                 watch.log_limiter.say(|more| {
-                    warn!(ring = %path, %id, "another file is there now, but its recognizer lives: staying{more}");
+                    warn!(ring = %path, %id, "another file is at its path now, but its recognizer is alive: still reading it{more}");
                 });
             }
             return None;
@@ -221,7 +221,9 @@ impl Uplink {
             return None;
         }
         if naming == Naming::Nothing {
-            watch.log_limiter.say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: left{more}"));
+            watch
+                .log_limiter
+                .say(|more| info!(ring = %path, %id, "its file and its recognizer are gone: detached{more}"));
             return Some(None);
         }
         let next = self.attach(watch).inspect_err(|error| watch.log_problem(error)).ok()?;

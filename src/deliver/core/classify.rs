@@ -241,12 +241,12 @@ impl Lane {
         if retry.tries >= tries && retry.age(judge.now) >= age {
             let reason = match status {
                 Some(status) => format!(
-                    "the server answers {status} to this event, {} times by now, and takes others: a firewall or a size limit? \
+                    "the server answered {status} to this event {} times, and takes others: a firewall or a size limit? \
                      ({why})",
                     retry.tries
                 ),
                 None => format!(
-                    "the server does not answer to this event, {} times by now, and takes others: does it break on it? ({why})",
+                    "the server gave no answer to this event {} times, and takes others: does this event crash it? ({why})",
                     retry.tries
                 ),
             };

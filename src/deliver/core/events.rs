@@ -79,7 +79,7 @@ impl<T> Events<T> {
     #[must_use]
     pub fn let_go(&mut self, event: EventNo) -> Option<T> {
         let pending = self.open.get_mut(&event)?;
-        pending.holders = pending.holders.checked_sub(1).expect("a delivery lets go of what it held");
+        pending.holders = pending.holders.checked_sub(1).expect("released as often as held");
         if pending.holders > 0 {
             return None;
         }

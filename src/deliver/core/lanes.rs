@@ -16,7 +16,7 @@ impl<T: Held> Core<T> {
         for (known, settings) in lanes {
             match known.filter(|id| self.order.contains(id)) {
                 Some(id) => {
-                    let lane = self.lanes.get_mut(&id).expect("it is in force");
+                    let lane = self.lanes.get_mut(&id).expect("configured");
                     lane.configure(settings, &mut self.random, turn.now);
                     order.push(id);
                 }

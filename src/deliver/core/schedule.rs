@@ -152,10 +152,10 @@ impl Lane {
             return Err(self.live_until(now));
         }
         if live.is_some_and(|live| backlog.is_none_or(|backlog| live <= backlog)) {
-            let (_, event) = self.queue.failed.first().expect("it was looked at");
+            let (_, event) = self.queue.failed.first().expect("checked above");
             return Ok(Next::Live(EventNo(event), self.queue.failed.remove(event)));
         }
-        Ok(Next::Backlog(self.backlog.pick_retry().expect("it was looked at")))
+        Ok(Next::Backlog(self.backlog.pick_retry().expect("checked above")))
     }
 
     /// Whether another upload would begin if there were a place for it.

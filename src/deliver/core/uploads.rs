@@ -309,7 +309,7 @@ impl<T: Held> Core<T> {
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
-        self.lanes.get_mut(&id).expect("a lane is there as long as it has anything")
+        self.lanes.get_mut(&id).expect("a lane exists while it has events")
     }
 }
 

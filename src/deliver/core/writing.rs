@@ -204,7 +204,7 @@ impl<T: Held> Core<T> {
     /// The spool's folder is no longer the one that was opened.
     pub(super) fn reopen(&mut self, turn: &mut Turn<'_, T>) {
         if !self.writer.needs_opening() {
-            let why = "the spool's folder is not the one that was opened: it is opened anew";
+            let why = "the spool's folder was replaced: it is opened again";
             self.fails(why, Needs::Opening, turn);
         }
     }

@@ -51,7 +51,7 @@ impl Driver {
     pub(super) fn upload(&self, lane: LaneId, upload: UploadId, event: EventNo) {
         let loaded = {
             let mut core = self.core.borrow_mut();
-            let held = core.held_mut(event).expect("it is held while it is sent");
+            let held = core.held_mut(event).expect("held while it is sent");
             held.load().map(|texts| Upload { event: texts, source: held.source() as _ })
         };
         match loaded {
@@ -62,7 +62,7 @@ impl Driver {
             }
             None => {
                 // A faulty recognizer overwrote the event, or the ring's file was truncated.
-                let id = self.core.borrow().held(event).map(|held| held.id()).expect("it is held");
+                let id = self.core.borrow().held(event).map(|held| held.id()).expect("held");
                 self.ended(lane, upload, id, AttemptOutcome::SourceLost, Duration::ZERO);
             }
         }
@@ -71,7 +71,7 @@ impl Driver {
     /// Sends the event that was picked.
     pub(super) fn upload_picked(&self, lane: LaneId, upload: UploadId) {
         let picked = self.uploads.borrow_mut().remove(&upload).and_then(|running| running.picked);
-        self.send(lane, upload, picked.expect("it was picked"));
+        self.send(lane, upload, picked.expect("picked"));
     }
 
     fn send(&self, lane: LaneId, upload: UploadId, loaded: Upload) {
