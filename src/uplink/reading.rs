@@ -212,7 +212,7 @@ impl Uplink {
         if watch.has_recognizer() {
             if naming == Naming::Another {
                 watch.log_limiter.say(|more| {
-                    warn!(ring = %path, %id, "another file is at its path now, but its recognizer is alive: still reading it{more}");
+                    warn!(ring = %path, %id, "another file is at its path now, but its recognizer is alive: the ring is still read{more}");
                 });
             }
             return None;
