@@ -239,8 +239,7 @@ impl Config {
     pub fn of_text(text: &[u8], path: &Path) -> Result<Config, ConfigError> {
         let text = text::of(text).map_err(|why| whole(path, why))?;
         let value = serde_json::from_str(text).map_err(|error| whole(path, format!("it is not JSON: {error}")))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let checked = Config::check(value, folder);
+        let checked = Config::check(value, folder_of(path));
         let repeated = repeated::keys(text);
         match checked {
             Ok(config) if repeated.is_empty() => Ok(config),

@@ -2,18 +2,35 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::common::closed_port::ClosedPort;
 use crate::common::daemon::Home;
 use crate::common::meter::Meter;
 use crate::common::moody::{Mood, Moody};
 use crate::common::short_run::TROUBLE;
-use crate::common::{Answer, Daemon, RingProducer, Sink, event, picture, publish, publish_many, wait_until};
+use crate::common::{Answer, Daemon, RingProducer, Sink, event, picture, program, publish, publish_many, wait_until};
 use serde_json::json;
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
 const RING: u64 = 1 << 20;
+
+/// As a newcomer starts it: in the config's folder, by the file's name alone.
+#[test]
+fn a_config_named_without_its_folder_has_its_spool_beside_it() {
+    let (home, failing) = (Home::new(), Moody::start());
+    failing.set(Mood::Failing);
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    home.configure(&[failing.url()], json!({ "rings": ["events"], "spool": { "dir": "spool", "min_free_bytes": 0 } }));
+    let mut command = Command::new(program("sophon-uplink"));
+    let daemon = Daemon::spawn(command.current_dir(home.folder.path()).args(["run", "--config", "uplink.json"]));
+    daemon.wait_attached();
+    publish_many(&mut recognizer, 3);
+    home.wait_released();
+    assert_eq!(home.spooled_sequences().len(), 3);
+    assert_eq!(daemon.terminate().spooled, 3);
+}
 
 #[test]
 fn a_spool_that_cannot_be_used_stops_no_upload_and_is_used_as_soon_as_it_can_be() {
