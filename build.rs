@@ -1,5 +1,5 @@
-//! Compresses the box's page into its program, and tells the linker of the box's programs to leave the tables for unwinding out: a panic
-//! aborts there, and they are a tenth of the file. Rust's own linker also keeps what is the same code, of several types, once.
+//! Compresses the box's page into its program. For the box's programs, also tells the linker to leave out the unwinding tables, a tenth
+//! of the file: a panic aborts there. Rust's own linker also merges functions with identical code.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
 
-/// The files of the page, and what each is made of.
+/// The files of the page, and the sources of each.
 const PAGE: [(&str, &[&str]); 5] = [
     ("index.html", &["src/api/page/index.html"]),
     ("uplink.css", &["src/serve/house.css", "src/api/page/uplink.css"]),
@@ -21,7 +21,7 @@ fn main() {
     link();
 }
 
-/// As gzip, without a time: two builds are the same bytes.
+/// Writes gzip without a time, so that two builds give the same bytes.
 fn compress(name: &str, parts: &[&str]) {
     let folder = std::env::var("OUT_DIR").expect("cargo says where to");
     let file = File::create(Path::new(&folder).join(format!("{name}.gz"))).expect("a file of the build");
@@ -37,7 +37,7 @@ fn link() {
     const SCRIPT: &str = "scripts/lib/no-unwind-tables.ld";
     println!("cargo::rerun-if-changed={SCRIPT}");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
-    // In the release profile; cargo does not say here what a panic does there.
+    // Only in the release profile, where a panic aborts; cargo does not tell this script about panics.
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
         println!("cargo::rustc-link-arg-bins=-T{folder}/{SCRIPT}");

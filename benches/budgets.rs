@@ -1,5 +1,6 @@
-//! The budgets of docs/benchmarks.md that need an optimised build: `scripts/test budgets`. RssAnon idle, and with four uploads
-//! of 4 MiB pictures on their way; how often the uplink wakes a box on which nothing happens. (CPU time against the limit is `scripts/bench`.)
+//! Checks the budgets of docs/benchmarks.md that need an optimised build: `scripts/test budgets`. Measures RssAnon when idle and
+//! during four uploads of 4 MiB pictures, and how often the uplink wakes an idle box. (`scripts/bench` measures CPU time against
+//! the limit.)
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
@@ -19,7 +20,7 @@ use sophon_uplink::ring::producer::{NewEvent, Producer};
 const IDLE_BUDGET_KIB: u64 = 1536;
 const GROWTH_BUDGET_KIB: u64 = 1024;
 
-/// Wake-ups a second, of all threads, and over how many seconds they are counted.
+/// Budgets of wake-ups per second, for all threads together.
 const WAKE_UPS: [(&str, usize, bool, f64); 3] = [
     ("one ring", 1, false, 1.0),
     ("sixteen rings", 16, false, 2.0),
@@ -37,14 +38,14 @@ fn main() {
 // --- memory ---------------------------------------------------------------------------------------------------------
 
 fn memory() -> bool {
-    // Reads heads and no bodies until it is told to: the uploads hang in the middle.
+    // The sink reads heads and no bodies, so the uploads stop in the middle.
     let sink = Sink::start(Sink::read_heads_then_wait);
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let ring = folder.path().join("ring");
     let mut recognizer: Producer<RingFile> = Producer::open(&ring, 64 << 20).unwrap();
     let uplink = start_uplink(folder.path(), std::slice::from_ref(&ring), sink.address);
     wait_attached(&ring);
-    thread::sleep(Duration::from_millis(500)); // idle is when nothing happens
+    thread::sleep(Duration::from_millis(500)); // let the start settle
     let idle = rss_anon_kib(uplink.0.id());
     let picture = random_bytes(4 << 20);
     let event = NewEvent { score: 1.0, device_type: -1, reg_pic: &picture, ..NewEvent::default() };
@@ -65,7 +66,7 @@ fn memory() -> bool {
 
 // --- wake-ups -------------------------------------------------------------------------------------------------------
 
-/// Whether an uplink with so many rings, and a server that is down where `is_down`, leaves the processor alone.
+/// Whether an uplink with this many rings, and with an unreachable server if `is_down`, stays within its budget of wake-ups.
 fn wake_ups(what: &str, rings: usize, is_down: bool, most: f64) -> bool {
     let sink = Sink::start(Sink::read_heads_then_wait);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -79,7 +80,7 @@ fn wake_ups(what: &str, rings: usize, is_down: bool, most: f64) -> bool {
         let event = NewEvent { score: 1.0, device_type: -1, reg_pic: &[7; 20_000], ..NewEvent::default() };
         (0..20).for_each(|_| assert!(recognizers[0].publish(&event).is_ok()));
     }
-    // What begins has come to rest, and the count begins between two looks at the ring, which come every five seconds.
+    // Wait until the start has settled, and begin between two checks of the ring, which happen every five seconds.
     thread::sleep(Duration::from_millis(7500));
     let before = voluntary_switches(uplink.0.id());
     thread::sleep(COUNTED);
@@ -131,7 +132,7 @@ fn start_uplink(folder: &Path, rings: &[PathBuf], address: SocketAddr) -> Uplink
     Uplink(command.arg("run").arg("--config").arg(&config).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// Until the uplink reads the ring.
+/// Waits until the uplink reads the ring.
 fn wait_attached(ring: &Path) {
     while RingState::of(ring).unwrap().consumer.is_none() {
         thread::sleep(Duration::from_millis(1));

@@ -1,9 +1,9 @@
-//! What the gateway costs the processor an event of 200 KB, beside a loop that only reads a body and publishes it as it is.
+//! CPU time of the gateway for an event of 200 KB, compared with a loop that only reads a body and publishes it unchanged.
 //!
 //!     NATS_SERVER=target/venv-fleet/bin/nats-server cargo bench --features jetstream --bench gateway
 //!
-//! Both run as processes of their own against the same server, in turns; what is compared is the CPU time that the kernel has counted
-//! for each. The difference is what it takes to be sure of an event: its JSON, its base64, the SHA-256 of its pictures, its headers.
+//! Both run as separate processes against the same server, in turns. The kernel's CPU times of both are compared. The difference
+//! is the cost of checking an event: its JSON, its base64, the SHA-256 of its pictures, its headers.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
@@ -28,7 +28,7 @@ use serde_json::json;
 const EVENTS: u64 = 1000;
 const TURNS: u64 = 5;
 
-/// A process that ends with its owner.
+/// A process that is ended when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -39,7 +39,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts a server that says where it listens.
+    /// Starts a server and reads the address that it prints.
     fn start(command: &mut Command) -> (Running, SocketAddr) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a program");
         let mut line = String::new();
@@ -52,7 +52,7 @@ impl Running {
     fn cpu_ms(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10 // the kernel's hundredths of a second
+        (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10 // the kernel counts hundredths of a second
     }
 }
 
@@ -154,7 +154,7 @@ fn event() -> String {
     .to_string()
 }
 
-/// Posts the events over one connection, each acknowledged before the next; ids begin at `first`.
+/// Posts the events over one connection. Each is acknowledged before the next one. Ids begin at `first`.
 fn post(address: SocketAddr, body: &str, first: u64) {
     let mut socket = TcpStream::connect(address).unwrap();
     let mut number = first;
@@ -168,7 +168,7 @@ fn post(address: SocketAddr, body: &str, first: u64) {
         socket.write_all(body.as_bytes()).unwrap();
         let status = answered(&mut socket);
         assert!(status == 200 || number == first, "answered {status}");
-        number += u64::from(status == 200); // the gateway may still be looking for its stream: that is not measured for long
+        number += u64::from(status == 200); // the gateway may still be looking for its stream, but not for long
         if status != 200 {
             socket = TcpStream::connect(address).unwrap();
         }

@@ -1,7 +1,7 @@
-//! What sealing costs: `cargo bench --bench sealing`.
+//! The cost of sealing: `cargo bench --bench sealing`.
 //!
-//! CPU time of this process for an event with 200 KB of pictures that goes through the spool on a tmpfs: stored; opened with every
-//! check; and its pictures encoded as a request's body is. In clear and sealed in turn, in one run; the medians are printed.
+//! Measures this process's CPU time for an event with 200 KB of pictures in a spool on tmpfs: storing it, opening it with every
+//! check, and encoding its pictures as for a request's body. Unsealed and sealed alternate in one run; the medians are printed.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
@@ -21,9 +21,9 @@ use sophon_uplink::spool::{Address, Destination, RealDisk, Spool, SpooledEvent};
 
 const ROUNDS: usize = 15;
 const EVENTS: usize = 200;
-/// Bytes of the two pictures: 200 KB together.
+/// Sizes of the two pictures in bytes: 200 KB together.
 const PICTURES: [usize; 2] = [60_000, 140_000];
-/// What the uplink's encoder takes at once.
+/// How much the uplink's encoder takes at once, in bytes.
 const PIECE: usize = 48 * 1024;
 const STEPS: [&str; 3] = ["stored", "opened", "encoded"];
 
@@ -69,7 +69,7 @@ fn open(folder: &Path, name: &str, key_file: Option<&Path>) -> Spool<RealDisk> {
     Spool::open(RealDisk::default(), &config, &[destination()]).0
 }
 
-/// Microseconds an event for each step.
+/// Microseconds per event for each step.
 fn round(spool: &mut Spool<RealDisk>, memory: &Mapping, frame: &Frame) -> [f64; 3] {
     let to: Destination = destination().destination;
     let began = cpu_nanoseconds();
@@ -99,7 +99,7 @@ fn encode<M: sophon_uplink::spool::disk::Mapped>(spooled: &SpooledEvent<M>) {
     }
 }
 
-/// Of this process.
+/// CPU time of this process.
 fn cpu_nanoseconds() -> u64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
     text.split(' ').next().unwrap().parse().unwrap()

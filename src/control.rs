@@ -266,10 +266,7 @@ impl Control {
             let old = fault.is_none().then(|| base.clone());
             let was_kept = self.save(good.text.clone(), old).await.map_err(ChangeError::NotSaved)?;
             if let Some(fault) = fault.filter(|_| was_kept) {
-                warn!(
-                    "the old config file was not in force, and is kept as {}.bad: {fault}",
-                    self.path.display()
-                );
+                warn!("the old config file was not in force, and is kept as {}.bad: {fault}", self.path.display());
             }
         }
         let now = good.text.clone();

@@ -22,7 +22,7 @@ use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{CheckedConfig, Control};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::opener;
-use sophon_uplink::signals::{Signals, Notice};
+use sophon_uplink::signals::{Notice, Signals};
 use sophon_uplink::spool::inspect;
 use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;

@@ -1,4 +1,4 @@
-//! The comparison: rounds in turn, and a table of them.
+//! The comparison: all contenders in turn, round by round, and the table of results.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,16 +15,17 @@ use super::source::Pictures;
 pub const SIZES: [usize; 3] = [20, 200, 2000];
 /// In the order of the table.
 const PEERS: [&str; 4] = ["libcurl", "nethttp", "reqwest", "requests"];
-/// Of a ring, in bytes: half of it, which is used before events go to the spool, is what the others' events lie in.
+/// Size of a ring, in bytes. Events go to the spool when half of it is used; the other contenders use as much memory for their
+/// events.
 pub const RING: u64 = 32 << 20;
-/// Between events, paced: 50 a second.
+/// Time between paced events: 50 per second.
 pub const PACE_US: u64 = 20_000;
-/// Rounds and events of them.
+/// Number of rounds, and of events in each.
 const PACED: (usize, usize) = (2, 150);
-/// A round takes about that many KB of pictures, and takes a time that the scheduler's clock measures well.
+/// KB of pictures in a round, about. A round is then long enough for the scheduler's clock.
 const ROUND_KB: usize = 60_000;
 
-/// A line of the table.
+/// A row of the table.
 pub struct Row {
     pub size: usize,
     pub is_tls: bool,
@@ -32,16 +33,16 @@ pub struct Row {
     pub figures: Result<RowFigures, String>,
 }
 
-/// What is known of a contender.
+/// The figures of a contender.
 #[derive(Default)]
 pub struct RowFigures {
     fast: Vec<Round>,
     paced: Vec<Round>,
-    /// CPU time at saturation over the limit's of the same round.
+    /// CPU time at saturation, divided by that of the limit in the same round.
     pub cpu_ratio: Figures,
     /// The same for the wall time.
     pub wall_ratio: Figures,
-    /// An event: how many, and bytes.
+    /// Allocations per event: their number and bytes.
     pub allocations: Option<(f64, f64)>,
 }
 
@@ -58,7 +59,7 @@ impl RowFigures {
         Figures(self.paced.iter().map(|round| round.cpu_us).collect()).median()
     }
 
-    /// From publish to the last byte, over all paced rounds.
+    /// Latency from publish to the last byte, over all paced rounds.
     pub fn latency_us(&self, part: f64) -> f64 {
         Figures(self.paced.iter().flat_map(|round| round.latencies_us.0.iter().copied()).collect()).quantile(part)
     }
@@ -68,7 +69,7 @@ impl RowFigures {
     }
 }
 
-/// Everybody at one size and scheme.
+/// Compares all contenders at one size and scheme.
 pub fn compare(options: &Options, cores: &Cores, certificates: &Path, size: usize, is_tls: bool) -> Vec<Row> {
     let mut sink = Sink::start(certificates, Duration::ZERO);
     let pictures = Pictures::new(size * 1000);
@@ -80,7 +81,7 @@ pub fn compare(options: &Options, cores: &Cores, certificates: &Path, size: usiz
     }
     let count = (ROUND_KB / size).clamp(20, 1000) / if options.is_quick { 4 } else { 1 };
     for (contender, _) in &mut contenders {
-        ground.round(contender, count.min(100), 0); // connections, caches and buffers
+        ground.round(contender, count.min(100), 0); // to warm up connections, caches and buffers
     }
     for _ in 0..options.rounds {
         for (contender, figures) in &mut contenders {
@@ -116,7 +117,7 @@ pub fn compare(options: &Options, cores: &Cores, certificates: &Path, size: usiz
 
 type Start<'a> = Box<dyn Fn(&Ground<'_>) -> Contender + 'a>;
 
-/// Everybody who takes part, and how to start them, or why they cannot be.
+/// All contenders: how to start each, or why it cannot be started.
 fn starters(options: &Options) -> Vec<(String, Result<Start<'_>, String>)> {
     let mut starters: Vec<(String, Result<Start<'_>, String>)> = vec![
         (LIMIT.into(), Ok(Box::new(|ground| ground.limit()))),
@@ -129,7 +130,7 @@ fn starters(options: &Options) -> Vec<(String, Result<Start<'_>, String>)> {
             .push((name.into(), Ok(Box::new(move |ground| ground.uplink(name, &options.uplink, RING, more.clone())))));
     }
     if let Some(other) = &options.against {
-        let name = "the build it is held against, JSON";
+        let name = "the build to compare with, JSON";
         starters.push((name.into(), Ok(Box::new(move |ground| ground.uplink(name, other, RING, json!({}))))));
     }
     if let Some(peers) = &options.peers {
@@ -145,7 +146,7 @@ fn starters(options: &Options) -> Vec<(String, Result<Start<'_>, String>)> {
     starters
 }
 
-/// Ratios, round by round.
+/// Computes the ratios, round by round.
 fn relate(measured: &mut [(String, RowFigures)]) {
     let of = |rounds: &[Round], what: fn(&Round) -> f64| Figures(rounds.iter().map(what).collect());
     let limit = measured.iter().find(|(name, _)| name == LIMIT).expect("it takes part").1.fast.clone();
@@ -155,8 +156,8 @@ fn relate(measured: &mut [(String, RowFigures)]) {
     }
 }
 
-/// Allocations of an event, and their bytes: two runs of different length, whose difference is steady state. None without the
-/// library that counts.
+/// Allocations per event, and their bytes: the difference of two runs of different length, which is the steady state. None
+/// without the library that counts.
 fn allocations(options: &Options, ground: &mut Ground<'_>, start: &Start<'_>) -> Option<(f64, f64)> {
     let library = options.peers.as_ref()?.join("count_allocations.so");
     let counts = tempfile::NamedTempFile::new().ok()?;
@@ -166,7 +167,7 @@ fn allocations(options: &Options, ground: &mut Ground<'_>, start: &Start<'_>) ->
         ground.environment = vec![
             variable("LD_PRELOAD", &library),
             variable("ALLOCATIONS_FILE", counts.path()),
-            ("PYTHONMALLOC".into(), "malloc".into()), // or Python counts by itself
+            ("PYTHONMALLOC".into(), "malloc".into()), // or Python uses its own allocator
         ];
         let mut contender = start(ground);
         ground.round(&mut contender, events, 0);

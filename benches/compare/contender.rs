@@ -1,4 +1,4 @@
-//! Who is compared: the limit, sophon-uplink, and what a user would pick instead.
+//! The contenders: the limit, sophon-uplink, and what a user would use instead.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,22 +11,22 @@ use super::measure::{self, Cores, Figures};
 use super::sink::Sink;
 use super::source::{Files, Pictures, Ring, Source};
 
-/// What the others are measured by.
+/// The reference for all others.
 pub const LIMIT: &str = "limit";
-/// The one with the budget.
+/// The contender with the budget.
 pub const UPLINK: &str = "sophon-uplink, JSON";
 
-/// What is the same for all contenders of a comparison.
+/// What all contenders of a comparison share.
 pub struct Ground<'a> {
     pub cores: &'a Cores,
     pub sink: &'a mut Sink,
     pub pictures: &'a Pictures,
     pub is_tls: bool,
-    /// With `ca.pem`.
+    /// The folder with `ca.pem`.
     pub certificates: &'a Path,
-    /// Environment for the process that is measured.
+    /// Environment of the measured process.
     pub environment: Vec<(String, String)>,
-    /// Whether its memory is looked at meanwhile, which costs it a little time.
+    /// Whether to sample its memory, which costs it a little time.
     pub watches_memory: bool,
 }
 
@@ -35,36 +35,36 @@ pub struct Contender {
     pub name: String,
     child: Child,
     source: Source,
-    /// Its ring, config or pictures; goes with it.
+    /// Its ring, config or pictures. Removed when this is dropped.
     _folder: tempfile::TempDir,
 }
 
-/// What a round came to, an event.
+/// The results of a round, per event.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
     pub cpu_us: f64,
     pub wall_us: f64,
     /// From publish to the last byte at the sink.
     pub latencies_us: Figures,
-    /// The most private memory of the process, where that was looked at.
+    /// Maximum private memory of the process, if sampled.
     pub rss_kib: u64,
 }
 
 impl<'a> Ground<'a> {
-    /// Over HTTP, with the memory looked at.
+    /// Over HTTP, with memory sampled.
     pub fn new(cores: &'a Cores, sink: &'a mut Sink, pictures: &'a Pictures, certificates: &'a Path) -> Ground<'a> {
         Ground { cores, sink, pictures, is_tls: false, certificates, environment: Vec::new(), watches_memory: true }
     }
 
-    /// Writes encoded bytes.
+    /// The limit: writes encoded bytes.
     pub fn limit(&self) -> Contender {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        let body = self.pictures.encoded() + 300; // the rest of the JSON
+        let body = self.pictures.encoded() + 300; // plus the rest of the JSON
         command.args(["--limit", &self.sink.url(self.is_tls), &body.to_string()]).arg(self.certificates.join("ca.pem"));
         self.start(temporary_folder(), LIMIT, command, Source::Lines)
     }
 
-    /// The real binary; `more` adds to its config.
+    /// The real binary. `more` is added to its config.
     pub fn uplink(&self, name: &str, program: &Path, capacity: u64, more: Value) -> Contender {
         let mut config = json!({
             "event_server_url": [self.sink.url(self.is_tls)],
@@ -74,7 +74,7 @@ impl<'a> Ground<'a> {
         start_uplink(self.cores, &self.environment, name, program, capacity, config)
     }
 
-    /// A small program that is told of pictures in files.
+    /// A small program that reads pictures from files.
     pub fn peer(&self, name: &str, program: &Path) -> Contender {
         let mut command = Command::new(program);
         command.arg(self.sink.url(self.is_tls)).arg(self.certificates.join("ca.pem"));
@@ -87,12 +87,12 @@ impl<'a> Ground<'a> {
         start(self.cores, &self.environment, folder, name, command, source)
     }
 
-    /// `count` events as fast as the contender takes them, or one each `pace_us`.
+    /// Sends `count` events as fast as the contender takes them, or one every `pace_us`.
     pub fn round(&mut self, contender: &mut Contender, count: usize, pace_us: u64) -> Round {
         self.round_to(1, contender, count, pace_us)
     }
 
-    /// The same where each event goes to so many destinations.
+    /// The same, with each event going to several destinations.
     pub fn round_to(&mut self, destinations: usize, contender: &mut Contender, count: usize, pace_us: u64) -> Round {
         let pid = contender.pid();
         let (began, cpu) = (measure::now(), measure::cpu_of(pid));
@@ -130,17 +130,17 @@ impl Contender {
         self.child.id()
     }
 
-    /// Publishes an event as soon as there is room for it; returns when, in nanoseconds of [`measure::now`].
+    /// Publishes an event as soon as there is room for it. Returns the time, in nanoseconds of [`measure::now`].
     pub fn publish(&mut self, pictures: &Pictures) -> u64 {
         self.source.publish(self.child.stdin.as_mut().expect("piped"), pictures)
     }
 
-    /// Waits until it has nothing more to do for what was published.
+    /// Waits until it has finished all published events.
     pub fn settle(&self) {
         self.source.settle();
     }
 
-    /// Ends it as its user would, and waits until it has.
+    /// Stops it as its user would, and waits until it has ended.
     pub fn end(mut self) {
         drop(self.child.stdin.take());
         if let Source::Ring(_) = self.source {
@@ -157,7 +157,7 @@ impl Drop for Contender {
     }
 }
 
-/// The real binary with a ring of `capacity` bytes; its spool is in its temporary folder unless `config` says otherwise.
+/// Starts the real binary with a ring of `capacity` bytes. Its spool is in its temporary folder unless `config` says otherwise.
 pub fn start_uplink(
     cores: &Cores,
     environment: &[(String, String)],
@@ -207,7 +207,7 @@ fn temporary_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("sophon-bench-").tempdir_in("/dev/shm").expect("/dev/shm is there")
 }
 
-/// A peer in `folder`: what it is with its version, and its program; or how to get it. scripts/bench writes all of this.
+/// A peer in `folder`: its name with version, and its program; or how to get it. scripts/bench writes these files.
 pub fn peer_program(folder: &Path, name: &str) -> Result<(String, PathBuf), String> {
     let said =
         |kind: &str| std::fs::read_to_string(folder.join(format!("{name}.{kind}"))).map(|text| text.trim().to_owned());

@@ -1,9 +1,9 @@
-//! How fast a backlog drains, and what live events wait for it meanwhile.
+//! How fast a backlog drains, and how it delays live events.
 //!
-//! A round fills a spool for a server that refuses connections, starts the server, and starts the uplink again. Its rate, from the first
-//! event's arrival to the last one's, is compared with that of the limit, which writes the same bytes from memory. A second drain of
-//! each round has live events beside it, whose latency is compared with that of the same process when nothing waits. The spool is on
-//! tmpfs: the flash of a box is no part of this figure.
+//! A round fills a spool for a server that refuses connections, starts the server, and restarts the uplink. Its rate, from the
+//! arrival of the first event to that of the last, is compared with the rate of the limit, which writes the same bytes from
+//! memory. A second drain in each round has live events in parallel. Their latency is compared with that of the same process
+//! without a backlog. The spool is on tmpfs: these figures do not include the flash of a box.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -20,44 +20,44 @@ use super::report::ratio;
 use super::sink::{Arrival, ReservedPort, Sink};
 use super::source::Pictures;
 
-/// Events that wait.
+/// Number of events that wait.
 const BACKLOG: usize = 10_000;
-/// Of their pictures, in bytes.
+/// Size of their pictures, in bytes.
 const SIZE: usize = 200_000;
-/// Of a live event's pictures, in bytes: the sink tells live events by the length of their bodies.
+/// Size of a live event's pictures, in bytes: the sink recognizes live events by the length of their bodies.
 const LIVE_SIZE: usize = 210_000;
-/// Between live events: 200 a second, so that a drain has some hundred of them.
+/// Time between live events: 200 per second, so that a drain has some hundred of them.
 const LIVE_PACE_US: u64 = 5_000;
-/// Live events that are measured while nothing waits.
+/// Number of live events measured without a backlog.
 const LIVE_ALONE: usize = 1_000;
 const ROUNDS: usize = 5;
-/// Of the ring that fills the spool, in bytes. It is large: events stay in it for as long as the spool collects a group.
+/// Size of the ring that fills the spool, in bytes. It is large: events stay in it while the spool collects a group.
 const FILLING_RING: u64 = 256 << 20;
-/// The least of the backlog's rate over the limit's.
+/// Minimum ratio of the backlog's rate to the limit's.
 const BUDGET: f64 = 0.8;
 
-/// Drains of somebody, round by round.
+/// The drains of one contender, round by round.
 #[derive(Default)]
 struct Sample {
     name: String,
-    /// Of the encoded pictures, in MB a second.
+    /// Rates in MB of encoded pictures per second.
     rates: Figures,
-    /// The same over the limit's of the same round.
+    /// Rates divided by the limit's rate of the same round.
     ratios: Figures,
-    /// The 99th percentile of the latency of live events, in microseconds: while nothing waits, and while a backlog drains.
+    /// 99th percentile of the latency of live events, in microseconds: without a backlog, and while one drains.
     alone_us: Figures,
     beside_us: Figures,
-    /// Live events beside a backlog, in all rounds.
+    /// Number of live events during a drain, in all rounds.
     live_events: usize,
 }
 
-/// What was measured.
+/// The results.
 pub struct Drains {
     limits: Figures,
     samples: Vec<Sample>,
 }
 
-/// Where the drains of one build are measured.
+/// The settings for measuring one build.
 struct Field<'a> {
     cores: &'a Cores,
     certificates: &'a Path,
@@ -66,11 +66,11 @@ struct Field<'a> {
 }
 
 impl Drains {
-    /// Measures the limit, this build, and the one that it is compared with, if there is one.
+    /// Measures the limit, this build, and the build for comparison, if there is one.
     pub fn measure(options: &Options, cores: &Cores, certificates: &Path) -> Drains {
         let field = Field { cores, certificates, pictures: Pictures::new(SIZE), live: Pictures::new(LIVE_SIZE) };
         let mut builds = vec![(UPLINK, options.uplink.as_path())];
-        builds.extend(options.against.iter().map(|program| ("the build it is held against", program.as_path())));
+        builds.extend(options.against.iter().map(|program| ("the build to compare with", program.as_path())));
         let mut limits = Figures::default();
         let mut samples: Vec<Sample> =
             builds.iter().map(|(name, _)| Sample { name: (*name).into(), ..Sample::default() }).collect();
@@ -85,7 +85,7 @@ impl Drains {
         Drains { limits, samples }
     }
 
-    /// The table, in Markdown.
+    /// The table in Markdown.
     pub fn table(&self) -> String {
         let mut text = format!(
             "A backlog of {BACKLOG} events of {} KB over HTTP, {ROUNDS} rounds in turn; beside it {} live events a second. The limit writes \
@@ -112,7 +112,7 @@ impl Drains {
         text
     }
 
-    /// Says whether the budget holds.
+    /// Reports whether the budget is met.
     pub fn judge(&self) -> (String, bool) {
         let ratios = &self.samples[0].ratios;
         let is_held = ratios.median() >= BUDGET;
@@ -128,7 +128,7 @@ impl Drains {
 }
 
 impl Field<'_> {
-    /// The rate of the limit, in MB a second.
+    /// The limit's rate, in MB per second.
     fn limit(&self) -> f64 {
         let mut sink = Sink::start(self.certificates, Duration::ZERO);
         let mut ground = Ground::new(self.cores, &mut sink, &self.pictures, self.certificates);
@@ -155,7 +155,7 @@ impl Field<'_> {
         sample.alone_us.0.push(alone.quantile(0.99));
     }
 
-    /// An uplink with a backlog, in a folder, for a server that has just come back.
+    /// An uplink with a backlog, its folder, and a server that has just come back.
     fn backlog(&self, program: &Path) -> (Sink, Contender, TempDir) {
         let port = ReservedPort::new();
         let spool = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is there");
@@ -173,15 +173,15 @@ impl Field<'_> {
         (sink, start_uplink(self.cores, &[], UPLINK, program, RING, config), spool)
     }
 
-    /// Of a backlog's arrivals, in MB of encoded pictures a second.
+    /// The rate of a backlog's arrivals, in MB of encoded pictures per second.
     fn rate(&self, arrivals: &[Arrival]) -> f64 {
         let times = || arrivals.iter().map(|arrival| arrival.at);
         let (first, last) = (times().min().expect("a backlog"), times().max().expect("a backlog"));
         (self.pictures.encoded() * (arrivals.len() - 1)) as f64 * 1000.0 / (last - first) as f64
     }
 
-    /// Publishes live events until `is_over`, which is told how many were published and how many of the backlog have arrived; returns
-    /// their latencies in microseconds.
+    /// Publishes live events until `is_over` returns true. It gets the number of published events and of backlog events that
+    /// arrived. Returns the latencies of the live events in microseconds.
     fn live_until(&self, sink: &mut Sink, uplink: &mut Contender, is_over: impl Fn(usize, usize) -> bool) -> Figures {
         let (mut published, mut live, mut backlog) = (Vec::new(), Vec::new(), 0);
         let mut sort = |arrivals: Vec<Arrival>, live: &mut Vec<u64>| {

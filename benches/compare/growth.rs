@@ -1,4 +1,5 @@
-//! How cost grows: with the size of pictures, destinations, the ring, what waits in the spool, and the server's distance.
+//! How cost grows with the size of pictures, the number of destinations, the size of the ring, the number of spooled events, and
+//! the distance of the server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use super::plot::{Axis, Line, Panel};
 use super::sink::Sink;
 use super::source::Pictures;
 
-/// Rounds of each point, for the median.
+/// Rounds for each point; the median counts.
 const ROUNDS: usize = 5;
 
-/// A plot's name, and its panels.
+/// The name of a plot, and its panels.
 pub type Plot = (&'static str, Vec<Panel>);
 
-/// Where things are measured.
+/// The settings of the measurements.
 pub struct Field<'a> {
     pub options: &'a Options,
     pub cores: &'a Cores,
@@ -43,7 +44,7 @@ impl Field<'_> {
         (name, measure(self))
     }
 
-    /// Events with so many bytes of pictures to a sink that answers after `delay`.
+    /// Events with `size` bytes of pictures, for a sink that answers after `delay`.
     fn with<R>(&self, size: usize, delay: Duration, work: impl FnOnce(&mut Ground<'_>) -> R) -> R {
         let mut sink = Sink::start(self.certificates, delay);
         let pictures = Pictures::new(size);
@@ -109,7 +110,7 @@ impl Field<'_> {
         ]
     }
 
-    /// A spool that fills for a destination that is away, under one that is there: what a start and a live event cost.
+    /// A spool that fills for an unreachable destination beside a reachable one: the cost of a start and of a live event.
     fn spool(&self) -> Vec<Panel> {
         let folder = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is there");
         let closed =
@@ -147,20 +148,20 @@ impl Field<'_> {
         ]
     }
 
-    /// Events as fast as they are taken, to a server that answers late.
+    /// Events at full speed, for a server that answers late.
     fn latency(&self) -> Vec<Panel> {
         let (mut rates, mut four, mut memory) = (Vec::new(), Vec::new(), Vec::new());
         for delay_ms in [1_u32, 10, 50, 100, 250, 500, 1000] {
             let delay = Duration::from_millis(delay_ms.into());
             self.with(200_000, delay, |ground| {
                 let mut uplink = ground.uplink("uplink", &self.options.uplink, 64 << 20, json!({}));
-                // Until it has as many uploads on their way as it takes: the number doubles with each answer.
+                // Warm up until it has the maximum number of parallel uploads: the number doubles with each answer.
                 ground.round(&mut uplink, 100, 0);
                 let count = 96;
                 let rounds: Vec<_> = (0..2).map(|_| ground.round(&mut uplink, count, 0)).collect();
                 uplink.end();
                 let wall = Figures(rounds.iter().map(|round| round.wall_us).collect()).median();
-                // The last one is delivered when it is answered.
+                // The last event counts as delivered when it is answered.
                 let seconds = wall * count as f64 / 1e6 + f64::from(delay_ms) / 1e3;
                 rates.push((delay_ms.into(), count as f64 / seconds));
                 four.push((delay_ms.into(), 4000.0 / f64::from(delay_ms)));
@@ -181,7 +182,7 @@ impl Field<'_> {
     }
 }
 
-/// The median CPU time of an event, in microseconds; ends the contender.
+/// The median CPU time per event, in microseconds. Ends the contender.
 fn cpu(ground: &mut Ground<'_>, mut contender: Contender, destinations: usize, count: usize) -> f64 {
     ground.round_to(destinations, &mut contender, count.min(50), 0);
     let rounds = (0..ROUNDS).map(|_| ground.round_to(destinations, &mut contender, count, 0).cpu_us).collect();

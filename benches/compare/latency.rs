@@ -1,8 +1,9 @@
-//! From publish to the last byte at the server, of events that come slowly: the part that [`super::compare`] has too few events for.
+//! Latency from publish to the last byte at the server, for events at a slow pace. [`super::compare`] has too few events for
+//! this.
 //!
-//! A 99th percentile is made of one event in a hundred, and on a machine that other work shares one burst of it can make all of
-//! them. So these are thousands of events, in rounds in turn; as everywhere here ratios are made within a round, and the median of
-//! them counts. How sure that median is, is told by rounds drawn anew (a bootstrap).
+//! A 99th percentile depends on one event in a hundred. On a shared machine, one burst of other work can cause all of these. So
+//! this measures thousands of events, in rounds in turn. As everywhere here, ratios are computed within a round, and their median
+//! counts. A bootstrap (resampled rounds) shows the uncertainty of that median.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -18,21 +19,21 @@ use super::report::ratio;
 use super::sink::Sink;
 use super::source::Pictures;
 
-/// Of an event's pictures, in bytes: what the budgets are about.
+/// Size of an event's pictures, in bytes: the size of the budgets.
 const SIZE: usize = 200_000;
-/// Rounds and events of them: 6 s each at 50 events a second.
+/// Number of rounds, and of events in each: 6 s per round at 50 events per second.
 const ROUNDS: (usize, usize) = (21, 300);
-/// Redrawn that many times.
+/// Number of resamplings.
 const DRAWS: usize = 2000;
-/// In the table.
+/// The columns of the table.
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
-/// From publish to the last byte at the server: the most that the median may be over the limit's, in microseconds, and what the 99th
-/// percentile may be times the limit's.
+/// The budgets for the latency from publish to the last byte at the server: how much the median may exceed the limit's, in
+/// microseconds, and the maximum ratio of the 99th percentile to the limit's.
 const P50_BUDGET_US: f64 = 150.0;
 const P99_BUDGET: f64 = 1.5;
 
-/// Somebody's latencies in microseconds, round by round.
+/// The latencies of one contender in microseconds, round by round.
 struct Sample {
     name: String,
     rounds: Vec<Figures>,
@@ -48,19 +49,19 @@ impl Sample {
     }
 }
 
-/// What was measured of everybody.
+/// The results of all contenders.
 pub struct Latency {
     samples: Vec<Sample>,
 }
 
-/// Measures the limit, this build, and the one it is held against, if there is one.
+/// Measures the limit, this build, and the build for comparison, if there is one.
 pub fn measure(options: &Options, cores: &Cores, certificates: &Path) -> Latency {
     let mut sink = Sink::start(certificates, Duration::ZERO);
     let pictures = Pictures::new(SIZE);
     let mut ground = Ground { watches_memory: false, ..Ground::new(cores, &mut sink, &pictures, certificates) };
     let mut contenders: Vec<Contender> = vec![ground.limit(), ground.uplink(UPLINK, &options.uplink, RING, json!({}))];
     if let Some(other) = &options.against {
-        contenders.push(ground.uplink("the build it is held against", other, RING, json!({})));
+        contenders.push(ground.uplink("the build to compare with", other, RING, json!({})));
     }
     let sample = |contender: &Contender| Sample { name: contender.name.clone(), rounds: Vec::new() };
     let mut samples: Vec<Sample> = contenders.iter().map(sample).collect();
@@ -77,7 +78,7 @@ pub fn measure(options: &Options, cores: &Cores, certificates: &Path) -> Latency
 }
 
 impl Latency {
-    /// The table, in Markdown.
+    /// The table in Markdown.
     pub fn table(&self) -> String {
         let (rounds, events) = ROUNDS;
         let mut text = format!(
@@ -103,18 +104,18 @@ impl Latency {
         text
     }
 
-    /// p50 over the limit's, of each round.
+    /// p50 minus the limit's p50, for each round.
     fn more(&self, sample: &Sample) -> Figures {
         let limits = self.samples[0].of_each(0.5);
         Figures(sample.of_each(0.5).0.iter().zip(limits.0).map(|(ours, limit)| ours - limit).collect())
     }
 
-    /// p99 over the limit's, of each round.
+    /// p99 divided by the limit's p99, for each round.
     fn times(&self, sample: &Sample) -> Figures {
         sample.of_each(0.99).over(&self.samples[0].of_each(0.99))
     }
 
-    /// Says whether the budgets hold, and whether that is no sure failure.
+    /// Reports whether the budgets are met. The second value is false only for a certain failure.
     pub fn judge(&self) -> (String, bool) {
         let uplink = self.samples.iter().find(|sample| sample.name == UPLINK).expect("it takes part");
         let (more, times) = (self.more(uplink), self.times(uplink));
@@ -133,7 +134,8 @@ impl Latency {
 
 const NOT_HELD: &str = "NOT HELD";
 
-/// A median over the budget that redrawn rounds have below it in one case of forty or more is no failure, but a matter of a busy machine.
+/// A median above the budget is no certain failure if at least one in forty resampled medians is within it: the machine may be
+/// busy.
 fn verdict(figures: &Figures, budget: f64) -> &'static str {
     let mut random = fastrand::Rng::with_seed(1);
     let draw = |_| Figures(figures.0.iter().map(|_| figures.0[random.usize(..figures.0.len())]).collect()).median();

@@ -1,5 +1,5 @@
-//! The limit: a process that writes the same, already encoded bytes on one kept-alive socket; over HTTPS rustls writes them. For each
-//! line on its standard input it sends an event, as the peers do.
+//! The limit: a process that writes the same bytes, already encoded, on one kept-alive socket; over HTTPS through rustls. It
+//! sends one event for each line on its standard input, as the peers do.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 use super::source::TURN;
 use super::tls;
 
-/// Sends to `url`, an address with a scheme before it, bodies of `length` bytes.
+/// Sends bodies of `length` bytes to `url`: an address after a scheme.
 pub fn run(url: &str, length: usize, ca: &Path) -> io::Result<()> {
     let (scheme, rest) = url.split_once("://").expect("a URL");
     let address: SocketAddr = rest.split('/').next().expect("one at least").parse().expect("an address");
@@ -26,7 +26,8 @@ pub fn run(url: &str, length: usize, ca: &Path) -> io::Result<()> {
 fn write(mut stream: impl Read + Write, length: usize) -> io::Result<()> {
     let head =
         format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    // Different memory for each event, as much as the others go round: it comes from memory, and not from the core's own cache.
+    // Use different memory for each event, as much as the other contenders: so the bytes come from memory and not from the core's
+    // cache.
     let requests: Vec<Vec<u8>> = (0..(TURN / length).clamp(1, 1024))
         .map(|number| [head.as_bytes(), &vec![b'A' + (number % 26) as u8; length]].concat())
         .collect();

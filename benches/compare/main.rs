@@ -1,21 +1,22 @@
-//! sophon-uplink side by side with what a user would pick instead, and with the limit: `scripts/bench`, which builds the peers.
+//! Compares sophon-uplink with what a user would use instead, and with the limit: `scripts/bench`, which builds the peers.
 //!
 //! ```text
 //!  recognizer (here) ──ring, or files and a line──▶ contender ──HTTP or HTTPS──▶ sink (a process) ──arrivals──▶ here
 //!     the other cores                               a core of its own                the other cores
 //! ```
 //!
-//! All contenders of a comparison run at the same time, and are measured in turn, round by round: a disturbance that lasts hits all.
-//! Ratios are made within a round. Fails when the CPU of an event of 200 KB over HTTP, or its latency, is above its budget.
+//! All contenders of a comparison run at the same time. They are measured in turn, round by round: a lasting disturbance affects
+//! all of them. Ratios are computed within a round. Fails if the CPU time or the latency of an event of 200 KB over HTTP exceeds
+//! its budget.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! | --- | --- |
-//! | [`compare`], [`report`] | rounds in turn, and the table of them |
-//! | [`latency`] | thousands of paced events, for a 99th percentile that means something |
-//! | [`drain`] | a backlog on the flash that drains, beside live events |
+//! | [`compare`], [`report`] | rounds in turn, and their table |
+//! | [`latency`] | thousands of paced events, for a meaningful 99th percentile |
+//! | [`drain`] | a backlog that drains beside live events |
 //! | [`growth`], [`plot`] | how cost grows, as plots |
-//! | [`contender`], [`limit`], `../peers` | who is measured |
-//! | [`source`], [`sink`], [`tls`] | where events come from and go to |
+//! | [`contender`], [`limit`], `../peers` | the contenders |
+//! | [`source`], [`sink`], [`tls`] | the source and the server of the events |
 //! | [`measure`] | clocks, memory, cores, medians |
 #![allow(missing_docs)]
 
@@ -44,23 +45,23 @@ use report::CPU_BUDGET;
 
 const ROUNDS: usize = 9;
 
-/// What the command line says.
+/// The options of the command line.
 pub struct Options {
-    /// Few events, 200 KB, HTTP, sophon-uplink and the limit alone: whether it works, and about how much.
+    /// A quick check: few events, 200 KB, HTTP, only sophon-uplink and the limit.
     is_quick: bool,
-    /// Writes the table and the plots into docs/ too.
+    /// Also writes the table and the plots into docs/.
     writes_docs: bool,
-    /// Programs of the peers.
+    /// The folder with the peers' programs.
     peers: Option<PathBuf>,
-    /// Another build of sophon-uplink, as a contender beside this one.
+    /// Another build of sophon-uplink, as a further contender.
     against: Option<PathBuf>,
-    /// The build that is measured.
+    /// The measured build.
     uplink: PathBuf,
-    /// Of each contender, at saturation.
+    /// Rounds of each contender at saturation.
     rounds: usize,
-    /// What is measured: the table, latencies, the drain, the plots, or all.
+    /// The parts to measure: the table, latencies, the drain, the plots, or all.
     parts: Vec<String>,
-    /// Of pictures, in KB.
+    /// Sizes of pictures, in KB.
     sizes: Vec<usize>,
 }
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        // The processes that this program starts of itself.
+        // The child processes of this program.
         ["--sink", delay, certificates] => {
             let delay = Duration::from_millis(delay.parse().expect("milliseconds"));
             sink::serve(Path::new(certificates), delay).expect("loopback has ports");
@@ -167,7 +168,7 @@ fn run(options: &Options) -> ExitCode {
     texts.iter().for_each(|(_, text)| println!("\n{text}"));
     println!("{}", report::points(&plots));
     if let Err(error) = write(options, &texts, &plots) {
-        eprintln!("what was measured cannot be written: {error}");
+        eprintln!("the results cannot be written: {error}");
         return ExitCode::FAILURE;
     }
     let judged = [judge(&rows), latency.map(|latency| latency.judge()), drains.map(|drains| drains.judge())];
@@ -175,7 +176,7 @@ fn run(options: &Options) -> ExitCode {
     if judged.iter().flatten().all(|(_, is_held)| *is_held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes what was measured, and nothing else, to where it is kept.
+/// Writes the results that were measured, and only these, to their places in docs/.
 fn write(options: &Options, texts: &[(&str, String)], plots: &[growth::Plot]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     if !options.writes_docs {
@@ -186,7 +187,7 @@ fn write(options: &Options, texts: &[(&str, String)], plots: &[growth::Plot]) ->
     report::write_plots(&docs.join("plots"), plots)
 }
 
-/// Whether the budget of CPU time holds, if what it is about was measured.
+/// Whether the budget of CPU time is met; none if the figures for it were not measured.
 fn judge(rows: &[compare::Row]) -> Option<(String, bool)> {
     let is_it = |row: &&compare::Row| row.size == 200 && !row.is_tls && row.name == UPLINK;
     let uplink = rows.iter().find(is_it)?.figures.as_ref().ok()?;

@@ -1,4 +1,4 @@
-//! What is measured of a process from outside, and what is made of many measurements.
+//! Measures a process from outside, and combines many measurements.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +8,13 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// Nanoseconds of the clock that all processes share.
+/// Nanoseconds of a clock that all processes share.
 pub fn now() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
-/// User and system time of a process, in nanoseconds, with its threads that have ended: what `getrusage` sums up, as exactly as the
-/// scheduler counts it.
+/// User and system time of a process in nanoseconds, including its ended threads: the sum that `getrusage` reports, with the
+/// precision of the scheduler.
 pub fn cpu_of(pid: u32) -> u64 {
     nanoseconds(clock_getcpuclockid(Pid::from_raw(pid as i32)).expect("the process lives"))
 }
@@ -31,7 +31,7 @@ pub fn rss_anon(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Does `work`, and says how much private memory the process had at most meanwhile, in KiB, as far as a look each 10 ms tells.
+/// Runs `work` and returns the maximum private memory of the process during it, in KiB, sampled every 10 ms.
 pub fn with_most_memory<R>(pid: u32, work: impl FnOnce() -> R) -> (R, u64) {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -49,20 +49,20 @@ pub fn with_most_memory<R>(pid: u32, work: impl FnOnce() -> R) -> (R, u64) {
     })
 }
 
-/// Sleeps until that time of [`now`]; not at all when it is over.
+/// Sleeps until that time of [`now`]; returns at once if it has passed.
 pub fn sleep_until(due: u64) {
     std::thread::sleep(Duration::from_nanos(due.saturating_sub(now())));
 }
 
-/// Which cores do what: the process that is measured has the last one for itself, so that neither the sink nor the recognizer
-/// preempts it, everything else has the others.
+/// Assigns the cores. The measured process has the last core alone, so that neither the sink nor the recognizer preempts it.
+/// Everything else uses the other cores.
 pub struct Cores {
     measured: CpuSet,
     others: CpuSet,
 }
 
 impl Cores {
-    /// Divides the cores that we may use, and moves this process to the others. With one core there is nothing to divide.
+    /// Divides the available cores, and moves this process to the others. With a single core there is nothing to divide.
     pub fn divide() -> Cores {
         let all = sched_getaffinity(Pid::from_raw(0)).expect("our own");
         let numbers: Vec<_> = (0..CpuSet::count()).filter(|core| all.is_set(*core) == Ok(true)).collect();
@@ -78,7 +78,7 @@ impl Cores {
         cores
     }
 
-    /// Does `start`, whose process is to be measured.
+    /// Runs `start` so that the process it starts gets the core for measuring.
     pub fn measured<R>(&self, start: impl FnOnce() -> R) -> R {
         move_to(&self.measured);
         let started = start();
@@ -91,12 +91,12 @@ fn move_to(cores: &CpuSet) {
     sched_setaffinity(Pid::from_raw(0), cores).expect("cores that were ours");
 }
 
-/// Many measurements of one thing.
+/// Many measurements of one quantity.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(pub Vec<f64>);
 
 impl Figures {
-    /// The value that `part` of the figures do not exceed; the median for 0.5.
+    /// The value that the fraction `part` of the figures does not exceed; 0.5 is the median.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -111,13 +111,13 @@ impl Figures {
         self.quantile(0.5)
     }
 
-    /// Each divided by the one of the same round: a disturbance that lasts hits both.
+    /// Divides each figure by the other one of the same round: a lasting disturbance affects both.
     pub fn over(&self, other: &Figures) -> Figures {
         Figures(self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect())
     }
 }
 
-/// The machine, in a line.
+/// A description of the machine in one line.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");

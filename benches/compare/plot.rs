@@ -1,4 +1,4 @@
-//! Plots as SVG: panels side by side, each with lines over a logarithmic or linear axis. Readable on a light page and on a dark one.
+//! Plots as SVG: panels side by side, each with lines on logarithmic or linear axes. Readable on light and dark pages.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ const STYLE: &str = "text{font:12px sans-serif;fill:#24292f}.t{font-weight:bold}
 .l2{stroke:#6e7781;stroke-dasharray:4 3}.f0{fill:#0969da}.f1{fill:#bc4c00}.f2{fill:#6e7781}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.g{stroke:#3d444d}.l0{stroke:#4493f8}.l1{stroke:#f0883e}.f0{fill:#4493f8}.f1{fill:#f0883e}}";
 
-/// A whole picture.
+/// The whole image.
 pub fn svg(panels: &[Panel]) -> String {
     let width = WIDTH * panels.len() as f64;
     let mut svg = format!(
@@ -97,7 +97,7 @@ fn draw(panel: &Panel, svg: &mut String) {
     }
 }
 
-/// From values to places.
+/// Maps values to coordinates.
 struct Scale {
     is_log: bool,
     values: (f64, f64),
@@ -105,7 +105,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// Holds all of `values`; a linear one begins at 0.
+    /// Covers all of `values`; a linear scale begins at 0.
     fn new(axis: &Axis, values: impl Iterator<Item = f64>, places: (f64, f64)) -> Scale {
         let (least, most) =
             values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));

@@ -1,4 +1,4 @@
-//! What is printed, and written into docs/benchmarks.md.
+//! Prints the results and writes them into docs/benchmarks.md.
 
 use std::fmt::Write;
 use std::io;
@@ -9,9 +9,9 @@ use super::growth::Plot;
 use super::measure::Figures;
 use super::plot;
 
-/// The most of [`super::contender::UPLINK`]'s CPU time at 200 KB over HTTP, over the limit's.
+/// Maximum ratio of [`super::contender::UPLINK`]'s CPU time to the limit's, at 200 KB over HTTP.
 pub const CPU_BUDGET: f64 = 1.25;
-/// A place in `docs/benchmarks.md` begins with a line that names what is written there, and ends with this.
+/// End marker of a generated section in `docs/benchmarks.md`. A line with the name of the section begins it.
 const END: &str = "<!-- to here -->";
 
 /// The table, in Markdown.
@@ -50,7 +50,7 @@ fn cells(figures: &RowFigures) -> String {
     )
 }
 
-/// The median, and between what half of the rounds lie.
+/// The median, and the range of the middle half of the rounds.
 pub fn ratio(figures: &Figures) -> String {
     format!("**{:.2}** ({:.2}–{:.2})", figures.median(), figures.quantile(0.25), figures.quantile(0.75))
 }
@@ -59,10 +59,10 @@ fn bytes_in_words(bytes: f64) -> String {
     if bytes < 100_000.0 { format!("{:.1} KB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
 }
 
-/// Replaces what an earlier run wrote of `part` into `docs/benchmarks.md`.
+/// Replaces the section `part` in `docs/benchmarks.md`.
 ///
 /// # Errors
-/// When the file cannot be read or written, or has no place for it.
+/// The file cannot be read or written, or has no such section.
 pub fn write_docs(docs: &Path, part: &str, text: &str) -> io::Result<()> {
     let (page, begin) = (docs.join("benchmarks.md"), format!("<!-- scripts/bench {part} writes from here -->"));
     let old = std::fs::read_to_string(&page)?;
@@ -75,13 +75,13 @@ pub fn write_docs(docs: &Path, part: &str, text: &str) -> io::Result<()> {
 /// Writes each plot as an SVG.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn write_plots(folder: &Path, plots: &[Plot]) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     plots.iter().try_for_each(|(name, panels)| std::fs::write(folder.join(format!("{name}.svg")), plot::svg(panels)))
 }
 
-/// The points of the plots, for whoever reads text.
+/// The points of the plots as text.
 pub fn points(plots: &[Plot]) -> String {
     let mut text = String::new();
     for (name, panels) in plots {

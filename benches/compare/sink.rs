@@ -1,8 +1,8 @@
-//! The server that everybody uploads to: counts bytes, answers 200, over HTTP and HTTPS. A process of its own, so that what it costs is
-//! nobody's; over HTTP it lets the kernel throw the body away (`MSG_TRUNC`), so that it holds nobody up.
+//! The server that receives all uploads. It counts bytes and answers 200, over HTTP and HTTPS. It is a separate process, so that
+//! its cost counts for no contender. Over HTTP the kernel discards the body (`MSG_TRUNC`), so that the sink delays nobody.
 //!
-//! On its standard output it says its two ports in a line, and then for each request 16 bytes: when its last byte was here, and the
-//! length of its body.
+//! On its standard output it writes one line with its two ports. Then it writes 16 bytes for each request: when its last byte
+//! arrived, and the length of its body.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -25,14 +25,14 @@ use super::measure;
 use super::tls::provider;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-/// Discarded at once, at most.
+/// Maximum number of bytes discarded at once.
 const PIECE: usize = 1 << 20;
-/// No event takes that long.
+/// Timeout for an event.
 const BOUND: Duration = Duration::from_secs(60);
 
 // --- the process ----------------------------------------------------------------------------------------------------
 
-/// Serves until its parent ends it; answers come after `delay`. The parent listens for HTTP, and passes that socket as standard input.
+/// Serves until its parent ends it; answers after `delay`. The parent listens for HTTP and passes that socket as standard input.
 pub fn serve(certificates: &Path, delay: Duration) -> io::Result<()> {
     let tls = server_config(certificates);
     let http = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -63,9 +63,9 @@ fn each_connection<W: Wire + Send + 'static>(
     }
 }
 
-/// A connection whose bytes may be thrown away.
+/// A connection whose incoming bytes can be discarded.
 trait Wire: Read + Write {
-    /// Throws away at most `count` bytes, and says how many; 0 at the end.
+    /// Discards at most `count` bytes and returns how many; 0 at the end.
     fn discard(&mut self, count: usize) -> io::Result<usize>;
 }
 
@@ -107,7 +107,7 @@ impl Wire for StreamOwned<ServerConnection, TcpStream> {
     }
 }
 
-/// One request and its answer; nothing when the connection is over.
+/// Handles one request; returns none when the connection has ended.
 fn exchange(wire: &mut impl Wire, delay: Duration, report: &File) -> Option<()> {
     let mut head = Vec::new();
     let (end, length) = loop {
@@ -145,12 +145,12 @@ fn server_config(certificates: &Path) -> Arc<ServerConfig> {
 
 // --- seen from the harness ------------------------------------------------------------------------------------------
 
-/// A request that came whole.
+/// A complete request.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// When its last byte was here.
+    /// When its last byte arrived.
     pub at: u64,
-    /// Bytes of its body.
+    /// Length of its body, in bytes.
     pub length: u64,
 }
 
@@ -158,13 +158,13 @@ pub struct Arrival {
 pub struct Sink {
     child: Child,
     reports: ChildStdout,
-    /// Of reports: read and not whole yet.
+    /// The beginning of a report that is not complete yet.
     rest: Vec<u8>,
     http: SocketAddr,
     https: SocketAddr,
 }
 
-/// A port of a sink that has not been started: connections to it are refused.
+/// The port of a sink that has not been started yet: connections to it are refused.
 pub struct ReservedPort(Socket);
 
 impl ReservedPort {
@@ -174,7 +174,7 @@ impl ReservedPort {
         ReservedPort(socket)
     }
 
-    /// What the sink's address for HTTP will be.
+    /// The sink's future URL for HTTP.
     pub fn url(&self) -> String {
         let address = self.0.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
         url_of(false, address)
@@ -190,7 +190,7 @@ impl Sink {
         Sink::start_at(ReservedPort::new(), certificates, delay)
     }
 
-    /// Starts it at a port that refused connections until now.
+    /// Starts the sink at a port that refused connections until now.
     pub fn start_at(port: ReservedPort, certificates: &Path, delay: Duration) -> Sink {
         port.0.listen(128).expect("it is bound");
         let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -215,7 +215,7 @@ impl Sink {
         url_of(is_tls, if is_tls { self.https } else { self.http })
     }
 
-    /// Waits for `count` requests. It looks once a millisecond, and does not have itself woken by each.
+    /// Waits for `count` requests. Polls once per millisecond instead of waking for each.
     pub fn wait(&mut self, count: usize) -> Vec<Arrival> {
         let (deadline, mut arrivals) = (Instant::now() + BOUND, Vec::with_capacity(count));
         while arrivals.len() < count {
@@ -228,7 +228,7 @@ impl Sink {
         arrivals
     }
 
-    /// The requests that came since this was asked last.
+    /// The requests since the last call.
     pub fn arrived(&mut self) -> Vec<Arrival> {
         let mut piece = [0; 16 << 10];
         while let Ok(count) = self.reports.read(&mut piece) {

@@ -1,5 +1,5 @@
-//! The recognizer's part: where events come from, freshly written by another core for each one. The uplink's lie in its ring; a peer
-//! finds the pictures in files on tmpfs, and is told of them in a line, as a box's own script would be.
+//! The recognizer's part: provides events, each newly written by another core. The uplink's events are in its ring. A peer gets
+//! its pictures in files on tmpfs, and their names in a line, like a script on a box.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -18,14 +18,14 @@ use sophon_uplink::ring::{Memory, Word, Words};
 
 use super::measure;
 
-/// Events lie in this much memory, in bytes, before their room is used again.
+/// Memory for events, in bytes, before it is reused from the start.
 pub const TURN: usize = 16 << 20;
 
-/// An event's two pictures.
+/// The two pictures of an event.
 pub struct Pictures([Vec<u8>; 2]);
 
 impl Pictures {
-    /// Of `size` bytes together.
+    /// Two pictures of `size` bytes together.
     pub fn new(size: usize) -> Pictures {
         let mut random = fastrand::Rng::with_seed(1);
         Pictures([size * 3 / 10, size - size * 3 / 10].map(|length| {
@@ -35,7 +35,7 @@ impl Pictures {
         }))
     }
 
-    /// What they take in base64.
+    /// Their size in base64.
     pub fn encoded(&self) -> usize {
         self.0.iter().map(|picture| picture.len().div_ceil(3) * 4).sum()
     }
@@ -64,13 +64,13 @@ impl Pictures {
 /// How a contender gets its events.
 pub enum Source {
     Ring(Ring),
-    /// A line is all: the limit has its bytes.
+    /// Only lines: the limit has its bytes already.
     Lines,
     Files(Files),
 }
 
 impl Source {
-    /// Hands an event over, as soon as there is room; says when. `lines` is what the contender reads.
+    /// Publishes an event as soon as there is room for it, and returns the time. `lines` is the contender's standard input.
     pub fn publish(&mut self, lines: &mut ChildStdin, pictures: &Pictures) -> u64 {
         match self {
             Source::Ring(ring) => ring.publish(pictures),
@@ -82,11 +82,11 @@ impl Source {
         }
     }
 
-    /// Waits until the contender has nothing more to do for what was published, once all of it arrived.
+    /// Waits until the contender has finished all published events; all of them must have arrived.
     pub fn settle(&self) {
         match self {
             Source::Ring(ring) => ring.wait_until_empty(),
-            _ => thread::sleep(Duration::from_millis(2)), // to read an answer that is there
+            _ => thread::sleep(Duration::from_millis(2)), // time to read the last answer
         }
     }
 }
@@ -97,8 +97,8 @@ fn tell(lines: &mut ChildStdin, line: &str) -> u64 {
     now
 }
 
-/// A ring that knows when its last event was published: the moment at which its record is complete and `head` is stored. Before that
-/// the recognizer writes its pictures, as it does for the peers into files.
+/// A ring that records when its last event was published: when its record is complete and `head` is stored. Before that, the
+/// recognizer writes the pictures, as it writes files for the peers.
 struct Dated {
     ring: RingFile,
     published: Cell<u64>,
@@ -137,11 +137,11 @@ impl Memory for Dated {
     }
 }
 
-/// A ring of the uplink's.
+/// The uplink's ring.
 pub struct Ring {
     path: PathBuf,
     producer: Producer<Dated>,
-    /// No more than this is used: from half of the ring on, events go to the spool.
+    /// Maximum use: when half of the ring is used, events go to the spool.
     limit: u64,
 }
 
@@ -190,7 +190,7 @@ impl Files {
         Files { files, next: 0 }
     }
 
-    /// Says where they are.
+    /// Writes the files and returns the line with their names.
     fn write(&mut self, pictures: &Pictures) -> String {
         let [reg, spot] = &self.files[self.next % self.files.len()];
         self.next += 1;

@@ -1,4 +1,4 @@
-//! Certificates for the sink, and the one cipher that everybody speaks.
+//! Certificates for the sink, and the only cipher.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Both sides of a handshake have only this: no contender is faster by its choice of a cipher.
+/// Both sides of a handshake offer only this cipher, so that no contender is faster because of its choice.
 pub const CIPHER: &str = "TLS13_AES_256_GCM_SHA384";
 
-/// rustls's cryptography as sophon-uplink has it.
+/// rustls's cryptography as in sophon-uplink.
 pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()) == CIPHER);
@@ -22,7 +22,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Writes `ca.pem`, `server.pem` and `server.key` into `folder`.
 pub fn write_certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
-    params.distinguished_name.push(DnType::CommonName, "scripts/bench"); // unlike the server's, or OpenSSL takes that for self-signed
+    params.distinguished_name.push(DnType::CommonName, "scripts/bench"); // differs from the server's name; OpenSSL would take equal names for self-signed
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
     let key = KeyPair::generate().expect("a key");
@@ -33,7 +33,7 @@ pub fn write_certificates(folder: &Path) {
     }
 }
 
-/// A client that trusts them.
+/// A client that trusts these certificates.
 pub fn client_config(ca: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).expect("ours")).expect("a certificate");

@@ -1,8 +1,8 @@
 /*
- * What a user of C would pick: libcurl, with the body built in memory and OpenSSL's base64. A peer of scripts/bench.
+ * What a user of C would use: libcurl, with the body built in memory and OpenSSL's base64. A peer of scripts/bench.
  *
  *   libcurl URL CA_FILE            sends an event for each line "REG_PIC SPOT_PIC" of its input
- *   libcurl URL CA_FILE encoded    the same, of files that are base64 already: what is left without its user's base64
+ *   libcurl URL CA_FILE encoded    the same with files that are base64 already: the cost without base64
  *   libcurl --version
  */
 #include <curl/curl.h>
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Grows as needed and is used again for the next event. */
+/* Grows as needed; reused for the next event. */
 struct buffer {
     unsigned char *bytes;
     size_t length, size;
@@ -74,13 +74,13 @@ int main(int argc, char **argv)
     void (*append_pic)(struct buffer *, const char *) = argc > 3 ? append_file : append_picture;
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-    headers = curl_slist_append(headers, "Expect:"); /* else it waits a second for a 100 before a large body */
+    headers = curl_slist_append(headers, "Expect:"); /* otherwise it waits a second for a 100 before a large body */
     curl_easy_setopt(curl, CURLOPT_URL, argv[1]);
     curl_easy_setopt(curl, CURLOPT_CAINFO, argv[2]);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, ignore);
     curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, 2L * 1024 * 1024); /* the largest it takes */
+    curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, 2L * 1024 * 1024); /* the maximum */
     struct buffer body = {0};
     char reg_pic[256], spot_pic[256];
     while (scanf("%255s %255s", reg_pic, spot_pic) == 2) {

@@ -1,4 +1,4 @@
-// What a user of Go would pick: net/http with encoding/json, which writes a []byte as base64. A peer of scripts/bench.
+// What a user of Go would use: net/http with encoding/json, which writes a []byte as base64. A peer of scripts/bench.
 //
 //	nethttp URL CA_FILE    sends an event for each line "REG_PIC SPOT_PIC" of its input
 //	nethttp --version
@@ -53,7 +53,7 @@ func main() {
 	roots.AppendCertsFromPEM(must(os.ReadFile(os.Args[2])))
 	client := http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots},
-		WriteBufferSize: 64 << 10, // the default of 4 KiB costs a system call for each 4 KiB
+		WriteBufferSize: 64 << 10, // the default makes a system call for every 4 KiB
 	}}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -69,7 +69,7 @@ func main() {
 			log.Fatal(answer.Status)
 		}
 	}
-	// Go does not allocate through malloc, which scripts/bench counts: it says so itself.
+	// scripts/bench counts calls of malloc, which Go does not use: so this program prints its own counts.
 	if path := os.Getenv("ALLOCATIONS_FILE"); path != "" {
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)

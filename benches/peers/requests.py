@@ -1,4 +1,4 @@
-"""A box's own script: Python requests, json= and base64.b64encode on a Session. A peer of scripts/bench.
+"""What a script on a box would use: Python requests, json= and base64.b64encode on a Session. A peer of scripts/bench.
 
     requests.py URL CA_FILE    sends an event for each line "REG_PIC SPOT_PIC" of its input
     requests.py --version
@@ -8,7 +8,7 @@ import base64
 import platform
 import sys
 
-# The folder of this file is first in the path, and it is named like the library.
+# This file is named like the library, and its folder is first in the path.
 sys.path.pop(0)
 import requests
 

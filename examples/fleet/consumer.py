@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Takes events from the stream into PostgreSQL, each exactly once.
+"""Copies events from the stream to PostgreSQL, each exactly once.
 
     consumer.py --servers nats://a:4222,… --database postgresql://… [--seed FILE] [--tls-ca FILE] [--count N]
 
-The stream delivers at least once, and its own memory of ids ends with its duplicate_window: a box that was away for longer sends what
-it has not heard back about again. So the id is a primary key here. An event and its pictures are one transaction, which is committed
-before the message is acknowledged: a consumer that is killed at any moment leaves nothing half, and gets what it had not acknowledged
-again. Any number of these may run.
+The stream delivers at least once, and remembers ids only for its duplicate_window. A box that was offline for longer sends its
+unacknowledged events again. So the id is a primary key here. An event and its pictures are one transaction, which is committed before
+the message is acknowledged. A consumer that is killed at any moment leaves no partial event, and gets unacknowledged messages again.
+Any number of these consumers may run.
 
-The durable consumer must be there (consumer.json); its max_ack_pending, max_batch and max_bytes bound what is under way.
+The durable consumer must exist (consumer.json); its max_ack_pending, max_batch and max_bytes limit the messages in flight.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from email.policy import HTTP
 import nats
 import psycopg
 
-BATCH, BYTES = 16, 32 << 20  # of one pull: without bytes, a server that cannot send all of it in time sends everything again
-PATIENCE = 3  # seconds that the server may wait for a next message
+BATCH, BYTES = 16, 32 << 20  # per pull; without a byte limit, a server too slow to send the whole batch in time sends all of it again
+PATIENCE = 3  # seconds that the server may wait for the next message
 JPEG = b"\xff\xd8\xff"
 log = logging.getLogger("consumer")
 
 
 def fields(content_type, data):
-    """An event as a dict, be it JSON or a form."""
+    """An event as a dict, from JSON or a form."""
     if not content_type.startswith("multipart/form-data"):
         return json.loads(data)
     form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + data, policy=HTTP)
@@ -42,7 +42,7 @@ def fields(content_type, data):
 
 
 def take_pictures(event, noted):
-    """Takes the pictures that the gateway has noted out of the event: (name, digest, bytes). ValueError: one is not what was noted."""
+    """Removes the pictures that the gateway listed from the event and returns them: (name, digest, bytes). Raises ValueError if one differs from the list."""
     found = []
     for note in filter(None, noted.split(", ")):
         name, _, what = note.partition("=")
@@ -65,7 +65,7 @@ def escaped(name):
 
 
 def without_nul(value):
-    """PostgreSQL has no text with the character NUL."""
+    """Removes the character NUL, which PostgreSQL does not allow in a text."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, dict):
@@ -74,7 +74,7 @@ def without_nul(value):
 
 
 async def store(database, message):
-    """Stores a message in one transaction; whether it was new."""
+    """Stores a message in one transaction. Returns whether it was new."""
     _, box, kind = message.subject.split(".")
     headers = message.headers
     event = fields(headers["Content-Type"], message.data)
@@ -95,14 +95,14 @@ async def store(database, message):
         )
         if not inserted.rowcount:
             return False
-        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):  # in one order, so that consumers cannot wait in a ring
+        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):  # in a fixed order, so that consumers cannot deadlock
             await database.execute("INSERT INTO pictures VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, jpeg))
             await database.execute("INSERT INTO event_pictures VALUES (%s, %s, %s)", (message_id, name, digest))
         return True
 
 
 async def pull(client, inbox, arguments):
-    """Asks for the next messages; ends when that many came, or the server says that there are no more for now."""
+    """Requests the next messages. Ends after that many, or when the server says that there are no more for now."""
     request = {"batch": BATCH, "max_bytes": BYTES, "expires": PATIENCE * 1_000_000_000}
     where = f"$JS.API.CONSUMER.MSG.NEXT.{arguments.stream}.{arguments.consumer}"
     await client.publish(where, json.dumps(request).encode(), reply=inbox.subject)
@@ -110,7 +110,7 @@ async def pull(client, inbox, arguments):
         try:
             message = await inbox.next_msg(timeout=2 * PATIENCE)
         except nats.errors.TimeoutError:
-            return  # the connection was lost meanwhile: ask again
+            return  # the connection was lost: request again
         if "Status" in (message.headers or {}):
             return
         yield message
@@ -149,8 +149,8 @@ def main():
     parser.add_argument("--stream", default="EVENTS")
     parser.add_argument("--consumer", default="store")
     parser.add_argument("--seed", help="the consumer's nkey")
-    parser.add_argument("--tls-ca", help="the certificates that the servers' are signed with")
-    parser.add_argument("--count", type=int, help="end after so many new messages")
+    parser.add_argument("--tls-ca", help="CA certificates of the servers")
+    parser.add_argument("--count", type=int, help="end after this many new messages")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(consume(parser.parse_args()))
 

@@ -1,4 +1,4 @@
--- Events and their pictures, each once: the primary keys are what makes it so, for how long an event may come again.
+-- Events and their pictures. The primary keys make sure that each is stored once, however late an event is repeated.
 CREATE TABLE IF NOT EXISTS events (
     message_id    text PRIMARY KEY,          -- Nats-Msg-Id: the box and X-Event-Id
     box           text NOT NULL,             -- as in the subject
@@ -13,7 +13,7 @@ CREATE INDEX IF NOT EXISTS events_by_time ON events (happened_at);
 CREATE INDEX IF NOT EXISTS events_by_person ON events (identity_id, happened_at);
 
 CREATE TABLE IF NOT EXISTS pictures (
-    sha256 text PRIMARY KEY,                 -- the registered picture of a person is the same in every event: it is here once
+    sha256 text PRIMARY KEY,                 -- a person's registered picture is the same in every event, and stored once
     jpeg   bytea NOT NULL
 );
 
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS event_pictures (
     PRIMARY KEY (message_id, name)
 );
 
--- What a box said of itself last.
+-- The last state report of each box.
 CREATE TABLE IF NOT EXISTS boxes (
     box      text PRIMARY KEY,
     heard_at timestamptz NOT NULL,

@@ -1,16 +1,16 @@
-"""Keeps one event: pictures as files, the rest as event.json, in a folder named by the event's id. Flask, FastAPI and Django
-examples share it. An event that is stored twice is stored once; what `keep` returned is on the disk."""
+"""Stores one event in a folder named by its id: pictures as files, the rest as event.json. The Flask, FastAPI and Django examples
+share it. A repeated event is stored once. When `keep` returns, the event is on the disk."""
 import base64, hashlib, hmac, json, os, pathlib, re, shutil, tempfile, time
 
 STORE = pathlib.Path(os.environ.get("STORE", "store"))
-LIMIT = 32 * 1024 * 1024  # bytes of a request: two pictures of 8 MiB as base64, and more
+LIMIT = 32 * 1024 * 1024  # size of a request in bytes: more than two pictures of 8 MiB as base64
 
 
 SIGN_KEY = pathlib.Path(os.environ["SIGN_KEY_FILE"]).read_bytes().removesuffix(b"\n") if "SIGN_KEY_FILE" in os.environ else None
 
 
 def is_signed(signature, body):
-    """Whether a request is the box's, where there is a key: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY, not older than 5 minutes."""
+    """If there is a key, checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY, at most 5 minutes old."""
     if SIGN_KEY is None:
         return True
     match = re.fullmatch(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})", signature or "")
@@ -19,7 +19,7 @@ def is_signed(signature, body):
 
 
 def to_disk(path, data=None):
-    """Writes a file; without data: makes a folder's entries durable."""
+    """Writes and fsyncs a file; without data, fsyncs a folder."""
     descriptor = os.open(path, os.O_RDONLY if data is None else os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         if data is not None:
@@ -31,7 +31,7 @@ def to_disk(path, data=None):
 
 
 def keep(event_id, event):
-    """Stores an event (a dict; values of a form may be texts) and returns the answer to it. ValueError, KeyError: it is none."""
+    """Stores an event (a dict; values of a form may be texts) and returns the answer. Raises ValueError or KeyError if it is not an event."""
     if not re.fullmatch(r"[0-9a-f]{32}-[0-9]+(-history)?", event_id or ""):
         raise ValueError("X-Event-Id is missing or malformed")
     ext_data = event["ext_data"] if isinstance(event["ext_data"], dict) else json.loads(event["ext_data"])
@@ -50,10 +50,10 @@ def keep(event_id, event):
         for file, data in {**pictures, "event.json": json.dumps({"id": event_id, **event}).encode()}.items():
             to_disk(folder / file, data)
         to_disk(folder)
-        folder.rename(STORE / event_id)  # fails where the event is stored already
+        folder.rename(STORE / event_id)  # fails if the event is stored already
         to_disk(STORE)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         if not (STORE / event_id / "event.json").is_file():
-            raise  # a full disk, say: answered with 500, and the event comes again
+            raise  # for example a full disk: answered with 500, and the event is sent again
     return {"status": "ok", "received": received}

@@ -1,9 +1,9 @@
-//! Servers' answers of any bytes, through the real client over real sockets: an event is acknowledged only by a well-formed 2xx that
-//! came after the server had the whole event, refused only by a well-formed 4xx, and a plain success is understood.
+//! Sends arbitrary answers to the real client over real sockets. Only a well-formed 2xx after the server has received the whole
+//! event acknowledges it. Only a well-formed 4xx refuses it. A plain success is understood.
 //!
-//! Input: whether bodies are JSON or form-data (u8), then what the server says to each request, separated by 0xFF. The first byte of
-//! each says when and how: 1 says it (or its first half) before the event has come whole, 2 closes after it, 4 says it in halves.
-//! Waiting costs no time: the clock jumps.
+//! Input: whether bodies are JSON or form-data (u8), then the server's answer to each request, separated by 0xFF. The first byte
+//! of each answer holds flags: 1 sends it (or its first half) before the whole event has arrived, 2 closes afterwards, 4 sends it
+//! in halves. Waiting takes no time: the clock is virtual.
 #![no_main]
 
 use std::cell::RefCell;
@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
-/// What the server's kernel may take of an event that the server does not read; much less than the large picture.
+/// How much of an unread event the server's kernel may buffer; much less than the large picture.
 const WINDOW: u32 = 16 * 1024;
 const LARGE: usize = 100_000;
 const SMALL: usize = 30;
@@ -48,14 +48,14 @@ impl PictureSource for Picture {
     }
 }
 
-/// What the server says to a request.
+/// The server's answer to a request.
 #[derive(Clone, Debug)]
 struct Said {
     bytes: Vec<u8>,
     is_early: bool,
     then_closes: bool,
     in_halves: bool,
-    /// To which event; the bytes that went out before that had come whole.
+    /// Id of the event; the answer's bytes that were sent before the event was complete.
     id: String,
     before: usize,
 }
@@ -74,7 +74,7 @@ impl Said {
         }
     }
 
-    /// What of it is said first.
+    /// Length of the part that is sent first.
     fn first(&self) -> usize {
         if self.in_halves { self.bytes.len() / 2 } else { self.bytes.len() }
     }
@@ -86,7 +86,7 @@ struct Server {
     said: Vec<Said>,
 }
 
-/// A request as far as it has come.
+/// A request, as far as it has arrived.
 struct Request {
     head: String,
     body: usize,
@@ -146,11 +146,11 @@ impl Server {
             }
             server.borrow_mut().said.push(said.clone());
             socket.write_all(&said.bytes[..first]).await?;
-            tokio::time::sleep(Duration::from_millis(1)).await; // the client has done with it what it does
+            tokio::time::sleep(Duration::from_millis(1)).await; // time for the client to process it
             if said.is_early {
                 request.read_body(&mut socket).await?;
             }
-            // What is said while the next request is under way cannot be told from its answer (docs/design.md).
+            // The client cannot tell bytes that arrive during the next request from that request's answer (docs/design.md).
             if !said.in_halves || has_come(&mut socket) {
                 server.borrow_mut().said.last_mut().expect("just pushed").bytes.truncate(first);
             } else {
@@ -163,7 +163,7 @@ impl Server {
     }
 }
 
-/// Whether there is something to be read.
+/// Whether there are bytes to read.
 fn has_come(socket: &mut TcpStream) -> bool {
     socket.peek(&mut [0]).now_or_never().is_some()
 }
@@ -212,7 +212,7 @@ fn upload(number: u64, picture: usize) -> Upload {
     Upload { event: Rc::new(event), source: Arc::new(Picture) }
 }
 
-/// Whether what the server said last to this event can have come to `outcome`.
+/// Checks that the server's last answer to this event can lead to `outcome`.
 fn check(outcome: &AttemptOutcome, said: Option<&Said>) {
     let head = said.and_then(|said| head(&said.bytes));
     let is_after = said.zip(head).is_some_and(|(said, head)| !said.is_early || head.end > said.before);

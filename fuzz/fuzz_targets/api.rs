@@ -1,6 +1,6 @@
-//! Requests of any bytes to the local HTTP API, as it runs in the daemon, over a real socket: every answer is whole and says no secret,
-//! none is an inner fault, and what is in force is what is in the file, which stays a good config with every secret in its place.
-//! Waiting costs no time: the clock jumps.
+//! Sends arbitrary requests to the local HTTP API, as it runs in the daemon, over a real socket. Every answer is complete,
+//! contains no secret, and is not an internal error. The config in force equals the file, which stays a good config with every
+//! secret in its place. Waiting takes no time: the clock is virtual.
 #![no_main]
 
 use std::fs;
@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 const SECRET: &str = "canary-7f3a9c";
-/// Looks for what is under way, at most.
+/// Maximum number of checks for work in progress.
 const LOOKS: usize = 1000;
 
 struct Daemon {
@@ -37,7 +37,7 @@ impl Daemon {
     fn start() -> Daemon {
         let runtime = sophon_uplink_fuzz::runtime();
         let folder = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is there");
-        // An address of loopback that no other process has: its own number.
+        // A loopback address of this process alone, made from its process id.
         let [_, a, b, c] = std::process::id().to_be_bytes();
         let address = format!("127.{a}.{b}.{c}");
         let config = json!({
@@ -55,7 +55,7 @@ impl Daemon {
             let good = CheckedConfig::read(&path).expect("it is good");
             let uplink = Uplink::start(good.config.clone()).expect("a thread");
             let control = Control::new(&path, Rc::clone(&uplink), good, None);
-            // Only what the status says: a fuzzer needs more system calls than an uplink.
+            // Only for the status: a fuzzer needs more system calls than an uplink.
             let confined = Confined { user: 0, group: 0, seccomp: false, problem: None, left: Vec::new() };
             let app = App::new(Rc::clone(&control), uplink, confined, Limits::default());
             tokio::task::spawn_local(listen::serve(app, None));
@@ -80,7 +80,7 @@ impl Daemon {
         self.folder.path().join("uplink.json")
     }
 
-    /// Everything that comes back on a connection that is asked `request`.
+    /// Sends `request` and returns everything that comes back on the connection.
     async fn ask(&self, request: &[u8]) -> Vec<u8> {
         let mut socket = TcpStream::connect(&self.address).await.expect("the API listens");
         let (mut reading, mut writing) = socket.split();
@@ -90,7 +90,7 @@ impl Daemon {
         answer
     }
 
-    /// What is in force and what is in the file are the same, after a change that a client did not wait for too.
+    /// Checks that the config in force equals the file, even after a change whose client did not wait.
     async fn check_file(&self) {
         for _ in 0..LOOKS {
             let text = fs::read(self.path()).expect("it is never missing");
@@ -103,7 +103,7 @@ impl Daemon {
         panic!("the file is not what is in force: {:?}", self.control.config());
     }
 
-    /// What the API has no business with.
+    /// Checks that keys which the API must not change are unchanged.
     fn check_untouched(&self, text: &[u8]) {
         let [before, now] = [self.config.as_bytes(), text].map(|text| Document::parse(text).expect("it is good"));
         for key in ["rings", "headers", "spool", "api", "tls", "timeouts_ms"] {
@@ -111,7 +111,7 @@ impl Daemon {
         }
     }
 
-    /// The config that it started with.
+    /// Restores the initial config.
     async fn restore(&self) {
         if fs::read(self.path()).expect("it is never missing") != self.config.as_bytes() {
             fs::write(self.path(), &self.config).expect("room on tmpfs");
@@ -120,19 +120,19 @@ impl Daemon {
     }
 }
 
-/// The first answer on a connection; the further ones cannot be told apart without knowing what each was asked.
+/// Checks the first answer on a connection. Further ones cannot be separated without knowing their requests.
 fn check_answer(request: &[u8], answer: &[u8]) {
     let text = String::from_utf8_lossy(answer);
     assert!(!text.contains(SECRET) || String::from_utf8_lossy(request).contains(SECRET), "a secret: {text}");
     if answer.is_empty() {
-        return; // closed without a word, as HTTP that is none may be
+        return; // hyper may close without an answer if the request is not HTTP
     }
     let text = text.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("half an answer: {text}"));
     let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let head = head.to_ascii_lowercase();
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-    assert!(status != 500, "an inner fault: {text}");
+    assert!(status != 500, "an internal error: {text}");
     if field("server").is_none() {
         return assert!(matches!(status, 400 | 408 | 414 | 431 | 505) || body.is_empty(), "{text}"); // hyper's own
     }
@@ -140,7 +140,7 @@ fn check_answer(request: &[u8], answer: &[u8]) {
         assert!(field(guard).is_some(), "no {guard}: {text}");
     }
     if request.trim_ascii_start().starts_with(b"HEAD ") {
-        return; // what follows is the next answer
+        return; // the rest is the next answer
     }
     if status >= 400 && field("content-type") == Some("application/json") && !body.is_empty() {
         let length: usize = field("content-length").expect("it is exact").parse().expect("a number");
@@ -151,7 +151,7 @@ fn check_answer(request: &[u8], answer: &[u8]) {
     }
 }
 
-/// A test event goes wherever the config says, and a request before it may have said anything: nothing goes out from here.
+/// Whether the request could send a test event, which goes to the configured servers: the fuzzer must send nothing out.
 fn would_go_out(request: &[u8]) -> bool {
     let count = |what: &[u8]| request.windows(what.len()).filter(|window| *window == what).count();
     count(b"/api/test-event") > 0 && count(b"HTTP/1") > 1

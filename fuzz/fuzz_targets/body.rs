@@ -1,16 +1,16 @@
-//! The body of any event: it parses, with parsers that are not ours, to exactly the event, and is as long as announced. What must
-//! hold is said in `tests/common/event_spec.rs`.
+//! Builds the body of any event. Independent parsers read back exactly the event, and the length is as announced.
+//! `tests/common/event_spec.rs` has the rules.
 //!
-//! Input: options (u8), timestamp (u64), score (u32, the bits of an f32), person_type and device_type (u8 each, one more than it is),
-//! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16), top_json in the same way, and
-//! named pictures to the end: place (u8), length of the name (u8), the name, length of the picture (u16).
+//! Input: options (u8), timestamp (u64), score (u32, the bits of an f32), person_type and device_type (u8 each, plus one),
+//! lengths of the pictures (u16 each), then ext_json and the five texts, each after its length (u16), then top_json in the same
+//! way, and named pictures to the end: place (u8), length of the name (u8), the name, length of the picture (u16).
 #![no_main]
 
 use sophon_uplink::body::{BodyOptions, Format, TimestampUnit};
 use sophon_uplink_fuzz::Input;
 use sophon_uplink_fuzz::event_spec::EventSpec;
 
-/// Bytes that look like nothing and depend on where they are.
+/// Pseudo-random bytes that depend on their position.
 fn picture(length: u16) -> Vec<u8> {
     (0..u32::from(length)).map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8).collect()
 }

@@ -1,5 +1,5 @@
-//! A config file of any bytes: it is taken, within the bounds that are promised, or every fault is named without a secret; and
-//! changing a key changes this key.
+//! Parses a config file of arbitrary bytes. Either it is accepted, within the promised limits, or every fault is named without a
+//! secret. Changing one key changes only this key.
 #![no_main]
 
 use std::path::Path;
@@ -17,7 +17,7 @@ fn checked(text: &[u8]) -> Result<Config, String> {
         assert!(!error.faults.is_empty());
         assert!(error.faults.iter().all(|fault| !fault.key.is_empty() && !fault.allowed.is_empty()));
         let said = error.to_string();
-        // Each on a line of its own: no key and no value can look like another line of the log.
+        // Each fault is on one line, so no key or value can look like another line of the log.
         assert_eq!(said.lines().count(), 1 + error.faults.len(), "{said}");
         assert!(error.faults.iter().all(|fault| fault.to_string().len() < 1000), "{said}");
         assert!(!said.contains(|letter: char| letter.is_control() && letter != '\n'), "{said:?}");
@@ -25,7 +25,7 @@ fn checked(text: &[u8]) -> Result<Config, String> {
     })
 }
 
-/// What every config in force has, whatever was written.
+/// What every accepted config satisfies.
 fn check_bounds(config: &Config) {
     assert!((1..=16).contains(&config.rings.len()) && config.event_server_url.len() <= 16);
     assert!(config.rings.iter().all(|path| path.is_absolute()) && config.spool.dir.is_absolute());
@@ -51,7 +51,7 @@ fn check_bounds(config: &Config) {
     }
 }
 
-/// A header's value, where it stands nowhere else in the file, is in no message.
+/// Checks that no message contains a header's value, unless it occurs elsewhere in the file too.
 fn check_secrets(text: &str, said: &str) {
     let written: Value = serde_json::from_str(text).unwrap_or_default();
     for secret in written["headers"].as_object().into_iter().flatten().filter_map(|(_, value)| value.as_str()) {
@@ -61,8 +61,8 @@ fn check_secrets(text: &str, said: &str) {
     }
 }
 
-/// Taking the file apart and writing it again changes nothing that it means, but that no key stands there twice any more;
-/// changing a key changes only what that key means.
+/// Parsing and writing the file again keeps its meaning, except that repeated keys occur once. Changing a key changes only the
+/// meaning of that key.
 fn check_edits(text: &[u8], before: &Result<Config, String>) {
     let Ok(document) = Document::parse(text) else { return assert!(before.is_err()) };
     let written = document.text();

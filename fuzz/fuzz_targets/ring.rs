@@ -1,8 +1,8 @@
-//! The ring's consumer, over a ring that a third process writes into while it is read: header words, records, sections, pictures,
-//! between any two reads. What must hold is said in `tests/common/disturbed.rs`.
+//! Reads a ring that another process writes into at the same time: header words, records, sections and pictures, between any two
+//! reads. `tests/common/disturbed.rs` has the rules.
 //!
-//! Input: first position (u64), events (u8), then writes: reads to let pass (u8), place (u16: a header word, or with the top bit a
-//! word of the data area), count of words (u8, 0 for one), the words.
+//! Input: first position (u64), number of events (u8), then writes: number of reads before it (u8), position (u16: a header word,
+//! or with the top bit a word of the data area), number of words (u8, 0 means one), the words.
 #![no_main]
 
 use sophon_uplink::ring::Word;

@@ -1,8 +1,8 @@
-//! A spooled event's file of any bytes: damaged, or an event that is what its header says and can be sent.
+//! Reads a spooled event's file of arbitrary bytes. It is either damaged, or an event that matches its header and can be sent.
 //!
-//! Input: flags (u8), which bit to turn over (u16), then the file. Flag 1: its checksums are made right, so that what lies behind
-//! them is reached; flag 2: its size in the header too; flag 4: it says that it is sealed with our key. Whatever is good in clear is
-//! sealed too, and opened again.
+//! Input: flags (u8), the bit to flip (u16), then the file. Flag 1 repairs its checksums, so that the content behind them is
+//! reached; flag 2 also repairs the size in the header; flag 4 marks it as sealed with our key. A good unsealed file is also
+//! sealed and opened again.
 #![no_main]
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn repair(file: &mut [u8], also_size: bool, sealed_with: Option<&Key>) {
     header[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Everything that is taken from a good file lies in it, and says what its header says.
+/// Checks that all parts of a good file lie inside it and match its header.
 fn check_good(file: &[u8], event: SpooledEvent<Bytes>) {
     let form = Form::Clear { crc: crc32fast::hash(&file[HEADER..]) };
     let again = Header { id: event.id, record_len: (file.len() - HEADER) as u64, form };
@@ -65,11 +65,11 @@ fn bodies(read: &Event, event: SpooledEvent<Bytes>) -> (String, Vec<u8>, serde_j
     (content_type, form, serde_json::from_slice(&body).unwrap())
 }
 
-/// A good file's event, sealed.
+/// Seals the event of a good file.
 fn sealed(file: &[u8], event: &SpooledEvent<Bytes>, key: &Key) -> Vec<u8> {
     let record = &file[HEADER..];
     let header = Header { id: event.id, record_len: record.len() as u64, form: Form::Sealed { key: key.id } };
-    let (head, salt) = (header.to_bytes(), [7; SALT]); // one file a key here: the salt need not differ
+    let (head, salt) = (header.to_bytes(), [7; SALT]); // each key has one file here, so the salt may be constant
     let of_file = key.of_file(&head, &salt);
     let mut bytes = [&head[..], &salt].concat();
     for (number, chunk) in record.chunks(CHUNK).enumerate() {

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the fakes and oracles of the tests, and bytes taken apart.
+//! Shared by the fuzz targets: the fakes and oracles of the tests, and a parser for input bytes.
 
 #[path = "../../tests/common/answered.rs"]
 pub mod answered;
@@ -11,8 +11,8 @@ pub mod model_disk;
 #[path = "../../tests/common/restless.rs"]
 pub mod restless;
 
-/// A runtime in which waiting costs no time: the clock jumps. As in every Rust program but a fuzzer's, whose `main` is not Rust's, a
-/// write to a closed socket is an error and no signal that kills.
+/// A runtime with a virtual clock: waiting takes no time. Ignores SIGPIPE, so that a write to a closed socket is an error. Other
+/// Rust programs do this by default, but not a fuzzer, whose `main` is not Rust's.
 pub fn runtime() -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
@@ -21,7 +21,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
     runtime
 }
 
-/// A fuzzer's bytes, taken from the front; zeros where there are no more.
+/// A fuzzer's input, read from the front; zeros after its end.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
@@ -29,7 +29,7 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
-    /// At most `count` bytes.
+    /// Up to `count` bytes.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

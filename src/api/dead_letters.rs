@@ -12,8 +12,8 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::error::{ApiError, shortened};
 use super::read::Fields;
-use super::refusal::{ApiError, shortened};
 use crate::spool::Resent;
 use crate::spool::dead;
 use crate::uplink::Uplink;

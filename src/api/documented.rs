@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::error::{ApiError, shortened};
 use super::read::Fields;
-use super::refusal::{ApiError, shortened};
 use crate::body::Format;
 use crate::config::reports::{HISTORY_URLS, MONITOR_URL, PERIOD};
 use crate::control::Control;
@@ -279,12 +279,12 @@ mod tests {
 
     fn json_call(value: Value) -> Result<Vec<(&'static str, Value)>, String> {
         let Value::Object(members) = value else { panic!("an object") };
-        Call::EventServerUrl.values(Fields::Json(members.into_iter().collect())).map_err(|refusal| refusal.message)
+        Call::EventServerUrl.values(Fields::Json(members.into_iter().collect())).map_err(|error| error.message)
     }
 
     fn form_call(fields: &[(&str, &str)]) -> Result<Vec<(&'static str, Value)>, String> {
         let fields = fields.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Call::EventServerUrl.values(Fields::Form(fields)).map_err(|refusal| refusal.message)
+        Call::EventServerUrl.values(Fields::Form(fields)).map_err(|error| error.message)
     }
 
     #[test]
@@ -364,7 +364,7 @@ mod tests {
     fn the_other_calls_have_their_own_keys() {
         let form = |call: Call, fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-            call.values(Fields::Form(fields)).map_err(|refusal| refusal.message)
+            call.values(Fields::Form(fields)).map_err(|error| error.message)
         };
         let history = [("history_upload_event_url[]", "http://a/h"), (FORMAT, "json"), (PERIOD, " 60")];
         let wanted = vec![

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{ApiError, shortened};
+use super::error::{ApiError, shortened};
 use crate::config::sending::GIVES_UP;
 use crate::control::Control;
 

@@ -13,7 +13,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri};
 
-use super::refusal::{ApiError, shortened};
+use super::error::{ApiError, shortened};
 
 /// What a listening address requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ mod tests {
         }
         let uri = Uri::from_static("/x");
         let hosts = ["fleet.example".to_owned(), "192.0.2.7".to_owned()];
-        check_source(&Method::POST, &uri, &headers, access, &hosts).err().map_or(200, |refusal| refusal.status.as_u16())
+        check_source(&Method::POST, &uri, &headers, access, &hosts).err().map_or(200, |error| error.status.as_u16())
     }
 
     #[test]
@@ -261,9 +261,9 @@ mod tests {
             &format!("Basic {TOKEN}"),
             &format!("Bearer {TOKEN}0"),
         ] {
-            let refusal = given(&[wrong]).unwrap_err();
-            assert_eq!(refusal.status, StatusCode::UNAUTHORIZED);
-            assert!(!refusal.message.contains(TOKEN));
+            let error = given(&[wrong]).unwrap_err();
+            assert_eq!(error.status, StatusCode::UNAUTHORIZED);
+            assert!(!error.message.contains(TOKEN));
         }
         assert!(given(&[]).is_err());
         let mut headers = HeaderMap::new();

@@ -16,8 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::error::ApiError;
 use super::guard::Access;
-use super::refusal::ApiError;
 use super::{App, token};
 use crate::rate_limited::RateLimited;
 use crate::serve::patience::Patient;

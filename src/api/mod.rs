@@ -21,12 +21,12 @@
 pub mod client;
 pub mod dead_letters;
 pub mod documented;
+pub mod error;
 mod further;
 pub mod guard;
 pub mod listen;
 pub mod metrics;
 pub mod read;
-pub mod refusal;
 pub mod settings;
 pub mod status;
 pub mod test_event;
@@ -53,8 +53,8 @@ use crate::status::Status;
 use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
 use documented::Call;
+use error::{ApiError, shortened};
 use guard::Access;
-use refusal::{ApiError, shortened};
 
 /// An answer.
 pub type Reply = Response<Full<Bytes>>;
@@ -188,9 +188,9 @@ impl App {
     async fn answer(self: Rc<Self>, request: Request<Incoming>, access: &Access) -> Reply {
         let (head, mut body) = request.into_parts();
         let answered = self.try_answer(&head, &mut body, access).await;
-        let mut reply = answered.unwrap_or_else(|refusal| {
-            let mut reply = typed(refusal.status, "application/json", refusal.json());
-            match refusal.status {
+        let mut reply = answered.unwrap_or_else(|error| {
+            let mut reply = typed(error.status, "application/json", error.json());
+            match error.status {
                 StatusCode::UNAUTHORIZED => {
                     reply
                         .headers_mut()

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
-use super::refusal::{ApiError, shortened};
+use super::error::{ApiError, shortened};
 
 /// More than any call has.
 const MAX_FIELDS: usize = 64;
@@ -231,7 +231,7 @@ mod tests {
 
     fn format(content_type: &str) -> Result<Format, u16> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::try_from(content_type).unwrap())]);
-        Format::of(&headers).map_err(|refusal| refusal.status.as_u16())
+        Format::of(&headers).map_err(|error| error.status.as_u16())
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_object_has_each_key_once_and_bounded_depth() {
-        let read = |text: &str| members(text.as_bytes()).map_err(|refusal| refusal.message);
+        let read = |text: &str| members(text.as_bytes()).map_err(|error| error.message);
         assert_eq!(read(r#"{"b":1,"a":[2]}"#), Ok(vec![("b".into(), 1.into()), ("a".into(), vec![2].into())]));
         assert!(read(r#"{"a":1,"a":1}"#).unwrap_err().contains("twice"));
         assert!(read(&format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200))).unwrap_err().contains("recursion"));

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::documented::{format_name, url_list};
+use super::error::{ApiError, shortened};
 use super::further::{self, MORE};
 use super::read::Fields;
-use super::refusal::{ApiError, shortened};
 use crate::body::TimestampUnit;
 use crate::control::Control;
 
@@ -53,9 +53,9 @@ fn changes_of(
         return Err(ApiError::invalid(format!("no key is given; there are {}, {MORE}", KEYS.join(", "))));
     }
     let known = |key: String| {
-        let refusal =
+        let error =
             || ApiError::invalid(format!("{}: not a setting; there are {}, {MORE}", shortened(&key), KEYS.join(", ")));
-        KEYS.into_iter().find(|known| *known == key).ok_or_else(refusal)
+        KEYS.into_iter().find(|known| *known == key).ok_or_else(error)
     };
     let revision = members.iter().position(|(key, _)| key == REVISION).map(|index| members.remove(index).1);
     let more = members.iter().position(|(key, _)| key == MORE).map(|index| members.remove(index).1);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::error::ApiError;
 use super::read::Fields;
-use super::refusal::ApiError;
 use crate::body::Format;
 use crate::deliver::client::Client;
 use crate::trial::digests::Proof;

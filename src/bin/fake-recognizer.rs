@@ -1,8 +1,8 @@
-//! A stand-in for the recognizer: publishes events into a ring, at a rate, with real pictures or made-up ones.
+//! A substitute for the recognizer: publishes events into a ring at a given rate, with real or generated pictures.
 //!
-//! Prints one JSON line an event: its id, score, and SHA-256 and length of each picture (null where there is none), so that
-//! whoever receives the events can be compared with what was sent. Where the ring is full it waits for room, so that N events
-//! are published in the end; a real recognizer would drop them.
+//! Prints one JSON line per event: its id, its score, and the SHA-256 and length of each picture (null if there is none), so that
+//! received events can be compared with published ones. If the ring is full, it waits for room, so that N events are published in
+//! the end. A real recognizer would drop them.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
@@ -150,7 +150,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
             ..NewEvent::default()
         };
         let line = publish(&mut producer, &mut random, index, further)?;
-        // Nobody can be told of what is published from here on.
+        // If this fails, nobody can learn what is published from here on.
         if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
             return Ok(not_printed(PROGRAM, &error));
         }
@@ -171,7 +171,7 @@ fn load_pictures(folder: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Erro
     Ok(paths.iter().map(std::fs::read).collect::<io::Result<_>>()?)
 }
 
-/// Random bytes between the markers of a JPEG.
+/// Generates random bytes between the markers of a JPEG.
 fn made_up(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut picture = vec![0; random.usize(4_000..64_000)];
     random.fill(&mut picture);
@@ -180,7 +180,7 @@ fn made_up(random: &mut fastrand::Rng) -> Vec<u8> {
     picture
 }
 
-/// Publishes an event with these pictures and members; the line to print about it.
+/// Publishes an event with these pictures and members. Returns the line to print.
 fn publish(
     producer: &mut Producer<sophon_uplink::ring::file::RingFile>,
     random: &mut fastrand::Rng,

@@ -109,7 +109,13 @@ impl Reporter {
     }
 }
 
-async fn run(read_status: ReadStatus, monitor: Monitor, sender: Sender, client: Rc<Client>, results: Rc<RefCell<LastResults>>) {
+async fn run(
+    read_status: ReadStatus,
+    monitor: Monitor,
+    sender: Sender,
+    client: Rc<Client>,
+    results: Rc<RefCell<LastResults>>,
+) {
     let mut machine = Machine::default();
     let log_limiter = RateLimited::new(1);
     let mut moment = Instant::now() + monitor.period.mul_f64(fastrand::f64());

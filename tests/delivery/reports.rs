@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::config::Config;
 use sophon_uplink::deliver::setup::Setup;
-use sophon_uplink::monitor::{Ask, Reporter, Sender};
+use sophon_uplink::monitor::{ReadStatus, Reporter, Sender};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::status::Status;
 use sophon_uplink::uplink::Uplink;
@@ -462,7 +462,7 @@ fn a_thousand_boxes_report_evenly_over_the_period_and_one_that_dies_is_shown_as_
                 Box::pin(async move { Some(uplink.status().await) });
             asked
         };
-        let ask: Ask = Rc::new(ask);
+        let ask: ReadStatus = Rc::new(ask);
         let mut reporters: Vec<Reporter> = (0..BOXES)
             .map(|serial| {
                 let config = config(serial);

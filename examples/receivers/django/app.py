@@ -14,7 +14,7 @@ from store import LIMIT, is_signed, keep
 settings.configure(
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
-    DATA_UPLOAD_MAX_MEMORY_SIZE=LIMIT,  # 2.5 MiB by default: a larger request gets 400
+    DATA_UPLOAD_MAX_MEMORY_SIZE=LIMIT,  # the default is 2.5 MiB: a larger request gets 400
 )
 
 

@@ -8,9 +8,9 @@ const path = require("path");
 const signature = require("./signature");
 
 const STORE = process.env.STORE || "store";
-const LIMIT = 32 * 1024 * 1024; // bytes of a request; by default express.json takes 100 kB, a field of multer 1 MiB
+const LIMIT = 32 * 1024 * 1024; // size of a request in bytes; the default of express.json is 100 kB, of a field of multer 1 MiB
 
-function toDisk(file, data) { // without data: makes a folder's entries durable
+function toDisk(file, data) { // without data: fsyncs a folder
     const descriptor = fs.openSync(file, data === undefined ? "r" : "wx", 0o600);
     if (data !== undefined) fs.writeFileSync(descriptor, data);
     fs.fsyncSync(descriptor);
@@ -37,11 +37,11 @@ function keep(id, event) {
     try {
         for (const [file, data] of Object.entries(files)) toDisk(path.join(folder, file), data);
         toDisk(folder);
-        fs.renameSync(folder, path.join(STORE, id)); // fails where the event is stored already
+        fs.renameSync(folder, path.join(STORE, id)); // fails if the event is stored already
         toDisk(STORE);
     } catch (error) {
         fs.rmSync(folder, { recursive: true, force: true });
-        if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // a full disk, say: 500, and the event comes again
+        if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // for example a full disk: answered with 500, and the event is sent again
     }
     return { status: "ok", received };
 }
@@ -49,7 +49,7 @@ function keep(id, event) {
 const app = express();
 const parsers = [signature.hash, express.json({ limit: LIMIT }), multer({ limits: { fieldSize: LIMIT } }).none(), signature.check];
 app.post("/RealTimeEvent", ...parsers, (request, response) => response.json(keep(request.get("X-Event-Id"), { ...request.body })));
-app.use((error, request, response, next) => { // multer's errors have no status, and would be answered with 500
+app.use((error, request, response, next) => { // multer's errors have no status; without this they become 500
     const status = error.status || (error instanceof multer.MulterError ? 413 : error instanceof TypeError ? 400 : 500);
     response.status(status).json({ error: String(error.message) });
 });

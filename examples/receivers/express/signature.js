@@ -1,5 +1,5 @@
-// Whether a request is the box's: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE, not older than 5 minutes.
-// Without SIGN_KEY_FILE every request is taken.
+// Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE,
+// at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted.
 const crypto = require("crypto");
 const fs = require("fs");
 
@@ -7,7 +7,7 @@ const LINE_END = "\n".charCodeAt(0);
 const text = process.env.SIGN_KEY_FILE && fs.readFileSync(process.env.SIGN_KEY_FILE);
 const KEY = text && text.at(-1) === LINE_END ? text.subarray(0, -1) : text;
 
-/** Goes before the parsers: hashes the body as it comes. */
+/** Use this before the parsers: it hashes the body while it arrives. */
 exports.hash = (request, response, next) => {
     const [, seconds, hex] = /^t=([0-9]{1,12}),v1=([0-9a-f]{64})$/.exec(request.get("X-Signature") || "") || [];
     if (KEY && !hex) return response.status(401).json({ error: "there is no X-Signature" });
@@ -19,7 +19,7 @@ exports.hash = (request, response, next) => {
     next();
 };
 
-/** Goes after the parsers, which have read the body to its end. */
+/** Use this after the parsers, which have read the whole body. */
 exports.check = (request, response, next) => {
     if (!request.isSigned || request.isSigned()) return next();
     response.status(401).json({ error: "the signature is wrong or old" });

@@ -17,7 +17,7 @@ async def real_time_event(request: Request):
         if request.headers.get("content-type", "").startswith("application/json"):
             event = await request.json()
         else:
-            event = dict(await request.form(max_part_size=LIMIT))  # 1 MiB by default: larger parts get 400
+            event = dict(await request.form(max_part_size=LIMIT))  # the default is 1 MiB: larger parts get 400
         return await run_in_threadpool(keep, request.headers.get("x-event-id"), event)
     except (KeyError, TypeError, ValueError) as fault:
         return JSONResponse({"error": f"not an event: {fault!r}"}, 400)

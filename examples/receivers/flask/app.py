@@ -6,7 +6,7 @@ from store import LIMIT, is_signed, keep
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = LIMIT
-app.config["MAX_FORM_MEMORY_SIZE"] = LIMIT  # 500 kB by default: a form with larger pictures gets 413
+app.config["MAX_FORM_MEMORY_SIZE"] = LIMIT  # the default is 500 kB: a form with larger pictures gets 413
 
 
 @app.post("/RealTimeEvent")

@@ -1,4 +1,4 @@
-// A receiver in Go (1.19 or newer, its library alone).   STORE=/folder PORT=9528 go run main.go store.go signature.go
+// A receiver in Go (1.19 or newer, with its standard library only).   STORE=/folder PORT=9528 go run main.go store.go signature.go
 package main
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// read takes the event out of a request of either format.
+// read returns the event of a request in either format.
 func read(r *http.Request) (event, ext map[string]any, err error) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
 		err = json.NewDecoder(r.Body).Decode(&event)
@@ -29,7 +29,7 @@ func read(r *http.Request) (event, ext map[string]any, err error) {
 
 func receive(w http.ResponseWriter, r *http.Request) {
 	defer func() {
-		if fault := recover(); fault != nil { // a full disk, say: the event comes again
+		if fault := recover(); fault != nil { // for example a full disk: the event is sent again
 			http.Error(w, fmt.Sprint(fault), http.StatusInternalServerError)
 		}
 	}()

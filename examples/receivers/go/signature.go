@@ -15,8 +15,8 @@ import (
 
 var signature = regexp.MustCompile(`^t=([0-9]{1,12}),v1=([0-9a-f]{64})$`)
 
-// isSigned says whether a request is the box's: X-Signature is t=SECONDS,v1=HEX, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE, not
-// older than 5 minutes. Without SIGN_KEY_FILE every request is. The body can be read again.
+// isSigned checks that a request comes from the box: X-Signature is t=SECONDS,v1=HEX, HMAC-SHA256 of SECONDS.BODY with the key in
+// SIGN_KEY_FILE, at most 5 minutes old. Without SIGN_KEY_FILE it accepts every request. The body can be read again afterwards.
 func isSigned(r *http.Request) bool {
 	file := os.Getenv("SIGN_KEY_FILE")
 	if file == "" {

@@ -18,7 +18,7 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// toDisk writes a file; a folder opened for reading: makes its entries durable.
+// toDisk writes and fsyncs a file. For a folder opened for reading, it fsyncs the folder.
 func toDisk(path string, flag int, data []byte) {
 	file := must(os.OpenFile(path, flag, 0o600))
 	defer file.Close()
@@ -28,7 +28,7 @@ func toDisk(path string, flag int, data []byte) {
 	must(0, file.Sync())
 }
 
-// keep stores an event, pictures as files, in a folder named by its id, and says what it has. An event that comes twice is stored once.
+// keep stores an event, with pictures as files, in a folder named by its id, and returns the answer. A repeated event is stored once.
 func keep(id string, event, ext map[string]any) map[string]any {
 	event["id"], event["ext_data"] = id, ext
 	folder, write, received := must(os.MkdirTemp(store, ".new-")), os.O_WRONLY|os.O_CREATE|os.O_EXCL, map[string]any{}
@@ -45,7 +45,7 @@ func keep(id string, event, ext map[string]any) map[string]any {
 	}
 	toDisk(folder+"/event.json", write, must(json.Marshal(event)))
 	toDisk(folder, os.O_RDONLY, nil)
-	if err := os.Rename(folder, store+"/"+id); err != nil { // so it is where the event is stored already
+	if err := os.Rename(folder, store+"/"+id); err != nil { // this fails if the event is stored already
 		must(os.Stat(store + "/" + id + "/event.json"))
 	}
 	toDisk(store, os.O_RDONLY, nil)

@@ -1,4 +1,4 @@
-<?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY, with 200, unless it is looked at as here.
+<?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY. Without the check below it would be answered with 200.
 // STORE=/folder php -d post_max_size=32M -d memory_limit=256M -S 0.0.0.0:9528 receive.php   (or under PHP-FPM, with post_max_size in php.ini)
 require __DIR__ . '/signature.php';
 $store = getenv('STORE') ?: 'store';
@@ -48,7 +48,7 @@ if (!is_dir("$store/$id")) {
         foreach ($files as $name => $data) to_disk("$folder/$name", $data);
         if (!@rename($folder, "$store/$id") && !is_dir("$store/$id")) throw new RuntimeException('cannot rename');
     } catch (RuntimeException $error) {
-        answer(500, ['error' => $error->getMessage()]); // a full disk, say: the event comes again
+        answer(500, ['error' => $error->getMessage()]); // for example a full disk: the event is sent again
     }
 }
 answer(200, ['status' => 'ok', 'received' => (object) $received]);

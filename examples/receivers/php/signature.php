@@ -1,8 +1,8 @@
-<?php // Whether a request is the box's: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE, not older
-// than 5 minutes. Without SIGN_KEY_FILE every request is. PHP gives a script no byte of a form's body (php://input is empty then), so a box
-// that signs has to send JSON.
+<?php // Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE,
+// at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted. PHP does not give a script the bytes of a form's body
+// (php://input is empty then), so a box that signs must send JSON.
 
-/** null: a form's body. */
+/** null stands for a form's body. */
 function is_signed(?string $body): bool {
     $file = getenv('SIGN_KEY_FILE');
     if (!$file) return true;

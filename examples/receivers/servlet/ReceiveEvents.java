@@ -1,5 +1,5 @@
-// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson): this class and Signature in WEB-INF/classes, Jackson's in WEB-INF/lib.
-// In Tomcat set maxPostSize="33554432" at the Connector, or forms above 2 MiB fail. The environment's STORE is the folder of the events.
+// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson): put this class and Signature in WEB-INF/classes, Jackson in WEB-INF/lib.
+// In Tomcat set maxPostSize="33554432" at the Connector, otherwise forms above 2 MiB fail. The environment variable STORE names the events' folder.
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import jakarta.servlet.annotation.*; import jakarta.servlet.http.*;
@@ -13,8 +13,8 @@ import java.util.*;
 @MultipartConfig(maxRequestSize = 32 << 20, fileSizeThreshold = 32 << 20)
 public class ReceiveEvents extends HttpServlet {
     static final ObjectMapper JSON = new ObjectMapper();
-    static final Path STORE = Path.of(System.getenv("STORE")); // on the disk whose events are to last
-    static void toDisk(Path path, byte[] data) throws IOException { // without data: makes a folder's entries durable
+    static final Path STORE = Path.of(System.getenv("STORE")); // a folder on a durable disk
+    static void toDisk(Path path, byte[] data) throws IOException { // without data: fsyncs a folder
         if (data != null) Files.write(path, data, StandardOpenOption.CREATE_NEW);
         try (FileChannel file = FileChannel.open(path)) { file.force(true); }
     }
@@ -31,7 +31,7 @@ public class ReceiveEvents extends HttpServlet {
         Map<String, byte[]> files = new LinkedHashMap<>();
         ObjectNode received = JSON.createObjectNode();
         try {
-            ObjectNode event = read(request).put("id", id); // to its end: Tomcat resets a connection whose body is left
+            ObjectNode event = read(request).put("id", id); // read all of it: Tomcat resets a connection with an unread body
             if (!id.matches("[0-9a-f]{32}-[0-9]+(-history)?")) throw new IllegalArgumentException("X-Event-Id is missing or malformed");
             for (ObjectNode holder : List.of(event, (ObjectNode) event.get("ext_data"))) {
                 String name = holder == event ? "reg_pic" : "spot_pic";
@@ -45,10 +45,10 @@ public class ReceiveEvents extends HttpServlet {
             }
             files.put("event.json", JSON.writeValueAsBytes(event));
         } catch (Exception fault) { answer.sendError(fault instanceof SecurityException ? 401 : 400, "not an event: " + fault.getMessage()); return; }
-        Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException, of a full disk say, is 500: the event comes again
+        Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException, for example of a full disk, is 500: the event is sent again
         for (var file : files.entrySet()) toDisk(folder.resolve(file.getKey()), file.getValue());
         toDisk(folder, null);
-        if (!folder.toFile().renameTo(STORE.resolve(id).toFile())) { // so it is where the event is stored already
+        if (!folder.toFile().renameTo(STORE.resolve(id).toFile())) { // this fails if the event is stored already
             for (String file : files.keySet()) Files.delete(folder.resolve(file));
             Files.delete(folder);
             if (!Files.exists(STORE.resolve(id).resolve("event.json"))) throw new IOException("cannot rename " + folder);

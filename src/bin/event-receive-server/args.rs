@@ -1,11 +1,11 @@
-//! The command line: what was asked for, checked. It does no input or output.
+//! Parses and checks the command line. Does no input or output.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-/// The documented path that events are sent to; always there.
+/// The documented path for events; always served.
 pub const EVENT_PATH: &str = "/RealTimeEvent";
 
 const HELP: &str = "\
@@ -30,17 +30,17 @@ Faces and names are personal data, and whoever reaches the address can see them:
 const NO_GATEWAY: &str = "--jetstream: this program was built without it, as a box's is; \
                           build a gateway with cargo build --profile gateway --features jetstream --bin event-receive-server";
 
-/// A command line that can be run.
+/// Valid arguments for serving.
 #[derive(Debug, PartialEq)]
 pub struct Args {
-    /// Where to listen; port 0 lets the system choose.
+    /// The address to listen on; with port 0 the system chooses a port.
     pub listen: SocketAddr,
-    /// The folder that keeps the events; without one they stay in memory.
+    /// The folder that stores the events; without one they stay in memory.
     pub store: Option<PathBuf>,
-    /// Where events go instead, with the feature.
+    /// The gateway that stores the events instead, with the feature.
     #[cfg(feature = "jetstream")]
     pub gateway: Option<crate::fleet::Options>,
-    /// Every path that takes events, the documented one first, each once.
+    /// All paths that accept events. The documented one comes first; each occurs once.
     pub paths: Vec<String>,
 }
 
@@ -56,17 +56,17 @@ impl Default for Args {
     }
 }
 
-/// What a command line asks for.
+/// The requested action.
 #[derive(Debug, PartialEq)]
-pub enum Asked {
-    /// To serve.
+pub enum Command {
+    /// Serve.
     Run(Args),
-    /// To print this and end.
+    /// Print this text and end.
     Print(String),
 }
 
-/// Reads the command line; an error says which argument is wrong and what is allowed.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
+/// Parses the command line. The error names the wrong argument and what is allowed.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Command, String> {
     let mut args = Args::default();
     #[cfg(feature = "jetstream")]
     let mut gateway = crate::fleet::Options::default();
@@ -87,9 +87,9 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
             }
             #[cfg(not(feature = "jetstream"))]
             Long("jetstream") => return Err(NO_GATEWAY.to_string()),
-            Short('h') | Long("help") => return Ok(Asked::Print(help())),
+            Short('h') | Long("help") => return Ok(Command::Print(help())),
             Short('V') | Long("version") => {
-                return Ok(Asked::Print(format!("event-receive-server {}\n", env!("CARGO_PKG_VERSION"))));
+                return Ok(Command::Print(format!("event-receive-server {}\n", env!("CARGO_PKG_VERSION"))));
             }
             other => return Err(other.unexpected().to_string()),
         }
@@ -98,7 +98,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Asked, String> {
     {
         args.gateway = gateway.finish(args.store.is_some())?;
     }
-    Ok(Asked::Run(args))
+    Ok(Command::Run(args))
 }
 
 #[cfg(feature = "jetstream")]
@@ -126,7 +126,7 @@ fn folder(value: std::ffi::OsString) -> Result<PathBuf, String> {
     Ok(value.into())
 }
 
-/// A path is compared byte for byte with the request's, so it must be written as a request writes it.
+/// The server compares a path byte for byte with the request's path, so it must be written in the same form.
 fn path(value: String) -> Result<String, String> {
     let written_as_in_a_request =
         value.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
@@ -141,13 +141,13 @@ fn path(value: String) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn parsed(args: &[&str]) -> Result<Asked, String> {
+    fn parsed(args: &[&str]) -> Result<Command, String> {
         parse(lexopt::Parser::from_args(args))
     }
 
     #[test]
     fn without_arguments_it_listens_on_the_documented_port_and_path() {
-        let Ok(Asked::Run(args)) = parsed(&[]) else { panic!("refused") };
+        let Ok(Command::Run(args)) = parsed(&[]) else { panic!("refused") };
         assert_eq!((args.listen, args.store), ("0.0.0.0:9528".parse().unwrap(), None));
         assert_eq!(args.paths, ["/RealTimeEvent"]);
     }
@@ -156,7 +156,7 @@ mod tests {
     fn every_option_is_taken_and_a_repeated_path_counts_once() {
         let args =
             ["--listen=[::1]:0", "--store", "/tmp/x", "--path", "/a/b", "--path", "/a/b", "--path", "/RealTimeEvent"];
-        let Ok(Asked::Run(args)) = parsed(&args) else { panic!("refused") };
+        let Ok(Command::Run(args)) = parsed(&args) else { panic!("refused") };
         assert_eq!(args.listen, "[::1]:0".parse().unwrap());
         assert_eq!(args.store, Some(PathBuf::from("/tmp/x")));
         assert_eq!(args.paths, ["/RealTimeEvent", "/a/b"]);

@@ -1,8 +1,8 @@
-//! The boxes that send their state: the last report of each, when it came, and whether the next one is overdue.
+//! The boxes that send their state: the last report of each, its time, and whether the next one is overdue.
 //!
-//! A box is known by its serial number, where it has one, else by its registration code, else by its address. What is known is bounded:
-//! of too many boxes, and of too many bytes, those that were not heard of for the longest time are forgotten. Nothing is kept over a
-//! restart: each box reports again within its period.
+//! A box is identified by its serial number, else by its registration code, else by its address. The number of boxes and the
+//! bytes of their reports are bounded: beyond the limit, the boxes that have been silent longest are forgotten. Nothing survives
+//! a restart, because each box reports again within its period.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,36 +17,36 @@ use crate::state_report;
 /// The path of state reports.
 pub const STATE_PATH: &str = "/SophonFogStatus";
 
-/// The most boxes.
+/// Maximum number of boxes.
 const MOST: usize = 20_000;
-/// The most bytes of reports.
+/// Maximum size of all reports, in bytes.
 const MOST_BYTES: usize = 128 << 20;
-/// A report is no longer, in bytes.
+/// Maximum length of a report, in bytes.
 const LONGEST: usize = 256 << 10;
-/// A box that said nothing of its period, and reported once only, is gone after this.
+/// A box that has reported once and gives no period counts as gone after this.
 const USUAL: Duration = Duration::from_secs(600);
-/// A report may be late by half a period and this.
+/// Tolerance: a report may be late by half a period plus this.
 const LATE: Duration = Duration::from_secs(2);
 
-/// How a box is.
+/// The condition of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
     /// Its report is overdue.
     Gone,
-    /// It says that it is not well, or a camera of it is offline, or the uplink has trouble.
+    /// The box reports a problem, a camera is offline, or the uplink has trouble.
     Bad,
     Good,
 }
 
-/// A state report that is in order.
+/// A valid state report.
 pub struct StateReport {
     members: Map<String, Value>,
     bytes: usize,
 }
 
 impl StateReport {
-    /// Checks a report; the error lists every fault.
+    /// Checks a report. The error lists all faults.
     pub fn of(text: &[u8]) -> Result<StateReport, Vec<String>> {
         if text.len() > LONGEST {
             return Err(vec![format!("body: came {} bytes; allowed: at most {LONGEST}", text.len())]);
@@ -60,7 +60,7 @@ impl StateReport {
         self.members.get("dev_sno").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What the box is known by; may be empty.
+    /// The box's identity; may be empty.
     pub fn name(&self) -> &str {
         let mut names =
             ["gateway_sn", "dev_sno", "gateway_ip"].into_iter().filter_map(|key| self.members.get(key)?.as_str());
@@ -69,30 +69,30 @@ impl StateReport {
 }
 
 /// A box's last report.
-struct Heard {
+struct LastReport {
     report: Map<String, Value>,
     bytes: usize,
     received_at: String,
     at: Instant,
-    /// Between this report and the one before.
+    /// Time between this report and the previous one.
     interval: Option<Duration>,
     count: u64,
 }
 
 #[derive(Default)]
 struct Known {
-    boxes: BTreeMap<String, Heard>,
+    boxes: BTreeMap<String, LastReport>,
     bytes: usize,
 }
 
-/// All of them.
+/// All boxes.
 #[derive(Default)]
 pub struct Boxes {
     known: Mutex<Known>,
 }
 
 impl Boxes {
-    /// Takes a report.
+    /// Stores a report.
     pub fn take(&self, report: StateReport, received_at: String, now: Instant) {
         let name = report.name().to_owned();
         let StateReport { members: report, bytes } = report;
@@ -102,7 +102,7 @@ impl Boxes {
         let interval = before.as_ref().map(|heard| now.saturating_duration_since(heard.at));
         let count = before.map_or(0, |heard| heard.count) + 1;
         known.bytes += bytes;
-        known.boxes.insert(name, Heard { report, bytes, received_at, at: now, interval, count });
+        known.boxes.insert(name, LastReport { report, bytes, received_at, at: now, interval, count });
         while known.boxes.len() > MOST || known.bytes > MOST_BYTES {
             let Some(oldest) = known.boxes.iter().min_by_key(|(_, heard)| heard.at).map(|(name, _)| name.clone())
             else {
@@ -112,10 +112,10 @@ impl Boxes {
         }
     }
 
-    /// All boxes as JSON, those that are gone first, then those that are not well.
+    /// All boxes as JSON: first those that are gone, then those with problems.
     pub fn json(&self, now: Instant) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut boxes: Vec<(State, &String, &Heard)> =
+        let mut boxes: Vec<(State, &String, &LastReport)> =
             known.boxes.iter().map(|(name, heard)| (heard.state(now), name, heard)).collect();
         boxes.sort_by_key(|(state, name, _)| (*state, name.as_str()));
         let count = |wanted: State| boxes.iter().filter(|(state, ..)| *state == wanted).count();
@@ -125,7 +125,7 @@ impl Boxes {
     }
 }
 
-impl Heard {
+impl LastReport {
     fn uplink(&self, key: &str) -> Option<&Value> {
         self.report.get("sophon_uplink")?.get(key)
     }
@@ -200,7 +200,7 @@ mod tests {
         let named = |now| states(&boxes, now).into_iter().map(|(name, state)| name + ":" + &state).collect::<Vec<_>>();
         assert_eq!(named(at(17)), ["c:bad", "d:bad", "e:bad", "a:good", "b:good"]);
         assert_eq!(named(at(18)), ["b:gone", "c:bad", "d:bad", "e:bad", "a:good"]);
-        // Without a word of its period, that is what was between two reports; before, ten minutes.
+        // Without a period, the time between two reports counts; before the second report, ten minutes.
         take(report("c", json!({})), 20);
         assert_eq!(named(at(52))[..2], ["b:gone", "d:bad"]);
         assert_eq!(named(at(53))[..2], ["b:gone", "c:gone"]);

@@ -1,4 +1,4 @@
-//! The wall clock as it is printed: RFC 3339, UTC, milliseconds. Nothing is decided by it.
+//! The wall clock for printing: RFC 3339, UTC, milliseconds. No decision depends on it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ pub fn now() -> String {
     rfc3339(since.as_millis() as u64)
 }
 
-/// Milliseconds since the Unix epoch as RFC 3339. The date is Howard Hinnant's civil_from_days, for days since 1970.
+/// Formats milliseconds since the Unix epoch as RFC 3339. Uses Howard Hinnant's civil_from_days for days since 1970.
 fn rfc3339(unix_ms: u64) -> String {
     let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

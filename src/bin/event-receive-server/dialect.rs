@@ -1,4 +1,4 @@
-//! The two reports that carry events, and what each wants of one. The table of the box's documentation, in its dialects:
+//! The two reports that carry events, and their rules for an event. This is the table of the box's documentation:
 //!
 //! | key | in | realtime | history |
 //! | --- | --- | --- | --- |
@@ -10,12 +10,12 @@
 //! | grab_fiqa_info, box_fiqa_info | ext_data | object | object, required |
 //! | recognize_face | ext_data | picture | picture |
 //!
-//! What else there is of an event is in `event.rs`. A further member whose text begins as a JPEG in base64 does is a picture, too.
+//! `event.rs` has the other members. A further member is also a picture if its text begins like a JPEG in base64.
 
 use serde_json::value::RawValue;
 use sophon_uplink::event::Place;
 
-/// Which report an event came in.
+/// The report that an event came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Report {
     /// /RealTimeEvent, and every --path.
@@ -25,24 +25,24 @@ pub enum Report {
     History,
 }
 
-/// What a value is to be.
+/// The required type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
     Object,
     Picture,
-    /// Whatever it is.
+    /// Any type.
     Any,
 }
 
-/// What JPEG in base64 begins with.
+/// The first characters of a JPEG in base64.
 const JPEG: &str = "/9j/";
 
-/// The path of history events.
+/// Path of history events.
 pub const HISTORY_PATH: &str = "/HistoryEvent";
 
 impl Report {
-    /// Its name in records.
+    /// The name in records.
     pub fn name(self) -> &'static str {
         match self {
             Report::RealTime => "realtime",
@@ -50,7 +50,7 @@ impl Report {
         }
     }
 
-    /// Members of ext_data that an event of it must have.
+    /// The members of ext_data that an event of this report must have.
     pub fn required(self) -> &'static [&'static str] {
         match self {
             Report::RealTime => &[],
@@ -64,7 +64,7 @@ pub fn is_documented_at_top(name: &str) -> bool {
     matches!(name, "device_id" | "identity_info")
 }
 
-/// What a member beside the table of `event.rs` is to be; `text` is its value, where that is a text.
+/// The required type of a member that is not in the table of `event.rs`. `text` is its value if that is a text.
 pub fn kind(place: Place, name: &str, text: Option<&str>) -> Kind {
     match (place, name) {
         (Place::Top, "device_id") | (Place::ExtData, "ep_id" | "dev_sno") => Kind::Text,

@@ -1,11 +1,12 @@
 //! The store of `--store DIR`: `events.jsonl`, one line an event, and `pictures/`, one file a picture.
 //!
-//! An event is there if its line is there, whole. So the pictures come first (written to a temporary name, flushed, renamed,
-//! their folder flushed), then the line in one write, flushed. What fails half-way is taken back: the pictures are removed and
-//! the file is cut to where it was. A power cut leaves at most a line without its end, which the next start cuts off, and
-//! pictures without a line, which the next delivery of the same event replaces.
+//! An event is stored if its complete line is there. So the pictures are written first (to a temporary name, flushed, renamed,
+//! their folder flushed). Then the line is written in one write and flushed. After a failure everything is undone: the pictures
+//! are removed, and the file is truncated to its previous length. A power cut leaves at most an incomplete line, which the next
+//! start cuts off, and pictures without a line, which the next delivery of the same event replaces.
 //!
-//! One process at a time: it holds a lock on events.jsonl. Faces are personal data: folders are 0700 and files 0600.
+//! Only one process may use the store: it holds a lock on events.jsonl. Faces are personal data, so folders have mode 0700 and
+//! files 0600.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,25 +21,25 @@ use tracing::warn;
 use crate::event::{Event, Which};
 use crate::record::picture_file;
 
-/// What a file is called until it is complete.
+/// Name of a file until it is complete.
 const UNFINISHED: &str = "tmp";
 
-/// The store, open and locked.
+/// The open and locked store.
 pub struct Disk {
     folder: PathBuf,
     events: Flock<File>,
-    /// The length of events.jsonl up to the last whole line; what is beyond it is what a failed write left.
+    /// Length of events.jsonl up to the last complete line. Bytes beyond it are left by a failed write.
     length: u64,
 }
 
-/// The part of a line that is needed to know an event again.
+/// The part of a line that identifies an event.
 #[derive(Deserialize)]
 struct Known {
     id: String,
 }
 
 impl Disk {
-    /// Opens or makes the store and tells of every event in it, the oldest first. Repairs what a power cut left.
+    /// Opens or creates the store. Calls `each` for every event in it, the oldest first. Repairs the effects of a power cut.
     pub fn open(folder: &Path, each: impl FnMut(String, Vec<u8>)) -> Result<Disk, String> {
         let in_folder = |error: io::Error| format!("cannot use {} as --store: {error}", folder.display());
         let pictures = folder.join("pictures");
@@ -55,9 +56,9 @@ impl Disk {
         Ok(Disk { folder: folder.to_path_buf(), events, length })
     }
 
-    /// Keeps an event; when this returns an error, nothing of it is left.
+    /// Stores an event. After an error nothing of it is left.
     pub fn store(&mut self, id: &str, event: &Event, line: &str) -> io::Result<()> {
-        // What an earlier failure could not take back must go before anything is appended to it.
+        // If an earlier failure could not be undone, do that before appending.
         if self.events.metadata()?.len() != self.length {
             self.events.set_len(self.length)?;
         }
@@ -72,7 +73,7 @@ impl Disk {
         stored
     }
 
-    /// Where the picture of an event lies, if it has one.
+    /// Path of a picture of an event.
     pub fn picture_path(folder: &Path, id: &str, which: &Which) -> PathBuf {
         folder.join(picture_file(id, which))
     }
@@ -103,7 +104,7 @@ impl Disk {
     }
 }
 
-/// Removes the pictures that were being written when the power went.
+/// Removes pictures that were being written at a power cut.
 fn remove_unfinished(pictures: &Path) -> io::Result<()> {
     for entry in fs::read_dir(pictures)? {
         let path = entry?.path();
@@ -115,7 +116,7 @@ fn remove_unfinished(pictures: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads every line and cuts off a last one that has no end; returns the file's length.
+/// Reads every line and cuts off an incomplete last one. Returns the file's length.
 fn read_events(events: &File, path: &Path, mut each: impl FnMut(String, Vec<u8>)) -> io::Result<u64> {
     let mut reader = BufReader::with_capacity(1 << 16, events);
     let (mut length, mut number, mut unreadable) = (0, 0_u64, 0_u64);

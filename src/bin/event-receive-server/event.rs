@@ -1,4 +1,4 @@
-//! An event, checked against the documented table. Every fault is named: the key, what came, and what is allowed.
+//! Checks an event against the documented table. Names every fault: the key, the value that came, and what is allowed.
 //!
 //! | key | type | allowed |
 //! | --- | --- | --- |
@@ -12,7 +12,8 @@
 //! | ext_data.person_type | int | 1 to 5 |
 //! | ext_data.device_type | string | "0" to "4" |
 //!
-//! Further members are checked as `dialect.rs` says, and kept as they came. Those beside ext_data that no dialect knows have their names noted.
+//! Further members are checked as `dialect.rs` says and stored unchanged. Names of members next to ext_data that no dialect has
+//! are recorded.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -25,14 +26,14 @@ use crate::fields::{FieldValue, key_of};
 use crate::json::{Members, on_one_line, quoted, shortened};
 use crate::picture::{self, Picture};
 
-/// The keys that every event has beside the members of ext_data.
+/// The keys that every event has, without the members of ext_data.
 const TABLE: [&str; 7] = ["identity_id", "identity_name", "group_name", "reg_pic", "timestamp", "score", "ext_data"];
-/// More faults than this are counted, not listed.
+/// Maximum number of faults that are listed; further ones are only counted.
 const MAX_FAULTS: usize = 50;
-/// The milliseconds that are taken for a timestamp: from 2001-09-09 to the year 9999.
+/// Range of timestamps that are read as milliseconds: from 2001-09-09 to the year 9999.
 const MILLISECONDS: std::ops::RangeInclusive<i64> = 1_000_000_000_000..=253_402_300_799_999;
 
-/// What an event says, with its pictures decoded.
+/// A checked event, with its pictures decoded.
 #[derive(Debug, Default)]
 pub struct Event {
     pub identity_id: String,
@@ -42,32 +43,32 @@ pub struct Event {
     pub reg_pic: Option<Picture>,
     pub timestamp: i64,
     pub score: f64,
-    /// Which report it came in.
+    /// The report that it came in.
     pub report: Report,
-    /// Further members beside ext_data, in the order they came.
+    /// Further members next to ext_data, in their order.
     pub top: Vec<(String, Kept)>,
-    /// The members of ext_data in the order they came.
+    /// The members of ext_data, in their order.
     pub ext_data: Vec<(String, Kept)>,
-    /// The pictures that have another name than reg_pic and spot_pic.
+    /// Pictures with names other than reg_pic and spot_pic.
     pub named: Vec<Named>,
-    /// `None` stands for `""` and for no member spot_pic.
+    /// `None` stands for `""` and for a missing spot_pic.
     pub spot_pic: Option<Picture>,
-    /// The names of the keys that the table does not know.
+    /// Names of keys that the table does not have.
     pub unknown_keys: Vec<String>,
 }
 
 /// A member's value.
 #[derive(Debug)]
 pub enum Kept {
-    /// As it came.
+    /// The value, unchanged.
     Json(Box<RawValue>),
     /// [`Event::spot_pic`].
     Spot,
-    /// A picture by its place in [`Event::named`]; none for `""`.
+    /// The index of a picture in [`Event::named`]; none for `""`.
     Picture(Option<usize>),
 }
 
-/// A picture with a name of its own.
+/// A picture with its own name.
 #[derive(Debug)]
 pub struct Named {
     pub place: Place,
@@ -75,7 +76,7 @@ pub struct Named {
     pub picture: Picture,
 }
 
-/// Which of an event's pictures is meant.
+/// Identifies one of an event's pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
     Reg,
@@ -84,7 +85,7 @@ pub enum Which {
 }
 
 impl Which {
-    /// What it is called in an event.
+    /// Its name in an event.
     pub fn name(&self) -> &str {
         match self {
             Which::Reg => "reg_pic",
@@ -104,7 +105,7 @@ impl Event {
     }
 }
 
-/// Checks the fields of an event of a report; the error lists every fault.
+/// Checks the fields of an event of a report. The error lists all faults.
 pub fn check(fields: &[(String, FieldValue)], report: Report) -> Result<Event, Vec<String>> {
     let mut check = Check { fields, faults: Vec::new() };
     let mut event = Event {
@@ -126,7 +127,7 @@ pub fn check(fields: &[(String, FieldValue)], report: Report) -> Result<Event, V
     unless_faulty(event, check.faults)
 }
 
-/// What was checked, or the faults that were found in it.
+/// The checked value, or the faults found in it.
 pub fn unless_faulty<T>(checked: T, mut faults: Vec<String>) -> Result<T, Vec<String>> {
     if faults.len() > MAX_FAULTS {
         let more = faults.split_off(MAX_FAULTS).len();
@@ -135,7 +136,7 @@ pub fn unless_faulty<T>(checked: T, mut faults: Vec<String>) -> Result<T, Vec<St
     if faults.is_empty() { Ok(checked) } else { Err(faults) }
 }
 
-/// The fields that are checked and the faults found so far.
+/// The fields to check, and the faults found so far.
 struct Check<'a> {
     fields: &'a [(String, FieldValue<'a>)],
     faults: Vec<String>,
@@ -146,7 +147,7 @@ impl<'a> Check<'a> {
         self.faults.push(format!("{key}: came {came}; allowed: {allowed}"));
     }
 
-    /// The one value of a required key.
+    /// The single value of a required key.
     fn required(&mut self, key: &str, allowed: &str) -> Option<FieldValue<'a>> {
         let mut values = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         let (first, more) = (values.next(), values.count());
@@ -171,7 +172,7 @@ impl<'a> Check<'a> {
 
     fn reg_pic(&mut self, report: Report) -> Option<Picture> {
         if report == Report::History && !self.fields.iter().any(|(key, _)| key == "reg_pic") {
-            return None; // it may be switched off there
+            return None; // the picture may be switched off in the history
         }
         let value = self.required("reg_pic", picture::ALLOWED)?;
         self.picture("reg_pic", value)
@@ -188,8 +189,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Documented are seconds that fit an int32. Boxes in the field were seen to send milliseconds, which clouds have come to
-    /// expect, so these are taken too; what lies between and beyond (microseconds, for one) is a fault.
+    /// The documentation says seconds that fit an int32. Some boxes in the field send milliseconds, and clouds expect them, so
+    /// these are accepted too. Values between and beyond these ranges, such as microseconds, are faults.
     fn timestamp(&mut self) -> Option<i64> {
         const ALLOWED: &str = "an integer: Unix time in seconds (int32), or in milliseconds";
         let value = self.required("timestamp", ALLOWED)?;
@@ -245,7 +246,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The members beside ext_data that the table does not have.
+    /// Checks the members next to ext_data that the table does not have.
     fn top(&mut self, event: &mut Event) {
         let mut seen = HashSet::new();
         for (name, value) in self.fields.iter().filter(|(name, _)| !TABLE.contains(&name.as_str())) {
@@ -259,7 +260,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A member that one dialect has, or none; none where it is wrong.
+    /// Checks a member that at most one dialect has. Returns none if it is wrong.
     fn further(
         &mut self,
         place: Place,
@@ -306,7 +307,7 @@ impl<'a> Check<'a> {
         line.map(Kept::Json)
     }
 
-    /// Checks a member of ext_data that the table knows and that is no picture.
+    /// Checks a member of ext_data that is in the table and is not a picture.
     fn member(&mut self, name: &str, key: &str, raw: &'a RawValue) {
         let value = FieldValue::Json(raw);
         let (good, allowed) = match name {
@@ -328,7 +329,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The text of a JSON string or of a part; borrowed unless it was written with escapes.
+/// The text of a JSON string or of a form's part. Borrowed unless it was written with escapes.
 fn string<'a>(value: FieldValue<'a>) -> Option<Cow<'a, str>> {
     match value {
         FieldValue::Text(text) => Some(Cow::Borrowed(text)),
@@ -343,7 +344,7 @@ fn string<'a>(value: FieldValue<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The text of a JSON number, or of a part, which is still to be parsed.
+/// The text of a JSON number or of a form's part; not parsed yet.
 fn number<'a>(value: FieldValue<'a>) -> Option<&'a str> {
     match value {
         FieldValue::Text(text) => Some(text),

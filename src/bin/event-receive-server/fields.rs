@@ -1,7 +1,7 @@
-//! The body of a request, taken apart into named values; what they must be is the matter of `event`.
+//! Splits the body of a request into named values. `event` checks the values.
 //!
-//! - `application/json`: one object, UTF-8. Its values stay as they were written.
-//! - `multipart/form-data`: a part for each key. Every value is text; `ext_data` is text that holds a JSON object.
+//! - `application/json`: one object in UTF-8. Its values stay as they were written.
+//! - `multipart/form-data`: one part per key. Every value is text; `ext_data` is text that contains a JSON object.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -10,20 +10,20 @@ use serde_json::value::RawValue;
 
 use crate::json::{Members, shortened};
 
-/// More parts than any event has.
+/// More than any event has.
 const MAX_PARTS: usize = 100;
 
-/// What the request's headers say the body is.
+/// The format of the body, from the request's headers.
 #[derive(Debug, PartialEq)]
 pub enum Format {
     /// `application/json`.
     Json,
-    /// `multipart/form-data`, with the line that separates its parts.
+    /// `multipart/form-data`, with its boundary.
     FormData { boundary: String },
 }
 
 impl Format {
-    /// The name that is used in the config of the uplink and in the record of an event.
+    /// The name in the uplink's config and in the record of an event.
     pub fn name(&self) -> &'static str {
         match self {
             Format::Json => "json",
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// Reads a Content-Type header.
+    /// Parses a Content-Type header.
     pub fn of(content_type: Option<&str>) -> Result<Format, (StatusCode, String)> {
         const ALLOWED: &str = "allowed: application/json or multipart/form-data";
         let unsupported =
@@ -61,15 +61,15 @@ impl Format {
     }
 }
 
-/// A body whose outer form is known to be right.
+/// A body with a valid outer form.
 pub enum Body {
-    /// UTF-8, not yet parsed.
+    /// UTF-8, not parsed yet.
     Json(Bytes),
-    /// The parts in the order they came, each checked to be UTF-8.
+    /// The parts in their order, each checked to be UTF-8.
     Form(Vec<(String, Bytes)>),
 }
 
-/// One value as it came.
+/// One value, unchanged.
 #[derive(Clone, Copy)]
 pub enum FieldValue<'a> {
     /// A JSON value.
@@ -79,7 +79,7 @@ pub enum FieldValue<'a> {
 }
 
 impl Body {
-    /// Takes form-data apart; leaves JSON alone. An error is a fault of the body as a whole.
+    /// Splits form-data into parts; does not parse JSON yet. An error is a fault of the whole body.
     pub async fn read(format: &Format, bytes: Bytes) -> Result<Body, String> {
         if bytes.is_empty() {
             return Err("body: empty; allowed: an event".into());
@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// The values by name, in the order they came.
+    /// The values by name, in their order.
     pub fn fields(&self) -> Result<Vec<(String, FieldValue<'_>)>, String> {
         match self {
             Body::Json(bytes) => {
@@ -107,7 +107,7 @@ impl Body {
     }
 }
 
-/// A key as messages name it: as it is where it is plain, otherwise quoted, so that it cannot forge a message.
+/// A key for messages: unchanged if it is a plain word, otherwise quoted, so that it cannot forge a message.
 pub fn key_of(name: &str) -> String {
     let plain = name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     if plain && !name.is_empty() { name.to_string() } else { shortened(name) }

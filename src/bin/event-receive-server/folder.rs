@@ -1,5 +1,5 @@
-//! The store that comes with the program: the journal, in memory or in files (`--store DIR`), and the boxes' last reports. The page
-//! shows what is in it.
+//! The default store: the journal, in memory or in files (`--store DIR`), and the boxes' last reports. The page shows its
+//! content.
 
 use std::io;
 use std::sync::Arc;
@@ -10,31 +10,31 @@ use tokio::time::Instant;
 
 use crate::boxes::Boxes;
 use crate::dialect::Report;
+use crate::error::ApiError;
 use crate::journal::Journal;
 use crate::picture::sha256_hex;
 use crate::record::Arrival;
-use crate::refusal::Refusal;
-use crate::store::{Asked, Delivery, Sender, Store, What};
+use crate::store::{Content, Delivery, RequestHead, Sender, Store};
 
 /// See the module.
 pub struct Folder {
     pub journal: Journal,
-    /// The boxes that sent their state.
+    /// Boxes that sent their state.
     pub boxes: Boxes,
 }
 
 impl Folder {
-    /// What the journal holds, and no box.
+    /// A store with the events of the journal and without boxes.
     pub fn new(journal: Journal) -> Folder {
         Folder { journal, boxes: Boxes::default() }
     }
 
-    /// Blocks while the disk works.
-    fn keep_now(&self, delivery: Delivery) -> Result<(), Refusal> {
-        let Delivery { id, received_at, format, body, what, .. } = delivery;
-        match what {
-            What::State(report) => self.boxes.take(report, received_at, Instant::now()),
-            What::Event(event) => {
+    /// Stores a delivery. Blocks during disk operations.
+    fn keep_now(&self, delivery: Delivery) -> Result<(), ApiError> {
+        let Delivery { id, received_at, format, body, content, .. } = delivery;
+        match content {
+            Content::State(report) => self.boxes.take(report, received_at, Instant::now()),
+            Content::Event(event) => {
                 let id = of_report(id.unwrap_or_else(|| sha256_hex(&body)), event.report);
                 self.journal.take(Arrival { id, received_at, format, event: *event }).map_err(not_stored)?;
             }
@@ -44,22 +44,22 @@ impl Folder {
 }
 
 impl Store for Folder {
-    fn admit(&self, _: &Asked) -> Result<Sender, Refusal> {
+    fn admit(&self, _: &RequestHead) -> Result<Sender, ApiError> {
         Ok(None)
     }
 
-    /// On a thread that may wait for the disk. It ends even if the sender goes away meanwhile.
-    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), Refusal>> {
+    /// Runs on a thread that may wait for the disk. It finishes even if the sender disconnects.
+    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), ApiError>> {
         let broken =
-            |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be stored: this is a bug");
+            |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be stored: this is a bug");
         Box::pin(async move { tokio::task::spawn_blocking(move || self.keep_now(delivery)).await.map_err(broken)? })
     }
 
-    fn refused(&self, refusal: &Refusal) {
-        if refusal.incomplete {
+    fn refused(&self, error: &ApiError) {
+        if error.incomplete {
             self.journal.cut_short();
         } else {
-            self.journal.reject(&refusal.errors);
+            self.journal.reject(&error.errors);
         }
     }
 
@@ -68,17 +68,17 @@ impl Store for Folder {
     }
 }
 
-/// The id under which an event is kept: one that came in both reports is there twice.
+/// The id under which an event is stored. An event that came in both reports is stored twice.
 pub fn of_report(id: String, report: Report) -> String {
     const OF_HISTORY: &str = "-history";
     if report == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
 }
 
-fn not_stored(error: io::Error) -> Refusal {
+fn not_stored(error: io::Error) -> ApiError {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let status = match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Refusal::new(status, format!("the event could not be stored, nothing of it was kept: {error}"))
+    ApiError::new(status, format!("the event could not be stored, nothing of it was kept: {error}"))
 }

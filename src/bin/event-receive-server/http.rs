@@ -1,4 +1,4 @@
-//! The sockets: accepting connections, and every bound on them in one place.
+//! The sockets: accepts connections and applies every limit to them.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,27 +16,27 @@ use tracing::warn;
 
 use crate::routes::{App, answer};
 
-/// What a client may take of this process. A field, not a constant, each, so that tests need not wait.
+/// Limits on what clients may use of this process. Fields instead of constants, so that tests need not wait.
 pub struct Limits {
-    /// Connections at a time; further ones wait to be accepted.
+    /// Connections at a time. Further ones wait to be accepted.
     pub connections: usize,
-    /// Readers of /api/stream at a time, which stay: fewer than connections, so that events always get in.
+    /// Readers of /api/stream at a time. They stay connected, so this is less than `connections`: events can always get in.
     pub streams: usize,
-    /// The bytes of a request's head, and what is read of a body at once.
+    /// Size of a request's head, and of one read of a body, in bytes.
     pub head_bytes: usize,
-    /// For the head of a request; also how long a connection may be idle.
+    /// Time to receive a request's head. Also how long a connection may be idle.
     pub head_time: Duration,
-    /// The bytes of a body.
+    /// Size of a body, in bytes.
     pub body_bytes: u64,
-    /// The bytes of all bodies that are in memory at a time; a further one waits.
+    /// Size of all bodies in memory at a time, in bytes. A further body waits.
     pub bodies_bytes: u64,
-    /// How long that one waits.
+    /// How long that body waits.
     pub room_time: Duration,
-    /// For the next bytes of a body.
+    /// Time to receive the next bytes of a body.
     pub body_progress: Duration,
-    /// For a whole body.
+    /// Time to receive a whole body.
     pub body_time: Duration,
-    /// For a client to take the next bytes of an answer.
+    /// Time for a client to accept the next bytes of an answer.
     pub write_progress: Duration,
 }
 
@@ -57,13 +57,13 @@ impl Default for Limits {
     }
 }
 
-/// Makes a bound listener one of the running runtime.
+/// Registers a bound listener with the running runtime.
 pub fn adopt(listener: StdListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
-/// Serves every connection, each as a task of its own, until the caller stops it.
+/// Serves every connection in a task of its own, until the caller drops it.
 pub async fn serve(listener: TcpListener, app: Arc<App>) {
     let log_limiter = RateLimited::new(1);
     loop {
@@ -71,7 +71,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
-                // Out of descriptors, for one: accepting again at once would only burn CPU.
+                // For example out of file descriptors: accepting again at once would only burn CPU.
                 log_limiter.say(|more| warn!("cannot accept a connection: {error}{more}"));
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
@@ -87,7 +87,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
                 let app = app.clone();
                 async move { Ok::<_, Infallible>(answer(app, request).await) }
             });
-            // A connection that breaks is the client's affair; what it left undone is counted where it is noticed.
+            // Ignore a broken connection: the code that reads a body counts an incomplete one.
             let _ = http.serve_connection(socket, service).await;
             drop(room);
         });
@@ -113,7 +113,7 @@ mod tests {
         Arc::new(App::new(folder.clone(), Some(folder), vec!["/RealTimeEvent".into()], limits))
     }
 
-    /// Runs a client against a server; the client blocks, so it has a thread of its own.
+    /// Runs a client against a server. The client blocks, so it has its own thread.
     fn against(app: Arc<App>, client: impl FnOnce(SocketAddr) + Send + 'static) {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -133,13 +133,13 @@ mod tests {
 
     fn connected(address: SocketAddr, request: &str) -> TcpStream {
         let mut socket = TcpStream::connect(address).unwrap();
-        // Only a failing test comes to this: it is less than the bounds of Limits::default().
+        // Only a failing test reaches this: it is less than the limits of Limits::default().
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         socket.write_all(request.as_bytes()).unwrap();
         socket
     }
 
-    /// Everything the server says until it closes the connection.
+    /// Everything that the server sends until it closes the connection.
     fn answer_to(address: SocketAddr, request: &str) -> String {
         let mut answer = String::new();
         connected(address, request).read_to_string(&mut answer).unwrap();
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_takes_nothing_is_dropped() {
-        // The reader holds the only connection, so another is answered only once it was dropped.
+        // The reader holds the only connection, so another one is answered only after the reader was dropped.
         let folder = Arc::new(Folder::new(Journal::in_memory()));
         let app = of(folder.clone(), Limits { connections: 1, write_progress: soon(), ..Limits::default() });
         let larger_than_socket_buffers = vec![0; 64 << 20].into();

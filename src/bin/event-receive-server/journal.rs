@@ -1,8 +1,8 @@
-//! What came in: the ids that are known, the recent events, the counters, and word of each new one.
+//! The received events: the known ids, the recent events, the counters, and a notice of each new event.
 //!
-//! Two locks, so that a reader never waits for the disk: `writer` is held while an event is checked against the known ids and
-//! stored, `shown` only for as long as it takes to look at the list. Taking an event is one blocking call that ends even if its
-//! sender goes away meanwhile: an event is never stored without its id being known.
+//! Two locks, so that a reader never waits for the disk. `writer` is held while an event is compared with the known ids and
+//! stored; `shown` only while the list is read or changed. Storing an event is one blocking call that finishes even if its sender
+//! disconnects: no event is stored without its id becoming known.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::event::Which;
 use crate::recent::{Recent, Seen};
 use crate::record::{self, Arrival, Record};
 
-/// New events that a reader of the stream may be behind before it is dropped.
-const NEWS: usize = 64;
+/// How many new events a reader of the stream may lag behind before it is dropped.
+const MAX_LAG: usize = 64;
 
-/// How much is remembered; with a store the pictures are files, so more events fit.
+/// How many events are remembered. With a store the pictures are files, so more events fit.
 struct Bounds {
     shown: usize,
     ids: usize,
@@ -32,32 +32,32 @@ struct Bounds {
 const IN_MEMORY: Bounds = Bounds { shown: 200, ids: 100_000 };
 const ON_DISK: Bounds = Bounds { shown: 1000, ids: 1_000_000 };
 
-/// The figures at the top of the page.
+/// The counts at the top of the page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Counters {
-    /// Events that were stored; with a store, those of earlier runs too.
+    /// Events stored; with a store, including earlier runs.
     pub received: u64,
-    /// Deliveries of an event that was there already.
+    /// Deliveries of an event that was already stored.
     pub duplicates: u64,
-    /// Deliveries that were answered with an error.
+    /// Deliveries answered with an error.
     pub rejected: u64,
-    /// Deliveries that ended before their body did.
+    /// Deliveries that broke off before the end of their body.
     pub incomplete: u64,
-    /// The last of the rejected ones.
+    /// The last rejection.
     pub last_rejection: Option<Rejection>,
 }
 
-/// When and why a delivery was rejected.
+/// The time and reason of a rejected delivery.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rejection {
     at: String,
     errors: Vec<String>,
 }
 
-/// What became of an event that is in order.
+/// The result of storing a valid event.
 #[derive(Debug, PartialEq)]
 pub enum StoreOutcome {
-    /// It is new, and where it will stay.
+    /// It was new and is now stored.
     Stored,
     /// Its id was known.
     Duplicate,
@@ -68,7 +68,7 @@ pub struct Journal {
     store: Option<PathBuf>,
     writer: Mutex<Writer>,
     shown: Mutex<Recent>,
-    /// Why the last event could not be stored, until one can be again.
+    /// Why the last event could not be stored; cleared by the next success.
     fault: Mutex<Option<String>>,
     logged: Mutex<Logged>,
     counters: watch::Sender<Counters>,
@@ -80,7 +80,7 @@ struct Writer {
     disk: Option<Disk>,
 }
 
-/// When a rejection was last logged, and how many were not since.
+/// When a rejection was last logged, and how many were suppressed since.
 #[derive(Default)]
 struct Logged {
     last: Option<Instant>,
@@ -88,12 +88,12 @@ struct Logged {
 }
 
 impl Journal {
-    /// A journal that ends with the process.
+    /// A journal in memory only.
     pub fn in_memory() -> Journal {
         Journal::new(None, None, Seen::new(IN_MEMORY.ids), Recent::new(IN_MEMORY.shown), 0)
     }
 
-    /// The journal of a folder, as it was left.
+    /// The journal of a folder, with the events stored in it.
     pub fn on_disk(folder: &Path) -> Result<Journal, String> {
         let (mut seen, mut shown, mut received) = (Seen::new(ON_DISK.ids), Recent::new(ON_DISK.shown), 0);
         let disk = Disk::open(folder, |id, line| {
@@ -113,11 +113,11 @@ impl Journal {
             fault: Mutex::default(),
             logged: Mutex::default(),
             counters: watch::Sender::new(Counters { received, ..Counters::default() }),
-            news: broadcast::Sender::new(NEWS),
+            news: broadcast::Sender::new(MAX_LAG),
         }
     }
 
-    /// Takes an event that is in order. Blocks while the disk works. After an error nothing of the event is left.
+    /// Stores a valid event. Blocks during disk operations. After an error nothing of the event is left.
     pub fn take(&self, arrival: Arrival) -> io::Result<StoreOutcome> {
         let mut writer = lock(&self.writer);
         if writer.seen.contains(&arrival.id) {
@@ -138,14 +138,14 @@ impl Journal {
         }
         writer.seen.insert(&id);
         let record = Arc::new(Record { id, json: line.into(), pictures });
-        // The event is in the list before its news goes out, so that a reader who missed the news finds it there.
+        // Add the event to the list before sending the notice, so that a reader who missed the notice finds it there.
         lock(&self.shown).push(record.clone());
         self.counters.send_modify(|counters| counters.received += 1);
         let _ = self.news.send(Arc::downgrade(&record));
         Ok(StoreOutcome::Stored)
     }
 
-    /// Counts a delivery that was answered with an error. At most one a second is logged: a sender could fill the log.
+    /// Counts a delivery that was answered with an error. Logs at most one per second: a sender could fill the log.
     pub fn reject(&self, errors: &[String]) {
         let rejection = Rejection { at: clock::now(), errors: errors.to_vec() };
         self.counters.send_modify(|counters| {
@@ -162,17 +162,17 @@ impl Journal {
         warn!("rejected ({suppressed} more since the last message): {}", errors.join("; "));
     }
 
-    /// Counts a delivery that ended before its body did.
+    /// Counts a delivery that broke off before the end of its body.
     pub fn cut_short(&self) {
         self.counters.send_modify(|counters| counters.incomplete += 1);
     }
 
-    /// The newest events, the newest first.
+    /// The latest events, the newest first.
     pub fn newest(&self, limit: usize) -> Vec<Arc<Record>> {
         lock(&self.shown).newest().take(limit).cloned().collect()
     }
 
-    /// A picture of an event. Blocks while the disk works.
+    /// A picture of an event. Blocks during disk operations.
     pub fn picture(&self, id: &str, which: &Which) -> io::Result<Option<Bytes>> {
         if let Some(folder) = &self.store {
             return match std::fs::read(Disk::picture_path(folder, id, which)) {
@@ -192,7 +192,7 @@ impl Journal {
         self.counters.borrow().clone()
     }
 
-    /// The counters as they change, and every new event; one that nobody holds any more was pushed out of the list.
+    /// Subscribes to the counters and to new events. A reference is dead if its event was pushed out of the list.
     pub fn follow(&self) -> (watch::Receiver<Counters>, broadcast::Receiver<Weak<Record>>) {
         (self.counters.subscribe(), self.news.subscribe())
     }
@@ -203,7 +203,7 @@ impl Journal {
     }
 }
 
-/// A panic while a lock was held leaves counts at worst one too low: no reason to stop serving.
+/// After a panic under a lock, a count is at most one too low: that is no reason to stop serving.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

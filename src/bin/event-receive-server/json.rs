@@ -1,7 +1,7 @@
-//! JSON as it was written: the members of an object with their values untouched.
+//! JSON in its original text: the members of an object, with unchanged values.
 //!
-//! Values are kept as text and not as numbers and maps, so that what is stored is what was sent, to the last digit of a float,
-//! and so that a body of tens of megabytes is not copied into a tree. Every walk is bounded and none recurses.
+//! Values are kept as text and not as numbers and maps. So the stored text equals the text that was sent, to the last digit of a
+//! float, and a body of tens of megabytes is not copied into a tree. Every walk is bounded, and none recurses.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// More members than any event has; an object of millions would be many times larger in memory than on the wire.
+/// More than any event has. An object with millions of members would be much larger in memory than on the wire.
 const MAX_MEMBERS: usize = 1000;
-/// Deeper than any event nests; programs that read events.jsonl use recursive parsers.
+/// More than the nesting of any event. Programs that read events.jsonl use recursive parsers.
 const MAX_DEPTH: usize = 64;
 
-/// The members of an object in the order they were written, repeated names included.
+/// The members of an object in their order, including repeated names.
 pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -42,7 +42,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// The value without the white space between its tokens, so that it takes one line; `None` if it nests too deep.
+/// The value without white space between its tokens, so that it fits on one line; `None` if it nests too deep.
 pub fn on_one_line(value: &RawValue) -> Option<Box<RawValue>> {
     let mut line = String::with_capacity(value.get().len());
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -66,7 +66,7 @@ pub fn on_one_line(value: &RawValue) -> Option<Box<RawValue>> {
     RawValue::from_string(line).ok()
 }
 
-/// At most 40 characters of a text, quoted, and its length where that is not all of it: for messages and logs.
+/// At most 40 characters of a text, quoted, with its length if it was cut: for messages and logs.
 pub fn shortened(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
@@ -75,7 +75,7 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
-/// A text as a JSON string, which has no line breaks and no control characters.
+/// A text as a JSON string, without line breaks and control characters.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

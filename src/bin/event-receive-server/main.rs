@@ -1,4 +1,4 @@
-//! The receiving server of the box: what an owner's cloud has to do to get events, in one program to try it out with.
+//! The receiving server of the box: one program that does what an owner's cloud must do to receive events, for trials.
 //!
 //! ```text
 //!  POST ──▶ http (bounds) ──▶ receive (length, id) ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
@@ -6,10 +6,10 @@
 //!  page, /api/events, /api/stream ◀── folder: journal (seen ids, recent events, counters) ◀── store
 //!                                                              └──▶ disk (--store)              └──▶ fleet (--jetstream)
 //! ```
-//! Where an event goes is one of two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes.
-//! Everything that comes from outside is bounded: connections, headers, bodies in memory, times, lists. One thread serves the
-//! sockets; checking and storing an event happens on a blocking thread, because it hashes megabytes and waits for the disk.
-//! An event is answered with 200 only after it is where it will stay. The process holds no other state than its store.
+//! There are two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes. All external
+//! input is bounded: connections, headers, bodies in memory, times, lists. One thread serves the sockets. Checking and storing an
+//! event happens on a blocking thread, because it hashes megabytes and waits for the disk. An event is answered with 200 only
+//! after it is stored. The process has no other state than its store.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
@@ -18,6 +18,7 @@ mod boxes;
 mod clock;
 mod dialect;
 mod disk;
+mod error;
 mod event;
 mod fields;
 #[cfg(feature = "jetstream")]
@@ -30,7 +31,6 @@ mod picture;
 mod receive;
 mod recent;
 mod record;
-mod refusal;
 mod routes;
 mod state_report;
 mod store;
@@ -48,21 +48,21 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::args::{Args, Asked};
+use crate::args::{Args, Command};
 use crate::folder::Folder;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::routes::App;
 
 const PROGRAM: &str = "event-receive-server";
-/// The exit code for a command line that cannot be understood.
+/// Exit code for a wrong command line.
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     ignore_strays();
     let args = match args::parse(lexopt::Parser::from_env()) {
-        Ok(Asked::Run(args)) => args,
-        Ok(Asked::Print(text)) => {
+        Ok(Command::Run(args)) => args,
+        Ok(Command::Print(text)) => {
             return print(PROGRAM, text.trim_end());
         }
         Err(fault) => {
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Opens the store, listens, says where, and serves until it is told to stop.
+/// Opens the store, listens, prints the address, and serves until it is told to stop.
 fn run(args: Args) -> Result<(), String> {
     let _flush = log::start().map_err(|error| format!("cannot start: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,22 +93,22 @@ fn run(args: Args) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let served = runtime.block_on(async move {
         let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
-        // Before the line that says that all is ready: whoever waits for it may send a signal at once.
-        let told_to_stop = told_to_stop().map_err(|error| format!("cannot catch signals: {error}"))?;
+        // Do this before printing that the server is ready: a program that waits for that line may send a signal at once.
+        let stop_signal = stop_signal().map_err(|error| format!("cannot catch signals: {error}"))?;
         announce(address);
         tokio::select! {
             () = http::serve(listener, app) => {}
-            () = told_to_stop => {}
+            () = stop_signal => {}
         }
         Ok(())
     });
-    // Dropping the runtime waits for the events that are being written: none of them is left half-stored.
+    // Dropping the runtime waits for events that are being written: none is left half-stored.
     drop(runtime);
     info!("stopped");
     served
 }
 
-/// What the answers are made from: a gateway, or the folder with its page.
+/// The state that the answers are made from: a gateway, or the folder with its page.
 fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
     #[cfg(feature = "jetstream")]
     if let Some(options) = &args.gateway {
@@ -116,7 +116,7 @@ fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
         return Ok(App::new(Arc::new(fleet), None, args.paths, fleet::Fleet::limits()));
     }
     #[cfg(not(feature = "jetstream"))]
-    let _ = runtime; // nothing begins before it serves
+    let _ = runtime; // only a gateway starts tasks before serving
     let journal = match &args.store {
         Some(folder) => Journal::on_disk(folder)?,
         None => Journal::in_memory(),
@@ -125,8 +125,8 @@ fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
     Ok(App::new(folder.clone(), Some(folder), args.paths, Limits::default()))
 }
 
-/// Catches SIGTERM and SIGINT from now on; what is returned waits for one of them.
-fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+/// Catches SIGTERM and SIGINT from now on. The returned future waits for one of them.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -137,13 +137,13 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Says at once where it listens; that nobody can read it is no reason to stop.
+/// Prints the listening address at once. A failure to print is no reason to stop.
 fn announce(address: SocketAddr) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
 }
 
-/// Why the address cannot be used, and what to do about it.
+/// Why the address cannot be used, and what to do.
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
     let port = address.port();
     let advice = match error.kind() {

@@ -1,4 +1,4 @@
-//! A picture as an event carries it: base64 of a JPEG file, or `""` where there is none.
+//! A picture in an event: base64 of a JPEG file, or `""` if there is none.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::{DecodeError, Engine};
@@ -7,22 +7,22 @@ use sha2::{Digest, Sha256};
 
 use crate::json::shortened;
 
-/// What a JPEG file begins with: the start-of-image marker, and the first byte of the marker that follows it.
+/// First bytes of a JPEG file: the start-of-image marker, and the first byte of the next marker.
 const JPEG_START: [u8; 3] = [0xFF, 0xD8, 0xFF];
 
-/// The bytes of a JPEG file and what is recorded of them.
+/// The bytes of a JPEG file, and the recorded facts about them.
 #[derive(Debug)]
 pub struct Picture {
-    /// The file as it was before base64.
+    /// The decoded file.
     pub bytes: Bytes,
     /// Its SHA-256 in hex.
     pub sha256: String,
 }
 
-/// What is allowed; the second half of every message about a picture.
+/// What is allowed: the second half of every message about a picture.
 pub const ALLOWED: &str = "the base64 (RFC 4648 standard alphabet, padded, no line breaks) of a JPEG, or \"\"";
 
-/// Decodes a picture; `None` stands for `""`. An error says what is wrong, without showing the picture.
+/// Decodes a picture; `None` stands for `""`. The error says what is wrong, without showing the picture.
 pub fn decode(text: &str) -> Result<Option<Picture>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -41,7 +41,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The mistake behind a decoding error, where it is one of those that are often made.
+/// Names the mistake behind a decoding error, if it is a common one.
 fn why(text: &str, error: DecodeError) -> String {
     let bad = text.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
     match bad.map(|at| (at, text.as_bytes()[at])) {

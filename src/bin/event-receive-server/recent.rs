@@ -1,4 +1,4 @@
-//! The two bounded memories of the journal: the recent events, and the ids that are known.
+//! The two bounded memories of the journal: the recent events and the known ids.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 
 use crate::record::Record;
 
-/// The memory that recent events may take.
+/// Maximum memory for recent events, in bytes.
 const MOST_BYTES: usize = 128 << 20;
 
-/// The recent events, the oldest first, bounded in number and in bytes.
+/// The recent events, the oldest first. Their number and their bytes are bounded.
 pub struct Recent {
     records: VecDeque<Arc<Record>>,
     bytes: usize,
@@ -18,12 +18,12 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// An empty list of at most so many events.
+    /// An empty list for at most `most` events.
     pub fn new(most: usize) -> Recent {
         Recent { records: VecDeque::new(), bytes: 0, most }
     }
 
-    /// Adds the newest; the oldest go. The newest stays even if it alone is too large.
+    /// Adds the newest event and drops the oldest ones. The newest stays even if it alone is too large.
     pub fn push(&mut self, record: Arc<Record>) {
         self.bytes += record.size();
         self.records.push_back(record);
@@ -38,7 +38,7 @@ impl Recent {
     }
 }
 
-/// The ids of the latest events, as hashes of equal size, so that long ids take no more memory than short ones.
+/// The ids of the latest events, as hashes of equal size: long ids take no more memory than short ones.
 pub struct Seen {
     known: HashSet<[u8; 16]>,
     in_order: VecDeque<[u8; 16]>,
@@ -46,17 +46,17 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// No ids, and room for so many.
+    /// An empty set with room for `most` ids.
     pub fn new(most: usize) -> Seen {
         Seen { known: HashSet::new(), in_order: VecDeque::new(), most }
     }
 
-    /// Whether the id was inserted and is not forgotten.
+    /// Whether the id was inserted and not forgotten since.
     pub fn contains(&self, id: &str) -> bool {
         self.known.contains(&hash(id))
     }
 
-    /// Remembers the id; beyond the room the oldest is forgotten.
+    /// Remembers the id. If the set is full, forgets the oldest id.
     pub fn insert(&mut self, id: &str) {
         if self.known.insert(hash(id)) {
             self.in_order.push_back(hash(id));

@@ -1,4 +1,4 @@
-//! An event as it is kept and shown: one line of JSON, with each picture as `{"file","sha256","bytes"}` in its place.
+//! An event as stored and shown: one line of JSON. Each picture is replaced by `{"file","sha256","bytes"}`.
 
 use bytes::Bytes;
 use serde::ser::SerializeMap;
@@ -9,44 +9,44 @@ use crate::dialect::Report;
 use crate::event::{Event, Kept, Which};
 use crate::picture::{Picture, sha256_hex};
 
-/// An event that came in, before it is known whether it is a new one.
+/// A received event, before it is known whether it is new.
 pub struct Arrival {
-    /// What X-Event-Id said, or the SHA-256 of the body.
+    /// The value of X-Event-Id, or the SHA-256 of the body.
     pub id: String,
     /// RFC 3339.
     pub received_at: String,
     /// `json` or `form-data`.
     pub format: &'static str,
-    /// What it says.
+    /// Its content.
     pub event: Event,
 }
 
-/// A kept event, as it is shown.
+/// A stored event, as shown.
 pub struct Record {
     /// The event's id.
     pub id: String,
     /// Its line of events.jsonl, without the line break.
     pub json: Bytes,
-    /// The pictures, where they are not kept in files.
+    /// The pictures, if they are not stored as files.
     pub pictures: Vec<(Which, Bytes)>,
 }
 
 impl Record {
-    /// The memory that it takes.
+    /// Its size in memory.
     pub fn size(&self) -> usize {
         let pictures = self.pictures.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
         self.id.len() + self.json.len() + pictures
     }
 }
 
-/// The part of a picture's file name that comes from the event's id: the id itself where it is safe as a name, else its hash.
-/// No safe id has an underscore, so no id can take the name of another.
+/// The part of a picture's file name that comes from the event's id: the id if it is safe as a file name, otherwise its hash. A
+/// safe id has no underscore, so no id can take the name of another one.
 pub fn file_stem(id: &str) -> String {
     let safe = id.len() <= 100 && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if safe { id.to_string() } else { format!("sha256_{}", sha256_hex(id.as_bytes())) }
 }
 
-/// The name of a picture's file, relative to the store's folder. Of the names that a sender gives, too, only those that are safe go in.
+/// The name of a picture's file, relative to the store's folder. Names from a sender are used only if they are safe.
 pub fn picture_file(id: &str, which: &Which) -> String {
     let stem = file_stem(id);
     match which {
@@ -63,10 +63,10 @@ fn safe_name(name: &str) -> String {
     if is_safe { name.to_owned() } else { format!("sha256_{}", sha256_hex(name.as_bytes())) }
 }
 
-/// The line of an event. `files` says whether its pictures are kept as files.
+/// The line of an event. `files` says whether its pictures are stored as files.
 pub fn line(arrival: &Arrival, files: bool) -> String {
     let Arrival { id, received_at, format, event } = arrival;
-    let members = |members, place| Kepts { members, event, place, id, files };
+    let members = |members, place| KeptMembers { members, event, place, id, files };
     let named = event.named.iter().map(|named| [named.place.name(), named.name.as_str()]);
     let line = Line {
         id,
@@ -98,10 +98,10 @@ struct Line<'a> {
     reg_pic: PictureNote<'a>,
     timestamp: i64,
     score: f64,
-    ext_data: Kepts<'a>,
+    ext_data: KeptMembers<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top: Option<Kepts<'a>>,
-    /// Place and name of each picture but reg_pic and spot_pic.
+    top: Option<KeptMembers<'a>>,
+    /// Place and name of each picture except reg_pic and spot_pic.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pictures: Vec<[&'a str; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,14 +110,14 @@ struct Line<'a> {
     unknown_keys: &'a [String],
 }
 
-/// What is said of a picture; `""` where there is none.
+/// The note about a picture; `""` if there is none.
 struct PictureNote<'a> {
     picture: Option<&'a Picture>,
     file: Option<String>,
 }
 
 impl<'a> PictureNote<'a> {
-    /// Of a picture of the event `id`; `files` says whether it is kept as a file.
+    /// The note about a picture of the event `id`. `files` says whether it is stored as a file.
     fn of(picture: Option<&'a Picture>, which: Which, id: &str, files: bool) -> PictureNote<'a> {
         PictureNote { picture, file: files.then(|| picture_file(id, &which)) }
     }
@@ -136,8 +136,8 @@ impl Serialize for PictureNote<'_> {
     }
 }
 
-/// Members with the notes of pictures where these stood.
-struct Kepts<'a> {
+/// Members, with notes in place of the pictures.
+struct KeptMembers<'a> {
     members: &'a [(String, Kept)],
     event: &'a Event,
     place: Place,
@@ -145,7 +145,7 @@ struct Kepts<'a> {
     files: bool,
 }
 
-impl Serialize for Kepts<'_> {
+impl Serialize for KeptMembers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let note = |picture, which| PictureNote::of(picture, which, self.id, self.files);
         let mut map = serializer.serialize_map(Some(self.members.len()))?;

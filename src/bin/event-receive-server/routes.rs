@@ -1,20 +1,20 @@
-//! The route table, and what every answer has in common.
+//! The route table, and what all answers have in common.
 //!
 //! | method | path | answer |
 //! | --- | --- | --- |
 //! | POST | /RealTimeEvent, every --path, /HistoryEvent, /SophonFogStatus | `receive` |
 //! | GET | / /receiver.css /receiver.js /language.js /icon.svg | the page |
 //! | GET | /boxes /boxes.js | the page of boxes |
-//! | GET | /api/boxes | `{"boxes":[…]}`, what is wrong first |
+//! | GET | /api/boxes | `{"boxes":[…]}`, boxes with problems first |
 //! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
 //! | GET | /api/events/ID/reg_pic, …/spot_pic, …/top/NAME, …/ext_data/NAME | a picture |
 //! | GET | /api/stream | `stream` |
 //! | GET | /healthz | 200, or 503 while events cannot be stored |
-//! | GET | /metrics | for Prometheus, of a gateway (`fleet`) |
+//! | GET | /metrics | for Prometheus; only of a gateway (`fleet`) |
 //!
-//! A gateway keeps nothing that could be shown: of these it has only what takes something, /healthz and /metrics.
-//! HEAD is answered where GET is. Paths are compared as they were sent, byte for byte. There is no login: the page and the events
-//! are for everyone who reaches the address, as the help says.
+//! A gateway stores nothing that could be shown: it serves only the paths for POST, /healthz and /metrics. HEAD works wherever
+//! GET does. Paths are compared as sent, byte for byte. There is no login: the page and the events are open to everyone who
+//! reaches the address, as the help says.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -42,29 +42,29 @@ use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
 use crate::receive;
-use crate::store::{Brings, Budget, Store};
+use crate::store::{Budget, Expected, Store};
 use crate::stream as live;
 
 /// An answer.
 pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Everything the answers are made from.
+/// The state that the answers are made from.
 pub struct App {
-    /// Where what comes in goes.
+    /// The store for received data.
     pub store: Arc<dyn Store>,
     /// What the page shows; a gateway has no page.
     pub shown: Option<Arc<Folder>>,
-    /// The paths that take realtime events.
+    /// The paths for realtime events.
     pub paths: Vec<String>,
     pub limits: Limits,
-    /// Room for connections, for readers of the stream, and for bodies (in units of `receive::ROOM_UNIT`).
+    /// Limits on connections, on readers of the stream, and on bodies (in units of `receive::ROOM_UNIT`).
     pub connections: Arc<Semaphore>,
     pub streams: Arc<Semaphore>,
     pub bodies: Arc<Semaphore>,
 }
 
 impl App {
-    /// Nothing received, nobody connected.
+    /// A server that has received nothing and has no connections.
     pub fn new(store: Arc<dyn Store>, shown: Option<Arc<Folder>>, paths: Vec<String>, limits: Limits) -> App {
         let room = |most| Arc::new(Semaphore::new(most));
         App {
@@ -83,22 +83,22 @@ impl App {
         Budget { limit, used: limit.saturating_sub(self.bodies.available_permits() as u64 * receive::ROOM_UNIT) }
     }
 
-    /// What a GET of this path gives, if there is something.
+    /// The route of a GET to this path, if any.
     fn shows(&self, path: &str) -> Option<Route> {
         Route::of(path).filter(|route| self.shown.is_some() || matches!(route, Route::Health | Route::Metrics))
     }
 
-    /// What a POST to this path brings, if it is taken.
-    fn brings(&self, path: &str) -> Option<Brings> {
+    /// What a POST to this path must contain, if the path accepts POST.
+    fn expected(&self, path: &str) -> Option<Expected> {
         match path {
-            HISTORY_PATH => Some(Brings::Event(Report::History)),
-            STATE_PATH => Some(Brings::State),
-            path => self.paths.iter().any(|known| known == path).then_some(Brings::Event(Report::RealTime)),
+            HISTORY_PATH => Some(Expected::Event(Report::History)),
+            STATE_PATH => Some(Expected::State),
+            path => self.paths.iter().any(|known| known == path).then_some(Expected::Event(Report::RealTime)),
         }
     }
 }
 
-/// What a path is for.
+/// The purpose of a path.
 enum Route {
     Asset(&'static str, &'static str),
     Events,
@@ -144,12 +144,12 @@ impl Route {
 /// Answers one request.
 pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_string();
-    let brings = app.brings(&path);
-    let takes_events = brings.is_some();
+    let expected = app.expected(&path);
+    let takes_events = expected.is_some();
     let route = app.shows(&path);
     let method = request.method();
-    let mut reply = if let Some(brings) = brings.filter(|_| method == Method::POST) {
-        receive::receive(&app, brings, request).await
+    let mut reply = if let Some(expected) = expected.filter(|_| method == Method::POST) {
+        receive::receive(&app, expected, request).await
     } else if let Some(route) = route.as_ref().filter(|_| [Method::GET, Method::HEAD].contains(method)) {
         show(&app, route, request.uri().query().unwrap_or_default()).await
     } else {
@@ -157,7 +157,7 @@ pub async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
             (None, false) => not_found(&app, &path),
             (route, takes_events) => wrong_method(&app, method, &path, route.is_some(), takes_events),
         };
-        // The connection ends here: its body, if there is one, is not looked at.
+        // The connection ends here: a body, if any, is not read.
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         let (head, body) = request.into_parts();
         discard(body, &head.headers, app.limits.body_progress);
@@ -190,7 +190,7 @@ async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
     }
 }
 
-/// The list is sent as it lies in the journal, piece by piece: it may be large.
+/// Streams the list from the journal in pieces: it may be large.
 fn events(journal: &Journal, query: &str) -> Reply {
     let mut limit = 50;
     for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "limit") {
@@ -228,7 +228,7 @@ async fn picture(shown: Arc<Folder>, id: String, which: Which) -> Reply {
     match found {
         Ok(Ok(Some(bytes))) => {
             let mut reply = typed(StatusCode::OK, "image/jpeg", bytes);
-            // Whatever the bytes are, they are shown as a picture or not at all.
+            // Make sure that the bytes, whatever they are, can only be shown as a picture.
             let policy = HeaderValue::from_static("default-src 'none'; sandbox");
             reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
             reply
@@ -260,12 +260,12 @@ fn wrong_method(app: &App, method: &Method, path: &str, shows: bool, takes_event
     reply
 }
 
-/// An answer that is JSON.
+/// A JSON answer.
 pub fn json(status: StatusCode, text: String) -> Reply {
     typed(status, "application/json", text.into())
 }
 
-/// An answer that says what is wrong.
+/// An error answer.
 pub fn failure(status: StatusCode, errors: &[String]) -> Reply {
     json(status, serde_json::json!({"status": "error", "errors": errors}).to_string())
 }
@@ -277,7 +277,7 @@ fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
     reply
 }
 
-/// A piece of a path with its %XX turned back; `None` where it is not UTF-8.
+/// Decodes percent-encoding in a part of a path; `None` if the result is not UTF-8.
 fn percent_decoded(piece: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(piece.len());
     let mut rest = piece.as_bytes();

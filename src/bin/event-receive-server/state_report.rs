@@ -1,4 +1,4 @@
-//! A box's state report, checked against the documented table. Every fault is named, as of an event.
+//! Checks a box's state report against the documented table. Names every fault, as for an event.
 //!
 //! | key | in | type |
 //! | --- | --- | --- |
@@ -20,7 +20,7 @@ use crate::event::unless_faulty;
 use crate::fields::key_of;
 use crate::json::shortened;
 
-/// What a value is to be.
+/// The required type of a value.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -64,7 +64,7 @@ const DEVICE: Rules = &[
 ];
 const DEVICE_EXT: Rules = &[("sw_version", true, Kind::Text), ("group_name", true, Kind::Text)];
 
-/// Checks a report; the error lists every fault.
+/// Checks a report. The error lists all faults.
 pub fn check(text: &[u8]) -> Result<Map<String, Value>, Vec<String>> {
     let report = match serde_json::from_slice::<Value>(text) {
         Ok(Value::Object(report)) => report,

@@ -1,6 +1,6 @@
-//! Where what came in is kept. Two stores do this: `folder` (in memory, or in files: the default), and `fleet` (a NATS JetStream,
-//! for `--jetstream`). Data flows one way: `receive` asks the store whether a request is to be read at all, reads and checks it, and
-//! hands it over once. What the store says then is what the sender gets.
+//! The interface of a store. There are two: `folder` (in memory or in files: the default), and `fleet` (a NATS JetStream, for
+//! `--jetstream`). Data flows one way: `receive` asks the store whether to read a request, reads and checks it, and passes it on
+//! once. The store's result becomes the answer to the sender.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use hyper::header::HeaderMap;
 
 use crate::boxes::StateReport;
 use crate::dialect::Report;
+use crate::error::ApiError;
 use crate::event::Event;
-use crate::refusal::Refusal;
 
-/// What a POST brings.
+/// What a POST must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Brings {
+pub enum Expected {
     /// An event of a report.
     Event(Report),
     /// A box's state.
@@ -24,12 +24,12 @@ pub enum Brings {
 
 /// What is known of a request before its body is read.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
-pub struct Asked<'a> {
-    pub brings: Brings,
+pub struct RequestHead<'a> {
+    pub expected: Expected,
     pub headers: &'a HeaderMap,
-    /// What X-Event-Id says, or what is wrong with it.
+    /// The value of X-Event-Id, or its fault.
     pub id: &'a Result<Option<String>, String>,
-    /// Of the body, in bytes.
+    /// Length of the body, in bytes.
     pub length: u64,
 }
 
@@ -40,48 +40,48 @@ pub struct Budget {
     pub limit: u64,
 }
 
-/// Who sends, where the store asks for a proof of it.
+/// The sender, if the store requires authentication.
 pub type Sender = Option<Arc<str>>;
 
-/// What came in, whole and in order.
+/// A complete and valid delivery.
 #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
 pub struct Delivery {
-    /// As [`Store::admit`] said.
+    /// As returned by [`Store::admit`].
     pub sender: Sender,
-    /// What X-Event-Id says; of an event.
+    /// The value of X-Event-Id, for an event.
     pub id: Option<String>,
     /// RFC 3339.
     pub received_at: String,
     /// `json` or `form-data`.
     pub format: &'static str,
-    /// As it was sent; in visible ASCII.
+    /// The original Content-Type, in visible ASCII.
     pub content_type: String,
-    /// As it came. Its part of the memory for bodies is free again when the last copy of this is gone.
+    /// The original body. Its share of the memory for bodies becomes free when the last copy is dropped.
     pub body: Bytes,
-    pub what: What,
+    pub content: Content,
 }
 
-/// What a body says.
-pub enum What {
+/// The content of a body.
+pub enum Content {
     Event(Box<Event>),
     State(StateReport),
 }
 
 /// See the module.
 pub trait Store: Send + Sync {
-    /// Whether a request is to be read, and whose it is. What is refused here costs no more than its head.
-    fn admit(&self, asked: &Asked) -> Result<Sender, Refusal>;
+    /// Decides whether a request is read, and who sent it. A request refused here costs no more than its head.
+    fn admit(&self, asked: &RequestHead) -> Result<Sender, ApiError>;
 
-    /// Keeps a delivery. `Ok` only when it is where it will stay, or was there before.
-    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), Refusal>>;
+    /// Stores a delivery. Returns `Ok` only if it is stored now or was before.
+    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), ApiError>>;
 
-    /// Counts what was not taken, whoever refused it.
-    fn refused(&self, refusal: &Refusal);
+    /// Counts a refused request, whatever part of the server refused it.
+    fn refused(&self, error: &ApiError);
 
-    /// Why nothing can be kept at present.
+    /// Why nothing can be stored at present.
     fn fault(&self) -> Option<String>;
 
-    /// For Prometheus, where there is something.
+    /// Metrics for Prometheus, if the store has any.
     fn metrics(&self, _: Budget) -> Option<String> {
         None
     }

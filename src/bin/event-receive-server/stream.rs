@@ -1,12 +1,12 @@
-//! `/api/stream`: the journal as it happens, as server-sent events.
+//! `/api/stream`: new events of the journal as server-sent events.
 //!
 //! - `event: stored`, data: the event's line, as in events.jsonl
-//! - `event: counters`, data: the counters; the first thing a reader gets, and after each change, several changes at once where they
-//!   come fast
-//! - a comment every 15 s, so that proxies and readers see that the connection lives
+//! - `event: counters`, data: the counters. A reader gets them first, and then after each change; changes in quick succession are
+//!   combined.
+//! - a comment every 15 s, so that proxies and readers see that the connection is alive
 //!
-//! A reader that falls behind by more than the journal keeps for it is dropped, and comes again by itself: it then gets the list
-//! anew. What a reader has not yet taken is a reference into that list, so slow readers cost no memory.
+//! A reader that lags behind further than the journal allows is dropped. It reconnects by itself and then gets the list anew.
+//! Events not sent yet are references into that list, so slow readers cost no memory.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -43,7 +43,7 @@ pub fn follow(app: &App, journal: &Journal) -> Reply {
     };
     let (mut counters, news) = journal.follow();
     let first = counters_message(&counters.borrow_and_update());
-    // EventSource comes again after this many milliseconds.
+    // EventSource reconnects after this many milliseconds.
     let pieces = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n"), first]);
     let reader = Reader { counters, news, pieces, _room: room };
     let frames = stream::unfold(reader, |mut reader| async move {
@@ -64,7 +64,7 @@ impl Reader {
             }
             tokio::select! {
                 news = self.news.recv() => {
-                    // An error says that this reader is too far behind.
+                    // An error means that this reader is too far behind.
                     if let Some(record) = news.ok()?.upgrade() {
                         let start = Bytes::from_static(b"event: stored\ndata: ");
                         self.pieces.extend([start, record.json.clone(), Bytes::from_static(b"\n\n")]);

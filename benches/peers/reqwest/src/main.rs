@@ -1,4 +1,4 @@
-//! What a user of Rust would pick: reqwest with serde_json and base64 Strings. A peer of scripts/bench.
+//! What a user of Rust would use: reqwest with serde_json and base64 Strings. A peer of scripts/bench.
 //!
 //! `reqwest-peer URL CA_FILE` sends an event for each line `REG_PIC SPOT_PIC` of its input.
 

@@ -16,8 +16,8 @@ use tracing::{info, warn};
 
 use super::message::MOST_OF_A_NAME;
 use super::unknown;
+use crate::error::ApiError;
 use crate::json::shortened;
-use crate::refusal::Refusal;
 use crate::store::Sender;
 
 /// The file is no longer, in bytes: a hundred thousand boxes.
@@ -97,7 +97,7 @@ impl Access {
     }
 
     /// Whose request it is; 401 where it is nobody's.
-    pub fn sender(&self, headers: &HeaderMap) -> Result<Sender, Refusal> {
+    pub fn sender(&self, headers: &HeaderMap) -> Result<Sender, ApiError> {
         let Access::Boxes(tokens) = self else { return Ok(None) };
         let Tokens { key, known } = &**tokens;
         let refused = |error: &str| unknown(StatusCode::UNAUTHORIZED, "unknown_box", error);
@@ -128,7 +128,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// 403 for a box that says that it is another one.
-pub fn another(sender: &str, named: &str) -> Refusal {
+pub fn another(sender: &str, named: &str) -> ApiError {
     let error = format!("dev_sno: came {}; allowed: {}, whose token it is", shortened(named), shortened(sender));
     unknown(StatusCode::FORBIDDEN, "another_box", error)
 }

@@ -24,11 +24,11 @@ use sophon_uplink::event::Place;
 
 use super::access;
 use super::unknown;
+use crate::error::ApiError;
 use crate::event::{Event, Kept, Which};
 use crate::folder::of_report;
 use crate::json::shortened;
-use crate::refusal::Refusal;
-use crate::store::{Delivery, What};
+use crate::store::{Content, Delivery};
 
 /// Every message is below it.
 pub const ROOT: &str = "events";
@@ -49,30 +49,30 @@ pub struct Message {
 }
 
 /// Whether an event can be known again: an event without an id would be there once for each time it is sent.
-pub fn check_id(id: &Result<Option<String>, String>) -> Result<(), Refusal> {
+pub fn check_id(id: &Result<Option<String>, String>) -> Result<(), ApiError> {
     let fault = match id {
         Ok(Some(id)) if id.len() <= MOST_OF_AN_ID => return Ok(()),
         Ok(Some(id)) => format!("X-Event-Id: came {}; allowed: 1 to 128 visible ASCII characters", shortened(id)),
         Ok(None) => "X-Event-Id: missing; allowed: 1 to 128 visible ASCII characters".into(),
         Err(fault) => fault.clone(),
     };
-    Err(Refusal { reason: "bad_id", ..Refusal::new(StatusCode::BAD_REQUEST, fault) })
+    Err(ApiError { reason: "bad_id", ..ApiError::new(StatusCode::BAD_REQUEST, fault) })
 }
 
 /// The message of a delivery, for a stream.
-pub fn of(delivery: Delivery, stream: &str) -> Result<Message, Refusal> {
-    let Delivery { sender, id, received_at, content_type, body, what, .. } = delivery;
+pub fn of(delivery: Delivery, stream: &str) -> Result<Message, ApiError> {
+    let Delivery { sender, id, received_at, content_type, body, content, .. } = delivery;
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_STREAM, stream);
     headers.insert("Content-Type", content_type);
     headers.insert("Event-Received", received_at);
-    let (name, kind) = match &what {
-        What::State(report) => {
+    let (name, kind) = match &content {
+        Content::State(report) => {
             let named = Some(report.registration()).filter(|name| !name.is_empty());
             let is_known = named.is_some() || sender.is_some();
             (box_of(sender.as_deref(), named.or((!is_known).then(|| report.name())), None)?, "status")
         }
-        What::Event(event) => {
+        Content::Event(event) => {
             let id = of_report(id.unwrap_or_default(), event.report);
             let name = box_of(sender.as_deref(), registration(event).as_deref(), Some(&id))?;
             headers.insert(NATS_MESSAGE_ID, format!("{}:{id}", escaped(&name)));
@@ -85,7 +85,7 @@ pub fn of(delivery: Delivery, stream: &str) -> Result<Message, Refusal> {
     Ok(Message { subject, headers, payload: body })
 }
 
-fn describe(event: &Event, headers: &mut HeaderMap) -> Result<(), Refusal> {
+fn describe(event: &Event, headers: &mut HeaderMap) -> Result<(), ApiError> {
     let time = if event.timestamp >= MILLISECONDS_FROM { event.timestamp } else { event.timestamp * 1000 };
     headers.insert("Event-Time", time.to_string());
     headers.insert("Event-Score", event.score.to_string());
@@ -101,7 +101,7 @@ fn describe(event: &Event, headers: &mut HeaderMap) -> Result<(), Refusal> {
         let _ = write!(pictures, "{comma}{place}={}:{}", picture.sha256, picture.bytes.len());
     }
     if pictures.len() > MOST_OF_HEADERS - 2048 {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "body: came more pictures, or longer names, than a message has room for",
         ));
@@ -113,7 +113,7 @@ fn describe(event: &Event, headers: &mut HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The name of the box: by its token, by what it says, by its event's id.
-fn box_of(sender: Option<&str>, named: Option<&str>, id: Option<&str>) -> Result<String, Refusal> {
+fn box_of(sender: Option<&str>, named: Option<&str>, id: Option<&str>) -> Result<String, ApiError> {
     let name = match (sender, named) {
         (Some(sender), Some(named)) if sender != named => return Err(access::another(sender, named)),
         (Some(sender), _) => sender,
@@ -178,7 +178,7 @@ mod tests {
             format: "json",
             content_type: "application/json".into(),
             body: body.into(),
-            what: What::Event(Box::new(event)),
+            content: Content::Event(Box::new(event)),
         }
     }
 
@@ -244,11 +244,11 @@ mod tests {
             let text = format!(
                 r#"{{"gateway_ip":"10.0.0.2","gateway_name":"E","gateway_status":"online","gateway_sn":"SN","gateway_ext_data":{{}},"sub_devices":[]{more}}}"#
             );
-            What::State(StateReport::of(text.as_bytes()).unwrap())
+            Content::State(StateReport::of(text.as_bytes()).unwrap())
         };
         let subject = |sender, more| {
-            let what = report(more);
-            of(Delivery { what, id: None, ..delivery(sender, ID, "{}", Report::RealTime) }, "S").map(|message| {
+            let content = report(more);
+            of(Delivery { content, id: None, ..delivery(sender, ID, "{}", Report::RealTime) }, "S").map(|message| {
                 assert_eq!(header(&message, "Nats-Msg-Id"), "");
                 message.subject
             })

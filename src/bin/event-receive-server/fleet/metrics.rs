@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::engine::Engine;
 use super::outcome::Trouble;
-use crate::refusal::Refusal;
+use crate::error::ApiError;
 use crate::store::Budget;
 
 /// Upper bounds of the times of acks, in seconds.
@@ -63,7 +63,7 @@ impl Metrics {
     }
 
     /// Counts what was not taken. What a sender can cause as often as it likes fills no log.
-    pub fn refused(&self, refusal: &Refusal) {
+    pub fn refused(&self, refusal: &ApiError) {
         let reason = if refusal.incomplete { "incomplete" } else { refusal.reason };
         *lock(&self.refused).entry(reason).or_default() += 1;
         let (status, errors) = (refusal.status.as_u16(), refusal.errors.join("; "));

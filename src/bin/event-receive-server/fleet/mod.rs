@@ -31,9 +31,9 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 
+use crate::error::ApiError;
 use crate::http::Limits;
-use crate::refusal::Refusal;
-use crate::store::{Asked, Brings, Budget, Delivery, Sender, Store};
+use crate::store::{Budget, Delivery, Expected, RequestHead, Sender, Store};
 use access::Access;
 use engine::Engine;
 use metrics::Metrics;
@@ -60,7 +60,7 @@ impl Fleet {
         Limits { connections: 900, room_time: std::time::Duration::ZERO, ..Limits::default() }
     }
 
-    async fn publish(&self, delivery: Delivery) -> Result<(), Refusal> {
+    async fn publish(&self, delivery: Delivery) -> Result<(), ApiError> {
         let message = message::of(delivery, self.engine.stream())?;
         let began = Instant::now();
         match self.engine.publish(message).await {
@@ -79,9 +79,9 @@ impl Fleet {
 }
 
 impl Store for Fleet {
-    fn admit(&self, asked: &Asked) -> Result<Sender, Refusal> {
+    fn admit(&self, asked: &RequestHead) -> Result<Sender, ApiError> {
         let sender = self.access.sender(asked.headers)?;
-        if let Brings::Event(_) = asked.brings {
+        if let Expected::Event(_) = asked.expected {
             message::check_id(asked.id)?;
         }
         let limit = self.engine.ready()?;
@@ -91,11 +91,11 @@ impl Store for Fleet {
         Ok(sender)
     }
 
-    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), Refusal>> {
+    fn keep(self: Arc<Self>, delivery: Delivery) -> BoxFuture<'static, Result<(), ApiError>> {
         Box::pin(async move { self.publish(delivery).await })
     }
 
-    fn refused(&self, refusal: &Refusal) {
+    fn refused(&self, refusal: &ApiError) {
         self.metrics.refused(refusal);
     }
 
@@ -108,14 +108,14 @@ impl Store for Fleet {
     }
 }
 
-impl From<Trouble> for Refusal {
-    fn from(trouble: Trouble) -> Refusal {
+impl From<Trouble> for ApiError {
+    fn from(trouble: Trouble) -> ApiError {
         let Trouble { status, retry_after, reason, text, .. } = trouble;
-        Refusal { retry_after, reason, ..Refusal::new(status, text) }
+        ApiError { retry_after, reason, ..ApiError::new(status, text) }
     }
 }
 
 /// For a sender that may not send.
-fn unknown(status: StatusCode, reason: &'static str, error: impl Into<String>) -> Refusal {
-    Refusal { reason, ..Refusal::new(status, error) }
+fn unknown(status: StatusCode, reason: &'static str, error: impl Into<String>) -> ApiError {
+    ApiError { reason, ..ApiError::new(status, error) }
 }

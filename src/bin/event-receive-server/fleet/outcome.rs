@@ -11,8 +11,8 @@
 use hyper::StatusCode;
 use serde::Deserialize;
 
+use crate::error::ApiError;
 use crate::json::shortened;
-use crate::refusal::Refusal;
 
 /// That a message is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +99,10 @@ impl Trouble {
 }
 
 /// 413 for a body that no message has room for.
-pub fn too_large(length: u64, limit: u64) -> Refusal {
+pub fn too_large(length: u64, limit: u64) -> ApiError {
     let error =
         format!("Content-Length: came {length}; allowed: at most {limit} bytes, which is what the stream takes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
 #[cfg(test)]

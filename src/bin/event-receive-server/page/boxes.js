@@ -1,5 +1,5 @@
-// The page of boxes. It shows what /api/boxes has, anew every few seconds, what is wrong first. Whatever comes from a box is text: nothing here
-// makes markup out of data.
+// The page of boxes. It shows /api/boxes and refreshes every few seconds; boxes with problems come first. Data from a box is
+// inserted as text only, never as markup.
 "use strict";
 
 const TEXTS = {

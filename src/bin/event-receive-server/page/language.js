@@ -1,4 +1,4 @@
-// What both pages share: their language, and finding an element.
+// Shared by both pages: the language, and finding elements.
 "use strict";
 
 const at = (id) => document.getElementById(id);

@@ -1,5 +1,5 @@
-// The page of the receiving server. It shows what /api/events has and follows /api/stream; after every break it fetches the list
-// anew. Whatever comes from an event is text: nothing here makes markup out of data.
+// The page of the receiving server. It shows /api/events and follows /api/stream; after every disconnect it fetches the list
+// anew. Data from an event is inserted as text only, never as markup.
 "use strict";
 
 const TEXTS = {
@@ -160,7 +160,7 @@ function showEmpty() {
   at("empty").hidden = counters === null || events.length > 0;
 }
 
-// New events are shown once a frame, so that a burst of them does not freeze the page.
+// Show new events once per frame, so that a burst does not freeze the page.
 let fresh = [];
 let drawing = false;
 
@@ -197,7 +197,7 @@ async function fetchAll() {
 
 function follow() {
   const stream = new EventSource("/api/stream");
-  // The list first, then what came meanwhile: the stream is open before the list is asked for, so nothing falls in between.
+  // First the list, then the events that came meanwhile: the stream is open before the list is requested, so none is missed.
   let waiting = [];
   const again = () => {
     stream.close();

@@ -1,43 +1,43 @@
-//! Why something was not taken, and the answer that says so.
+//! Errors that are sent as answers.
 
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 
 use crate::routes::{Reply, failure};
 
-/// Why something was not taken.
+/// Why a request was refused.
 #[derive(Debug)]
-pub struct Refusal {
-    /// What it is answered with.
+pub struct ApiError {
+    /// Status of the answer.
     pub status: StatusCode,
-    /// What is wrong, each thing with what is allowed.
+    /// The faults, each with what is allowed.
     pub errors: Vec<String>,
-    /// Whether bytes of the request are still under way, so that the connection cannot be used again.
+    /// Whether bytes of the request may still arrive, so that the connection cannot be reused.
     pub unread: bool,
-    /// Whether the sender went away before the body was whole.
+    /// Whether the sender disconnected before the body was complete.
     pub incomplete: bool,
-    /// In seconds; for 503.
+    /// Seconds for Retry-After; for 503.
     pub retry_after: u64,
-    /// The word under which it is counted.
+    /// The reason under which it is counted.
     #[cfg_attr(not(feature = "jetstream"), allow(dead_code))]
     pub reason: &'static str,
 }
 
-impl Refusal {
-    /// For what is not to be taken, or not now.
-    pub fn new(status: StatusCode, error: impl Into<String>) -> Refusal {
+impl ApiError {
+    /// A request that is not allowed, or cannot be accepted now.
+    pub fn new(status: StatusCode, error: impl Into<String>) -> ApiError {
         let errors = vec![error.into()];
-        Refusal { status, errors, unread: false, incomplete: false, retry_after: 1, reason: reason_of(status) }
+        ApiError { status, errors, unread: false, incomplete: false, retry_after: 1, reason: reason_of(status) }
     }
 
-    /// For what came whole and is wrong.
-    pub fn faulty(errors: Vec<String>) -> Refusal {
-        Refusal { errors, ..Refusal::new(StatusCode::BAD_REQUEST, "") }
+    /// A complete request with faults.
+    pub fn faulty(errors: Vec<String>) -> ApiError {
+        ApiError { errors, ..ApiError::new(StatusCode::BAD_REQUEST, "") }
     }
 
-    /// For what was not read to its end.
-    pub fn unread(status: StatusCode, error: impl Into<String>) -> Refusal {
-        Refusal { unread: true, ..Refusal::new(status, error) }
+    /// A request that was not read to its end.
+    pub fn unread(status: StatusCode, error: impl Into<String>) -> ApiError {
+        ApiError { unread: true, ..ApiError::new(status, error) }
     }
 
     /// The answer.
