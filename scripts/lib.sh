@@ -51,9 +51,12 @@ apt_install() {
     have apt-get || return 1
     as_root true || return 1
     say "installing $* (apt)"
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
+    # One at a time, for stages may run side by side: apt-get waits for others that install, but not for those that fetch its lists.
+    local alone=(flock /var/lib/apt env) install
+    install=("${alone[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
     # The first try spares the download of the package lists; they are fetched when they are missing or too old.
-    as_root "${install[@]}" >/dev/null 2>&1 || { as_root apt-get -qq -o DPkg::Lock::Timeout=120 update && as_root "${install[@]}" >/dev/null; }
+    if as_root "${install[@]}" >/dev/null 2>&1; then return; fi
+    as_root "${alone[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update && as_root "${install[@]}" >/dev/null
 }
 
 # need CMD PACKAGE...: the tool CMD, from the Debian packages named if it is not there yet.
@@ -95,7 +98,7 @@ need_target() {
     local target=$1
     have rustc || return 0 # need_rust has said so
     [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]] && return
-    have rustup && rustup target add "$target" && return
+    have rustup && flock "$ROOT" rustup target add "$target" && return
     MISSING_OTHER+=("rustup target add $target")
 }
 
