@@ -145,8 +145,8 @@ fn requests_on_the_wire() {
             "json with more",
             json!({
                 "headers": { "Authorization": "Bearer s3cret", "X-Site": "north" },
-                "box": { "dev_sno": "AKOP-1" },
-                "ext_data": { "dev_sno": "${dev_sno}", "site": "gate 1" },
+                "box": { "serial_file": "serial" },
+                "ext_data": { "dev_sno": "${serial}", "site": "gate 1" },
                 "top": { "tenant": "李", "level": 3 },
             }),
         ),
@@ -156,6 +156,7 @@ fn requests_on_the_wire() {
     let mut text = String::new();
     for (name, config) in variants {
         let (home, capture) = (Home::new(), Capture::start());
+        fs::write(home.folder.path().join("serial"), "AKOP-1\n").unwrap();
         let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
         let daemon = Daemon::start(&home, &[capture.url.clone()], config);
         for event in [rich_event(&pictures.0, &pictures.1), event(b"", b"")] {
@@ -183,7 +184,7 @@ fn history_and_state_reports_on_the_wire() {
     daemon.terminate();
 
     let (home, capture) = (Home::new(), Capture::start());
-    let monitor = json!({ "monitor_server_url": [capture.url], "reported_peroid": 1, "content-type": "json" });
+    let monitor = json!({ "monitor_server_url": capture.url, "reported_peroid": 1, "content-type": "json" });
     let daemon = Daemon::start(&home, &[], json!({ "monitor": monitor, "box": { "dev_sno": "AKOP-1" } }));
     let report = capture.next();
     daemon.terminate();
@@ -197,8 +198,7 @@ fn history_and_state_reports_on_the_wire() {
 fn keys_of_the_status_and_names_of_the_metrics() {
     let (home, sink, dead) = (Home::new(), Sink::start(), ClosedPort::new());
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let config = json!({ "destinations": [{ "url": sink.url() }, { "url": dead.url() }] });
-    let daemon = Daemon::start(&home, &[], config);
+    let daemon = Daemon::start(&home, &[sink.url(), dead.url()], json!({}));
     publish(&mut recognizer, &event(b"reg", b"spot"));
     sink.wait(1);
     home.wait_released();
@@ -300,7 +300,9 @@ fn answers_of_the_api_and_the_config_that_it_saves() {
     ];
     for (method, path, headers, body) in calls {
         let reply = call(api, method, path, headers, body.as_bytes());
-        let head: Vec<_> = reply.head.lines().filter(|line| !line.starts_with("date:")).collect();
+        // An etag is the digest of settings in which a port of the system's choice stands.
+        let fixed = |line: &str| if line.starts_with("etag:") { "etag: ETAG".into() } else { line.to_owned() };
+        let head: Vec<_> = reply.head.lines().filter(|line| !line.starts_with("date:")).map(fixed).collect();
         let address = api.to_string();
         let (head, body) = (head.join("\n"), normalised(&reply.body, &[(&address, "ADDRESS")]));
         writeln!(text, "== {method} {path} {headers:?}\n{head}\n{body}\n").unwrap();
@@ -323,7 +325,7 @@ fn the_receivers_answers_and_files() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(receiver.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    let address = line.split("http://").nth(1).unwrap().trim().parse().unwrap();
     let event = json!({
         "identity_id": "1", "identity_name": "Ada", "group_name": "staff", "reg_pic": "/9j/4A==", "timestamp": 1_700_000_000,
         "score": 0.5, "ext_data": { "dev_sno": "AKOP-1", "spot_pic": "/9j/4Q==" },
@@ -382,7 +384,7 @@ fn a_spool_of_an_earlier_build() {
     let mut requests: Vec<_> =
         (0..3).map(|_| without_ring(&normalised(&capture.next(), &[(address, "ADDRESS")]))).collect();
     requests.sort();
-    home.wait_done();
+    wait_until("the end of the backlog", || home.is_drained());
     daemon.terminate();
     assert_unchanged("spooled.txt", &requests.join("\n\n"));
 }
