@@ -133,7 +133,7 @@ def compare(published, received, threshold=0.0, store=None):
 
 def dropped_duplicates(receiver):
     """The number of duplicates that an event-receive-server detected and did not store."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # both are on this machine: use no proxy from the environment
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # local: use no proxy from the environment
     with direct.open(f"{receiver}/api/events?limit=1", timeout=10) as answer:
         return json.load(answer)["duplicates"]
 

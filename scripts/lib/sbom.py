@@ -3,8 +3,9 @@
 
     sbom.py --metadata FILE --tree FILE --lock Cargo.lock --rust VERSION --epoch SECONDS
 
-The files are the output of `cargo metadata --filter-platform TARGET` and `cargo tree --edges normal --target TARGET --prefix none`.
-Lists only what is compiled in, without the dependencies of tests and build scripts. The same input gives the same bytes.
+The files are the output of `cargo metadata --filter-platform TARGET` and of `cargo tree --edges normal --target TARGET
+--prefix none`. Lists only what is compiled in, without the dependencies of tests and build scripts. The same input gives the
+same bytes.
 """
 
 import argparse

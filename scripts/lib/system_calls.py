@@ -3,10 +3,10 @@
 
     system_calls.py PROGRAM TWIN    TWIN is the same program with its symbols
 
-A call is an `svc` instruction; register x8 has its number. The value is traced backwards on every path: to a constant, through moves
-to another register, or to an argument of the function, as in the C library's `syscall`. An argument is traced further in each
-caller. A value that cannot be traced is a fault; nothing is guessed. Another fault is a function that takes a number and whose
-address is stored somewhere, because its callers are then unknown.
+A call is an `svc` instruction; register x8 has its number. The value is traced backwards on every path: to a constant, through
+moves to another register, or to an argument of the function, as in the C library's `syscall`. An argument is traced further in
+each caller. A value that cannot be traced is a fault; nothing is guessed. Another fault is a function that takes a number and
+whose address is stored somewhere, because its callers are then unknown.
 """
 
 import bisect
