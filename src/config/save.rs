@@ -62,7 +62,7 @@ fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
             // The file is a mount, or the file system cannot exchange names: copy what can be read.
             let copied = read_file(path).and_then(|old| write(path, &bad, &old));
             copied.map_err(|why| {
-                io::Error::new(why.kind(), format!("the old one cannot be put aside: {error}, {why}"))
+                io::Error::new(why.kind(), format!("the old file cannot be moved aside: {error}, {why}"))
             })?;
             write(path, path, new)
         }
