@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  new text ──▶ FILE.new ──fsync──▶ rename over FILE ──▶ fsync of the folder
-//!                    ├─ FILE is not good: rename over FILE.bad, then FILE and FILE.bad change places in one step
-//!                    └─ FILE is a mount of its own (EBUSY): rename to FILE.saving ──▶ FILE is cut to nothing, then written
+//!                    ├─ FILE is bad: rename over FILE.bad, then exchange FILE and FILE.bad in one step
+//!                    └─ FILE is a mount (EBUSY): rename to FILE.saving ──▶ FILE is truncated, then written
 //!                                                            ──fsync──▶ FILE.saving is removed
 //!  and once it is in force, the same way: the same text ──▶ FILE.bak
 //! ```
