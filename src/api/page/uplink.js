@@ -182,7 +182,7 @@ function showBanner() {
   set(at("banner-title"), text(found.length ? "unwell" : none || idle ? "idle" : "well"));
   const list = at("banner-list"), shown = [...list.children].map((item) => item.textContent);
   const lines = found.length || !none ? found : [text("no_servers")];
-  // Change only new lines, so that a screen reader reads only these.
+  // Replace the list only if it changed, so that a screen reader does not repeat it.
   if (shown.join("\n") !== lines.join("\n")) list.replaceChildren(...lines.map((line) => made("li", "", line)));
 }
 
