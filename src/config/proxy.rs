@@ -49,8 +49,11 @@ impl Proxy {
             return None;
         }
         let mut fields = fields.optional_object("proxy")?;
-        let url =
-            fields.secret("url", "an http:// URL with host and port, such as http://user:password@10.0.0.1:3128", parse);
+        let url = fields.secret(
+            "url",
+            "an http:// URL with host and port, such as http://user:password@10.0.0.1:3128",
+            parse,
+        );
         let exceptions = fields.list(
             "no_proxy",
             "a list of at most 64 different host names, addresses, networks such as 10.0.0.0/8, or \"*\"",
