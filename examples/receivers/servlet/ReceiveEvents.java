@@ -1,5 +1,6 @@
 // A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson). Put this class and Signature in
-// WEB-INF/classes, Jackson in WEB-INF/lib. In Tomcat set maxPostSize="33554432" at the Connector, or forms above 2 MiB fail. The environment variable STORE names the events' folder.
+// WEB-INF/classes, Jackson in WEB-INF/lib. In Tomcat set maxPostSize="33554432" at the Connector, or forms above 2 MiB fail.
+// The environment variable STORE names the events' folder.
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import jakarta.servlet.annotation.*; import jakarta.servlet.http.*;
