@@ -1,5 +1,5 @@
-//! Compresses the box's page into its program. For the box's programs, also tells the linker to leave out the unwinding tables, a tenth
-//! of the file: a panic aborts there. Rust's own linker also merges functions with identical code.
+//! Compresses the box's page into its program. For the box's programs, also tells the linker to leave out the unwinding tables, a
+//! tenth of the file: a panic aborts there. Rust's own linker also merges functions with identical code.
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the scripts share: messages, and getting hold of the tools they need. Sourced, never run.
+# Shared by the scripts: messages, and installing the tools they need. Sourced, never run.
 #
-# A script first names everything it needs (need, need_rust, need_target, need_python), then calls needs_met: what could
-# not be had is reported all at once, with the one command that would help, instead of one piece at each attempt.
+# A script first names everything it needs (need, need_rust, need_target, need_python), then calls needs_met. This reports all
+# missing tools at once, with the one command that would install them.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# A fresh rustup asks for a new login before cargo is found, and Debian keeps nginx out of a user's PATH.
+# A fresh rustup needs a new login before cargo is in PATH, and Debian keeps nginx out of a user's PATH.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/sbin:/sbin"
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
@@ -27,8 +27,7 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# The time that goes into what is built, in seconds, so that the same sources give the same bytes: SOURCE_DATE_EPOCH, or the last
-# commit's; nothing where there is neither.
+# The time for reproducible builds, in seconds: SOURCE_DATE_EPOCH, or the time of the last commit; empty if there is neither.
 source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2>/dev/null || true)}"; }
 
 # --- what is missing ------------------------------------------------------------------------------------------------
@@ -36,7 +35,7 @@ source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --form
 MISSING_PACKAGES=() # Debian packages that could not be installed from here
 MISSING_OTHER=()    # commands that would get the rest
 
-# The words before a command that must run as root; fails where a person would have to type a password.
+# The prefix for commands that must run as root. Fails if a person would have to type a password.
 as_root() {
     if ((EUID == 0)); then
         "$@"
@@ -51,15 +50,15 @@ apt_install() {
     have apt-get || return 1
     as_root true || return 1
     say "installing $* (apt)"
-    # One at a time, for stages may run side by side: apt-get waits for others that install, but not for those that fetch its lists.
+    # One process at a time, because stages may run in parallel: apt-get waits for other installations, but not for other list updates.
     local alone=(flock /var/lib/apt env) install
     install=("${alone[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@")
-    # The first try spares the download of the package lists; they are fetched when they are missing or too old.
+    # The first attempt avoids downloading the package lists. They are downloaded if they are missing or too old.
     if as_root "${install[@]}" >/dev/null 2>&1; then return; fi
     as_root "${alone[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update && as_root "${install[@]}" >/dev/null
 }
 
-# need CMD PACKAGE...: the tool CMD, from the Debian packages named if it is not there yet.
+# need CMD PACKAGE...: installs the Debian packages if there is no tool CMD.
 need() {
     local command=$1
     shift
@@ -71,12 +70,12 @@ need() {
     MISSING_PACKAGES+=("$@")
 }
 
-# want CMD PACKAGE...: like need, for what makes the work more complete and is no reason to stop; in CI it is.
+# want CMD PACKAGE...: like need, but for an optional tool: without it the work is less complete. In CI it is required.
 want() {
     if [[ ${CI:-} == true ]]; then need "$@"; else have "$1" || apt_install "${@:2}" || true; fi
 }
 
-# need_rust: cargo, new enough, and the linker it calls for programs of this machine.
+# need_rust: requires cargo, new enough, and the linker that it calls for programs of this machine.
 need_rust() {
     need cc gcc libc6-dev
     if ! have cargo; then
@@ -93,17 +92,17 @@ need_rust() {
     fi
 }
 
-# need_target TARGET: Rust's standard library for TARGET.
+# need_target TARGET: requires Rust's standard library for TARGET.
 need_target() {
     local target=$1
-    have rustc || return 0 # need_rust has said so
+    have rustc || return 0 # need_rust has reported it
     [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]] && return
     have rustup && flock "$ROOT" rustup target add "$target" && return
     MISSING_OTHER+=("rustup target add $target")
 }
 
-# need_python VENV ARGUMENT...: a virtual environment in VENV with what `pip install ARGUMENT...` puts there; a
-# requirements file is named as `-r FILE`. Made anew only when the arguments or the file change.
+# need_python VENV ARGUMENT...: creates a virtual environment in VENV and runs `pip install ARGUMENT...` in it. Name a
+# requirements file as `-r FILE`. Created anew only if the arguments or the file change.
 need_python() {
     local venv=$1 argument wanted
     shift
@@ -126,7 +125,7 @@ need_python() {
     fi
 }
 
-# The command that gets everything that is missing; empty when nothing is.
+# The command that installs everything missing; empty if nothing is missing.
 missing_command() {
     local sudo=''
     ((EUID == 0)) || sudo='sudo '
@@ -136,7 +135,7 @@ missing_command() {
     if ((${#MISSING_OTHER[@]})); then printf '%s\n' "${MISSING_OTHER[@]}"; fi
 }
 
-# needs_met: stops, naming everything that is missing at once.
+# needs_met: stops if something is missing, and names all of it.
 needs_met() {
     local command
     command=$(missing_command)
@@ -150,7 +149,8 @@ needs_met() {
 
 BOX_TARGET=aarch64-unknown-linux-musl
 
-# counting_plugin FILE: makes FILE, which counts instructions under qemu-aarch64; fails where this qemu takes none. After scripts/build.
+# counting_plugin FILE: builds FILE, a plugin that counts instructions under qemu-aarch64. Fails if this qemu does not support
+# plugins. Run scripts/build first.
 counting_plugin() {
     local api
     mkdir -p "${1%/*}"
@@ -161,7 +161,7 @@ counting_plugin() {
     return 1
 }
 
-# bill_of_materials: prints, as CycloneDX, what is linked into the box's programs.
+# bill_of_materials: prints the components of the box's programs as CycloneDX.
 bill_of_materials() {
     local work epoch
     epoch=$(source_date)

@@ -21,7 +21,7 @@ const BUILT_AT: u64 = match option_env!("SOURCE_DATE_EPOCH") {
 };
 
 /// The message while something waits for the clock, with what to do.
-pub const NOT_SET: &str = "the box's clock is not set, so that no certificate can be judged and no signature dated: set the time (NTP, or date -s); uploads over TLS, and signed ones, wait for it";
+pub const NOT_SET: &str = "the box's clock is not set, so certificates cannot be checked and signatures cannot be dated: set the time (NTP, or date -s); uploads over TLS and signed uploads wait for it";
 
 /// The last second of the year 9999: the last date that is printed.
 const END_OF_TIME: u64 = 253_402_300_799;

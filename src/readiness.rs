@@ -39,7 +39,7 @@ impl NotReady {
         match self {
             NotReady::Clock => clock::NOT_SET,
             NotReady::Randomness => {
-                "the kernel has no random numbers yet, so that nothing can be encrypted: an old kernel gathers them for some minutes after a boot (rngd or haveged make it faster); uploads over TLS wait for it, and go on by themselves"
+                "the kernel has no random numbers yet, so nothing can be encrypted: an old kernel gathers them for some minutes after a boot (rngd or haveged make it faster); uploads over TLS wait, and continue by themselves"
             }
         }
     }
@@ -56,8 +56,8 @@ impl NotReady {
     /// The message when it has become ready.
     pub const fn over(self) -> &'static str {
         match self {
-            NotReady::Clock => "the clock is set: uploads go on",
-            NotReady::Randomness => "the kernel has random numbers: uploads go on",
+            NotReady::Clock => "the clock is set: uploads continue",
+            NotReady::Randomness => "the kernel has random numbers: uploads continue",
         }
     }
 }

@@ -23,10 +23,10 @@ pub fn read(path: &Path, most: usize) -> Result<Secret, String> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(told)?;
     let found = file.metadata().map_err(told)?;
     if !found.is_file() {
-        return Err("is no regular file".into());
+        return Err("is not a regular file".into());
     }
     if found.permissions().mode() & 0o077 != 0 {
-        return Err("may be read or changed by others: chmod 600 it, and think of it as known".into());
+        return Err("may be read or changed by others: chmod 600 it, and replace the key, which others may know".into());
     }
     if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
         return Err(format!(

@@ -22,7 +22,8 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Writes `ca.pem`, `server.pem` and `server.key` into `folder`.
 pub fn write_certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
-    params.distinguished_name.push(DnType::CommonName, "scripts/bench"); // differs from the server's name; OpenSSL would take equal names for self-signed
+    // Must differ from the server's name: OpenSSL would take equal names for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "scripts/bench");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
     let key = KeyPair::generate().expect("a key");

@@ -1,6 +1,6 @@
 /*
- * Counts a program's allocations; scripts/bench preloads it (LD_PRELOAD). The file ALLOCATIONS_FILE must exist. It gets two numbers of
- * 64 bits: the number of allocations, and their bytes. Each realloc counts as one.
+ * Counts a program's allocations; scripts/bench preloads it (LD_PRELOAD). The file ALLOCATIONS_FILE must exist. It gets two
+ * numbers of 64 bits: the number of allocations, and their bytes. Each realloc counts as one.
  */
 #include <fcntl.h>
 #include <stdint.h>

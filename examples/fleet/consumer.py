@@ -4,9 +4,9 @@
     consumer.py --servers nats://a:4222,… --database postgresql://… [--seed FILE] [--tls-ca FILE] [--count N]
 
 The stream delivers at least once, and remembers ids only for its duplicate_window. A box that was offline for longer sends its
-unacknowledged events again. So the id is a primary key here. An event and its pictures are one transaction, which is committed before
-the message is acknowledged. A consumer that is killed at any moment leaves no partial event, and gets unacknowledged messages again.
-Any number of these consumers may run.
+unacknowledged events again. So the id is a primary key here. An event and its pictures are one transaction, which is committed
+before the message is acknowledged. A consumer that is killed at any moment leaves no partial event, and gets unacknowledged
+messages again. Any number of these consumers may run.
 
 The durable consumer must exist (consumer.json); its max_ack_pending, max_batch and max_bytes limit the messages in flight.
 """
@@ -26,7 +26,8 @@ from email.policy import HTTP
 import nats
 import psycopg
 
-BATCH, BYTES = 16, 32 << 20  # per pull; without a byte limit, a server too slow to send the whole batch in time sends all of it again
+# Per pull. Without a byte limit, a server too slow to send the whole batch in time sends all of it again.
+BATCH, BYTES = 16, 32 << 20
 PATIENCE = 3  # seconds that the server may wait for the next message
 JPEG = b"\xff\xd8\xff"
 log = logging.getLogger("consumer")
@@ -42,7 +43,7 @@ def fields(content_type, data):
 
 
 def take_pictures(event, noted):
-    """Removes the pictures that the gateway listed from the event and returns them: (name, digest, bytes). Raises ValueError if one differs from the list."""
+    """Removes the pictures that the gateway listed from the event: (name, digest, bytes). ValueError: one differs."""
     found = []
     for note in filter(None, noted.split(", ")):
         name, _, what = note.partition("=")
@@ -95,7 +96,8 @@ async def store(database, message):
         )
         if not inserted.rowcount:
             return False
-        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):  # in a fixed order, so that consumers cannot deadlock
+        # In a fixed order, so that consumers cannot deadlock.
+        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):
             await database.execute("INSERT INTO pictures VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, jpeg))
             await database.execute("INSERT INTO event_pictures VALUES (%s, %s, %s)", (message_id, name, digest))
         return True

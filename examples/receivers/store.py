@@ -10,7 +10,8 @@ SIGN_KEY = pathlib.Path(os.environ["SIGN_KEY_FILE"]).read_bytes().removesuffix(b
 
 
 def is_signed(signature, body):
-    """If there is a key, checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY, at most 5 minutes old."""
+    """If there is a key, checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY,
+    at most 5 minutes old."""
     if SIGN_KEY is None:
         return True
     match = re.fullmatch(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})", signature or "")
@@ -31,7 +32,7 @@ def to_disk(path, data=None):
 
 
 def keep(event_id, event):
-    """Stores an event (a dict; values of a form may be texts) and returns the answer. Raises ValueError or KeyError if it is not an event."""
+    """Stores an event (a dict; values of a form may be texts) and returns the answer. ValueError, KeyError: it is none."""
     if not re.fullmatch(r"[0-9a-f]{32}-[0-9]+(-history)?", event_id or ""):
         raise ValueError("X-Event-Id is missing or malformed")
     ext_data = event["ext_data"] if isinstance(event["ext_data"], dict) else json.loads(event["ext_data"])

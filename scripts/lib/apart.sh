@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Debian packages of any architecture, unpacked and not installed. apt gets lists, cache and state of its own, so that nothing of this
-# machine's changes and no root is needed. Sourced, never run.
+# Unpacks Debian packages of any architecture without installing them. apt gets its own lists, cache and state, so that nothing on
+# this machine changes and root is not needed. Sourced, never run.
 
-# apt_of WORK ARCHITECTURE STATUS COMMAND...: apt-get or apt-cache for that architecture, with its state in WORK/ARCHITECTURE. STATUS says
-# what is installed: /dev/null is nothing.
+# apt_of WORK ARCHITECTURE STATUS COMMAND...: runs apt-get or apt-cache for that architecture, with its state in
+# WORK/ARCHITECTURE. STATUS lists the installed packages; /dev/null means none.
 apt_of() {
     local arch=$2 status=$3 state=$1/$2 command=$4
     shift 4
@@ -21,7 +21,8 @@ unpack() {
     for deb; do dpkg -x "$deb" "$into"; done
 }
 
-# debian_and_backports: this machine's release of Debian and its backports, as lines for a sources.list, from the mirror that it uses.
+# debian_and_backports: prints lines for a sources.list: this machine's Debian release and its backports, from the mirror that it
+# uses.
 debian_and_backports() {
     local codename mirror suite
     # shellcheck source=/dev/null

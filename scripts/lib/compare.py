@@ -3,10 +3,10 @@
 
     compare.py PUBLISHED EVENTS [--store DIR] [--threshold T] [--receiver URL]
 
-PUBLISHED is what fake-recognizer printed, EVENTS a receiver's events.jsonl: one JSON object a line in both.
+PUBLISHED is the output of fake-recognizer, EVENTS a receiver's events.jsonl. Both have one JSON object per line.
   published: {"id": "<hex>-<seq>", "score": 0.9, "reg_pic": {"sha256": "…", "bytes": 123} or null, "spot_pic": …}
   received:  {"id": …, "reg_pic": {"file": …, "sha256": …, "bytes": …}, "ext_data": {"spot_pic": …}, …}
-With --store the picture files in DIR are hashed again: what a receiver says of itself is not believed.
+With --store the picture files in DIR are hashed again, so that the receiver's own statements are checked.
 With --receiver the event-receive-server at URL is asked how many duplicates it dropped: it stores an event only once,
 so its file cannot show them.
 The last line of the output is the verdict, `delivered N/N events, 0 lost, 0 duplicated`; exit 0 if all agree, else 1.
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 
 def read_lines(path):
-    """The objects of a JSON Lines file. A last line without its newline is still being written, and left out."""
+    """The objects of a JSON Lines file. Leaves out a last line without a newline: it is still being written."""
     try:
         with open(path, "rb") as lines:
             return [json.loads(line) for line in lines if line.endswith(b"\n") and line.strip()]
@@ -32,14 +32,14 @@ def read_lines(path):
 
 
 def describe(picture):
-    """(sha256, bytes) of a picture's entry; None where there is no picture, which both sides may write in several ways."""
+    """(sha256, bytes) of a picture's entry; None if there is no picture. Both sides have several notations for that."""
     if not picture or not picture.get("bytes"):
         return None
     return picture["sha256"].lower(), picture["bytes"]
 
 
 def pictures_of(event):
-    """What an event says of its two pictures; a receiver keeps spot_pic inside ext_data, as it came."""
+    """The entries of an event's two pictures. A receiver keeps spot_pic inside ext_data, unchanged."""
     ext_data = event.get("ext_data") or {}
     return {
         "reg_pic": event.get("reg_pic"),
@@ -48,7 +48,7 @@ def pictures_of(event):
 
 
 def file_fault(picture, store):
-    """What is wrong with the stored file of a picture, or None."""
+    """The fault of a picture's stored file, or None."""
     name = picture.get("file")
     if not name:
         return "is not stored as a file"
@@ -65,7 +65,7 @@ def file_fault(picture, store):
 
 @dataclass
 class Report:
-    """The outcome: every event id that is not as it should be, by what is wrong with it."""
+    """The result: the ids of events with faults, by fault."""
 
     expected: int = 0
     delivered: int = 0
@@ -95,7 +95,7 @@ class Report:
 
 
 def compare(published, received, threshold=0.0, store=None):
-    """The Report on two lists of events."""
+    """Returns the Report on two lists of events."""
     report = Report()
     counts = Counter(event.get("id") for event in received)
     first = {}
@@ -132,8 +132,8 @@ def compare(published, received, threshold=0.0, store=None):
 
 
 def dropped_duplicates(receiver):
-    """The number of duplicates that an event-receive-server recognised and did not store."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the shell's between here and here
+    """The number of duplicates that an event-receive-server detected and did not store."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # local: use no proxy from the environment
     with direct.open(f"{receiver}/api/events?limit=1", timeout=10) as answer:
         return json.load(answer)["duplicates"]
 

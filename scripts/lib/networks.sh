@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Whether a test may have a network of its own.
+# Checks whether a test may have its own network.
 
 can_have_networks() {
     local root=()

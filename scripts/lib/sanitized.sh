@@ -5,36 +5,36 @@ FUZZ_TARGETS=(answers api body config ring spool)
 SANITIZED=target/asan
 FUZZED=target/fuzz
 
-# The machine that Rust builds for here.
+# The default target of Rust on this machine.
 host_target() { rustc -vV | sed -n 's/^host: //p'; }
 
-# Whether the toolchain named (nothing: the one in use) has the sanitizer's runtime for this machine.
+# Whether the toolchain named (default: the current one) has the sanitizer's runtime for this machine.
 has_sanitizer() { compgen -G "$(rustc ${1:+"$1"} --print sysroot 2>/dev/null)/lib/rustlib/$(host_target)/lib/librustc-*_rt.asan.a" >/dev/null; }
 
 # Whether unstable_cargo can build with the sanitizer here.
 can_sanitize() { has_sanitizer || has_sanitizer +nightly; }
 
-# cargo with a compiler that takes -Z flags: the very one that builds everything else, told to take them, or nightly. The
-# sanitizer needs no rust-src: the standard library as it comes is good enough to look at our own code.
+# Runs cargo with a compiler that accepts -Z flags: the usual one with a special setting, or nightly. The sanitizer needs no
+# rust-src: the standard library without it is enough to check our own code.
 unstable_cargo() {
-    # Wrong addresses are looked for, not leaks: the leak checker cannot run where ptrace is forbidden (containers).
+    # Detects wrong addresses, not leaks: the leak checker cannot run where ptrace is forbidden (containers).
     local -x ASAN_OPTIONS=detect_leaks=0
     if has_sanitizer; then RUSTC_BOOTSTRAP=1 cargo "$@"; else cargo +nightly "$@"; fi
 }
 
-# hostile_producer COUNT: an uplink built with the sanitizer, attacked by another process with so many writes.
+# hostile_producer COUNT: attacks an uplink with the sanitizer from another process, with COUNT writes.
 hostile_producer() {
     local target
     target=$(host_target)
-    # Optimising would double the time of the build, and the test is a matter of seconds.
-    # --target keeps the flag from the build scripts and macros, which run in the compiler.
+    # Optimisation would double the build time, and the test takes only seconds.
+    # --target keeps the flag away from build scripts and macros, which run in the compiler.
     RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=$SANITIZED CARGO_PROFILE_DEV_OPT_LEVEL=0 \
         unstable_cargo build --locked --bin sophon-uplink --target "$target"
     env ASAN_OPTIONS=detect_leaks=0 SOPHON_BIN_DIR="$ROOT/$SANITIZED/$target/debug" SOPHON_MUTATIONS="$1" \
         cargo test --locked --test ring hostile_producer:: -- --nocapture
 }
 
-# The flags are cargo-fuzz's own; without it the stage needs nothing but the compiler.
+# These are cargo-fuzz's flags. Without cargo-fuzz the stage needs only the compiler.
 build_fuzz_targets() {
     local flags=(--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module) pass
     for pass in sanitizer-coverage-level=4 sanitizer-coverage-inline-8bit-counters sanitizer-coverage-pc-table \
@@ -46,7 +46,7 @@ build_fuzz_targets() {
         unstable_cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$(host_target)"
 }
 
-# fuzz_one TARGET SECONDS SEED: writes its log to target/fuzz/TARGET.log; what it learns stays in target/fuzz/corpus.
+# fuzz_one TARGET SECONDS SEED: writes its log to target/fuzz/TARGET.log and new inputs to target/fuzz/corpus.
 fuzz_one() {
     local name=$1 seconds=$2 seed=$3
     local corpus=$FUZZED/corpus/$name crashes=$FUZZED/crashes/$name/ dictionary=()
@@ -57,13 +57,13 @@ fuzz_one() {
         -artifact_prefix="$crashes" >"$FUZZED/$name.log" 2>&1
 }
 
-# Where the fuzzers in work stand; each line of a log that begins with # tells of one.
+# Prints the progress of the running fuzzers: lines of a log that begin with # report it.
 say_progress() {
     local name
     for name; do say "$name: $(grep -a '^#' "$FUZZED/$name.log" | tail -n1 | cut -c1-100)"; done
 }
 
-# say_result NAME CODE: how many executions there were; fails, with what to do, where one failed.
+# say_result NAME CODE: prints the number of executions. If the target failed, fails and says what to do.
 say_result() {
     local name=$1 code=$2 log=$FUZZED/$1.log count
     count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -75,7 +75,7 @@ say_result() {
     return 1
 }
 
-# fuzz SECONDS: every target for so long, two at a time.
+# fuzz SECONDS: runs every target for that time, two at a time.
 fuzz() {
     local seconds=$1 seed=${SEED:-$RANDOM} pair name pids running at code failed=0
     say "SEED=$seed"
@@ -86,7 +86,7 @@ fuzz() {
             fuzz_one "$name" "$seconds" "$seed" &
             pids+=($!)
         done
-        # A line a minute, until both are over.
+        # One line per minute, until both have ended.
         running=0
         while kill -0 "${pids[@]}" 2>/dev/null; do
             sleep 1

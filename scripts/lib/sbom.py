@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prints what is linked into the box's programs, as a CycloneDX 1.5 bill of materials.
+"""Prints the components of the box's programs as a CycloneDX 1.5 bill of materials.
 
     sbom.py --metadata FILE --tree FILE --lock Cargo.lock --rust VERSION --epoch SECONDS
 
-The files are what `cargo metadata --filter-platform TARGET` and `cargo tree --edges normal --target TARGET --prefix none`
-printed. Only what is compiled in is listed: what tests and build scripts need is left out. The same input gives the same
-bytes.
+The files are the output of `cargo metadata --filter-platform TARGET` and of `cargo tree --edges normal --target TARGET
+--prefix none`. Lists only what is compiled in, without the dependencies of tests and build scripts. The same input gives the
+same bytes.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import uuid
 
 
 def linked(metadata, tree):
-    """The ids of the packages that end up in the programs. The metadata alone would say too many: features that only the
-    tests' dependencies turn on are on in it."""
+    """The ids of the packages in the programs. The metadata alone would list too many: it has the features that only the tests'
+    dependencies turn on."""
     named = {tuple(line.split()[:2]) for line in tree.splitlines()}
     root = metadata["resolve"]["root"]
     found = {each["id"] for each in metadata["packages"] if (each["name"], f"v{each['version']}") in named}
@@ -29,7 +29,7 @@ def reference(package):
 
 
 def component(package, checksums):
-    """A crate's entry. A procedural macro runs in the compiler; it is listed, for its output is what is compiled in."""
+    """A crate's entry. A procedural macro runs in the compiler, but is listed, because its output is compiled in."""
     entry = {
         "type": "library",
         "bom-ref": reference(package),
@@ -38,7 +38,7 @@ def component(package, checksums):
         "purl": reference(package),
     }
     if package.get("license"):
-        # Old crates write MIT/Apache-2.0 where SPDX says OR.
+        # Old crates write MIT/Apache-2.0; SPDX requires OR.
         entry["licenses"] = [{"expression": package["license"].replace("/", " OR ")}]
     if checksum := checksums.get((package["name"], package["version"])):
         entry["hashes"] = [{"alg": "SHA-256", "content": checksum}]
@@ -51,7 +51,7 @@ def bill(metadata, tree, lock, rust, epoch):
     checksums = {(each["name"], each["version"]): each.get("checksum") for each in lock["package"]}
     root, found = linked(metadata, tree)
     components = [component(packages[identity], checksums) for identity in found]
-    # std carries the C library that it links, musl.
+    # std contains the C library that it links, musl.
     components.append({"type": "library", "bom-ref": f"rust-std@{rust}", "name": "rust-std", "version": rust})
     components.sort(key=lambda each: each["bom-ref"])
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}

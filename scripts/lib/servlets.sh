@@ -16,7 +16,7 @@ want_servlets() {
     if [[ ${CI:-} == true ]] && ! has_servlet_jars; then MISSING_PACKAGES+=("${packages[@]}"); fi
 }
 
-# compile_servlets: exports SERVLET_CLASSPATH, where there is what that takes.
+# compile_servlets: exports SERVLET_CLASSPATH if the tools are there.
 compile_servlets() {
     have javac && has_servlet_jars || return 0
     local classes=$ROOT/target/servlets jars

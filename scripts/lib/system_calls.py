@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Which system calls a static aarch64 program can make, read from its machine code; fails on those that Linux 4.9 does not have.
+"""Lists the system calls of a static aarch64 program from its machine code. Fails on calls that Linux 4.9 does not have.
 
-    system_calls.py PROGRAM TWIN    TWIN is the same program that still has its symbols
+    system_calls.py PROGRAM TWIN    TWIN is the same program with its symbols
 
-A call is an `svc` instruction, and its number is what register x8 holds there. That is followed backwards, over every way that leads
-there: to a constant, through moves to another register, or to an argument of the function, as in the C library's `syscall`: then
-the number is what each caller gives, and it is followed there. What cannot be followed is a fault, not a guess. So is a function
-that takes a number and whose address is kept somewhere, for nobody sees who calls it then.
+A call is an `svc` instruction; register x8 has its number. The value is traced backwards on every path: to a constant, through
+moves to another register, or to an argument of the function, as in the C library's `syscall`. An argument is traced further in
+each caller. A value that cannot be traced is a fault; nothing is guessed. Another fault is a function that takes a number and
+whose address is stored somewhere, because its callers are then unknown.
 """
 
 import bisect
@@ -19,7 +19,7 @@ from pathlib import Path
 
 FIRST_NEWER = 291  # arm64 in Linux 4.9 ends at 290 (pkey_free)
 
-# (function, number, or None where it cannot be followed): why it is no fault.
+# (function, number, or None if it cannot be traced): why it is not a fault.
 KNOWN = {
     ("_ZN9getrandom9getrandom", None): "the crate getrandom makes one call, 278, whose number may stay in a register over another call",
     ("do_setxid", None): "musl's setresuid and its like give their numbers, 143 to 149, to every thread in a structure",
@@ -36,7 +36,7 @@ Argument = namedtuple("Argument", "register")
 
 
 def read_instructions(listing):
-    """{function's address: (name, [Instruction])} of what objdump wrote."""
+    """Parses the output of objdump: {function's address: (name, [Instruction])}."""
     functions, body = {}, []
     for line in listing.splitlines():
         if head := re.match(r"([0-9a-f]+) <(.*)>:$", line):
@@ -55,19 +55,19 @@ def is_jump(name):
 
 
 def register(name):
-    """The number of `w8` or `x8`; None of anything else."""
+    """The number of a register such as `w8` or `x8`; None for anything else."""
     found = re.fullmatch(r"[wx](\d+)", name)
     return int(found[1]) if found else None
 
 
 class Function:
-    """One function's instructions, and what may come before each."""
+    """The instructions of one function, and the possible predecessors of each."""
 
     def __init__(self, name, body):
         self.name, self.body = name, body
         self.at = {each.address: index for index, each in enumerate(body)}
-        self.before = defaultdict(list)  # what falls out at the end leads to the index behind the last
-        self.entered = set()  # where other functions jump into the middle of this one
+        self.before = defaultdict(list)  # falling off the end leads to the index after the last
+        self.entered = set()  # indexes that other functions jump to
         for index, each in enumerate(body):
             if each.name not in ENDS and each.name != "b":
                 self.before[index + 1].append(index)
@@ -75,7 +75,7 @@ class Function:
                 self.before[self.at[each.target]].append(index)
 
     def values(self, index, wanted):
-        """What register `wanted` may hold before instruction `index`: numbers, Arguments, Unknowns."""
+        """The possible values of register `wanted` before instruction `index`: numbers, Arguments, Unknowns."""
         found, seen, left = set(), set(), [(index, wanted)]
         while left:
             here, wanted = left.pop()
@@ -98,11 +98,11 @@ class Function:
 
 
 def effect(instruction, wanted):
-    """What an instruction makes of a register: None where it leaves it, a number, an Argument (it is moved from there), an Unknown."""
+    """The effect of an instruction on a register: None (unchanged), a number, an Argument (moved from there), or an Unknown."""
     name, operands = instruction.name, [each.strip() for each in instruction.operands.split(",")]
     unknown = Unknown(f"x{wanted} by `{name} {instruction.operands}` at {instruction.address:x}")
     if name in CALLS:
-        return unknown if wanted <= 18 else None  # the callee keeps x19 and those after it
+        return unknown if wanted <= 18 else None  # the callee preserves x19 and higher
     if name == "svc":
         return unknown if wanted == 0 else None
     if name.startswith(("st", "cmp", "cmn", "tst", "ccmp", "ccmn", "fcmp", "b", "cb", "tb", "ret", "nop", "prfm", "dmb", "msr")) and not (
@@ -127,7 +127,7 @@ def effect(instruction, wanted):
 
 
 class Program:
-    """The functions of a program, and where they are called."""
+    """The functions of a program, and their callers."""
 
     def __init__(self, listing):
         self.functions = {at: Function(name, body) for at, (name, body) in read_instructions(listing).items()}
@@ -145,7 +145,7 @@ class Program:
                 self.calls[function.body[-1].address + 4].append((function, behind))
 
     def system_calls(self):
-        """{(function, number or Unknown)} of each call, and the addresses of the functions that are given a number."""
+        """{(function, number or Unknown)} of each call, and the addresses of the functions that take a number."""
         found, takers, left = set(), set(), []
         for function in self.functions.values():
             left += [(function, index, 8) for index, each in enumerate(function.body) if each.name == "svc"]
@@ -164,7 +164,7 @@ class Program:
         return found, takers
 
     def addresses_taken(self, takers):
-        """Those of `takers` whose address the code itself computes."""
+        """The functions of `takers` whose address the code computes."""
         taken, page = set(), {}
         for function in self.functions.values():
             for each in function.body:
@@ -177,19 +177,19 @@ class Program:
 
 
 def words(path):
-    """Every aligned word of 8 bytes in the program's file: where an address could be kept."""
+    """Every aligned word of 8 bytes in the program's file: each could be an address."""
     with open(path, "rb") as file:
         content = file.read()
     return {value for (value,) in struct.iter_unpack("<Q", content[: len(content) // 8 * 8])}
 
 
 def unhashed(name):
-    """The name of a Rust function without its hash, which every compiler chooses anew; other names as they are."""
+    """The name of a Rust function without its hash, which differs between compilers. Other names stay unchanged."""
     return re.sub(r"17h[0-9a-f]{16}E$", "", name)
 
 
 def faults_of(path, listing, kept):
-    """What is wrong with a program, in words, and the numbers of the calls that it can make; `kept`: what may be addresses."""
+    """The faults of a program in words, and the numbers of the calls that it can make. `kept`: words that may be addresses."""
     program = Program(listing)
     found, takers = program.system_calls()
     faults = []

@@ -1,4 +1,4 @@
-"""A comparison that never finds fault would make the demo and the peers worthless: this shows that it does."""
+"""Tests that the comparison finds faults. Otherwise the demo and the peers would prove nothing."""
 
 import hashlib
 import os

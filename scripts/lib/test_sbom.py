@@ -1,4 +1,4 @@
-"""What the bill of materials must list, and what it must not. Run: python3 -m unittest discover -s scripts/lib"""
+"""Tests what the bill of materials must and must not list. Run: python3 -m unittest discover -s scripts/lib"""
 
 import copy
 import json
@@ -22,7 +22,7 @@ METADATA = {
         "root": "registry#root@1.0.0",
         "nodes": [
             node("root", ("linked", None), ("tested", "dev"), ("built", "build")),
-            # featured: a feature that is on only because tested wants it.
+            # featured: a feature that is on only because `tested` needs it.
             node("linked", ("deep", None), ("featured", None)),
             node("deep"),
             node("tested"),

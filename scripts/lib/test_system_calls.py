@@ -1,11 +1,11 @@
-"""scripts/lib/system_calls.py finds what it must, in machine code as objdump shows it."""
+"""Tests that scripts/lib/system_calls.py finds the faults, in the form in which objdump shows machine code."""
 
 import struct
 import unittest
 
 from system_calls import faults_of
 
-# A wrapper as the C library has it, at 1000.
+# A wrapper like the C library's, at 1000.
 SYSCALL = """
 0000000000001000 <syscall>:
     1000:	mov	x8, x0
@@ -56,8 +56,8 @@ class Promises(unittest.TestCase):
             ["mov\tx8, #0x1", "add\tx8, x8, #0x200", "svc\t#0x0"],
             ["mov\tx8, #0x1", "movk\tx8, #0x200", "svc\t#0x0"],
             ["mov\tx8, #0x1", "ldr\tx0, [x8], #8", "svc\t#0x0"],
-            ["svc\t#0x0"],  # x8 is no argument
-            ["mov\tx8, #0x1", "br\tx2", "svc\t#0x0"],  # by a table of jumps
+            ["svc\t#0x0"],  # x8 is not an argument
+            ["mov\tx8, #0x1", "br\tx2", "svc\t#0x0"],  # through a jump table
         ]:
             with self.subTest(lines):
                 self.assert_fault("cannot be followed", function("f", *lines, "ret"))

@@ -96,7 +96,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
         return Err(ApiError::invalid("Host: exactly one is needed"));
     };
     let host = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
-    let host = host.ok_or_else(|| ApiError::invalid("Host: it is no host name with an optional port"))?;
+    let host = host.ok_or_else(|| ApiError::invalid("Host: it is not a host name with an optional port"))?;
     match uri.authority() {
         Some(other) if *other != host => Err(ApiError::invalid("Host: the request line names another one")),
         _ => Ok(host),

@@ -152,7 +152,8 @@ async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
     {
         let message = format!("the head of the request did not come within {:?}", limits.head_time);
         let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
-        let _ = socket.send(&late.raw()); // the answer is short: either it fits into the socket's buffer, or the client does not read
+        // The answer is short: either it fits into the socket's buffer, or the client does not read.
+        let _ = socket.send(&late.raw());
     }
 }
 

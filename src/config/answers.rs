@@ -29,13 +29,17 @@ impl Answers {
         let kinds = [("accept", Meaning::Accept), ("retry", Meaning::Retry), ("refuse", Meaning::Refuse)];
         let mut rules: Vec<(RangeInclusive<u16>, Meaning)> = Vec::new();
         for (key, meaning) in kinds {
-            let statuses =
-                fields.list(key, "a list of statuses, as 409, and of classes, as \"5xx\"", 0..=100, |value, _| {
+            let statuses = fields.list(
+                key,
+                "a list of statuses, such as 409, and of classes, such as \"5xx\"",
+                0..=100,
+                |value, _| {
                     statuses(value).ok_or_else(|| super::fields::Refused {
                         shown: true,
                         allowed: "a status from 200 to 599, or \"2xx\" to \"5xx\"".into(),
                     })
-                });
+                },
+            );
             for range in statuses.unwrap_or_default() {
                 if rules.iter().any(|(known, _)| *known == range) {
                     fields.fault(key, None, &format!("{} is in another list, too", name(&range)));
@@ -81,7 +85,7 @@ impl AcceptBody {
     pub(super) fn take(fields: &mut Fields<'_>) -> AcceptBody {
         const KEY: &str = "accept_body";
         let written =
-            fields.map(KEY, "an object of at most 8 JSON pointers, as \"/code\", and the value of each", MOST);
+            fields.map(KEY, "an object of at most 8 JSON pointers, such as \"/code\", and the value of each", MOST);
         for pointer in written.keys().filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
             fields.fault(&format!("{KEY}.{}", named(pointer)), None, "a JSON pointer, which begins with /");
         }

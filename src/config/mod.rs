@@ -474,7 +474,7 @@ fn privileges(mut fields: Fields<'_>) -> bool {
 
 fn api(mut fields: Fields<'_>) -> Api {
     let api = Api {
-        listen: fields.parsed("listen", DEFAULT_LISTEN, "an address with a port, as 127.0.0.1:5555"),
+        listen: fields.parsed("listen", DEFAULT_LISTEN, "an address with a port, such as 127.0.0.1:5555"),
         token_file: fields.path("token_file", "/system/data/sophon_gate/config/api.token"),
         hosts: fields
             .list("hosts", "a list of at most 16 different host names", 0..=16, url::host_from_value)

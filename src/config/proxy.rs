@@ -49,11 +49,14 @@ impl Proxy {
             return None;
         }
         let mut fields = fields.optional_object("proxy")?;
-        let url =
-            fields.secret("url", "an http:// URL with host and port, as http://user:password@10.0.0.1:3128", parse);
+        let url = fields.secret(
+            "url",
+            "an http:// URL with host and port, such as http://user:password@10.0.0.1:3128",
+            parse,
+        );
         let exceptions = fields.list(
             "no_proxy",
-            "a list of at most 64 different host names, addresses, networks as 10.0.0.0/8, or \"*\"",
+            "a list of at most 64 different host names, addresses, networks such as 10.0.0.0/8, or \"*\"",
             0..=MOST,
             exception,
         );
@@ -170,7 +173,7 @@ fn exception(value: &Value, _: &std::path::Path) -> Result<Exception, Refused> {
     };
     value.as_str().and_then(read).ok_or_else(|| Refused {
         shown: true,
-        allowed: "a host name, an address, a network as 10.0.0.0/8, or \"*\"".into(),
+        allowed: "a host name, an address, a network such as 10.0.0.0/8, or \"*\"".into(),
     })
 }
 

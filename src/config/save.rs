@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  new text ──▶ FILE.new ──fsync──▶ rename over FILE ──▶ fsync of the folder
-//!                    ├─ FILE is not good: rename over FILE.bad, then FILE and FILE.bad change places in one step
-//!                    └─ FILE is a mount of its own (EBUSY): rename to FILE.saving ──▶ FILE is cut to nothing, then written
+//!                    ├─ FILE is bad: rename over FILE.bad, then exchange FILE and FILE.bad in one step
+//!                    └─ FILE is a mount (EBUSY): rename to FILE.saving ──▶ FILE is truncated, then written
 //!                                                            ──fsync──▶ FILE.saving is removed
 //!  and once it is in force, the same way: the same text ──▶ FILE.bak
 //! ```
@@ -62,7 +62,7 @@ fn replace_bad(path: &Path, new: &[u8]) -> io::Result<()> {
             // The file is a mount, or the file system cannot exchange names: copy what can be read.
             let copied = read_file(path).and_then(|old| write(path, &bad, &old));
             copied.map_err(|why| {
-                io::Error::new(why.kind(), format!("the old one cannot be put aside: {error}, {why}"))
+                io::Error::new(why.kind(), format!("the old file cannot be moved aside: {error}, {why}"))
             })?;
             write(path, path, new)
         }

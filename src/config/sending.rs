@@ -36,7 +36,7 @@ pub struct Hours {
 }
 
 const DAY: u64 = 86_400;
-const HOURS: &str = "a part of the day and its distance from UTC, as \"22:00-06:00+08:00\"";
+const HOURS: &str = "a part of the day and its distance from UTC, such as \"22:00-06:00+08:00\"";
 const MOST_SECONDS: u64 = 10 * 366 * DAY;
 
 /// Maximum number of standby servers of a destination.

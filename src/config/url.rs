@@ -273,7 +273,7 @@ pub(super) fn host_from_value(value: &Value, _: &Path) -> Result<String, Refused
     let name = name.filter(|name| is_address(name) || name.len() <= 253 && name.split('.').all(is_label));
     name.ok_or_else(|| Refused {
         shown: true,
-        allowed: "a host name without scheme, port and path, as box17.example".into(),
+        allowed: "a host name without scheme, port and path, such as box17.example".into(),
     })
 }
 

@@ -41,7 +41,7 @@ function keep(id, event) {
         toDisk(STORE);
     } catch (error) {
         fs.rmSync(folder, { recursive: true, force: true });
-        if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // for example a full disk: answered with 500, and the event is sent again
+        if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // e.g. a full disk: 500, and the event is sent again
     }
     return { status: "ok", received };
 }

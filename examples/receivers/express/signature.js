@@ -1,5 +1,5 @@
-// Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE,
-// at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted.
+// Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in
+// SIGN_KEY_FILE, at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted.
 const crypto = require("crypto");
 const fs = require("fs");
 

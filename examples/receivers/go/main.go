@@ -1,4 +1,4 @@
-// A receiver in Go (1.19 or newer, with its standard library only).   STORE=/folder PORT=9528 go run main.go store.go signature.go
+// A receiver in Go (1.19 or newer, standard library only).   STORE=/folder PORT=9528 go run main.go store.go signature.go
 package main
 
 import (

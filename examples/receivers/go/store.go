@@ -28,7 +28,7 @@ func toDisk(path string, flag int, data []byte) {
 	must(0, file.Sync())
 }
 
-// keep stores an event, with pictures as files, in a folder named by its id, and returns the answer. A repeated event is stored once.
+// keep stores an event, pictures as files, in a folder named by its id. It returns the answer. A repeated event is stored once.
 func keep(id string, event, ext map[string]any) map[string]any {
 	event["id"], event["ext_data"] = id, ext
 	folder, write, received := must(os.MkdirTemp(store, ".new-")), os.O_WRONLY|os.O_CREATE|os.O_EXCL, map[string]any{}

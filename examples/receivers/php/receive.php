@@ -1,4 +1,4 @@
-<?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY. Without the check below it would be answered with 200.
+<?php // A receiver in PHP 8.1 or newer. post_max_size is 8M by default: a larger form arrives EMPTY; this script checks for that.
 // STORE=/folder php -d post_max_size=32M -d memory_limit=256M -S 0.0.0.0:9528 receive.php   (or under PHP-FPM, with post_max_size in php.ini)
 require __DIR__ . '/signature.php';
 $store = getenv('STORE') ?: 'store';

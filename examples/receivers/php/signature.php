@@ -1,6 +1,6 @@
-<?php // Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE,
-// at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted. PHP does not give a script the bytes of a form's body
-// (php://input is empty then), so a box that signs must send JSON.
+<?php // Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in
+// SIGN_KEY_FILE, at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted. PHP does not give a script the bytes
+// of a form's body (php://input is empty then), so a box that signs must send JSON.
 
 /** null stands for a form's body. */
 function is_signed(?string $body): bool {

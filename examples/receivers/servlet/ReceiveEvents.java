@@ -1,5 +1,6 @@
-// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson): put this class and Signature in WEB-INF/classes, Jackson in WEB-INF/lib.
-// In Tomcat set maxPostSize="33554432" at the Connector, otherwise forms above 2 MiB fail. The environment variable STORE names the events' folder.
+// A receiver as a servlet (Java 17, Tomcat 10.1 or another container of Jakarta EE 9, Jackson). Put this class and Signature in
+// WEB-INF/classes, Jackson in WEB-INF/lib. In Tomcat set maxPostSize="33554432" at the Connector, or forms above 2 MiB fail.
+// The environment variable STORE names the events' folder.
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import jakarta.servlet.annotation.*; import jakarta.servlet.http.*;
@@ -45,7 +46,7 @@ public class ReceiveEvents extends HttpServlet {
             }
             files.put("event.json", JSON.writeValueAsBytes(event));
         } catch (Exception fault) { answer.sendError(fault instanceof SecurityException ? 401 : 400, "not an event: " + fault.getMessage()); return; }
-        Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException, for example of a full disk, is 500: the event is sent again
+        Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException (a full disk) is 500: the event is sent again
         for (var file : files.entrySet()) toDisk(folder.resolve(file.getKey()), file.getValue());
         toDisk(folder, null);
         if (!folder.toFile().renameTo(STORE.resolve(id).toFile())) { // this fails if the event is stored already

@@ -8,9 +8,9 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 /**
- * Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in SIGN_KEY_FILE, at
- * most 5 minutes old. Without SIGN_KEY_FILE every request is accepted. A container that parses a form does not give out its bytes, so a box
- * that signs must send JSON.
+ * Checks that a request comes from the box: `X-Signature: t=SECONDS,v1=HEX`, HMAC-SHA256 of SECONDS.BODY with the key in
+ * SIGN_KEY_FILE, at most 5 minutes old. Without SIGN_KEY_FILE every request is accepted. A container that parses a form does not
+ * give out its bytes, so a box that signs must send JSON.
  */
 final class Signature {
     private static final Pattern WRITTEN = Pattern.compile("t=([0-9]{1,12}),v1=([0-9a-f]{64})");

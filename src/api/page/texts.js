@@ -1,4 +1,4 @@
-// The page's words. `errors`: what a delivery's failure means, and what to do; `faults`: what is wrong with an entry of the form.
+// The page's texts. `errors`: what a delivery's failure means, and what to do. `faults`: faults of the form's entries.
 "use strict";
 
 const TEXTS = {
@@ -206,7 +206,7 @@ const TEXTS = {
   },
 };
 
-// Which words each code of a failure has: `last_error_code` and `error_code` in docs/api.md.
+// The text for each failure code: `last_error_code` and `error_code` in docs/api.md.
 const ERRORS = {
   dns_failed: "dns", dns_timeout: "dns_slow", address_forbidden: "forbidden", connect_refused: "refused",
   connect_unreachable: "unreachable", connect_timeout: "connect", tls_timeout: "tls_none", connect_failed: "connect", clock_not_set: "clock", proxy_login: "proxy_login", proxy_failed: "proxy",
@@ -220,7 +220,7 @@ const ERRORS = {
   removed: "other", picture_lost: "lost",
 };
 
-// And the daemon's words for what is wrong with a setting.
+// Patterns of the daemon's messages about faulty settings.
 const FAULTS = [
   [/begins with http/, "scheme"], [/fragment/, "fragment"], [/user name and password/, "login"], [/port from 1/, "port"],
   [/link-local|metadata/, "reserved"], [/host name|IPv4|IPv6/, "host"], [/there twice/, "twice"], [/at most 16/, "many"], [/threshold/, "number"],

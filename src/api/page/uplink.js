@@ -1,23 +1,23 @@
-// The page of the box: it asks /api/status every two seconds, and changes /api/settings. Whatever comes from the box or from a server is
-// text: nothing here makes markup out of data.
+// The page of the box. It reads /api/status every two seconds, and changes /api/settings. Data from the box or from a server is
+// inserted as text only, never as markup.
 "use strict";
 
 const EVERY = 2000;
 const at = (id) => document.getElementById(id);
 const kept = (store, key) => { try { return store.getItem(key); } catch { return null; } };
-const keep = (store, key, value) => { try { store.setItem(key, value); } catch { /* for this page only */ } };
+const keep = (store, key, value) => { try { store.setItem(key, value); } catch { /* kept for this page only */ } };
 
 let language = TEXTS[kept(localStorage, "language")] ? kept(localStorage, "language") : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 let token = kept(sessionStorage, "token");
 let live = "connecting";
 let status = null;
-let settings = null; // what the form was filled with
-let revision = null; // of the config that it was read from
-let theirs = null; // what somebody else has made of it meanwhile, while there are changes here
+let settings = null; // the settings that the form was filled with
+let revision = null; // their revision
+let theirs = null; // newer settings by somebody else, while this form has changes
 let dirty = false;
-let letters = { count: 0, dead: [] }; // dead letters: how many there were when the first ones were asked for
-let message = null; // of the form: [tone, function that gives its text]
-let results = null; // of the test
+let letters = { count: 0, dead: [] }; // dead letters, and their number when the list was requested
+let message = null; // the form's message: [tone, function that returns its text]
+let results = null; // of the test event
 
 const text = (key) => TEXTS[language][key];
 const number = (value) => value.toLocaleString(language);
@@ -47,10 +47,10 @@ function made(tag, className, content) {
   return element;
 }
 
-/** What is wrong and what to do, in words. */
+/** The texts of a failure: what is wrong, and what to do. */
 const explained = (code) => text("errors")[ERRORS[code] || "other"];
 
-// --- Talking with the box ---
+// --- Requests to the box ---
 
 class Failure extends Error {}
 
@@ -84,7 +84,7 @@ at("login-form").addEventListener("submit", async (event) => {
 });
 at("login").addEventListener("cancel", (event) => event.preventDefault());
 
-/** Where they were changed elsewhere, a form without changes shows the new ones; one with changes keeps them, and asks. */
+/** If somebody else changed the settings, an unchanged form shows the new ones; a changed form keeps its own, and asks. */
 async function readSettings() {
   if (status.config.revision === (theirs || { revision }).revision) return;
   const fresh = await ask("api/settings");
@@ -104,7 +104,7 @@ function take(fresh) {
 
 const differing = (one, other) => Object.keys(one).filter((key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]));
 
-/** Not waited for: a disk that hangs must not hang the page. */
+/** The page does not wait for this: a hanging disk must not block it. */
 function readLetters() {
   const count = status.spool.dead_letters;
   if (letters.count === count) return;
@@ -127,7 +127,7 @@ async function look() {
   setTimeout(look, document.hidden ? 5 * EVERY : EVERY);
 }
 
-// --- What is shown ---
+// --- Display ---
 
 function show() {
   at("live").dataset.state = live;
@@ -149,7 +149,7 @@ function show() {
   set(at("about"), text("about")(status.version, duration(status.uptime_seconds)));
 }
 
-/** What a person should know now, the gravest first. */
+/** Problems to show, the most serious first. */
 function troubles() {
   const found = [];
   for (const server of status.destinations) {
@@ -182,7 +182,7 @@ function showBanner() {
   set(at("banner-title"), text(found.length ? "unwell" : none || idle ? "idle" : "well"));
   const list = at("banner-list"), shown = [...list.children].map((item) => item.textContent);
   const lines = found.length || !none ? found : [text("no_servers")];
-  // Only what is new is said by a screen reader.
+  // Replace the list only if it changed, so that a screen reader does not repeat it.
   if (shown.join("\n") !== lines.join("\n")) list.replaceChildren(...lines.map((line) => made("li", "", line)));
 }
 
@@ -226,7 +226,7 @@ function showServer(article, server) {
   set(find("details code"), server.last_error);
 }
 
-/** Larger events fail at this server, and smaller ones do not. */
+/** Shows a server's size limit: larger events fail, and smaller ones do not. */
 function showLimit(box, limit) {
   box.hidden = !limit;
   if (!limit) return;
@@ -234,7 +234,7 @@ function showLimit(box, limit) {
   box.replaceChildren(made("p", "what", what), ...whatToSet(limit.likely));
 }
 
-/** What to set, for each server that it may be. */
+/** The setting for each server product that may have the limit. */
 function whatToSet(likely) {
   return likely.flatMap(({ server, setting }) => [made("p", "", text("likely")(server)), made("pre", "", setting)]);
 }
@@ -244,7 +244,7 @@ function ringLine(ring) {
   return text("recognizer")[ring.recognizer](duration(ring.recognizer_seconds)) + last;
 }
 
-/** What lies on flash for nobody: events of removed destinations, and events that a server refused. */
+/** Shows events that stay on flash: those of removed destinations, and those that a server refused. */
 function showKept() {
   const { parked, dead_letters } = status.spool;
   at("kept").hidden = parked.length === 0 && dead_letters === 0;
@@ -381,13 +381,13 @@ function say(tone, words) {
 
 const NAMES = { event_server_url: "urls", "content-type": "format", threshold: "threshold", timestamp_unit: "unit", real_need_reg_pic: "reg_pic", more: "further" };
 
-/** The question whose changes are to stand, while it is open. */
+/** Shows the question which changes to keep, while it is open. */
 function showConflict() {
   at("conflict").hidden = !theirs;
   if (theirs) set(at("conflict-text"), text("conflict")(differing(theirs.data, settings).map((key) => text(NAMES[key])).join(text("comma"))));
 }
 
-/** What is wrong with an address, by the key of its text; the box checks it once more. */
+/** The key of the text about a faulty address. The box checks it again. */
 function faultOf(url, all) {
   if (url === "") return all.length > 1 ? "empty" : null;
   if (/\s/.test(url)) return "spaces";
@@ -404,7 +404,7 @@ function mark(row, words) {
   words ? input.setAttribute("aria-invalid", "true") : input.removeAttribute("aria-invalid");
 }
 
-/** Further settings as they are written; undefined where that is no JSON object. */
+/** The further settings; undefined if the text is not a JSON object. */
 function furtherSettings() {
   const written = at("more").value.trim();
   if (written === "") return {};
@@ -440,7 +440,7 @@ async function save(event) {
         event_server_url: urls.filter(Boolean), "content-type": at("settings").elements.format.value,
         threshold: Number(threshold), timestamp_unit: at("unit").value, real_need_reg_pic: at("reg-pic").checked, more,
       };
-      // Only what was changed here: the rest is whatever it is by now.
+      // Send only the keys changed here; the others keep their present values.
       const changes = Object.fromEntries(differing(form, settings).map((key) => [key, form[key]]));
       const send = () => ask("api/settings", { ...changes, revision });
       take(await send().catch(async (error) => {
@@ -448,13 +448,13 @@ async function save(event) {
         status = await ask("api/status");
         await readSettings();
         if (theirs) throw error;
-        return send(); // what this form shows is as it was
+        return send(); // the values that this form shows have not changed
       }));
       say("good", () => text("saved"));
       status = await ask("api/status");
       show();
     } catch (error) {
-      if (theirs && error.code === 412) return say(null); // the question is asked
+      if (theirs && error.code === 412) return say(null); // the form shows the question
       const said = error instanceof Failure ? error.message : null;
       const row = said && rows[Number((said.match(/^event_server_url\[(\d+)\]/) || [])[1])];
       if (row) mark(row, fault(said));
@@ -471,9 +471,9 @@ async function busy(button, work) {
 
 // --- The test event ---
 
-const LARGE = [20000, 300000, 1000000, 4194304]; // the ladder of `sophon-uplink try`
+const LARGE = [20000, 300000, 1000000, 4194304]; // the sizes of `sophon-uplink try`
 
-// One event for each size, each result shown as it comes; null is the test card.
+// Sends one event per size and shows each result when it arrives. null is the test card.
 const sendTest = (sizes) => (event) => busy(event.target, async () => {
   results = "testing";
   showResults();
@@ -518,7 +518,7 @@ function result({ url, picture_bytes, delivered, proven, status: code, milliseco
   return box;
 }
 
-// --- The page as a whole ---
+// --- The whole page ---
 
 function showLanguage() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
@@ -548,7 +548,7 @@ at("add-url").addEventListener("click", () => { addRow("").focus(); changed(true
 at("undo").addEventListener("click", () => { theirs ? take(theirs) : fillForm(); say(null); });
 at("take-theirs").addEventListener("click", () => { take(theirs); say(null); });
 at("save-mine").addEventListener("click", () => {
-  revision = theirs.revision; // somebody has looked at what they changed
+  revision = theirs.revision; // the person has seen the other changes
   at("settings").requestSubmit();
 });
 at("send-test").addEventListener("click", sendTest([null]));

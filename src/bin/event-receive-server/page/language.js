@@ -8,7 +8,7 @@ function remembered() {
   try { return ["en", "zh"].find((known) => known === localStorage.getItem("language")); } catch { return undefined; }
 }
 
-/** Puts the texts of the language in force into the page. */
+/** Inserts the texts of the current language into the page. */
 function showTexts(texts) {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = texts[language].title;
@@ -18,7 +18,7 @@ function showTexts(texts) {
   }
 }
 
-/** Has the page shown anew in the language that somebody chooses. */
+/** Shows the page again when the person chooses a language. */
 function onLanguage(show) {
   document.querySelectorAll("[data-language]").forEach((button) => button.addEventListener("click", () => {
     language = button.dataset.language;
