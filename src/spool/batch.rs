@@ -10,10 +10,10 @@ use super::index::{Entry, Mask, blocks, slots};
 use super::store::{Reason, StoreError, Stored};
 use super::volume::{DiskError, Home};
 use super::{Evicted, Spool, State};
+use crate::picture::PictureSource;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::mapping::PictureSource;
 
 /// An event to store, as for [`Spool::store`].
 #[derive(Debug)]

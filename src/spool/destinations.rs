@@ -10,7 +10,7 @@ use super::swapped::Moved;
 use super::volume::{DiskError, Home};
 use super::{DestinationEntry, Hidden, Spool};
 use crate::config::Report;
-use crate::ring::mapping::PictureSource as _;
+use crate::picture::PictureSource as _;
 
 /// Events moved at once when a destination goes: what lies between two fsyncs, and what others wait for.
 const PAGE: usize = 256;

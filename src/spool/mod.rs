@@ -51,7 +51,7 @@
 //! | [`status`] | what is told about it |
 //! | [`index`] | what lies where, in memory |
 //! | [`mod@file`], [`group`] | formats of an event and of several in one file, and names |
-//! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
+//! | [`volume`], [`disk`], [`mapped_file`] | paths and faults; the trait and the real disk; its files in memory |
 //! | [`worker`] | its thread in the running uplink |
 //! | [`inspect`], [`judge`](mod@judge) | looks from outside |
 
@@ -65,6 +65,7 @@ pub mod index;
 pub mod inspect;
 pub mod judge;
 pub mod key;
+pub mod mapped_file;
 pub mod opened;
 pub mod quarantine;
 pub mod read;

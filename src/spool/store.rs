@@ -8,10 +8,10 @@ use super::file::Destination;
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::volume::{DiskError, Home};
 use super::{Bounds, Hidden, Spool, State};
+use crate::picture::PictureSource;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::mapping::PictureSource;
 
 /// Files tried for one event.
 const TRIES: u32 = 3;

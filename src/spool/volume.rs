@@ -10,7 +10,7 @@ use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, counter, name};
 use super::group::Part;
 use super::reasons::REASONS_FILE;
 use crate::config::save::is_full;
-use crate::ring::mapping::PictureSource as _;
+use crate::picture::PictureSource as _;
 
 /// An operation that the disk refused.
 #[derive(Debug)]

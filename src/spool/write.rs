@@ -12,11 +12,11 @@ use super::store::Reason;
 use super::volume::DiskError;
 use super::{Hidden, Spool};
 use crate::event::EventId;
+use crate::picture::PictureSource;
 use crate::readiness;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::layout::ALIGN;
-use crate::ring::mapping::PictureSource;
 
 /// Why nothing can be sealed though there is a key.
 const NO_RANDOMNESS: &str = "the kernel has not gathered its randomness yet, which every sealed file takes some of";
