@@ -322,7 +322,7 @@ impl App {
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
         };
         let headers = self.control.config().headers.clone();
-        Ok(json(&test_event::send(&self.uplink, &headers, picture).await?))
+        Ok(json(&test_event::send(&self.uplink, &headers, picture).await))
     }
 
     async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), ApiError> {
