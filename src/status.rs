@@ -14,7 +14,7 @@ use crate::config;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::endpoints::Endpoints;
-use crate::deliver::recent::Recent;
+use crate::deliver::recent::{LastHour, Recent};
 use crate::deliver::sizes::Known;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
@@ -314,17 +314,6 @@ pub struct Destination {
     pub failed_tries: u64,
     /// Results of the last hour: they show whether refusals are exceptions.
     pub last_hour: LastHour,
-}
-
-/// Results of a destination's events in the last hour, to five minutes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LastHour {
-    /// 2xx.
-    pub acknowledged: u64,
-    /// Events that became dead letters because the server refused them.
-    pub dead: u64,
-    /// The server's answer to the last event that it refused since the start.
-    pub last_refusal: Option<String>,
 }
 
 impl Destination {
