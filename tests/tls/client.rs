@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::daemon::Home;
+use crate::common::http::post_json;
 use crate::common::tls_server::{TlsServer, whole_request};
 use crate::common::{Daemon, Sink, event, picture, program, publish, wait_until};
 use nix::sys::signal::Signal;
@@ -128,7 +129,7 @@ fn a_connection_that_is_made_when_its_destination_is_removed_carries_no_event() 
     let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", removed.port)], more);
     removed.connections.wait("the connection", |(came, _)| (*came > 0).then_some(()));
     let change = json!({ "event_server_url": [added.url()], "content-type": "json" });
-    let answer = crate::common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+    let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
     assert_eq!(answer.status, 200);
     removed.gate.change(|open| *open = true); // from now on it could be sent
     added.wait(1);
@@ -230,7 +231,7 @@ fn a_destination_that_the_api_takes_away_and_brings_back_has_its_certificate_fil
     );
     let change = |urls: &[&str]| {
         let change = json!({ "event_server_url": urls, "content-type": "json" });
-        let answer = crate::common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+        let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
         assert_eq!(answer.status, 200, "{:?}", answer.json());
     };
     daemon.api(); // it has read the files
@@ -336,7 +337,7 @@ fn each_change_of_the_config_reads_a_certificate_file_once() {
     assert_eq!(openings.count(), [1; 6], "at SIGHUP");
     let mut change = |format: &str, urls: &[String]| {
         let change = json!({ "event_server_url": urls, "content-type": format });
-        let answer = common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+        let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
         assert_eq!(answer.status, 200, "{:?}", answer.json());
         openings.count()
     };
