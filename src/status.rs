@@ -319,7 +319,7 @@ pub struct Destination {
 impl Destination {
     /// Combines what the lane, the client and the spool know.
     pub fn of(lane: &Lane, endpoints: &Endpoints, recent: &Recent, spool: &spool::Status) -> Destination {
-        let (client, health, now) = (endpoints.first(), &lane.health, Instant::now());
+        let (client, health, now) = (endpoints.first(), &*lane.standing, Instant::now());
         let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
         let tally = here.map_or(Tally::default(), |here| here.tally);
         let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs_f64();
