@@ -132,7 +132,7 @@ fn a_file_makes_system_calls_by_one_crate_or_says_why_by_two() {
         let code: String = text.lines().map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect();
         let is_name = |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
         let uses = |name: &&str| code.match_indices(&format!("{name}::")).any(|(at, _)| is_name(at));
-        ["nix", "rustix", "socket2"].iter().filter(uses).count()
+        ["nix", "rustix", "socket2"].into_iter().filter(uses).count()
     };
     let all = files("src", "rs").into_iter().map(|path| path.into_os_string().into_string().unwrap());
     let found: BTreeSet<_> = all.filter(|path| crates(path) > 1).collect();

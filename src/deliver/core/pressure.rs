@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use super::counters::End;
-use super::in_flight::{InFlight, Source};
 use super::lane::Lane;
 use super::{Core, Effect, EventNo, Held, LaneId, Turn};
 
@@ -45,7 +44,7 @@ impl<T: Held> Core<T> {
             return false;
         }
         let holders: Vec<LaneId> = self.lanes.values().filter(|lane| lane.holds(event)).map(|lane| lane.id).collect();
-        let is_ahead = |lane: &Lane| lane.is_open() && lane.has_had(event) && !lane.holds(event);
+        let is_ahead = |lane: &Lane| lane.is_open() && lane.had.contains(event) && !lane.holds(event);
         let nobody_works = || holders.iter().all(|holder| self.lanes[holder].wants_spool());
         if !(self.lanes().any(is_ahead) || (need == Need::Refused && nobody_works())) {
             return false;
