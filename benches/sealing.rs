@@ -13,9 +13,10 @@ use base64::Engine as _;
 use base64::engine::{GeneralPurposeConfig, Simd};
 use sophon_uplink::config;
 use sophon_uplink::event::Event;
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::consumer::{self, Frame};
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::{Address, Destination, RealDisk, Spool, SpooledEvent};
 

@@ -233,13 +233,13 @@ pub fn look_into<T>(file: &Path, look: impl FnOnce(&Path, &Config) -> std::io::R
     let (good, _) = CheckedConfig::read_or_last(file).map_err(|error| error.to_string())?;
     let open = client::status(file, None).ok().and_then(|status| status["spool"]["dir"].as_str().map(PathBuf::from));
     let dir = match open {
-        Some(open) if open != good.config.spool.dir => {
+        Some(open) if open != good.config().spool.dir => {
             complain(format_args!("{} is open until a restart puts the config's spool.dir into force", open.display()));
             open
         }
-        _ => good.config.spool.dir.clone(),
+        _ => good.config().spool.dir.clone(),
     };
-    look(&dir, &good.config).map_err(|error| match error.kind() {
+    look(&dir, good.config()).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("there is no spool at {}: nothing was ever spooled", dir.display()),
         _ => format!("the spool at {} cannot be read: {error}", dir.display()),
     })
@@ -280,13 +280,13 @@ pub fn resend(file: &Path, letters: &Letters) -> Result<String, String> {
         return in_batches(|after| ask_to_resend(file, letters, after));
     };
     let unknown = |to: &str| format!("{to} is not a destination of the config");
-    let is_known = |url: &Url| good.config.destinations().any(|known| known == url);
+    let is_known = |url: &Url| good.config().destinations().any(|known| known == url);
     let known = |to: &str| Url::of_destination(to).ok().filter(is_known).ok_or_else(|| unknown(to));
     let to = letters.to.as_deref().map(known).transpose()?.map(|url| Address::from(&url).destination);
     if by_root {
-        owns_spool(&good.config.spool.dir)?;
+        owns_spool(&good.config().spool.dir)?;
     }
-    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config.spool, &uplink::addresses(&good.config));
+    let (mut spool, found) = Spool::open(RealDisk::default(), &good.config().spool, &uplink::addresses(good.config()));
     match spool.state() {
         State::Usable => in_batches(|after| {
             let wanted = Wanted { numbers: letters.numbers.clone(), to, after };

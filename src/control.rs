@@ -19,6 +19,7 @@ use std::cell::{Ref, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::body::Bytes;
 use serde_json::Value;
@@ -31,12 +32,11 @@ use crate::config::{self, Config, ConfigError, ConfigFault, read_file, save};
 use crate::deliver::setup::Setup;
 use crate::uplink::Uplink;
 
-/// A config that can be put into force, with its text.
-#[derive(Clone, Debug)]
+/// A config that can be put into force, with its text and with the content of the files that it names. Putting it into force reads
+/// nothing and cannot fail.
 pub struct CheckedConfig {
     text: Bytes,
-    /// The parsed config.
-    pub config: Config,
+    setup: Arc<Setup>,
 }
 
 /// Why a change was refused.
@@ -92,12 +92,25 @@ impl CheckedConfig {
         CheckedConfig::of_text(text.into(), path)
     }
 
-    fn of_text(text: Bytes, path: &Path) -> Result<CheckedConfig, ConfigError> {
-        let config = Config::of_text(&text, path)?;
-        match Setup::read(&config) {
-            Ok(_) => Ok(CheckedConfig { text, config }),
+    /// The same of `text`, which is or is to be the file at `path`.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn of_text(text: Bytes, path: &Path) -> Result<CheckedConfig, ConfigError> {
+        match Setup::read(Config::of_text(&text, path)?) {
+            Ok(setup) => Ok(CheckedConfig { text, setup: Arc::new(setup) }),
             Err(fault) => Err(ConfigError { path: path.to_owned(), faults: vec![fault] }),
         }
+    }
+
+    /// The parsed config.
+    pub fn config(&self) -> &Config {
+        self.setup.config()
+    }
+
+    /// The same with what its files hold.
+    pub fn setup(&self) -> &Arc<Setup> {
+        &self.setup
     }
 
     /// Reads the file; if it cannot be used, the last good one. Reads no other file. For a process that is still root: the files
@@ -143,7 +156,7 @@ impl Control {
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }
-        good.config.warnings().iter().for_each(|warning| warn!("{warning}"));
+        good.config().warnings().iter().for_each(|warning| warn!("{warning}"));
         let control = Rc::new(Control {
             path: path.to_owned(),
             uplink,
@@ -182,7 +195,7 @@ impl Control {
 
     /// The config in force.
     pub fn config(&self) -> Ref<'_, Config> {
-        Ref::map(self.good.borrow(), |good| &good.config)
+        Ref::map(self.good.borrow(), CheckedConfig::config)
     }
 
     /// A key of the config in force as it was written; none if it was not.
@@ -210,8 +223,9 @@ impl Control {
         let _turn = self.turn.lock().await;
         let path = self.path.clone();
         let read = spawn_blocking(move || CheckedConfig::read(&path)).await.expect("reading does not panic");
-        match read.and_then(|good| self.put_into_force(good).map_err(|fault| self.error(fault))) {
-            Ok(()) => {
+        match read {
+            Ok(good) => {
+                self.put_into_force(good);
                 info!(config = %self.path.display(), "config read again");
                 self.remember().await;
             }
@@ -249,34 +263,28 @@ impl Control {
         }
         let path = self.path.clone();
         let read = spawn_blocking(move || CheckedConfig::read(&path)).await.expect("reading does not panic");
-        let (base, fault) = match read {
-            Ok(good) => (good.text, None),
-            Err(error) => (self.good.borrow().text.clone(), Some(error)),
+        let (base, just_read, fault) = match read {
+            Ok(good) => (good.text, Some(good.setup), None),
+            Err(error) => (self.good.borrow().text.clone(), None, Some(error)),
         };
         let document = Document::parse(&base).expect("it was good");
         let is_new = fault.is_some() || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
         let text = if is_new { document.with(changes).text() } else { base.clone() };
-        let good = match Config::of_text(&text, &self.path) {
-            Ok(config) => CheckedConfig { text, config },
-            Err(error) => return Err(ChangeError::Refused(error.faults)),
-        };
+        let config = Config::of_text(&text, &self.path).map_err(|error| ChangeError::Refused(error.faults))?;
         // Check this before writing: if a certificate file is missing, the new config could not come into force.
-        Setup::read(&good.config).map_err(ChangeError::NotNow)?;
+        let setup = match just_read {
+            Some(just_read) => just_read.changed(config),
+            None => Setup::read(config),
+        };
+        let good = CheckedConfig { text, setup: Arc::new(setup.map_err(ChangeError::NotNow)?) };
         if is_new {
-            let old = fault.is_none().then(|| base.clone());
+            let old = fault.is_none().then_some(base);
             let was_kept = self.save(good.text.clone(), old).await.map_err(ChangeError::NotSaved)?;
             if let Some(fault) = fault.filter(|_| was_kept) {
                 warn!("the old config file was not in force, and is kept as {}.bad: {fault}", self.path.display());
             }
         }
-        let now = good.text.clone();
-        if let Err(fault) = self.put_into_force(good) {
-            let back = self.save(base, Some(now)).await;
-            if let Err(error) = back {
-                error!("the config file has a change that is not in force: {error}");
-            }
-            return Err(ChangeError::NotNow(fault));
-        }
+        self.put_into_force(good);
         info!(config = %self.path.display(), "config changed through the API");
         self.remember().await;
         Ok(())
@@ -308,17 +316,12 @@ impl Control {
         }
     }
 
-    fn put_into_force(&self, good: CheckedConfig) -> Result<(), ConfigFault> {
-        self.uplink.apply(good.config.clone())?;
-        good.config.warnings().iter().for_each(|warning| warn!("{warning}"));
+    fn put_into_force(&self, good: CheckedConfig) {
+        self.uplink.apply(Arc::clone(&good.setup));
+        good.config().warnings().iter().for_each(|warning| warn!("{warning}"));
         self.good.replace(good);
         self.trouble.replace(None);
         self.changed.notify_one();
-        Ok(())
-    }
-
-    fn error(&self, fault: ConfigFault) -> ConfigError {
-        ConfigError { path: self.path.clone(), faults: vec![fault] }
     }
 }
 

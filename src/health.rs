@@ -158,8 +158,9 @@ pub fn server(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::recent::LastHour;
     use crate::ring::inspect::RingState;
-    use crate::status::{Backlog, LastHour};
+    use crate::status::Backlog;
 
     fn any(state: &'static str) -> Destination {
         Destination {

@@ -14,6 +14,8 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | [`picture`] | how a picture's bytes are lent, whatever memory they are in |
+//! | [`sigbus`] | the guard of mapped files: a file that shrinks costs the mapping and not the process |
 //! | [`ring`] | the shared memory: layout, mapping (the `unsafe`), file and locks, consumer, producer, wake-up |
 //! | [`event`] | a checked record as a typed event |
 //! | [`body`] | the request body: text and pictures, exact length, JSON and form-data, base64 |
@@ -50,11 +52,13 @@ pub mod health;
 pub mod log;
 pub mod monitor;
 pub mod output;
+pub mod picture;
 pub mod rate_limited;
 pub mod readiness;
 pub mod ring;
 pub mod secret_file;
 pub mod serve;
+pub mod sigbus;
 pub mod signals;
 pub mod spool;
 pub mod status;

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use sophon_uplink::api::listen::PreboundListener;
 use sophon_uplink::api::{self, App, client};
 use sophon_uplink::body::Format;
-use sophon_uplink::config::{Config, ConfigError, Url};
+use sophon_uplink::config::{ConfigError, Url};
 use sophon_uplink::confine::{self, Confined, User};
 use sophon_uplink::control::{CheckedConfig, Control};
 use sophon_uplink::ring::inspect::RingState;
@@ -28,7 +29,7 @@ use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::key::Key;
 use sophon_uplink::trial::verdict::Progress;
 use sophon_uplink::trial::{self, Plan, Tried};
-use sophon_uplink::uplink::{StartError, Uplink};
+use sophon_uplink::uplink::Uplink;
 use sophon_uplink::{log, output};
 use tokio::runtime::LocalOptions;
 use tracing::{error, info, warn};
@@ -94,12 +95,12 @@ fn check_config(file: &Path, user: Option<User>) -> ExitCode {
     }
     match CheckedConfig::read(file) {
         Ok(good) => {
-            good.config.warnings().iter().for_each(complain);
+            good.config().warnings().iter().for_each(complain);
             // Not a fault of the config: the uplink runs without its key, and the init script must start it.
-            if let Some(Err(why)) = good.config.spool.key_file.as_deref().map(Key::read) {
+            if let Some(Err(why)) = good.config().spool.key_file.as_deref().map(Key::read) {
                 complain(format_args!("{why}; without it nothing is kept on flash"));
             }
-            if let Some(why) = judge(&good.config.spool.dir) {
+            if let Some(why) = judge(&good.config().spool.dir) {
                 complain(why);
             }
             print(&format_args!("{}: good", file.display()))
@@ -115,24 +116,20 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 
 /// Its exit codes differ: see [`trial::verdict`].
 fn try_server(url: Url, format: Option<Format>, config: Option<&Path>, idle: Duration, json: bool) -> ExitCode {
-    let config = match config.map_or_else(
-        || Config::of_text(br#"{"event_server_url": []}"#, Path::new("")),
-        |file| CheckedConfig::read(file).map(|good| good.config),
+    let checked = match config.map_or_else(
+        || CheckedConfig::of_text(br#"{"event_server_url": []}"#[..].into(), Path::new("")),
+        CheckedConfig::read,
     ) {
-        Ok(config) => config,
+        Ok(checked) => checked,
         Err(error) => return bad_config(&error),
     };
     let formats = format.map_or(Format::ALL.to_vec(), |format| vec![format]);
     let say = |format, tried: &Tried| complain(Progress(format, tried));
     wait_for(Box::pin(async {
-        match trial::run(&config, Plan { url, formats, idle }, &say).await {
-            Ok(trial) => {
-                let code = trial.code();
-                let printed = if json { print(&trial.to_json()) } else { print(&trial) };
-                if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
-            }
-            Err(fault) => not_started(&fault),
-        }
+        let trial = trial::run(checked.setup(), Plan { url, formats, idle }, &say).await;
+        let code = trial.code();
+        let printed = if json { print(&trial.to_json()) } else { print(&trial) };
+        if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
     }))
 }
 
@@ -219,15 +216,12 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
         Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
-    let config = good.config.clone();
+    let config = good.config();
     let rings = config.rings.clone();
     info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), destinations = config.destinations().count(), user = confined.user, "started");
-    let uplink = match Uplink::start(config) {
+    let uplink = match Uplink::start(Arc::clone(good.setup())) {
         Ok(uplink) => uplink,
-        Err(StartError::Config(fault)) => {
-            return bad_config(&ConfigError { path: file.to_owned(), faults: vec![fault] });
-        }
-        Err(error @ StartError::Thread(_)) => return failed(&error),
+        Err(error) => return failed(&error),
     };
     for ring in rings {
         if let Err(error) = uplink.read_ring(ring) {

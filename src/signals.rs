@@ -9,8 +9,9 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::unistd::write;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Exit code of a program that did not stop in time after SIGTERM.
@@ -98,9 +99,9 @@ fn end() -> ! {
     const MESSAGE: &[u8] =
         b"sophon-uplink: it did not stop in time, and is ended; events neither delivered nor spooled stay in the ring\n";
     let stderr = io::stderr();
-    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
-    if poll(&mut ready, Some(&Timespec::default())) == Ok(1) {
-        let _ = rustix::io::write(stderr.as_fd(), MESSAGE);
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, PollTimeout::ZERO) == Ok(1) {
+        let _ = write(&stderr, MESSAGE);
     }
     std::process::exit(EXIT_HUNG)
 }

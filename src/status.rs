@@ -14,7 +14,7 @@ use crate::config;
 use crate::deliver::core::counters::Counters;
 use crate::deliver::core::lane::Lane;
 use crate::deliver::endpoints::Endpoints;
-use crate::deliver::recent::Recent;
+use crate::deliver::recent::{LastHour, Recent};
 use crate::deliver::sizes::Known;
 use crate::ring::inspect::RingState;
 use crate::spool::{self, State, Tally};
@@ -316,21 +316,10 @@ pub struct Destination {
     pub last_hour: LastHour,
 }
 
-/// Results of a destination's events in the last hour, to five minutes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LastHour {
-    /// 2xx.
-    pub acknowledged: u64,
-    /// Events that became dead letters because the server refused them.
-    pub dead: u64,
-    /// The server's answer to the last event that it refused since the start.
-    pub last_refusal: Option<String>,
-}
-
 impl Destination {
     /// Combines what the lane, the client and the spool know.
     pub fn of(lane: &Lane, endpoints: &Endpoints, recent: &Recent, spool: &spool::Status) -> Destination {
-        let (client, health, now) = (endpoints.first(), &lane.health, Instant::now());
+        let (client, health, now) = (endpoints.first(), &*lane.standing, Instant::now());
         let here = spool.destinations.iter().find(|known| known.destination == lane.destination());
         let tally = here.map_or(Tally::default(), |here| here.tally);
         let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs_f64();

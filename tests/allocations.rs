@@ -25,11 +25,13 @@ use sophon_uplink::body::constants::Constants;
 use sophon_uplink::body::encoder::{Chunk, Pool};
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::config::Config;
+use sophon_uplink::deliver::setup::Setup;
 use sophon_uplink::event::Event;
+use sophon_uplink::picture::Lost;
 use sophon_uplink::ring::consumer;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::inspect::RingState;
-use sophon_uplink::ring::mapping::{Lost, Mapping};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::Producer;
 use sophon_uplink::uplink::Uplink;
 use tokio::runtime::LocalOptions;
@@ -75,7 +77,7 @@ fn start(home: &Home) -> mpsc::Sender<mpsc::Sender<(u64, usize)>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         runtime.unwrap().block_on(async move {
             let ring = config.rings[0].clone();
-            let uplink = Uplink::start(config).unwrap();
+            let uplink = Uplink::start(Arc::new(Setup::read(config).unwrap())).unwrap();
             uplink.read_ring(ring).unwrap();
             loop {
                 match asked.try_recv() {

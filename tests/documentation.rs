@@ -117,6 +117,29 @@ fn unsafe_stands_in_the_files_that_are_listed_and_in_no_other() {
 }
 
 #[test]
+fn a_file_makes_system_calls_by_one_crate_or_says_why_by_two() {
+    let (security, manifest) = (read("docs/security.md"), read("Cargo.toml"));
+    for (_, name) in column(&security, "crate").into_iter().filter(|(_, cell)| !cell.contains('`')) {
+        let lines: Vec<_> = manifest.lines().take_while(|line| !line.starts_with("[dev-dependencies]")).collect();
+        let at = lines.iter().position(|line| line.starts_with(&format!("{name} = ")));
+        let at = at.unwrap_or_else(|| panic!("{name} is no dependency"));
+        assert!(lines[at - 1].starts_with("# "), "Cargo.toml says nothing of {name}");
+    }
+    let cells = column(&security, "file with two of them").into_iter();
+    let listed: BTreeSet<_> = cells.map(|(_, cell)| cell.replace('`', "")).collect();
+    let crates = |path: &str| {
+        let text = read(path);
+        let code: String = text.lines().map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect();
+        let is_name = |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let uses = |name: &&str| code.match_indices(&format!("{name}::")).any(|(at, _)| is_name(at));
+        ["nix", "rustix", "socket2"].into_iter().filter(uses).count()
+    };
+    let all = files("src", "rs").into_iter().map(|path| path.into_os_string().into_string().unwrap());
+    let found: BTreeSet<_> = all.filter(|path| crates(path) > 1).collect();
+    assert_eq!(listed, found, "listed in docs/security.md, and found");
+}
+
+#[test]
 fn every_link_leads_to_a_file_and_to_a_heading_that_are_there() {
     let mut faults = Vec::new();
     for document in files("", "md") {

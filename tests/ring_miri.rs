@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use sophon_uplink::event::Event;
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 use sophon_uplink::ring::{Memory, Word, Words, consumer};
 

@@ -24,7 +24,7 @@ use sophon_uplink::deliver::outcome::AttemptOutcome;
 use sophon_uplink::deliver::tls;
 use sophon_uplink::event::{Event, EventId};
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Lost, PictureSource};
+use sophon_uplink::picture::{Lost, PictureSource};
 use sophon_uplink_fuzz::Input;
 use sophon_uplink_fuzz::answered::{head, is_plain_success};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

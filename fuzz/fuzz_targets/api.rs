@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ impl Daemon {
         let tasks = LocalSet::new();
         let control = tasks.block_on(&runtime, async {
             let good = CheckedConfig::read(&path).expect("it is good");
-            let uplink = Uplink::start(good.config.clone()).expect("a thread");
+            let uplink = Uplink::start(Arc::clone(good.setup())).expect("a thread");
             let control = Control::new(&path, Rc::clone(&uplink), good, None);
             // Only for the status: a fuzzer needs more system calls than an uplink.
             let confined = Confined { user: 0, group: 0, seccomp: false, problem: None, left: Vec::new() };

@@ -37,7 +37,7 @@ pub fn post(file: &Path, path: &str, body: &Value) -> Result<Value, String> {
 fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> Result<Value, String> {
     let is_denied = std::fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     let api = match CheckedConfig::read_or_last(file) {
-        Ok((checked, _)) => Some(checked.config.api),
+        Ok((checked, _)) => Some(checked.config().api.clone()),
         Err(_) if is_denied || address.is_some() => None,
         Err(error) => return Err(error.to_string()),
     };

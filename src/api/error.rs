@@ -3,6 +3,8 @@
 use hyper::StatusCode;
 use serde_json::json;
 
+use crate::serve::text;
+
 /// An error answer. Its message never contains a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -45,10 +47,5 @@ impl ApiError {
 
 /// Quotes at most 60 characters of a text and escapes control characters.
 pub fn shortened(text: &str) -> String {
-    const SHOWN: usize = 60;
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    match text.char_indices().nth(SHOWN) {
-        None => quoted(text),
-        Some((end, _)) => format!("{}… ({} bytes)", quoted(&text[..end]), text.len()),
-    }
+    text::shortened(text, 60)
 }

@@ -9,11 +9,12 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri};
 
 use super::error::{ApiError, shortened};
+use crate::serve::token::{self, Given};
 
 /// What a listening address requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,20 +70,11 @@ pub fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), ApiError>
         "send the header Authorization: Bearer TOKEN; the token is in the file that the config names as api.token_file";
     let refused =
         |what: &str| Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", format!("{what}; {HOW}")));
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let (Some(only), None) = (given.next(), given.next()) else {
-        return refused("a token is needed on this address");
-    };
-    let given = only.to_str().ok().and_then(|value| value.split_once(' '));
-    match given {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && is_same(given.trim(), token) => Ok(()),
-        _ => refused("the token is wrong"),
+    match token::given(headers) {
+        Given::Nothing => refused("a token is needed on this address"),
+        Given::Bearer(given) if token::is_same(given.as_bytes(), token.as_bytes()) => Ok(()),
+        Given::Bearer(_) | Given::Other => refused("the token is wrong"),
     }
-}
-
-/// Compares in constant time.
-fn is_same(given: &str, token: &str) -> bool {
-    given.len() == token.len() && given.bytes().zip(token.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
 fn forbidden(message: String) -> ApiError {
@@ -129,7 +121,7 @@ fn is_ours(host: &str, access: &Access) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use hyper::header::{AUTHORIZATION, HeaderValue};
 
     use super::*;
 

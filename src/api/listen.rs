@@ -1,16 +1,11 @@
 //! The API's listening socket. A port in use stops nothing: the API tries again. Each resource that clients take has a limit.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -20,7 +15,7 @@ use super::error::ApiError;
 use super::guard::Access;
 use super::{App, token};
 use crate::rate_limited::RateLimited;
-use crate::serve::patience::Patient;
+use crate::serve::connection::{Ended, accept, serve as serve_connection};
 
 /// How long to wait before trying a port that is in use again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -107,17 +102,13 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
     let mut refused = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = open.listener.accept(), if refused.len() < app.limits.refusals => match accepted {
-                Ok((socket, _)) if served.len() < app.limits.connections => {
+            (socket, _) = accept(&open.listener, "the API ", &log_limiter), if refused.len() < app.limits.refusals => {
+                if served.len() < app.limits.connections {
                     served.spawn_local(connection(Rc::clone(app), socket, Rc::clone(&open.access)));
+                } else {
+                    refused.spawn_local(refuse(socket));
                 }
-                Ok((socket, _)) => drop(refused.spawn_local(refuse(socket))),
-                Err(error) => {
-                    // For example out of file descriptors: accepting again at once would only burn CPU.
-                    log_limiter.say(|more| warn!("the API cannot accept a connection: {error}{more}"));
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            },
+            }
             Some(_) = served.join_next() => {}
             Some(_) = refused.join_next() => {}
             () = app.control.changed() => {
@@ -132,25 +123,14 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
 }
 
 async fn connection(app: Rc<App>, socket: TcpStream, access: Rc<Access>) {
-    let _ = socket.set_nodelay(true);
     let raw_socket = SockRef::from(&socket).try_clone();
-    let limits = app.limits;
-    let socket = Patient::new(socket, limits.write_progress);
-    let asked = socket.asked();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head_time).max_buf_size(limits.head_bytes);
-    let service = service_fn(|request| {
-        let (app, access) = (Rc::clone(&app), Rc::clone(&access));
-        async move { Ok::<_, Infallible>(app.answer(request, &access).await) }
-    });
-    let served = http.serve_connection(TokioIo::new(socket), service).await;
-    // hyper closes such a connection without an answer. An idle connection gets none either: its client may be sending a request
-    // now.
-    if served.is_err_and(|error| error.is_timeout())
-        && asked.load(Ordering::Relaxed)
+    let bounds = app.limits.connection;
+    let answer = |request| Rc::clone(&app).answer(request, Rc::clone(&access));
+    // hyper closes such a connection without an answer.
+    if serve_connection(socket, &bounds, answer).await == Ended::HeadLate
         && let Ok(socket) = raw_socket
     {
-        let message = format!("the head of the request did not come within {:?}", limits.head_time);
+        let message = format!("the head of the request did not come within {:?}", bounds.head_time);
         let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message);
         // The answer is short: either it fits into the socket's buffer, or the client does not read.
         let _ = socket.send(&late.raw());

@@ -16,7 +16,12 @@ pub fn text(status: &Status, uploads: &Histogram) -> String {
     rings(&mut text, status);
     storage(&mut text, status);
     destinations(&mut text, &status.destinations);
-    histogram(&mut text, uploads);
+    text.histogram(
+        "upload_duration_seconds",
+        "Uploads that were acknowledged: from the request to the answer.",
+        BOUNDS.into_iter().zip(uploads.buckets),
+        (uploads.count, uploads.sum),
+    );
     text.finish()
 }
 
@@ -189,20 +194,4 @@ fn destinations(text: &mut Text, destinations: &[Destination]) {
         "Events that it acknowledged in the last hour.",
         |destination| destination.last_hour.acknowledged as f64,
     );
-}
-
-fn histogram(text: &mut Text, uploads: &Histogram) {
-    text.family(
-        "upload_duration_seconds",
-        "histogram",
-        "Uploads that were acknowledged: from the request to the answer.",
-    );
-    let mut below = 0;
-    for (bound, count) in BOUNDS.iter().zip(uploads.buckets) {
-        below += count;
-        text.sample("upload_duration_seconds_bucket", &[("le", &bound.to_string())], below);
-    }
-    text.sample("upload_duration_seconds_bucket", &[("le", "+Inf")], uploads.count);
-    text.sample("upload_duration_seconds_sum", &[], uploads.sum);
-    text.sample("upload_duration_seconds_count", &[], uploads.count);
 }

@@ -39,7 +39,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_MATCH, SERVER,
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
@@ -48,6 +48,8 @@ use serde_json::Value;
 use crate::confine::Confined;
 use crate::control::{ChangeError, Control, Revisions};
 use crate::health;
+use crate::serve::connection::Bounds;
+use crate::serve::reply::{allowed, typed};
 use crate::serve::{discard, exposition, guard as guard_answer};
 use crate::status::Status;
 use crate::trial::picture::TestPicture;
@@ -66,16 +68,12 @@ pub struct Limits {
     pub connections: usize,
     /// Connections that are being refused at a time. Further ones wait in the kernel.
     pub refusals: usize,
-    /// Size of a request's head, in bytes.
-    pub head_bytes: usize,
-    /// Time to receive a request's head. Also how long a connection may be idle.
-    pub head_time: Duration,
+    /// Of each connection.
+    pub connection: Bounds,
     /// Size of a body, in bytes.
     pub body_bytes: usize,
     /// Time to receive a whole body.
     pub body_time: Duration,
-    /// Time for a client to accept the next bytes of an answer.
-    pub write_progress: Duration,
 }
 
 impl Default for Limits {
@@ -83,11 +81,13 @@ impl Default for Limits {
         Limits {
             connections: 32,
             refusals: 64,
-            head_bytes: 16 << 10,
-            head_time: Duration::from_secs(5),
+            connection: Bounds {
+                head_bytes: 16 << 10,
+                head_time: Duration::from_secs(5),
+                write_progress: Duration::from_secs(5),
+            },
             body_bytes: 64 << 10,
             body_time: Duration::from_secs(10),
-            write_progress: Duration::from_secs(5),
         }
     }
 }
@@ -161,11 +161,7 @@ impl Route {
     }
 
     fn allowed(self) -> &'static str {
-        match (self.takes_get(), self.takes_post()) {
-            (true, true) => "GET, HEAD, POST",
-            (true, false) => "GET, HEAD",
-            _ => "POST",
-        }
+        allowed(self.takes_get(), self.takes_post())
     }
 }
 
@@ -185,9 +181,9 @@ impl App {
     }
 
     /// Answers one request.
-    async fn answer(self: Rc<Self>, request: Request<Incoming>, access: &Access) -> Reply {
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, access: Rc<Access>) -> Reply {
         let (head, mut body) = request.into_parts();
-        let answered = self.try_answer(&head, &mut body, access).await;
+        let answered = self.try_answer(&head, &mut body, &access).await;
         let mut reply = answered.unwrap_or_else(|error| {
             let mut reply = typed(error.status, "application/json", error.json());
             match error.status {
@@ -207,7 +203,7 @@ impl App {
         if !hyper::body::Body::is_end_stream(&body) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        discard(body, &head.headers, self.limits.write_progress);
+        discard(body, &head.headers, self.limits.connection.write_progress);
         reply
             .headers_mut()
             .insert(SERVER, HeaderValue::from_static(concat!("sophon-uplink/", env!("CARGO_PKG_VERSION"))));
@@ -322,7 +318,7 @@ impl App {
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message));
         };
         let headers = self.control.config().headers.clone();
-        Ok(json(&test_event::send(&self.uplink, &headers, picture).await?))
+        Ok(json(&test_event::send(&self.uplink, &headers, picture).await))
     }
 
     async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), ApiError> {
@@ -364,11 +360,4 @@ fn health(status: &Status) -> Reply {
 
 fn json(value: &Value) -> Reply {
     typed(StatusCode::OK, "application/json", value.to_string())
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    reply
 }

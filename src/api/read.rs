@@ -3,19 +3,16 @@
 //! Accepts what real clients send. The bytes must be UTF-8, whatever charset is named; a byte order mark is skipped. A JSON
 //! object is read as JSON even if the client's library sent it as a form, or without a Content-Type.
 
-use std::fmt;
-
-use futures_util::stream;
-use http_body_util::BodyExt as _;
+use bytes::BytesMut;
 use hyper::StatusCode;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde::de::DeserializeSeed as _;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
 use super::error::{ApiError, shortened};
+use crate::serve::body::{self, Broken, Members};
 
 /// More than any call has.
 const MAX_FIELDS: usize = 64;
@@ -41,7 +38,7 @@ pub async fn read(headers: &HeaderMap, body: &mut Incoming, limits: &Limits) -> 
         // `curl -d '{…}'`, Python's urllib and Qt send it as a form. Python's requests sends no type.
         Format::Urlencoded | Format::Unnamed if is_object(&bytes) => members(&bytes).map(Fields::Json),
         Format::Unnamed => Err(unsupported(format!("Content-Type: it is missing; {ALLOWED}"))),
-        Format::Multipart(boundary) => parts(bytes.into(), &boundary).await.map(Fields::Form),
+        Format::Multipart(boundary) => parts(bytes, &boundary).await.map(Fields::Form),
         Format::Urlencoded => pairs(&bytes).map(Fields::Form),
     }
 }
@@ -93,36 +90,20 @@ impl Format {
     }
 }
 
-async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Vec<u8>, ApiError> {
-    let most = limits.body_bytes;
-    let too_large = || {
-        let message = format!("the body is too large; at most {most} bytes are taken");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
-    let due = Instant::now() + limits.body_time;
-    let mut bytes = Vec::new();
-    loop {
-        match timeout_at(due, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let data = frame.into_data().unwrap_or_default();
-                if bytes.len() + data.len() > most {
-                    return Err(too_large());
-                }
-                bytes.extend_from_slice(&data);
-            }
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(_))) => {
-                return Err(ApiError::invalid(format!("the body broke off after {} bytes", bytes.len())));
-            }
-            Err(_) => {
-                let message = format!("only {} bytes of the body came within {:?}", bytes.len(), limits.body_time);
-                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message));
-            }
+async fn whole(body: &mut Incoming, limits: &Limits) -> Result<Bytes, ApiError> {
+    let (most, time) = (limits.body_bytes, limits.body_time);
+    let read = body::whole(body, most as u64, time, time).await;
+    read.map(BytesMut::freeze).map_err(|broken| match broken {
+        Broken::TooLarge => {
+            let message = format!("the body is too large; at most {most} bytes are taken");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
         }
-    }
+        Broken::Off(came) => ApiError::invalid(format!("the body broke off after {came} bytes")),
+        Broken::Late(came) => {
+            let message = format!("only {came} bytes of the body came within {time:?}");
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", message)
+        }
+    })
 }
 
 /// The text without a byte order mark.
@@ -137,32 +118,9 @@ fn text(bytes: &[u8]) -> Result<&str, ApiError> {
 
 /// Reads one JSON object. The parser bounds the nesting.
 fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
-    struct EachOnce;
-
-    impl<'de> Visitor<'de> for EachOnce {
-        type Value = Vec<(String, Value)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members: Vec<(String, Value)> = Vec::new();
-            while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                if members.len() == MAX_FIELDS {
-                    return Err(A::Error::custom("too many keys"));
-                }
-                if members.iter().any(|(known, _)| *known == key) {
-                    return Err(A::Error::custom(format_args!("the key {} is there twice", shortened(&key))));
-                }
-                members.push((key, value));
-            }
-            Ok(members)
-        }
-    }
-
     let mut parser = serde_json::Deserializer::from_str(text(bytes)?);
-    let read = parser.deserialize_map(EachOnce).and_then(|members| parser.end().map(|()| members));
+    let read = Members::each_once(MAX_FIELDS).deserialize(&mut parser);
+    let read = read.and_then(|members| parser.end().map(|()| members));
     read.map_err(|error| ApiError::invalid(format!("the body is no JSON object: {error}")))
 }
 
@@ -187,13 +145,13 @@ fn pairs(bytes: &[u8]) -> Result<Vec<(String, String)>, ApiError> {
 
 async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, String)>, ApiError> {
     let broken = |error: multer::Error| ApiError::invalid(format!("the body is broken multipart/form-data: {error}"));
-    let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
-    let mut multipart = multer::Multipart::new(whole, boundary);
+    let named = |_: usize, part: &multer::Field<'_>| {
+        let name = part.name().ok_or_else(|| ApiError::invalid("a part of the form has no name"))?;
+        check_encoding(name, part.headers())?;
+        Ok(name.to_owned())
+    };
     let mut fields = Vec::new();
-    while let Some(part) = multipart.next_field().await.map_err(broken)? {
-        let name = part.name().ok_or_else(|| ApiError::invalid("a part of the form has no name"))?.to_owned();
-        check_encoding(&name, part.headers())?;
-        let bytes = part.bytes().await.map_err(broken)?;
+    for (name, bytes) in body::parts(bytes, boundary, broken, named).await? {
         let value = std::str::from_utf8(without_mark(&bytes))
             .map_err(|_| ApiError::invalid(format!("the form's field {} is not UTF-8", shortened(&name))))?;
         push(&mut fields, name, value.to_owned())?;

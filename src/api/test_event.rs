@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -52,16 +51,8 @@ pub fn picture(fields: Fields) -> Result<TestPicture, ApiError> {
 }
 
 /// Sends the event to all destinations at once. `headers` are those of the config; the result never shows their values.
-///
-/// # Errors
-/// 500: no client could be created.
-pub async fn send(
-    uplink: &Uplink,
-    headers: &[(HeaderName, HeaderValue)],
-    picture: TestPicture,
-) -> Result<Value, ApiError> {
-    let internal = |why: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", why);
-    let clients = uplink.test_clients().map_err(|fault| internal(fault.to_string()))?;
+pub async fn send(uplink: &Uplink, headers: &[(HeaderName, HeaderValue)], picture: TestPicture) -> Value {
+    let clients = uplink.test_clients();
     let secrets: Vec<String> = headers.iter().flat_map(|(_, value)| secrets_of(value)).collect();
     let mut tests = JoinSet::new();
     for (index, client) in clients.into_iter().enumerate() {
@@ -70,7 +61,7 @@ pub async fn send(
     }
     let mut results = tests.join_all().await;
     results.sort_by_key(|(index, _)| *index);
-    Ok(json!({"results": results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()}))
+    json!({"results": results.into_iter().map(|(_, result)| result).collect::<Vec<_>>()})
 }
 
 async fn test(client: &Client, picture: TestPicture, secrets: &[String]) -> Value {

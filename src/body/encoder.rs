@@ -11,7 +11,7 @@ use bytes::Buf;
 
 use super::Sent;
 use super::base64::encode;
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 
 /// The size of a buffer, in bytes. Two buffers and a request's head go to the socket in one write, and fit into two of the
 /// largest segments (65,483 bytes, on loopback). A slightly longer write would end in a segment of a few bytes, which wakes the

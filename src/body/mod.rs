@@ -31,7 +31,7 @@ use bytes::Buf;
 use hyper::body::{Frame, SizeHint};
 
 use crate::event::Event;
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 use constants::Constants;
 use encoder::{Chunk, Pool};
 

@@ -26,8 +26,7 @@ pub mod user;
 use std::io;
 use std::path::Path;
 
-use nix::unistd::{getegid, geteuid};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getegid, geteuid, set_dumpable_behavior, setrlimit};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use serde::Serialize;
 

@@ -54,7 +54,7 @@ use crate::config::proxy::Proxy;
 use crate::config::sending::{Bounds, GIVES_UP, Order};
 use crate::config::{Options, Timeouts, Url};
 use crate::event::{Event, EventId};
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 
 /// Idle connections are dropped after this time, which is below the 5 s after which some servers drop them.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4);

@@ -5,9 +5,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
-
-use crate::status;
 
 /// The duration of one slot.
 const SLOT: Duration = Duration::from_secs(300);
@@ -22,6 +21,17 @@ pub struct Recent {
     /// For each slot: acknowledged events, and dead letters.
     slots: RefCell<[[u64; 2]; SLOTS]>,
     last_refusal: RefCell<Option<String>>,
+}
+
+/// Results of a destination's events in the last hour, to five minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LastHour {
+    /// 2xx.
+    pub acknowledged: u64,
+    /// Events that became dead letters because the server refused them.
+    pub dead: u64,
+    /// The server's answer to the last event that it refused since the start.
+    pub last_refusal: Option<String>,
 }
 
 impl Default for Recent {
@@ -48,9 +58,9 @@ impl Recent {
     }
 
     /// The sums of the last hour.
-    pub fn last_hour(&self) -> status::LastHour {
+    pub fn last_hour(&self) -> LastHour {
         let [acknowledged, dead] = self.sums(self.began.elapsed());
-        status::LastHour { acknowledged, dead, last_refusal: self.last_refusal.borrow().clone() }
+        LastHour { acknowledged, dead, last_refusal: self.last_refusal.borrow().clone() }
     }
 
     fn count(&self, kind: usize, now: Duration) {

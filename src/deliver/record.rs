@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::picture::{Lost, PictureSource};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
-use crate::ring::mapping::{Lost, PictureSource};
 
 /// A record that can be sent and spooled.
 pub trait Record: Words + PictureSource + Send + Sync {}

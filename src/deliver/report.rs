@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::outcome::AttemptOutcome;
 use super::progress::Begun;
 use crate::body::{Sent, Template};
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 
 /// The source of a body without pictures.
 struct NoPictures;

@@ -1,5 +1,5 @@
-//! Builds the settings of each destination's client from a config and the files that it names. The files are read whenever a
-//! config comes into force.
+//! Builds the settings of each destination's client from a config and the files that it names. Only this module reads these files,
+//! once for each config that is checked. So a checked config can be put into force whatever becomes of its files.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use crate::config::{Config, ConfigFault, Options, Url};
 use crate::secret_file::{self, Secret};
 
 /// A config with its files read.
+#[derive(Clone)]
 pub struct Setup {
     config: Config,
     tls: ClientConfigs,
@@ -44,7 +45,19 @@ impl Setup {
     ///
     /// # Errors
     /// An unusable file: the config key that names it, and why.
-    pub fn read(config: &Config) -> Result<Setup, ConfigFault> {
+    pub fn read(config: Config) -> Result<Setup, ConfigFault> {
+        Setup::read_but(config, None)
+    }
+
+    /// The same for a change of this config, which was read just now: its files are not read again.
+    ///
+    /// # Errors
+    /// As [`Setup::read`].
+    pub fn changed(&self, config: Config) -> Result<Setup, ConfigFault> {
+        Setup::read_but(config, Some(self))
+    }
+
+    fn read_but(config: Config, just_read: Option<&Setup>) -> Result<Setup, ConfigFault> {
         let constants = config.constants.read()?;
         let history_constants = match &config.history {
             Some(_) => Arc::new(constants.clone().with_fallbacks(required_of_history(&config.this_box)?)),
@@ -52,10 +65,26 @@ impl Setup {
         };
         let constants = Arc::new(constants);
         let files = config.destinations().filter_map(|url| config.options_of(url).sign).map(|sign| sign.key_file);
-        let keys = files.map(|file| Ok((file.clone(), key(&file)?))).collect::<Result<_, ConfigFault>>()?;
+        let key_in = |file: PathBuf| {
+            let known = just_read.and_then(|just_read| just_read.key(&file)).cloned();
+            let key = known.map_or_else(|| key(&file), Ok)?;
+            Ok((file, key))
+        };
+        let keys = files.map(key_in).collect::<Result<_, ConfigFault>>()?;
         let rate = rate(&config.options);
-        let tls = ClientConfigs::read(config)?;
-        Ok(Setup { keys, rate, tls, constants, history_constants, config: config.clone() })
+        let tls = ClientConfigs::read(&config, just_read.map(|just_read| &just_read.tls))?;
+        Ok(Setup { keys, rate, tls, constants, history_constants, config })
+    }
+
+    /// The config whose files these are.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The same for clients of a test: they share no bound and no TLS session with those in force.
+    pub fn for_tests(&self) -> Setup {
+        let setup = self.clone();
+        Setup { rate: rate(&self.config.options), tls: setup.tls.without_sessions(), ..setup }
     }
 
     /// The settings for a destination.

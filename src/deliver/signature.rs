@@ -14,7 +14,7 @@ use ring::hmac;
 use crate::body::encoder::Pool;
 use crate::body::{EventBody, Sent, Template};
 use crate::clock;
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 
 /// A key for signatures.
 #[derive(Clone, Debug)]

@@ -1,13 +1,14 @@
 //! Builds the TLS settings of clients, for all destinations or for one: the trusted CAs (the built-in public ones, and a private
 //! one from a file), and the client certificate with its key, from two files. Verification cannot be turned off. The files are
-//! read whenever a config comes into force, so SIGHUP is enough after a certificate was renewed.
+//! read once for each config that is checked, so SIGHUP is enough after a certificate was renewed, and a file that is removed later
+//! changes nothing.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -19,26 +20,51 @@ use crate::config::{self, Config, ConfigFault, TlsFiles, Url};
 use crate::readiness;
 
 /// The TLS settings for each destination.
+#[derive(Clone)]
 pub struct ClientConfigs {
-    common: Arc<ClientConfig>,
-    own: Vec<(Url, Arc<ClientConfig>)>,
+    common: Parsed,
+    own: Vec<(Url, Parsed)>,
+}
+
+/// What some files hold.
+#[derive(Clone)]
+struct Parsed {
+    files: TlsFiles,
+    config: Arc<ClientConfig>,
 }
 
 impl ClientConfigs {
-    /// Reads the certificate files that are in use.
+    /// Reads the certificate files that are in use, except those that `just_read` has.
     ///
     /// # Errors
     /// The config key of an unusable file, and the reason; never the file's content.
-    pub fn read(config: &Config) -> Result<ClientConfigs, ConfigFault> {
+    pub fn read(config: &Config, just_read: Option<&ClientConfigs>) -> Result<ClientConfigs, ConfigFault> {
+        let parse = |files: &TlsFiles, key: &str| {
+            let known = just_read.and_then(|just_read| just_read.parsed(files));
+            let config = known.map_or_else(|| read(files, key), |known| Ok(Arc::clone(&known.config)))?;
+            Ok(Parsed { files: files.clone(), config })
+        };
         let in_use = config.tls_destinations.iter().filter(|(url, _)| config.has_server(url));
-        let own = in_use.map(|(url, files)| Ok((url.clone(), read(files, &config::tls_key(url))?)));
-        Ok(ClientConfigs { common: client_config(&config.tls)?, own: own.collect::<Result<_, ConfigFault>>()? })
+        let own = in_use.map(|(url, files)| Ok((url.clone(), parse(files, &config::tls_key(url))?)));
+        Ok(ClientConfigs { common: parse(&config.tls, "tls")?, own: own.collect::<Result<_, ConfigFault>>()? })
+    }
+
+    fn parsed(&self, files: &TlsFiles) -> Option<&Parsed> {
+        self.own.iter().map(|(_, own)| own).chain([&self.common]).find(|parsed| parsed.files == *files)
     }
 
     /// The settings for a destination.
     pub fn of(&self, url: &Url) -> Arc<ClientConfig> {
         let own = self.own.iter().find(|(known, _)| known.is_same_server_as(url));
-        Arc::clone(own.map_or(&self.common, |(_, own)| own))
+        Arc::clone(&own.map_or(&self.common, |(_, own)| own).config)
+    }
+
+    /// The same certificates for other clients: they resume no TLS session of these.
+    pub fn without_sessions(mut self) -> ClientConfigs {
+        for parsed in self.own.iter_mut().map(|(_, own)| own).chain([&mut self.common]) {
+            Arc::make_mut(&mut parsed.config).resumption = Resumption::default();
+        }
+        self
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
             {"monitor_server_url": "http://127.0.0.1:1/", "content-type": "json", "reported_peroid": 6}}"#;
         let config = Config::of_text(config, Path::new("/config.json")).unwrap();
         let monitor = config.monitor.clone().unwrap();
-        let settings = Setup::read(&config).unwrap().of_monitor(&monitor);
+        let settings = Setup::read(config).unwrap().of_monitor(&monitor);
         let (began, asked) = (Instant::now(), Rc::new(RefCell::new([0; 6])));
         let count = Rc::clone(&asked);
         let read_status: ReadStatus = Rc::new(move || {

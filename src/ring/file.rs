@@ -19,8 +19,9 @@ use nix::unistd::geteuid;
 use super::layout::{
     self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, PRODUCER_LOCK, Word,
 };
-use super::mapping::{Access, Lost, Mapping, PictureSource};
+use super::mapping::{Access, Mapping};
 use super::{Memory, opener};
+use crate::picture::{Lost, PictureSource};
 
 /// Why a ring cannot be used at present.
 #[derive(Debug, thiserror::Error)]

@@ -10,12 +10,9 @@
 //!    protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, no branch and no unmasked
 //!    index depends on them, and so its output is always base64 of the announced length. (`tests/ring/hostile_producer.rs`
 //!    rewrites pictures while they are encoded, under AddressSanitizer.)
-//! 4. If a file shrinks under its mapping, an access raises SIGBUS. `guard` then maps zeros over the whole mapping and marks it
+//! 4. If a file shrinks under its mapping, an access raises SIGBUS. [`sigbus`] then maps zeros over the whole mapping and marks it
 //!    as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has read.
 //! 5. In a consumer's mapping only the header page is writable.
-//!
-//! The file of a spooled event ([`MappedFile`]) is written by this process only, so its bytes may be lent to any caller. Rule 4
-//! applies nevertheless: flash that cannot be read raises SIGBUS, too.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -33,20 +30,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect, munmap};
 
 use super::layout::{ALIGN, HEADER_SIZE, Word};
 use super::{Memory, Words};
-
-/// The memory of a record was lost while it was being read: the ring's file was truncated, or a spooled file cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the file under the event was truncated, or failed, while it was read")]
-pub struct Lost;
-
-/// The memory that a picture's bytes are in.
-pub trait PictureSource {
-    /// Passes the bytes of `range` to `encode`, which must not keep them, and must not assume that they stay the same.
-    ///
-    /// # Errors
-    /// [`Lost`] if the memory was lost; then `encode` did not see the picture.
-    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost>;
-}
+use crate::picture::{Lost, PictureSource};
+use crate::sigbus;
 
 /// The purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +57,7 @@ pub struct Mapping {
 #[derive(Debug)]
 enum Backing {
     /// A mapped file, with its slot in the SIGBUS guard's table.
-    File { guarded: Option<guard::Slot>, access: Access },
+    File { guarded: Option<sigbus::Watched>, access: Access },
     /// Heap memory, for tests under Miri.
     Heap(Layout),
 }
@@ -103,7 +88,7 @@ impl Mapping {
             // SAFETY: the first page of the mapping that was just created.
             unsafe { mprotect(base, HEADER_SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)? };
         }
-        let slot = guard::watch(base.cast(), length.get())?;
+        let slot = sigbus::watch(base.cast(), length.get())?;
         mapping.backing = Backing::File { guarded: Some(slot), access };
         Ok(mapping)
     }
@@ -266,183 +251,3 @@ impl Drop for Mapping {
 }
 
 const _: () = assert!(ALIGN == align_of::<AtomicU64>());
-
-/// A file of this process only, mapped for reading: a spooled event.
-#[derive(Debug)]
-pub struct MappedFile {
-    base: NonNull<u8>,
-    length: usize,
-    guarded: Option<guard::Slot>,
-}
-
-// SAFETY: nothing is written through it; this value owns the base pointer until it is dropped.
-unsafe impl Send for MappedFile {}
-// SAFETY: as above.
-unsafe impl Sync for MappedFile {}
-
-impl MappedFile {
-    /// Maps the whole of `file`, at its current size.
-    ///
-    /// # Errors
-    /// `InvalidData` for an empty file; an error of the system (no memory), or no free slot in the guard's table.
-    pub fn of(file: &File) -> io::Result<MappedFile> {
-        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        let length = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidData)?;
-        // SAFETY: a new mapping at an address that the kernel chooses; it overlaps nothing.
-        let base = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0)? };
-        let mut mapping = MappedFile { base: base.cast(), length: length.get(), guarded: None };
-        mapping.guarded = Some(guard::watch(mapping.base, mapping.length)?);
-        Ok(mapping)
-    }
-
-    /// The size of the file when it was mapped, in bytes; never 0.
-    pub fn size(&self) -> usize {
-        self.length
-    }
-}
-
-impl Words for MappedFile {
-    fn word(&self, offset: usize) -> u64 {
-        assert!(offset.is_multiple_of(8) && offset < self.length && self.length - offset >= 8);
-        // SAFETY: aligned (the base is page-aligned) and inside the mapping (asserted).
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(offset).cast()) }.load(Ordering::Relaxed)
-    }
-}
-
-impl PictureSource for MappedFile {
-    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
-        assert!(range.start <= range.end && range.end <= self.length);
-        // SAFETY: inside the mapping (asserted), which lives as long as `self`; the file is not written any more.
-        encode(unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) });
-        if self.guarded.as_ref().is_some_and(guard::Slot::is_lost) { Err(Lost) } else { Ok(()) }
-    }
-}
-
-impl Drop for MappedFile {
-    fn drop(&mut self) {
-        drop(self.guarded.take()); // first, as for `Mapping`
-        // SAFETY: the mapping from `of` (or the zeros that the guard mapped over all of it).
-        let unmapped = unsafe { munmap(self.base.cast(), self.length) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-/// The SIGBUS guard (rule 4): a table of mappings that a signal handler may read at any time.
-mod guard {
-    use std::io;
-    use std::ptr::NonNull;
-    use std::sync::Once;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-
-    /// The size of the table: more than a box has rings; test processes have more.
-    const SLOTS: usize = 256;
-
-    /// A mapping that the handler may replace. `base` is 0 while the slot is free, and 1 while it is being filled in.
-    struct Entry {
-        base: AtomicUsize,
-        length: AtomicUsize,
-        lost: AtomicBool,
-    }
-
-    static TABLE: [Entry; SLOTS] =
-        [const { Entry { base: AtomicUsize::new(0), length: AtomicUsize::new(0), lost: AtomicBool::new(false) } };
-            SLOTS];
-
-    /// The handler of SIGBUS before ours (the Rust runtime's stack guard), for faults outside our mappings. Written once, when
-    /// our handler is installed.
-    static PREVIOUS: std::sync::OnceLock<SigAction> = std::sync::OnceLock::new();
-
-    /// A slot in the table; freed when dropped.
-    #[derive(Debug)]
-    pub struct Slot(usize);
-
-    impl Slot {
-        /// Whether the mapping was replaced by zeros.
-        pub fn is_lost(&self) -> bool {
-            TABLE[self.0].lost.load(Ordering::Acquire)
-        }
-    }
-
-    impl Drop for Slot {
-        fn drop(&mut self) {
-            TABLE[self.0].base.store(0, Ordering::Release);
-        }
-    }
-
-    /// Guards `length` bytes from `base`, which must be a mapping of the caller.
-    pub fn watch(base: NonNull<u8>, length: usize) -> io::Result<Slot> {
-        install()?;
-        let free = TABLE
-            .iter()
-            .position(|entry| entry.base.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-            .ok_or_else(|| io::Error::other("too many rings and spooled events are mapped in this process"))?;
-        TABLE[free].lost.store(false, Ordering::Relaxed);
-        TABLE[free].length.store(length, Ordering::Relaxed);
-        TABLE[free].base.store(base.as_ptr() as usize, Ordering::Release);
-        Ok(Slot(free))
-    }
-
-    fn install() -> io::Result<()> {
-        static INSTALL: Once = Once::new();
-        let mut result = Ok(());
-        INSTALL.call_once(|| {
-            let ours = SigAction::new(
-                SigHandler::SigAction(on_sigbus),
-                SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER,
-                SigSet::empty(),
-            );
-            // SAFETY: the handler uses only async-signal-safe calls (see there).
-            match unsafe { sigaction(Signal::SIGBUS, &ours) } {
-                Ok(previous) => drop(PREVIOUS.set(previous)),
-                Err(error) => result = Err(error.into()),
-            }
-        });
-        result
-    }
-
-    /// Runs in the thread that accessed the missing page. Uses only atomics, `mmap` and `sigaction`, which are async-signal-safe.
-    extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; SIGBUS fills in the address.
-        let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-        if code <= 0 {
-            return; // sent by a process: there was no fault, and the guard stays installed
-        }
-        let ours = TABLE.iter().find(|entry| {
-            let base = entry.base.load(Ordering::Acquire);
-            base > 1 && address.wrapping_sub(base) < entry.length.load(Ordering::Relaxed)
-        });
-        if !ours.is_some_and(replace_by_zeros) {
-            hand_on();
-        }
-    }
-
-    fn replace_by_zeros(entry: &Entry) -> bool {
-        entry.lost.store(true, Ordering::Release);
-        let base = entry.base.load(Ordering::Relaxed) as *mut libc::c_void;
-        let length = entry.length.load(Ordering::Relaxed);
-        // SAFETY: replaces a whole mapping of ours by zeros; its owner keeps it mapped until its slot is freed.
-        let mapped = unsafe {
-            libc::mmap(
-                base,
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        mapped == base
-    }
-
-    /// Restores the previous handler. The instruction then faults again, and that handler runs.
-    fn hand_on() {
-        match PREVIOUS.get() {
-            // SAFETY: an action that was in force before.
-            Some(previous) => drop(unsafe { sigaction(Signal::SIGBUS, previous) }),
-            // SAFETY: the default action; no handler runs any more.
-            None => drop(unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) }),
-        }
-    }
-}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  layout.rs    the constants of docs/ring-abi.md
-//!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the SIGBUS guard, the futex calls
+//!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the futex calls
 //!  file.rs      the ring's file, and its two locks
 //!  identity.rs  builds an id that is unique to the ring
 //!  create.rs    creates, takes over and replaces that file

@@ -35,6 +35,26 @@ impl Text {
         let _ = writeln!(self.text, "{end} {value}");
     }
 
+    /// A histogram. `buckets`: an upper bound, and how many values are up to it and above the one before. Then how many there are of
+    /// all, and their sum.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        (count, sum): (u64, f64),
+    ) {
+        self.family(name, "histogram", help);
+        let (bucket, mut below) = (format!("{name}_bucket"), 0);
+        for (bound, count) in buckets {
+            below += count;
+            self.sample(&bucket, &[("le", &bound.to_string())], below);
+        }
+        self.sample(&bucket, &[("le", "+Inf")], count);
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], count);
+    }
+
     /// A family of one sample without labels.
     pub fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);

@@ -1,8 +1,24 @@
-//! What the package's two HTTP servers share, the box's own page and the receiving server's: a socket with patience, the guards of
-//! every answer, the end of a request that is not wanted, the text of metrics, and the look of their pages.
+//! What the package's two HTTP servers share: the box's own API and `event-receive-server`. Which clients, paths and bodies they take,
+//! and what they answer, is their own.
+//!
+//! ```text
+//!  connection.rs  accepting, and HTTP/1 on one socket within bounds
+//!  patience.rs    a socket whose writes give up
+//!  body.rs        a request's body: read within bounds; form-data and JSON objects taken apart
+//!  token.rs       the token of a request, and how secrets are compared
+//!  reply.rs       answers
+//!  text.rs        what a client wrote, as messages show it
+//!  exposition.rs  the text of metrics
+//!  mod.rs         the headers that guard every answer, the end of a body that is not wanted, the look of the pages
+//! ```
 
+pub mod body;
+pub mod connection;
 pub mod exposition;
 pub mod patience;
+pub mod reply;
+pub mod text;
+pub mod token;
 
 use std::time::Duration;
 

@@ -10,10 +10,10 @@ use super::index::{Entry, Mask, blocks, slots};
 use super::store::{Reason, StoreError, Stored};
 use super::volume::{DiskError, Home};
 use super::{Evicted, Spool, State};
+use crate::picture::PictureSource;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::mapping::PictureSource;
 
 /// An event to store, as for [`Spool::store`].
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl<D: Disk> Spool<D> {
         orders: &[Order<'_, S>],
     ) -> Vec<Result<Stored, StoreError>> {
         let mut evicted = Vec::new();
-        let may_be_together = (2..=MOST).contains(&orders.len()) && self.volume.has_links;
+        let may_be_together = (2..=MOST).contains(&orders.len()) && self.volume.has_links();
         let first = if may_be_together { self.store_together(orders, &mut evicted).ok() } else { None };
         let each = (0..).zip(orders).map(|(at, order)| match first {
             Some(first) => Ok(Stored { counter: first + at, evicted: Vec::new() }),
@@ -67,7 +67,7 @@ impl<D: Disk> Spool<D> {
         let all = masks.iter().fold(0, |all, mask| all | mask);
         self.check_key()?;
         self.sweep()?;
-        let first = self.next;
+        let first = self.events.next();
         let table = Table::of(first, orders.iter().map(|order| self.file_len(order.frame)));
         let (mut entries, mut all_blocks) = (Vec::with_capacity(orders.len()), 0);
         let mut bytes = 2 * HEAD as u64; // the table's are the first event's
@@ -79,17 +79,17 @@ impl<D: Disk> Spool<D> {
         self.make_room(u64::from(all_blocks), entries.len() as u64, evicted)?;
         self.make_folders(all)?;
         self.make_all_folders();
-        self.next = first.checked_add(orders.len() as u64).ok_or(Reason::NoSuchDestination)?;
+        self.events.take_numbers(orders.len() as u64).ok_or(Reason::NoSuchDestination)?;
         let fresh = self.volume.file(Home::New, first);
         let stored = self.write_group(&fresh, &table, orders);
         let stored = stored.and_then(|()| Ok(self.name_all(&fresh, &entries, all, all_blocks)?));
-        self.remove_fresh(first);
+        self.volume.remove_fresh(first);
         stored?;
         for entry in &entries {
             self.events.add(*entry);
             slots(entry.mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
         }
-        self.events.join(first, self.next - 1);
+        self.events.join(first, self.events.next() - 1);
         (self.state, self.eviction_helps) = (State::Usable, true);
         Ok(first)
     }

@@ -9,12 +9,13 @@ use std::io;
 use serde::Serialize;
 
 use super::disk::{Disk, Mapped as _};
+use super::events::Hidden;
 use super::file::{Destination, Form, Header, URL_FILE};
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::reasons::{DeadLetterReason, Letter};
 use super::store::{Evicted, Reason};
 use super::volume::{DiskError, Home};
-use super::{Hidden, SMALL_PART, Spool, Waiting};
+use super::{Spool, Waiting};
 
 /// Letters sent again in one call, at most about: others wait meanwhile.
 pub const PAGE: usize = 256;
@@ -86,18 +87,18 @@ impl<D: Disk> Spool<D> {
         evicted: &mut Vec<Evicted>,
     ) -> Result<bool, DiskError> {
         let counter = self.follow(destination, counter);
-        let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) else {
+        let Some(slot) = self.slot_with(destination, counter) else {
             return Ok(false);
         };
         let moved = self.make_room_for_copy(counter, evicted).and_then(|()| {
-            let is_still_there = self.is_in(counter, slot);
+            let is_still_there = self.events.is_in(counter, slot);
             if is_still_there {
                 self.bury(slot, counter, reason)?;
             }
             Ok(is_still_there)
         });
         if moved.is_err() {
-            self.hidden.insert((counter, slot), Hidden::Stuck);
+            self.events.hide(counter, slot, Hidden::Stuck);
         }
         moved
     }
@@ -120,24 +121,24 @@ impl<D: Disk> Spool<D> {
     /// First the reason and the letter are durable, then the event is not in its folder any more.
     fn bury(&mut self, slot: usize, counter: u64, reason: &DeadLetterReason) -> Result<(), DiskError> {
         self.available()?;
-        let destination = self.destination(slot);
+        let destination = self.destinations.at(slot);
         let (folder, letter) = (self.volume.folder(Home::Dead(destination)), (counter, destination));
         self.volume.make_folder(&folder)?;
-        if let Some(url) = self.destinations[slot].as_ref().and_then(|entry| entry.url.clone()) {
+        if let Some(url) = self.url_in(slot) {
             let _for_people_only = self.write_once(&folder.join(URL_FILE), &format!("{url}\n"));
         }
         let to = self.volume.file(Home::Dead(destination), counter);
-        if self.dead.contains(letter) {
+        if self.letters.contains(letter) {
             self.volume.unlink(&to)?; // from a call that failed half-way: it need not be durable
-            self.dead.remove(letter); // its reason stays until there is another one
+            self.letters.will_be_replaced(letter);
         }
-        let _kept_without_it = self.reasons.note(&mut self.volume, letter, reason);
-        self.dead.add(letter, self.events.get(counter).map_or(0, |entry| entry.blocks));
+        let _kept_without_it = self.letters.note(&mut self.volume, letter, reason);
+        self.letters.add(letter, self.events.get(counter).map_or(0, |entry| entry.blocks));
         let linked = self.volume.link_alone(&self.volume.file(Home::To(destination), counter), &to);
-        let linked = linked.map(|bytes| self.dead.add(letter, blocks(bytes)));
+        let linked = linked.map(|bytes| self.letters.add(letter, blocks(bytes)));
         if let Err(fault) = linked.and_then(|()| self.volume.sync_folder(&folder)) {
             if self.volume.unlink(&to).is_ok() {
-                self.forget_letter(letter);
+                self.letters.forget(letter);
             }
             return Err(fault);
         }
@@ -147,31 +148,19 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// A dead letter is none any more; its blocks.
-    fn forget_letter(&mut self, letter: Letter) -> Option<u32> {
-        self.reasons.forget(letter);
-        self.dead.remove(letter)
-    }
-
     /// Gives up the oldest dead letter; its blocks.
     pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, DiskError> {
-        let Some(letter) = self.dead.oldest() else {
+        let Some(letter) = self.letters.oldest() else {
             return Ok(None);
         };
         self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
-        self.tally.dead_evicted += 1;
-        Ok(self.forget_letter(letter))
-    }
-
-    /// Whether dead letters take more than the part of the bounds that is theirs.
-    pub(super) fn has_many_dead(&self) -> bool {
-        self.dead.blocks() * BLOCK > self.bounds.max_bytes / SMALL_PART
-            || self.dead.len() > (self.bounds.max_files / SMALL_PART).max(1)
+        self.destinations.count_dead_evicted();
+        Ok(self.letters.forget(letter))
     }
 
     /// All dead letters, the oldest first.
     pub fn dead_letters(&self) -> impl Iterator<Item = (Destination, Waiting)> {
-        self.dead.iter().map(|((counter, destination), blocks)| {
+        self.letters.iter().map(|((counter, destination), blocks)| {
             (destination, Waiting { counter, bytes: u64::from(blocks) * BLOCK })
         })
     }
@@ -180,8 +169,8 @@ impl<D: Disk> Spool<D> {
     /// not left half-way; and the last one's number, where there are further ones. Looks at their files and at no other: what waits
     /// costs nothing.
     pub fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
-        let page = self.letters_page(limit, self.letters_after(after));
-        let reasons = self.reasons.of(&self.volume, &page);
+        let page = self.letters_page(limit, self.letters.after(after));
+        let reasons = self.letters.reasons(&self.volume, &page);
         let mut urls = BTreeMap::new();
         let of = |((number, destination), reason): (Letter, _)| {
             let mapped = self.volume.map(&self.volume.file(Home::Dead(destination), number));
@@ -198,8 +187,8 @@ impl<D: Disk> Spool<D> {
             }
         };
         let last = page.last().map(|letter| letter.0);
-        let next = last.filter(|last| self.letters_after(Some(*last)).next().is_some());
-        (self.dead.len(), page.into_iter().zip(reasons).map(of).collect(), next)
+        let next = last.filter(|last| self.letters.after(Some(*last)).next().is_some());
+        (self.letters.len(), page.into_iter().zip(reasons).map(of).collect(), next)
     }
 
     fn url_of_letters(&self, destination: Destination) -> Option<String> {
@@ -209,11 +198,6 @@ impl<D: Disk> Spool<D> {
 
     fn label(&self, destination: Destination) -> String {
         self.url_of_letters(destination).unwrap_or_else(|| destination.to_string())
-    }
-
-    fn letters_after(&self, after: Option<u64>) -> impl Iterator<Item = Letter> {
-        let from = after.map_or(Some(0), |after| after.checked_add(1));
-        from.into_iter().flat_map(|from| self.dead.from((from, Destination([0; 8]))))
     }
 
     /// The first of `letters`, and those with the last one's number.
@@ -234,10 +218,10 @@ impl<D: Disk> Spool<D> {
     /// What failed; what was not sent stays a dead letter.
     pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, DiskError> {
         let is_meant = |letter: &Letter| wanted.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.0));
-        let page = self.letters_page(PAGE, self.letters_after(wanted.after).filter(is_meant));
+        let page = self.letters_page(PAGE, self.letters.after(wanted.after).filter(is_meant));
         let last = page.last().map(|letter| letter.0);
         let mut done = Resent {
-            after: last.filter(|last| self.letters_after(Some(*last)).any(|letter| is_meant(&letter))),
+            after: last.filter(|last| self.letters.after(Some(*last)).any(|letter| is_meant(&letter))),
             ..Resent::default()
         };
         let (mut to_send, mut skipped) = (Vec::new(), BTreeMap::new());
@@ -258,7 +242,7 @@ impl<D: Disk> Spool<D> {
     /// What failed; the letter stays one.
     pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, DiskError> {
         self.available()?;
-        if !self.dead.contains((counter, from)) {
+        if !self.letters.contains((counter, from)) {
             return Ok(false);
         }
         let slot = self.configured(to).ok_or_else(|| self.is_not_configured(to))?;
@@ -266,7 +250,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn configured(&self, destination: Destination) -> Option<usize> {
-        self.slot(self.configured_as(destination)?)
+        self.destinations.slot(self.destinations.configured_as(destination)?)
     }
 
     /// Gives letters a name in the folder of those slots: first they are durable there, then they are no letters any more. How many
@@ -280,7 +264,7 @@ impl<D: Disk> Spool<D> {
         self.make_folders(mask)?;
         if letters.iter().any(|(letter, _)| self.events.get(letter.0).is_none()) {
             // Names of the file that it was in do not come back beside its own, whatever a power cut does.
-            self.sync_folders(self.made())?;
+            self.sync_folders(self.destinations.made())?;
             self.volume.sync_folder(&self.volume.all_to())?;
         }
         let (mut linked, mut there) = (Vec::new(), Vec::new());
@@ -296,7 +280,7 @@ impl<D: Disk> Spool<D> {
         }
         for letter in &there {
             self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
-            self.forget_letter(*letter);
+            self.letters.forget(*letter);
         }
         Ok(there.len() as u64)
     }
@@ -308,10 +292,10 @@ impl<D: Disk> Spool<D> {
         linked: &mut Vec<Entry>,
         there: &mut Vec<Letter>,
     ) -> Result<(), DiskError> {
-        let Some(blocks) = self.dead.get(letter) else { return Ok(()) };
+        let Some(blocks) = self.letters.get(letter) else { return Ok(()) };
         let path = self.volume.file(Home::Dead(letter.1), letter.0);
         if self.volume.stat(&path).is_err_and(|fault| fault.source.kind() == io::ErrorKind::NotFound) {
-            self.forget_letter(letter); // its link failed, and looked as if it could not be undone
+            self.letters.forget(letter); // its link failed, and looked as if it could not be undone
             return Ok(());
         }
         self.unlink_if_done(letter.0, slot)?;
@@ -320,7 +304,7 @@ impl<D: Disk> Spool<D> {
         let waiting = waiting.map(|(blocks, other)| (blocks, self.name_in(other, letter.0)));
         let (blocks, path) = waiting.filter(|(_, path)| self.volume.stat(path).is_ok()).unwrap_or((blocks, path));
         let entry = Entry { counter: letter.0, blocks, mask: 1 << slot };
-        if !self.is_in(letter.0, slot) && !linked.contains(&entry) {
+        if !self.events.is_in(letter.0, slot) && !linked.contains(&entry) {
             self.link_names(&path, entry)?;
             linked.push(entry);
         }

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::mapped_file::MappedFile;
+use crate::picture::PictureSource;
 use crate::ring::Words;
-use crate::ring::mapping::{MappedFile, PictureSource};
 
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

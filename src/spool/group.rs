@@ -25,9 +25,9 @@ use std::ops::Range;
 use super::disk::Mapped;
 use super::file::{HEADER, MAGIC};
 use super::opened::FileError;
+use crate::picture::{Lost, PictureSource};
 use crate::ring::Words;
 use crate::ring::layout::{ALIGN, pack};
-use crate::ring::mapping::{Lost, PictureSource};
 
 /// The version of a group's file.
 pub const GROUP: u32 = 3;

@@ -4,7 +4,7 @@
 //! finds. A key that others may read or change is refused (`src/secret_file.rs`).
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::ring::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use ::ring::hkdf::{HKDF_SHA256, Salt};
@@ -40,6 +40,50 @@ pub struct Key {
     secret: [u8; KEY],
     /// Written into every file that is sealed with it.
     pub id: KeyId,
+}
+
+/// The key in use, as its file was read last.
+#[derive(Debug)]
+pub struct KeyInUse {
+    file: Option<PathBuf>,
+    /// None: files are not sealed. Else the key, or why there is none.
+    key: Result<Option<Key>, String>,
+}
+
+impl Default for KeyInUse {
+    fn default() -> KeyInUse {
+        KeyInUse { file: None, key: Ok(None) }
+    }
+}
+
+impl KeyInUse {
+    /// The key is in this file from now on, or there is none. Whether it is another one than before.
+    pub fn use_file(&mut self, file: Option<&Path>) -> bool {
+        self.file = file.map(Path::to_owned);
+        self.read_again()
+    }
+
+    /// Reads the file again. Whether the key is another one than before.
+    pub fn read_again(&mut self) -> bool {
+        let before = self.id();
+        self.key = self.file.as_deref().map(Key::read).transpose();
+        self.id() != before
+    }
+
+    /// The key; none where there is none, or files are not sealed.
+    pub fn usable(&self) -> Option<&Key> {
+        self.key.as_ref().ok()?.as_ref()
+    }
+
+    /// Of the key.
+    pub fn id(&self) -> Option<KeyId> {
+        self.usable().map(|key| key.id)
+    }
+
+    /// Why there is no key, where files are to be sealed.
+    pub fn problem(&self) -> Option<&str> {
+        self.key.as_ref().err().map(String::as_str)
+    }
 }
 
 impl fmt::Debug for Key {

@@ -38,20 +38,34 @@
 //! - No clock, no threads, and no randomness but the salts of sealed files: a call does its work and returns. [`worker`] gives it a
 //!   thread of its own.
 //!
-//! | file | what it is |
+//! # Parts
+//! Each part owns its state: its fields are private to its file, and the rest of the spool uses its functions.
+//!
+//! | part | its state |
 //! | --- | --- |
-//! | `mod.rs` | what the lanes call to get events and to be rid of them |
-//! | [`store`], [`batch`], `write.rs` | room, one event or several, their files |
-//! | [`read`], [`opened`] | opening an event, and reading it |
-//! | [`seal`], [`key`] | files that only the key opens |
-//! | [`dead`], [`reasons`] | dead letters, and why they are |
+//! | [`volume`] | the disk, the folder, what was written, names in `new/` that could not be taken away |
+//! | [`destinations`] | the destinations in their slots: the config's and removed ones, heirs, folders, counts |
+//! | `events.rs` | which event has a name in which folder ([`index`]), which are not offered and why, the next number |
+//! | `letters.rs` | the dead letters, and why they are ([`reasons`]) |
 //! | [`quarantine`] | what is damaged or not ours |
-//! | [`destinations`] | those that come and go, and their folders |
-//! | [`recover`], `swapped.rs` | the start; another folder at the spool's path |
-//! | [`status`] | what is told about it |
-//! | [`index`] | what lies where, in memory |
-//! | [`mod@file`], [`group`] | formats of an event and of several in one file, and names |
-//! | [`volume`], [`disk`] | paths and faults; the trait and the real disk |
+//! | [`key`] | the key in use |
+//! | `swapped.rs` | what lies in a folder that was the spool's |
+//!
+//! | what [`Spool`] does with them | in |
+//! | --- | --- |
+//! | gives events to the lanes, and is told what became of them | `mod.rs` |
+//! | stores: makes room, writes one event or several | [`store`], [`batch`], `room.rs`, `write.rs` |
+//! | opens an event, and reads it | [`read`], [`opened`] |
+//! | makes dead letters, and sends them again | [`dead`] |
+//! | gives the events of a removed destination to its heirs | `heirs.rs` |
+//! | starts; follows when another folder is at its path | [`recover`], [`recovered`], `swapped.rs` |
+//! | says how it is | [`status`] |
+//!
+//! | and | |
+//! | --- | --- |
+//! | [`mod@file`], [`group`], [`seal`] | formats: of an event, of several in one file, of sealed files |
+//! | [`disk`], [`disk_error`], [`mapped_file`] | the trait and the real disk; its errors; its files in memory |
+//! | `shelf.rs` | files with their blocks, the oldest first |
 //! | [`worker`] | its thread in the running uplink |
 //! | [`inspect`], [`judge`](mod@judge) | looks from outside |
 
@@ -59,18 +73,26 @@ pub mod batch;
 pub mod dead;
 pub mod destinations;
 pub mod disk;
+pub mod disk_error;
+mod events;
 pub mod file;
 pub mod group;
+mod heirs;
 pub mod index;
 pub mod inspect;
 pub mod judge;
 pub mod key;
+mod letters;
+pub mod mapped_file;
 pub mod opened;
 pub mod quarantine;
 pub mod read;
 pub mod reasons;
 pub mod recover;
+pub mod recovered;
+mod room;
 pub mod seal;
+mod shelf;
 pub mod status;
 pub mod store;
 mod swapped;
@@ -78,27 +100,28 @@ pub mod volume;
 pub mod worker;
 mod write;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use crate::config;
 pub use dead::Resent;
+use destinations::Destinations;
 use disk::Disk;
 pub use disk::RealDisk;
+pub use disk_error::DiskError;
+use events::{Events, Hidden};
 pub use file::{Address, Destination};
-use index::{BLOCK, Index, Mask, SLOTS};
-use key::Key;
+use index::BLOCK;
+use key::KeyInUse;
+use letters::Letters;
 pub use opened::SpooledEvent;
-use quarantine::Shelf;
+use quarantine::Quarantine;
 pub use read::ReadError;
 pub use reasons::DeadLetterReason;
 use reasons::Reasons;
-pub use recover::Recovered;
+pub use recovered::Recovered;
 pub use status::{DestinationStatus, State, Status, Tally};
 pub use store::{Evicted, StoreError, Stored};
 pub use swapped::Moved;
-pub use volume::DiskError;
-use volume::{Home, Volume};
+use swapped::Swapped;
+use volume::Volume;
 
 /// What the spool may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +137,6 @@ pub struct Bounds {
 /// The default of [`Bounds::max_files`]: enough for days, few enough for a small file system's inodes.
 pub const MAX_FILES: u64 = 200_000;
 
-/// Dead letters, and what was set aside, may each take this part of the bounds.
-const SMALL_PART: u64 = 8;
-
 impl From<&config::Spool> for Bounds {
     fn from(config: &config::Spool) -> Bounds {
         Bounds { max_bytes: config.max_bytes, max_files: MAX_FILES, min_free_bytes: config.min_free_bytes }
@@ -129,65 +149,14 @@ pub struct Spool<D: Disk> {
     volume: Volume<D>,
     bounds: Bounds,
     state: State,
-    key_file: Option<PathBuf>,
-    /// None: files are not sealed. Else the key, or why there is none.
-    key: Result<Option<Key>, String>,
-    /// By slot.
-    destinations: [Option<DestinationEntry>; SLOTS],
-    events: Index,
-    /// Events that are there and not offered, by counter and slot.
-    hidden: BTreeMap<(u64, usize), Hidden>,
-    dead: Shelf<(u64, Destination)>,
-    reasons: Reasons<D::File>,
-    bad: Shelf<u64>,
-    /// What lies in a folder that was the spool's, and numbers that events on their way had there, with what they are now.
-    left: Option<swapped::Left>,
-    strays: BTreeMap<(u64, usize), Option<u64>>,
-    /// Lower numbers may stand for events of that folder.
-    no_share_before: u64,
-    /// Names in `new/` that could not be taken away.
-    undeleted: Vec<u64>,
-    /// The next event's counter, and that of the next file set aside.
-    next: u64,
-    next_bad: u64,
+    key: KeyInUse,
+    destinations: Destinations,
+    events: Events,
+    letters: Letters<D::File>,
+    quarantine: Quarantine,
+    swapped: Swapped,
     /// Whether giving events up has made room on a full disk, as far as is known.
     eviction_helps: bool,
-    tally: Tally,
-}
-
-/// A destination's place.
-#[derive(Debug)]
-struct DestinationEntry {
-    destination: Destination,
-    /// What an earlier release called it: whatever waits under that name is meant for it.
-    former: Option<Destination>,
-    /// None where a folder was found whose `url` cannot be read.
-    url: Option<String>,
-    /// It is in the config.
-    configured: bool,
-    /// It was removed from there: who gets what waits for it.
-    /// Nobody: it is parked.
-    heirs: Option<Vec<Destination>>,
-    /// They were configured with it when it was removed: they had its events themselves, and inherit none.
-    peers: Vec<Destination>,
-    /// Its folder says all that.
-    noted: bool,
-    /// The folder is there and durable.
-    made: bool,
-    tally: Tally,
-}
-
-/// Why an event is not offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hidden {
-    /// Delivered or given up, but its name could not be taken away: tried again with the next store.
-    Done,
-    /// It could not be read or moved, or is of another release: tried again after the next start.
-    Stuck,
-    /// It is sealed with a key that is not there: tried again when the key is another one.
-    Locked,
-    /// Somebody is delivering it.
-    Out,
 }
 
 /// An event that waits.
@@ -207,22 +176,13 @@ impl<D: Disk> Spool<D> {
             volume: Volume::new(disk, &config.dir),
             bounds: config.into(),
             state: State::Unavailable("it was not opened yet".into()),
-            key_file: None,
-            key: Ok(None),
-            destinations: [const { None }; SLOTS],
-            events: Index::default(),
-            hidden: BTreeMap::new(),
-            dead: Shelf::default(),
-            reasons: Reasons::new(&config.dir),
-            bad: Shelf::default(),
-            left: None,
-            strays: BTreeMap::new(),
-            no_share_before: 0,
-            undeleted: Vec::new(),
-            next: 1,
-            next_bad: 1,
+            key: KeyInUse::default(),
+            destinations: Destinations::default(),
+            events: Events::default(),
+            letters: Letters::new(Reasons::new(&config.dir)),
+            quarantine: Quarantine::default(),
+            swapped: Swapped::default(),
             eviction_helps: true,
-            tally: Tally::default(),
         };
         for address in destinations {
             let added = spool.add(address);
@@ -240,29 +200,25 @@ impl<D: Disk> Spool<D> {
 
     /// What waits for a destination, oldest first, from the first event after `after` on.
     pub fn list(&self, destination: Destination, after: Option<u64>) -> impl Iterator<Item = Waiting> {
-        let slot = self.slot(destination);
-        let entries = slot.map(|slot| self.events.in_slot(slot, after).map(move |entry| (slot, entry)));
-        let offered = entries.into_iter().flatten().filter(|(slot, entry)| {
-            let key = (entry.counter, *slot);
-            !self.hidden.contains_key(&key) && !self.strays.contains_key(&key)
-        });
+        let slot = self.destinations.slot(destination);
+        let offered = slot.map(|slot| self.events.offered(slot, after).map(move |entry| (slot, entry)));
+        let offered = offered.into_iter().flatten();
+        let offered = offered.filter(|(slot, entry)| !self.swapped.is_stray(entry.counter, *slot));
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
     }
 
     /// Somebody delivers the event: it is not offered before [`Spool::return_lease`].
     pub fn lease(&mut self, destination: Destination, counter: u64) {
-        if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
-            self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
+        if let Some(slot) = self.slot_with(destination, counter) {
+            self.events.lease(counter, slot);
         }
     }
 
     /// It was not delivered: it is offered again.
     pub fn return_lease(&mut self, destination: Destination, counter: u64) {
         let counter = self.follow(destination, counter);
-        if let Some(slot) = self.slot(destination)
-            && self.hidden.get(&(counter, slot)) == Some(&Hidden::Out)
-        {
-            self.hidden.remove(&(counter, slot));
+        if let Some(slot) = self.destinations.slot(destination) {
+            self.events.return_lease(counter, slot);
         }
     }
 
@@ -297,9 +253,9 @@ impl<D: Disk> Spool<D> {
         part: fn(&mut Tally) -> &mut u64,
     ) -> Result<bool, DiskError> {
         let counter = self.follow(destination, counter);
-        match self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
+        match self.slot_with(destination, counter) {
             None => Ok(false),
-            Some(slot) if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) => {
+            Some(slot) if self.events.why_hidden(counter, slot) == Some(Hidden::Done) => {
                 self.unlink(counter, slot)?;
                 Ok(false)
             }
@@ -307,72 +263,35 @@ impl<D: Disk> Spool<D> {
                 self.count(slot, part);
                 let removed = self.unlink(counter, slot);
                 if removed.is_err() {
-                    self.hidden.insert((counter, slot), Hidden::Done);
+                    self.events.hide(counter, slot, Hidden::Done);
                 }
                 removed
             }
         }
     }
 
-    /// Where a destination is kept.
-    fn slot(&self, destination: Destination) -> Option<usize> {
-        self.destinations.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.destination == destination))
-    }
-
-    fn destination(&self, slot: usize) -> Destination {
-        self.destinations[slot].as_ref().expect("an event's slot is taken").destination
-    }
-
-    fn is_in(&self, counter: u64, slot: usize) -> bool {
-        self.events.get(counter).is_some_and(|entry| entry.mask & 1 << slot as Mask != 0)
+    /// The slot of a destination in whose folder the event has a name.
+    fn slot_with(&self, destination: Destination, counter: u64) -> Option<usize> {
+        self.destinations.slot(destination).filter(|slot| self.events.is_in(counter, *slot))
     }
 
     /// Takes an event's name out of a folder; whether it was still waiting there.
     fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, DiskError> {
         self.available()?;
-        self.volume.unlink(&self.volume.file(Home::To(self.destination(slot)), counter))?;
-        Ok(self.forget(counter, slot) != Some(Hidden::Done))
+        self.volume.unlink(&self.name_in(slot, counter))?;
+        Ok(self.events.forget(counter, slot) != Some(Hidden::Done))
     }
 
     /// As [`Spool::unlink`], for a name that is only there because it could not be taken away: the event is to have it anew.
     fn unlink_if_done(&mut self, counter: u64, slot: usize) -> Result<(), DiskError> {
-        if self.hidden.get(&(counter, slot)) == Some(&Hidden::Done) {
+        if self.events.why_hidden(counter, slot) == Some(Hidden::Done) {
             self.unlink(counter, slot)?;
         }
         Ok(())
     }
 
-    /// An event is not in a folder any more; why it was hidden there, if it was.
-    fn forget(&mut self, counter: u64, slot: usize) -> Option<Hidden> {
-        self.events.remove(counter, slot);
-        self.hidden.remove(&(counter, slot))
-    }
-
     /// Counts something, for the destination and in all.
     fn count(&mut self, slot: usize, what: impl Fn(&mut Tally) -> &mut u64) {
-        self.count_many(slot, 1, what);
-    }
-
-    fn count_many(&mut self, slot: usize, times: u64, what: impl Fn(&mut Tally) -> &mut u64) {
-        *what(&mut self.tally) += times;
-        if let Some(entry) = &mut self.destinations[slot] {
-            *what(&mut entry.tally) += times;
-        }
-    }
-}
-
-impl DestinationEntry {
-    fn new(destination: Destination, url: Option<String>) -> DestinationEntry {
-        DestinationEntry {
-            destination,
-            former: None,
-            url,
-            configured: false,
-            heirs: None,
-            peers: Vec::new(),
-            noted: false,
-            made: false,
-            tally: Tally::default(),
-        }
+        self.destinations.count_many(slot, 1, what);
     }
 }

@@ -8,10 +8,10 @@ use super::group::Part;
 use super::key::{Key, KeyId, SALT};
 use super::seal::Sealed;
 use crate::event::EventId;
+use crate::picture::{Lost, PictureSource};
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::layout::{ALIGN, EVENT_HEADER_WORDS, RecordHeader, RecordKind, high};
-use crate::ring::mapping::{Lost, PictureSource};
 
 /// A spooled event, open and checked. It can be read until it is dropped, whatever becomes of its file's names.
 #[derive(Debug)]

@@ -1,70 +1,89 @@
-//! Quarantine: what is damaged or not ours leaves a destination's folder for `bad/`, within a small part of the bounds. And the list of
-//! what lies in there, or among the dead letters.
+//! Quarantine: what is damaged or not ours leaves a destination's folder for `bad/`, within a small part of the bounds.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::Bounds;
 use super::disk::Disk;
-use super::file::Destination;
-use super::index::{BLOCK, blocks};
-use super::volume::{DiskError, Home};
-use super::{SMALL_PART, Spool};
+use super::file::{BAD_SUFFIX, counter};
+use super::index::blocks;
+use super::shelf::Shelf;
+use super::volume::{DiskError, Home, Volume};
 
-/// Files with their blocks, the oldest first.
+/// The files in `bad/`, and the next one's number.
 #[derive(Debug)]
-pub struct Shelf<K> {
-    files: BTreeMap<K, u32>,
-    blocks: u64,
+pub struct Quarantine {
+    files: Shelf<u64>,
+    next: u64,
 }
 
-impl<K> Default for Shelf<K> {
-    fn default() -> Self {
-        Shelf { files: BTreeMap::new(), blocks: 0 }
+impl Default for Quarantine {
+    fn default() -> Quarantine {
+        Quarantine { files: Shelf::default(), next: 1 }
     }
 }
 
-impl<K: Ord + Copy> Shelf<K> {
-    /// Puts a file on it.
-    pub fn add(&mut self, key: K, blocks: u32) {
-        let before = self.files.insert(key, blocks).unwrap_or(0);
-        self.blocks = self.blocks - u64::from(before) + u64::from(blocks);
+impl Quarantine {
+    /// Lists the folder; `problem` is told what could not be looked at. What somebody else put there is left alone and not counted.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn scan<D: Disk>(&mut self, volume: &Volume<D>, mut problem: impl FnMut(DiskError)) -> Result<(), DiskError> {
+        let (counters, _) = volume.names(&volume.folder(Home::Bad), |name| counter(name, BAD_SUFFIX))?;
+        self.files = Shelf::default();
+        for counter in counters {
+            match volume.stat(&volume.file(Home::Bad, counter)) {
+                Ok(found) => self.files.add(counter, blocks(found.bytes)),
+                Err(fault) => problem(fault),
+            }
+            self.next = self.next.max(counter + 1);
+        }
+        Ok(())
     }
 
-    /// Takes a file off; its blocks.
-    pub fn remove(&mut self, key: K) -> Option<u32> {
-        let blocks = self.files.remove(&key)?;
-        self.blocks -= u64::from(blocks);
-        Some(blocks)
+    /// Gives what is at `from` a name in `bad/`, within its bounds. Where it is now; none when it was too large to be kept.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn take<D: Disk>(
+        &mut self,
+        volume: &Volume<D>,
+        bounds: Bounds,
+        from: &Path,
+        blocks: u32,
+    ) -> Result<Option<PathBuf>, DiskError> {
+        while !self.files.is_empty() && !self.files.has_room(bounds, blocks) {
+            self.give_up_oldest(volume)?;
+        }
+        let counter = self.next;
+        self.next = counter.saturating_add(1);
+        let path = volume.file(Home::Bad, counter);
+        if !self.files.has_room(bounds, blocks) {
+            volume.unlink(from)?; // too large to be kept even alone
+            return Ok(None);
+        }
+        volume.rename(from, &path)?;
+        self.files.add(counter, blocks);
+        Ok(Some(path))
     }
 
-    /// Whether it is on it.
-    pub fn contains(&self, key: K) -> bool {
-        self.files.contains_key(&key)
+    /// Gives up the oldest file; its blocks.
+    ///
+    /// # Errors
+    /// When it cannot be taken away.
+    pub fn give_up_oldest<D: Disk>(&mut self, volume: &Volume<D>) -> Result<Option<u32>, DiskError> {
+        let Some(counter) = self.files.oldest() else {
+            return Ok(None);
+        };
+        let path = volume.file(Home::Bad, counter);
+        match volume.unlink(&path) {
+            Err(fault) if volume.stat(&path).is_ok_and(|found| found.regular) => Err(fault),
+            _removed_or_a_folder_of_somebody_else => Ok(self.files.remove(counter)),
+        }
     }
 
-    /// A file's blocks.
-    pub fn get(&self, key: K) -> Option<u32> {
-        self.files.get(&key).copied()
-    }
-
-    /// All of them, the lowest key first.
-    pub fn iter(&self) -> impl Iterator<Item = (K, u32)> {
-        self.files.iter().map(|(key, blocks)| (*key, *blocks))
-    }
-
-    /// The keys from this one on.
-    pub fn from(&self, key: K) -> impl Iterator<Item = K> {
-        self.files.range(key..).map(|(key, _)| *key)
-    }
-
-    /// The one with the lowest key.
-    pub fn oldest(&self) -> Option<K> {
-        self.files.keys().next().copied()
-    }
-
-    /// How many.
+    /// How many files.
     pub fn len(&self) -> u64 {
-        self.files.len() as u64
+        self.files.len()
     }
 
     /// Whether there is none.
@@ -74,69 +93,6 @@ impl<K: Ord + Copy> Shelf<K> {
 
     /// What they take.
     pub fn blocks(&self) -> u64 {
-        self.blocks
-    }
-}
-
-impl<D: Disk> Spool<D> {
-    /// Moves an event to the quarantine: it is damaged, or no event could be made of its record. Where it is now; none when it
-    /// was too large to be kept.
-    ///
-    /// # Errors
-    /// When it cannot be moved; it is not offered again before the next start.
-    pub fn quarantine(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, DiskError> {
-        self.available()?;
-        let counter = self.follow(destination, counter);
-        let from = self.volume.file(Home::To(destination), counter);
-        let known = self.slot(destination).and_then(|slot| Some((slot, self.events.get(counter)?)));
-        // It may not have the size that it was stored with.
-        let blocks = self.volume.stat(&from).map_or(1, |found| blocks(found.bytes));
-        match self.move_to_bad(&from, blocks) {
-            Ok(path) => {
-                if let Some((slot, _)) = known {
-                    self.forget(counter, slot);
-                    self.count(slot, |tally| &mut tally.quarantined);
-                }
-                Ok(path)
-            }
-            Err(fault) => {
-                self.skip(destination, counter);
-                Err(fault)
-            }
-        }
-    }
-
-    /// Gives what is at `from` a name in `bad/`, within its bounds.
-    pub(super) fn move_to_bad(&mut self, from: &Path, blocks: u32) -> Result<Option<PathBuf>, DiskError> {
-        while !self.bad.is_empty() && !self.fits_small_part(&self.bad, blocks) {
-            self.give_up_bad()?;
-        }
-        let counter = self.next_bad;
-        self.next_bad = counter.saturating_add(1);
-        let path = self.volume.file(Home::Bad, counter);
-        if !self.fits_small_part(&self.bad, blocks) {
-            self.volume.unlink(from)?; // too large to be kept even alone
-            return Ok(None);
-        }
-        self.volume.rename(from, &path)?;
-        self.bad.add(counter, blocks);
-        Ok(Some(path))
-    }
-
-    fn fits_small_part<K: Ord + Copy>(&self, shelf: &Shelf<K>, blocks: u32) -> bool {
-        (shelf.blocks() + u64::from(blocks)) * BLOCK <= self.bounds.max_bytes / SMALL_PART
-            && shelf.len() < (self.bounds.max_files / SMALL_PART).max(1)
-    }
-
-    /// Gives up the oldest file that was set aside; its blocks.
-    pub(super) fn give_up_bad(&mut self) -> Result<Option<u32>, DiskError> {
-        let Some(counter) = self.bad.oldest() else {
-            return Ok(None);
-        };
-        let path = self.volume.file(Home::Bad, counter);
-        match self.volume.unlink(&path) {
-            Err(fault) if self.volume.stat(&path).is_ok_and(|found| found.regular) => Err(fault),
-            _removed_or_a_folder_of_somebody_else => Ok(self.bad.remove(counter)),
-        }
+        self.files.blocks()
     }
 }

@@ -3,13 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Spool;
 use super::disk::Disk;
+use super::events::Hidden;
 use super::file::{Destination, Header};
 use super::group::Part;
+use super::index::blocks;
 use super::key::{Key, KeyId};
 use super::opened::{FileError, SpooledEvent};
 use super::volume::{DiskError, Home};
-use super::{Hidden, Spool};
 
 /// Locked or foreign events looked for at once: others wait meanwhile.
 const PAGE: usize = 255;
@@ -63,17 +65,17 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// [`ReadError`]; but for a shortage the event is not offered again, so that the reader always goes on.
     pub fn read(&mut self, destination: Destination, counter: u64) -> Result<SpooledEvent<D::Mapped>, ReadError> {
-        let slot = self.slot(destination).filter(|slot| self.is_in(counter, *slot)).ok_or(ReadError::Gone)?;
+        let slot = self.slot_with(destination, counter).ok_or(ReadError::Gone)?;
         self.available().map_err(ReadError::Shortage)?;
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
             Ok(mapped) => {
-                match Part::of(mapped, counter).and_then(|part| SpooledEvent::check_part(part, self.usable_key())) {
+                match Part::of(mapped, counter).and_then(|part| SpooledEvent::check_part(part, self.key.usable())) {
                     Ok(event) => return Ok(event),
                     Err(flaw) => flaw,
                 }
             }
             Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => {
-                self.forget(counter, slot);
+                self.events.forget(counter, slot);
                 self.count(slot, |tally| &mut tally.vanished);
                 return Err(ReadError::Removed(counter));
             }
@@ -82,7 +84,7 @@ impl<D: Disk> Spool<D> {
             }
             Err(fault) if fault.is_shortage() => return Err(ReadError::Shortage(fault)),
             Err(fault) => {
-                self.hidden.insert((counter, slot), Hidden::Stuck);
+                self.events.hide(counter, slot, Hidden::Stuck);
                 return Err(ReadError::Unreadable(fault.to_string()));
             }
         };
@@ -96,7 +98,7 @@ impl<D: Disk> Spool<D> {
                     header.is_ok_and(|header| header.is_locked(in_use))
                 };
                 let events = self.hide_with_next(destination, slot, counter, Hidden::Locked, is_locked);
-                Err(ReadError::Locked { events, key, in_use: self.key_id() })
+                Err(ReadError::Locked { events, key, in_use: self.key.id() })
             }
             FileError::Foreign(version) => {
                 let is_foreign = |header, _: Option<&Key>| matches!(header, Err(FileError::Foreign(_)));
@@ -124,20 +126,46 @@ impl<D: Disk> Spool<D> {
             let mapped = self.volume.map(&self.volume.file(Home::To(destination), *other));
             let header =
                 |mapped| Part::of(mapped, *other).and_then(|part| Header::read(&part)).map(|(header, _)| header);
-            mapped.is_ok_and(|mapped| is_such(header(mapped), self.usable_key()))
+            mapped.is_ok_and(|mapped| is_such(header(mapped), self.key.usable()))
         };
-        let others = self.events.in_slot(slot, Some(counter)).map(|entry| entry.counter);
-        let others = others.filter(|other| !self.hidden.contains_key(&(*other, slot)));
+        let others = self.events.offered(slot, Some(counter)).map(|entry| entry.counter);
         let found: Vec<u64> = std::iter::once(counter).chain(others.take(PAGE).take_while(is_such)).collect();
-        self.hidden.extend(found.iter().map(|counter| ((*counter, slot), why)));
+        found.iter().for_each(|counter| self.events.hide(*counter, slot, why));
         found.len() as u64
     }
 
     /// The event could not be read to its end (its mapping was lost): it stays, and is not offered again before the next start.
     pub fn skip(&mut self, destination: Destination, counter: u64) {
         let counter = self.follow(destination, counter);
-        if let Some(slot) = self.slot(destination).filter(|slot| self.is_in(counter, *slot)) {
-            self.hidden.insert((counter, slot), Hidden::Stuck);
+        if let Some(slot) = self.slot_with(destination, counter) {
+            self.events.hide(counter, slot, Hidden::Stuck);
+        }
+    }
+
+    /// Moves an event to the quarantine: it is damaged, or no event could be made of its record. Where it is now; none when it
+    /// was too large to be kept.
+    ///
+    /// # Errors
+    /// When it cannot be moved; it is not offered again before the next start.
+    pub fn quarantine(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, DiskError> {
+        self.available()?;
+        let counter = self.follow(destination, counter);
+        let from = self.volume.file(Home::To(destination), counter);
+        let known = self.destinations.slot(destination).filter(|_| self.events.get(counter).is_some());
+        // It may not have the size that it was stored with.
+        let blocks = self.volume.stat(&from).map_or(1, |found| blocks(found.bytes));
+        match self.quarantine.take(&self.volume, self.bounds, &from, blocks) {
+            Ok(path) => {
+                if let Some(slot) = known {
+                    self.events.forget(counter, slot);
+                    self.count(slot, |tally| &mut tally.quarantined);
+                }
+                Ok(path)
+            }
+            Err(fault) => {
+                self.skip(destination, counter);
+                Err(fault)
+            }
         }
     }
 }

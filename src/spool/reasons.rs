@@ -28,7 +28,7 @@ use super::file::Destination;
 use super::index::blocks;
 use super::volume::{DiskError, Volume};
 use crate::clock;
-use crate::ring::mapping::PictureSource as _;
+use crate::picture::PictureSource as _;
 
 /// The file, in the spool's folder.
 pub const REASONS_FILE: &str = "reasons";

@@ -25,9 +25,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ::ring::aead::{Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce};
 
 use super::disk::Mapped;
+use crate::picture::{Lost, PictureSource};
 use crate::ring::Words;
 use crate::ring::layout::ALIGN;
-use crate::ring::mapping::{Lost, PictureSource};
 
 /// Bytes of the record in a chunk; the last one may have fewer.
 pub const CHUNK: usize = 16 * 1024;

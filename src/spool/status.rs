@@ -2,10 +2,12 @@
 
 use std::io;
 
+use super::destinations::DestinationEntry;
 use super::disk::Disk;
+use super::events::Hidden;
 use super::file::Destination;
-use super::index::{BLOCK, SLOTS};
-use super::{DiskError, Hidden, Spool};
+use super::index::BLOCK;
+use super::{DiskError, Spool};
 
 /// Whether events can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,86 +152,44 @@ impl<D: Disk> Spool<D> {
     pub fn status(&self) -> Status {
         Status {
             state: self.state.clone(),
-            has_hard_links: self.volume.has_links,
-            key_problem: self.key.as_ref().err().cloned(),
-            locked: self.hidden.values().filter(|why| **why == Hidden::Locked).count() as u64,
+            has_hard_links: self.volume.has_links(),
+            key_problem: self.key.problem().map(str::to_owned),
+            locked: self.events.hidden_for(Hidden::Locked).count() as u64,
             bytes: self.blocks() * BLOCK,
             files: self.files(),
-            events: self.events.len() as u64,
-            dead: self.dead.len(),
-            bad: self.bad.len(),
-            bytes_written: self.volume.bytes_written,
-            tally: self.tally,
-            destinations: (0..self.destinations.len()).filter_map(|slot| self.destination_status(slot)).collect(),
+            events: self.events.len(),
+            dead: self.letters.len(),
+            bad: self.quarantine.len(),
+            bytes_written: self.volume.bytes_written(),
+            tally: self.destinations.tally(),
+            destinations: self.destinations.iter().map(|(slot, one)| self.destination_status(slot, one)).collect(),
         }
     }
 
-    fn destination_status(&self, slot: usize) -> Option<DestinationStatus> {
-        let entry = self.destinations[slot].as_ref()?;
+    fn destination_status(&self, slot: usize, one: &DestinationEntry) -> DestinationStatus {
         let (files, blocks) = self
             .events
             .in_slot(slot, None)
             .fold((0, 0), |(files, blocks), entry| (files + 1, blocks + u64::from(entry.blocks)));
-        let (done, stuck) = self.hidden_in(slot);
-        Some(DestinationStatus {
-            destination: entry.destination,
-            url: entry.url.clone(),
-            waiting: files - done - stuck + self.left_in(slot),
+        let (done, stuck) = self.events.hidden_in(slot);
+        DestinationStatus {
+            destination: one.destination(),
+            url: one.url().map(str::to_owned),
+            waiting: files - done - stuck + self.swapped.in_slot(slot),
             stuck,
-            parked: entry.heirs.as_ref().is_some_and(Vec::is_empty),
+            parked: one.is_parked(),
             bytes: blocks * BLOCK,
-            tally: entry.tally,
-        })
+            tally: one.tally(),
+        }
     }
 
     /// Events in a folder that are not over.
     pub(super) fn kept(&self, slot: usize) -> u64 {
-        self.events.in_slot(slot, None).count() as u64 - self.hidden_in(slot).0 + self.left_in(slot)
-    }
-
-    /// Events that are to be moved here from a folder that was the spool's.
-    pub(super) fn left_in(&self, slot: usize) -> u64 {
-        self.left.as_ref().map_or(0, |left| left.in_slot(slot))
-    }
-
-    /// Events in a folder that are over, and that are stuck.
-    pub(super) fn hidden_in(&self, slot: usize) -> (u64, u64) {
-        let here = self.hidden.iter().filter(|((_, hidden_in), _)| *hidden_in == slot);
-        here.fold((0, 0), |(done, stuck), (_, why)| match why {
-            Hidden::Done => (done + 1, stuck),
-            Hidden::Stuck | Hidden::Locked => (done, stuck + 1),
-            Hidden::Out => (done, stuck),
-        })
-    }
-
-    /// What everything takes. A dead letter that also waits for another destination counts twice, so that the bound holds
-    /// whichever of its names goes first.
-    pub(super) fn blocks(&self) -> u64 {
-        let events = if self.volume.has_links { self.events.blocks() } else { self.events.name_blocks() };
-        events + self.dead.blocks() + self.bad.blocks()
-    }
-
-    /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
-    /// And why the dead letters are.
-    pub(super) fn notes(&self) -> u64 {
-        let destinations = self.destinations.iter().flatten();
-        let dead = self.dead.len().min(SLOTS as u64); // a folder for each, at most
-        destinations.map(|entry| 1 + u64::from(entry.heirs.is_some())).sum::<u64>() + dead + self.reasons.blocks()
-    }
-
-    pub(super) fn files(&self) -> u64 {
-        let events = if self.volume.has_links { self.events.len() as u64 } else { self.events.names() };
-        events + self.dead.len() + self.bad.len()
-    }
-
-    /// The same as the file system counts them: events that lie in one file are one.
-    pub(super) fn inodes(&self) -> u64 {
-        let events = if self.volume.has_links { self.events.files() } else { self.events.names() };
-        events + self.dead.len() + self.bad.len()
+        self.events.in_slot(slot, None).count() as u64 - self.events.hidden_in(slot).0 + self.swapped.in_slot(slot)
     }
 
     /// Names that could not be taken away so far.
     pub fn leftovers(&self) -> usize {
-        self.undeleted.len() + self.hidden.values().filter(|hidden| **hidden == Hidden::Done).count()
+        self.volume.undeleted() + self.events.hidden_for(Hidden::Done).count()
     }
 }

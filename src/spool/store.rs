@@ -4,21 +4,18 @@ use std::path::{Path, PathBuf};
 
 use super::batch::Order;
 use super::disk::Disk;
+use super::events::Hidden;
 use super::file::Destination;
-use super::index::{BLOCK, Entry, Mask, blocks, slots};
+use super::index::{Entry, Mask, blocks, slots};
 use super::volume::{DiskError, Home};
-use super::{Bounds, Hidden, Spool, State};
+use super::{Spool, State};
+use crate::picture::PictureSource;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::mapping::PictureSource;
 
 /// Files tried for one event.
 const TRIES: u32 = 3;
-/// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
-const MAX_LITTER: usize = 8;
-/// Files that others can still make on the file system: a config that is saved, a package that is unpacked.
-const MIN_FREE_FILES: u64 = 128;
 
 /// An event that is durable, for every destination asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,14 +134,14 @@ impl<D: Disk> Spool<D> {
     /// `NoSuchDestination` also when the event is in no folder any more; it must then be stored anew.
     pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<u64, Reason> {
         let mask = self.mask(to)?;
-        if counter < self.no_share_before {
+        if self.swapped.may_mean_another(counter) {
             return Err(Reason::NoSuchDestination);
         }
         slots(mask).try_for_each(|slot| self.unlink_if_done(counter, slot))?;
         let known = self.events.get(counter).ok_or(Reason::NoSuchDestination)?;
         let from = slots(known.mask).next().ok_or(Reason::NoSuchDestination)?;
         self.make_folders(mask)?;
-        let from = self.volume.file(Home::To(self.destination(from)), counter);
+        let from = self.name_in(from, counter);
         let mask = mask & !known.mask;
         self.link(&from, Entry { mask, ..known })?;
         slots(mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
@@ -153,7 +150,7 @@ impl<D: Disk> Spool<D> {
 
     /// Files of an event in these folders.
     pub(super) fn copies(&self, mask: Mask) -> u64 {
-        if self.volume.has_links { 1 } else { mask.count_ones().into() }
+        if self.volume.has_links() { 1 } else { mask.count_ones().into() }
     }
 
     pub(super) fn mask(&mut self, to: &[Destination]) -> Result<Mask, Reason> {
@@ -161,114 +158,17 @@ impl<D: Disk> Spool<D> {
         if let State::Unavailable(why) = &self.state {
             return Err(Reason::Unavailable(why.clone()));
         }
-        let add = |mask, destination| Some(mask | 1 << self.slot(destination)?);
+        let add = |mask, destination| Some(mask | 1 << self.destinations.slot(destination)?);
         let mask = to.iter().copied().try_fold(0, add);
         mask.filter(|mask| *mask != 0).ok_or(Reason::NoSuchDestination)
     }
 
     /// Tries again to take away what could not be taken away.
     pub(super) fn sweep(&mut self) -> Result<(), DiskError> {
-        while let Some(counter) = self.undeleted.last().copied() {
-            match self.volume.unlink(&self.volume.file(Home::New, counter)) {
-                Ok(()) => drop(self.undeleted.pop()),
-                Err(_) if self.undeleted.len() < MAX_LITTER => break,
-                Err(fault) => return Err(fault),
-            }
-        }
-        let done: Vec<_> = self.hidden.iter().filter(|(_, why)| **why == Hidden::Done).map(|(key, _)| *key).collect();
+        self.volume.sweep()?;
+        let done: Vec<_> = self.events.hidden_for(Hidden::Done).collect();
         let _still_there = done.into_iter().try_for_each(|(counter, slot)| self.unlink(counter, slot).map(drop));
         Ok(())
-    }
-
-    /// Gives up the oldest until so many files, of so many blocks together, fit into every bound.
-    pub(super) fn make_room(&mut self, blocks: u64, files: u64, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
-        let wanted = blocks * BLOCK;
-        let max_bytes = self.bounds.max_bytes.saturating_sub(self.notes() * BLOCK);
-        if wanted > max_bytes || files > self.bounds.max_files {
-            return Err(Reason::TooLarge(wanted));
-        }
-        let free = self.volume.free()?;
-        // Asked once: file systems are slow to tell of room that was just made.
-        let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free.bytes);
-        // Others are left theirs when there is something to store, as with bytes.
-        let left_to_others = if files == 0 { 0 } else { MIN_FREE_FILES };
-        let short_of_files = (left_to_others + files).saturating_sub(free.files);
-        if short > self.blocks() * BLOCK {
-            return Err(Reason::NoRoom(free.bytes));
-        }
-        if short_of_files > self.inodes() {
-            return Err(Reason::NoFiles(free.files));
-        }
-        let (blocks_before, files_before) = (self.blocks(), self.inodes());
-        while (blocks_before - self.blocks()) * BLOCK < short
-            || files_before - self.inodes() < short_of_files
-            || self.blocks() * BLOCK + wanted > max_bytes
-            || self.files() + files > self.bounds.max_files
-        {
-            self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free.bytes))?;
-        }
-        Ok(())
-    }
-
-    /// Makes room on the file system for somebody else: gives up the oldest files, so many. What that was.
-    pub fn give_way(&mut self, count: usize) -> Vec<Evicted> {
-        let mut evicted = Vec::new();
-        (0..count).for_each(|_| drop(self.give_up_a_file(&mut evicted)));
-        evicted
-    }
-
-    /// Gives up the oldest until a file is gone, which may have several events; false where there is none.
-    fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
-        let before = self.inodes();
-        while self.inodes() == before {
-            if self.give_up_oldest(evicted)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Gives up at once what is over the bounds, which were `before`; what that was.
-    pub fn honour_bounds(&mut self, before: Bounds) -> Vec<Evicted> {
-        let (bounds, mut evicted) = (self.bounds, Vec::new());
-        if self.available().is_ok() {
-            // What others take of the disk meanwhile is seen to when there is something to store: it may be less by then.
-            let leaves_more = bounds.min_free_bytes > before.min_free_bytes;
-            self.bounds.min_free_bytes = if leaves_more { bounds.min_free_bytes } else { 0 };
-            let _the_next_store_says_so = self.make_room(0, 0, &mut evicted);
-            self.bounds = bounds;
-        }
-        evicted
-    }
-
-    /// Gives up the oldest: an event, or a dead letter while those have more than their part. With neither left, what was set aside,
-    /// and at last the other dead letters. Says how many blocks that was.
-    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
-        let letter = self.dead.oldest();
-        let entry = self.events.oldest();
-        let entry =
-            entry.filter(|entry| !self.has_many_dead() || letter.is_none_or(|letter| entry.counter <= letter.0));
-        let Some(entry) = entry else {
-            let is_letters_turn = self.has_many_dead() || self.bad.is_empty();
-            let Some((counter, destination)) = letter.filter(|_| is_letters_turn) else {
-                return Ok(self.give_up_bad()?.map(u64::from));
-            };
-            let blocks = self.give_up_dead()?;
-            evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
-            return Ok(blocks.map(u64::from));
-        };
-        let mut destinations = Vec::new();
-        let removed = slots(entry.mask).try_for_each(|slot| {
-            if self.unlink(entry.counter, slot)? {
-                self.count(slot, |tally| &mut tally.evicted);
-                destinations.push(self.destination(slot));
-            }
-            Ok(())
-        });
-        if !destinations.is_empty() {
-            evicted.push(Evicted { counter: entry.counter, destinations, was_dead: false });
-        }
-        removed.map(|()| Some(u64::from(entry.blocks)))
     }
 
     fn write_until_stored<S: Words + PictureSource + ?Sized>(
@@ -281,16 +181,14 @@ impl<D: Disk> Spool<D> {
     ) -> Result<u64, Reason> {
         let mut tries = 1;
         loop {
-            let counter = self.next;
-            if counter == u64::MAX {
-                return Err(Reason::Unavailable("a file has the last number; it must be delivered or removed".into()));
-            }
-            self.next += 1;
+            let counter = self.events.take_numbers(1).ok_or_else(|| {
+                Reason::Unavailable("a file has the last number; it must be delivered or removed".into())
+            })?;
             let entry = Entry { counter, blocks: blocks(self.file_len(frame)), mask };
             let fresh = self.volume.file(Home::New, counter);
             let written = self.write_alone(&fresh, Order { ring, source, frame, to: &[] });
             let linked = written.and_then(|()| Ok(self.link(&fresh, entry)?));
-            self.remove_fresh(counter);
+            self.volume.remove_fresh(counter);
             match linked {
                 Ok(()) => return Ok(counter),
                 Err(Reason::Disk(fault)) if tries < TRIES && fault.is_full() && self.eviction_helps => {
@@ -314,13 +212,6 @@ impl<D: Disk> Spool<D> {
         let mut file = self.volume.create(path)?;
         self.write((&mut file, path), 0, order)?;
         Ok(self.volume.sync(&mut file, path)?)
-    }
-
-    /// Takes away the name that a file was written under.
-    pub(super) fn remove_fresh(&mut self, counter: u64) {
-        if self.volume.unlink(&self.volume.file(Home::New, counter)).is_err() {
-            self.undeleted.push(counter);
-        }
     }
 
     /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
@@ -353,7 +244,8 @@ impl<D: Disk> Spool<D> {
     }
 
     pub(super) fn sync_folders(&self, mask: Mask) -> Result<(), DiskError> {
-        slots(mask).try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destination(slot)))))
+        slots(mask)
+            .try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destinations.at(slot)))))
     }
 
     /// Takes names away that must not count.
@@ -361,18 +253,12 @@ impl<D: Disk> Spool<D> {
         for slot in slots(entry.mask) {
             if self.volume.unlink(&self.name_in(slot, entry.counter)).is_err() {
                 self.events.add(Entry { mask: 1 << slot, ..entry });
-                self.hidden.insert((entry.counter, slot), Hidden::Done);
+                self.events.hide(entry.counter, slot, Hidden::Done);
             }
         }
     }
 
-    /// The slots whose folders are there.
-    pub(super) fn made(&self) -> Mask {
-        let is_made = |slot: &usize| self.destinations[*slot].as_ref().is_some_and(|entry| entry.made);
-        (0..self.destinations.len()).filter(is_made).fold(0, |mask, slot| mask | 1 << slot)
-    }
-
     pub(super) fn name_in(&self, slot: usize, counter: u64) -> PathBuf {
-        self.volume.file(Home::To(self.destination(slot)), counter)
+        self.volume.file(Home::To(self.destinations.at(slot)), counter)
     }
 }

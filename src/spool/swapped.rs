@@ -6,22 +6,51 @@
 //! [`Spool::follow`] says the new one, and nothing else is offered under the old one until then. Dead letters, and what was set aside,
 //! stay in the former folder.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 
 use super::disk::{Disk, Former};
+use super::events::Hidden;
 use super::file::{Destination, EVENT_SUFFIX, name};
 use super::index::{Entry, slots};
 use super::volume::{DiskError, Home};
-use super::{Hidden, Spool, State};
+use super::{Spool, State};
 
 /// Events moved in one call.
 const PAGE: usize = 32;
 
+/// What is known of folders that were the spool's.
+#[derive(Debug, Default)]
+pub(super) struct Swapped {
+    /// What lies in the last one.
+    left: Option<Left>,
+    /// Numbers, by slot, that events on their way had there; with what they are now.
+    strays: BTreeMap<(u64, usize), Option<u64>>,
+    /// Lower numbers may stand for events of that folder.
+    no_share_before: u64,
+}
+
+impl Swapped {
+    /// Events that are to be moved here for the destination in a slot.
+    pub(super) fn in_slot(&self, slot: usize) -> u64 {
+        self.left.as_ref().map_or(0, |left| left.in_slot(slot))
+    }
+
+    /// Whether somebody delivers another event under this number.
+    pub(super) fn is_stray(&self, counter: u64, slot: usize) -> bool {
+        self.strays.contains_key(&(counter, slot))
+    }
+
+    /// Whether the number may stand for an event of the former folder.
+    pub(super) fn may_mean_another(&self, counter: u64) -> bool {
+        counter < self.no_share_before
+    }
+}
+
 /// What lies in a folder that is not at the spool's path any more.
 #[derive(Debug)]
-pub(super) struct Left {
+struct Left {
     /// By which it can be reached.
     root: PathBuf,
     events: VecDeque<Entry>,
@@ -29,7 +58,7 @@ pub(super) struct Left {
 
 impl Left {
     /// Its events in the folder of a destination.
-    pub(super) fn in_slot(&self, slot: usize) -> u64 {
+    fn in_slot(&self, slot: usize) -> u64 {
         self.events.iter().filter(|entry| entry.mask & 1 << slot != 0).count() as u64
     }
 }
@@ -82,29 +111,23 @@ impl<D: Disk> Spool<D> {
         let Some(Former { root, is_back }) = self.volume.claim()? else {
             return Ok(());
         };
-        self.reasons.close();
-        let left_before = self.left.take().map(|left| left.events).unwrap_or_default();
+        self.letters.close();
+        let left_before = self.swapped.left.take().map(|left| left.events).unwrap_or_default();
         // What was left in a folder that is back is found there.
         let gone: Vec<Entry> = if is_back { Vec::new() } else { left_before.into() };
-        let mut events: VecDeque<Entry> = std::mem::take(&mut self.events).iter().collect();
-        for entry in &mut events {
-            for slot in slots(entry.mask) {
-                match self.hidden.remove(&(entry.counter, slot)) {
-                    Some(Hidden::Done) => entry.mask &= !(1 << slot),
-                    Some(Hidden::Out) => drop(self.strays.insert((entry.counter, slot), None)),
-                    _ => {}
-                }
-            }
-        }
+        let strays = &mut self.swapped.strays;
+        let mut events = self.events.leave(|counter, slot| {
+            strays.insert((counter, slot), None);
+        });
         if is_back {
-            self.strays.retain(|(counter, _), _| events.iter().any(|entry| entry.counter == *counter));
+            self.swapped.strays.retain(|(counter, _), _| events.iter().any(|entry| entry.counter == *counter));
         }
         events.retain(|entry| entry.mask != 0);
         for slot in gone.iter().flat_map(|entry| slots(entry.mask)) {
             self.count(slot, |tally| &mut tally.vanished);
         }
-        self.no_share_before = self.next;
-        self.left = Some(Left { root, events }).filter(|left| !left.events.is_empty());
+        self.swapped.no_share_before = self.events.next();
+        self.swapped.left = Some(Left { root, events }).filter(|left| !left.events.is_empty());
         Ok(())
     }
 
@@ -114,63 +137,63 @@ impl<D: Disk> Spool<D> {
     /// What failed; the call can be repeated.
     pub(super) fn move_some(&mut self) -> Result<Option<Moved>, DiskError> {
         let mut moved = Moved::default();
-        while let Some(entry) = self.left.as_ref().and_then(|left| left.events.front().copied()) {
+        while let Some(entry) = self.swapped.left.as_ref().and_then(|left| left.events.front().copied()) {
             if moved.events() == PAGE as u64 {
                 return Ok(Some(moved));
             }
             let is_here = self.move_one(entry)?;
             *(if is_here { &mut moved.brought } else { &mut moved.vanished }) += 1;
         }
-        self.left = None;
+        self.swapped.left = None;
         Ok(Some(moved).filter(|moved| moved.events() > 0))
     }
 
     /// Moves one: first it is durable here, then it is not there any more. False where it cannot be reached.
     fn move_one(&mut self, entry: Entry) -> Result<bool, DiskError> {
         let old = |spool: &Self, slot: usize| {
-            let root = spool.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
-            root.join("to").join(spool.destination(slot).to_string()).join(name(entry.counter, EVENT_SUFFIX))
+            let root = spool.swapped.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
+            root.join("to").join(spool.destinations.at(slot).to_string()).join(name(entry.counter, EVENT_SUFFIX))
         };
         let found = slots(entry.mask).map(|slot| old(self, slot)).find(|path| self.volume.stat(path).is_ok());
-        let counter = self.next;
+        let counter = self.events.next();
         let copied = found.is_some_and(|from| {
-            self.next += 1;
             let fresh = self.volume.file(Home::New, counter);
-            self.volume.copy(&from, Some(entry.counter), &fresh).is_ok()
+            self.events.take_numbers(1).is_some() && self.volume.copy(&from, Some(entry.counter), &fresh).is_ok()
         });
         if copied {
             let new = Entry { counter, ..entry };
             let placed = self.make_folders(entry.mask);
             let placed = placed.and_then(|()| self.link(&self.volume.file(Home::New, counter), new));
-            self.remove_fresh(counter);
+            self.volume.remove_fresh(counter);
             placed?;
             for slot in slots(entry.mask) {
                 let _it_is_delivered_again_if_that_folder_comes_back = self.volume.unlink(&old(self, slot));
-                if let Some(stray) = self.strays.get_mut(&(entry.counter, slot)) {
+                if let Some(stray) = self.swapped.strays.get_mut(&(entry.counter, slot)) {
                     *stray = Some(counter);
-                    self.hidden.insert((counter, slot), Hidden::Out);
+                    self.events.hide(counter, slot, Hidden::Out);
                 }
             }
         } else {
             for slot in slots(entry.mask) {
                 self.count(slot, |tally| &mut tally.vanished);
-                self.strays.remove(&(entry.counter, slot));
+                self.swapped.strays.remove(&(entry.counter, slot));
             }
         }
-        self.left.iter_mut().for_each(|left| left.events.retain(|other| other.counter != entry.counter));
+        self.swapped.left.iter_mut().for_each(|left| left.events.retain(|other| other.counter != entry.counter));
         Ok(copied)
     }
 
     /// The number that an event has now whose number was `counter` when somebody began to deliver it.
     pub(super) fn follow(&mut self, destination: Destination, counter: u64) -> u64 {
-        let Some(key) = self.slot(destination).map(|slot| (counter, slot)) else { return counter };
-        if self.strays.is_empty() || !self.strays.contains_key(&key) {
+        let Some(key) = self.destinations.slot(destination).map(|slot| (counter, slot)) else { return counter };
+        if self.swapped.strays.is_empty() || !self.swapped.strays.contains_key(&key) {
             return counter;
         }
-        let left = self.left.as_ref().and_then(|left| left.events.iter().find(|entry| entry.counter == counter));
+        let left =
+            self.swapped.left.as_ref().and_then(|left| left.events.iter().find(|entry| entry.counter == counter));
         if let Some(entry) = left.copied() {
             let _it_is_delivered_again = self.move_one(entry);
         }
-        self.strays.remove(&key).flatten().unwrap_or(u64::MAX) // no event's number: it is not there any more
+        self.swapped.strays.remove(&key).flatten().unwrap_or(u64::MAX) // no event's number: it is not there any more
     }
 }

@@ -1,73 +1,19 @@
 //! The spool's folders on a [`Disk`]: where things lie, and errors that say what failed and where.
 
-use std::ffi::OsStr;
-use std::fmt;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Former, Free, Mapped as _, Stat};
+pub use super::disk_error::DiskError;
+use super::disk_error::{CLAIM, SYNC, fault};
 use super::file::{BAD_SUFFIX, Destination, EVENT_SUFFIX, counter, name};
 use super::group::Part;
 use super::reasons::REASONS_FILE;
-use crate::config::save::is_full;
-use crate::ring::mapping::PictureSource as _;
+use crate::picture::PictureSource as _;
 
-/// An operation that the disk refused.
-#[derive(Debug)]
-pub struct DiskError {
-    /// "write", "link", ...
-    pub operation: &'static str,
-    /// On what.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
-}
-
-impl fmt::Display for DiskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.operation, self.path.display(), self.source)
-    }
-}
-
-impl std::error::Error for DiskError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl DiskError {
-    /// No room, by blocks, inodes or quota: older events may be given up for it.
-    pub fn is_full(&self) -> bool {
-        is_full(&self.source)
-    }
-
-    /// This file came to nothing; another one may succeed: the flash failed a write, or the name was taken.
-    pub fn is_worth_another_file(&self) -> bool {
-        self.source.raw_os_error() == Some(libc::EIO)
-            || self.source.kind() == io::ErrorKind::AlreadyExists
-            || self.operation == SYNC
-    }
-
-    /// Another process has the spool's folder.
-    pub fn is_claimed(&self) -> bool {
-        self.operation == CLAIM && self.source.kind() == io::ErrorKind::WouldBlock
-    }
-
-    fn is_not_our_folder(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-    }
-
-    /// This process lacks something (descriptors, memory, places in the SIGBUS guard); the file may be good.
-    pub fn is_shortage(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN))
-            || self.source.kind() == io::ErrorKind::Other
-    }
-}
-
-/// [`DiskError::operation`] of a file that could not be made durable.
-const SYNC: &str = "sync";
-/// [`DiskError::operation`] of a folder that could not be had for this process alone.
-const CLAIM: &str = "claim";
+/// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
+const MAX_UNDELETED: usize = 8;
 
 /// The folders of a spool, in the order in which a start makes them.
 const FOLDERS: [&str; 4] = ["new", "to", "dead", "bad"];
@@ -92,16 +38,26 @@ pub enum Home {
 pub struct Volume<D> {
     disk: D,
     root: PathBuf,
-    /// Handed to the disk since the start.
-    pub bytes_written: u64,
-    /// Whether a file can have several names there. Where it cannot (vfat, exFAT, some FUSE), each further name is a copy.
-    pub has_links: bool,
+    bytes_written: u64,
+    has_links: bool,
+    /// Names in `new/` that could not be taken away.
+    undeleted: Vec<u64>,
 }
 
 impl<D: Disk> Volume<D> {
     /// The spool at `root`, which need not be there.
     pub fn new(disk: D, root: &Path) -> Volume<D> {
-        Volume { disk, root: root.to_owned(), bytes_written: 0, has_links: true }
+        Volume { disk, root: root.to_owned(), bytes_written: 0, has_links: true, undeleted: Vec::new() }
+    }
+
+    /// Bytes handed to the disk since the start.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Whether a file can have several names there. Where it cannot (vfat, exFAT, some FUSE), each further name is a copy.
+    pub fn has_links(&self) -> bool {
+        self.has_links
     }
 
     /// The spool's folder.
@@ -304,6 +260,38 @@ impl<D: Disk> Volume<D> {
         }
     }
 
+    /// Takes away the name that a file was written under, now or later.
+    pub fn remove_fresh(&mut self, counter: u64) {
+        if self.unlink(&self.file(Home::New, counter)).is_err() {
+            self.undeleted.push(counter);
+        }
+    }
+
+    /// Tries again to take away the names that could not be taken away.
+    ///
+    /// # Errors
+    /// When there are so many of them that no file is to be written before they are gone.
+    pub fn sweep(&mut self) -> Result<(), DiskError> {
+        while let Some(counter) = self.undeleted.last().copied() {
+            match self.unlink(&self.file(Home::New, counter)) {
+                Ok(()) => drop(self.undeleted.pop()),
+                Err(_) if self.undeleted.len() < MAX_UNDELETED => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// `new/` is empty.
+    pub fn is_swept(&mut self) {
+        self.undeleted.clear();
+    }
+
+    /// Names in `new/` that could not be taken away.
+    pub fn undeleted(&self) -> usize {
+        self.undeleted.len()
+    }
+
     /// Moves a name.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.disk.rename(from, to).map_err(fault("move aside", from))
@@ -317,6 +305,20 @@ impl<D: Disk> Volume<D> {
     /// Every name in a folder.
     pub fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> Result<(), DiskError> {
         self.disk.list(path, each).map_err(fault("list", path))
+    }
+
+    /// Every name in a folder, sorted into ours (as `parse` takes them) and others.
+    pub fn names<T>(
+        &self,
+        folder: &Path,
+        parse: impl Fn(&OsStr) -> Option<T>,
+    ) -> Result<(Vec<T>, Vec<OsString>), DiskError> {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        self.list(folder, &mut |name| match parse(name) {
+            Some(parsed) => ours.push(parsed),
+            None => others.push(name.to_owned()),
+        })?;
+        Ok((ours, others))
     }
 
     /// Size and kind.
@@ -338,10 +340,6 @@ impl<D: Disk> Volume<D> {
 /// The number of the event whose file has this name.
 fn event_of(path: &Path) -> Option<u64> {
     counter(path.file_name()?, EVENT_SUFFIX)
-}
-
-fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
-    move |source| DiskError { operation, path: path.to_owned(), source }
 }
 
 /// Whether a file can have both of these names, which are free afterwards.

@@ -1,22 +1,22 @@
-//! Writing an event's file, in clear or sealed, and the key for that.
+//! Writing an event's file, in clear or sealed.
 
 use std::io;
 use std::path::Path;
 
+use super::Spool;
 use super::batch::Order;
 use super::disk::Disk;
 use super::file::{Form, HEADER, Header, file_len, record_start};
-use super::key::{Key, KeyId, SALT};
+use super::key::{Key, SALT};
 use super::seal::{CHUNK, FileKey, TAG};
 use super::store::Reason;
 use super::volume::DiskError;
-use super::{Hidden, Spool};
 use crate::event::EventId;
+use crate::picture::PictureSource;
 use crate::readiness;
 use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::layout::ALIGN;
-use crate::ring::mapping::PictureSource;
 
 /// Why nothing can be sealed though there is a key.
 const NO_RANDOMNESS: &str = "the kernel has not gathered its randomness yet, which every sealed file takes some of";
@@ -30,26 +30,10 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// Why there is no such key: nothing is written then.
     pub fn use_key_file(&mut self, path: Option<&Path>) -> Result<(), String> {
-        self.key_file = path.map(Path::to_owned);
-        self.read_key();
-        self.key.as_ref().map(drop).map_err(String::clone)
-    }
-
-    fn read_key(&mut self) {
-        let before = self.key_id();
-        self.key = self.key_file.as_deref().map(Key::read).transpose();
-        if self.key_id() != before {
-            self.hidden.retain(|_, why| *why != Hidden::Locked);
+        if self.key.use_file(path) {
+            self.events.unlock();
         }
-    }
-
-    /// Of the key in use.
-    pub(super) fn key_id(&self) -> Option<KeyId> {
-        self.usable_key().map(|key| key.id)
-    }
-
-    pub(super) fn usable_key(&self) -> Option<&Key> {
-        self.key.as_ref().ok()?.as_ref()
+        self.key.problem().map_or(Ok(()), |why| Err(why.to_owned()))
     }
 
     /// Whether events can be sealed, where they are to be: there is a key, and the kernel has random numbers for the salts.
@@ -57,18 +41,19 @@ impl<D: Disk> Spool<D> {
     /// # Errors
     /// [`Reason::NoKey`].
     pub fn check_key(&mut self) -> Result<(), Reason> {
-        if self.key.is_err() {
-            self.read_key();
+        if self.key.problem().is_some() && self.key.read_again() {
+            self.events.unlock();
         }
-        match &self.key {
-            Ok(Some(_)) if !readiness::randomness() => Err(Reason::NoKey(NO_RANDOMNESS.into())),
-            key => key.as_ref().map(drop).map_err(|why| Reason::NoKey(why.clone())),
+        match self.key.problem() {
+            Some(why) => Err(Reason::NoKey(why.to_owned())),
+            None if self.key.usable().is_some() && !readiness::randomness() => Err(Reason::NoKey(NO_RANDOMNESS.into())),
+            None => Ok(()),
         }
     }
 
     /// Bytes of a file of its own for the record at `frame`, written now.
     pub(super) fn file_len(&self, frame: &Frame) -> u64 {
-        file_len(frame.header.length.into(), self.usable_key().is_some())
+        file_len(frame.header.length.into(), self.key.usable().is_some())
     }
 
     /// Writes an event from `start` of a file on, which is not durable then. Every word is taken from `source` once; the frame's own words
@@ -82,7 +67,7 @@ impl<D: Disk> Spool<D> {
         let (checked, length) = (frame.header.to_words(), frame.header.length as usize);
         let id = EventId { ring, sequence: frame.header.sequence };
         let header = |form| Header { id, record_len: length as u64, form }.to_bytes();
-        let sealing = self.usable_key().map(|key| Sealing::new(key, header(Form::Sealed { key: key.id }))).transpose();
+        let sealing = self.key.usable().map(|key| Sealing::new(key, header(Form::Sealed { key: key.id }))).transpose();
         let sealing = sealing.map_err(|source| DiskError { operation: "seal", path: path.to_owned(), source })?;
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = Vec::with_capacity((TOGETHER * CHUNK).min(length) + TOGETHER * TAG);

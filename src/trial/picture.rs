@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ring::mapping::{Lost, PictureSource};
+use crate::picture::{Lost, PictureSource};
 
 /// A test card, 96 pixels square.
 const CARD: &[u8] = include_bytes!("test-event.jpg");

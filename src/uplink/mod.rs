@@ -30,7 +30,7 @@ use tracing::{info, warn};
 
 use crate::body::encoder::Pool;
 use crate::clock;
-use crate::config::{Config, ConfigFault, Url};
+use crate::config::{Config, Url};
 use crate::deliver::client::Client;
 use crate::deliver::driver::Driver;
 use crate::deliver::history::History;
@@ -104,7 +104,8 @@ impl Fixed {
 
 /// The running uplink.
 pub struct Uplink {
-    config: RefCell<Config>,
+    /// The config in force, with what its files hold.
+    setup: RefCell<Arc<Setup>>,
     /// The settings that were applied at the start.
     fixed: Fixed,
     driver: Rc<Driver>,
@@ -127,27 +128,22 @@ pub struct Uplink {
     me: Weak<Uplink>,
 }
 
-/// Why the uplink cannot start.
+/// The uplink cannot start: the system refuses it a thread.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A certificate file is not usable.
-    #[error("{0}")]
-    Config(ConfigFault),
-    /// The system refuses to start the spool's thread.
-    #[error("the spool's thread cannot be started: {0}")]
-    Thread(#[from] std::io::Error),
-}
+#[error("the spool's thread cannot be started: {0}")]
+pub struct StartError(#[from] std::io::Error);
 
 impl Uplink {
     /// Starts the lanes and the spool; has to be called inside a `LocalRuntime`.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(config: Config) -> Result<Rc<Uplink>, StartError> {
-        let (worker, found) = Worker::start(config.spool.clone(), addresses(&config))?;
+    pub fn start(setup: Arc<Setup>) -> Result<Rc<Uplink>, StartError> {
+        let config = setup.config();
+        let (worker, found) = Worker::start(config.spool.clone(), addresses(config))?;
         let uplink = Rc::new_cyclic(|me| Uplink {
-            config: RefCell::new(config.clone()),
-            fixed: Fixed::of(&config),
+            setup: RefCell::new(Arc::clone(&setup)),
+            fixed: Fixed::of(config),
             driver: Driver::start(worker, found),
             pool: Arc::default(),
             history: Rc::default(),
@@ -162,7 +158,7 @@ impl Uplink {
             reporter: Reporter::default(),
             me: me.clone(),
         });
-        uplink.apply(config).map_err(StartError::Config)?;
+        uplink.apply(setup);
         let watching = Rc::downgrade(&uplink);
         tokio::task::spawn_local(async move {
             loop {
@@ -179,14 +175,11 @@ impl Uplink {
 
     /// Applies another config: keeps, adds and removes lanes, without losing events. Rings and the spool's folder are opened, and
     /// privileges dropped, only at the start of the program; changes of these settings are logged.
-    ///
-    /// # Errors
-    /// A file is not usable; then nothing has changed.
-    pub fn apply(&self, config: Config) -> Result<(), ConfigFault> {
-        let setup = Setup::read(&config)?;
+    pub fn apply(&self, setup: Arc<Setup>) {
+        let config = setup.config();
         let settings = |url: &Url| setup.of(url, &self.pool, &self.history);
         let destinations = config.destinations().map(|url| (url.clone(), settings(url))).collect();
-        self.configure_spool(&config);
+        self.configure_spool(config);
         self.driver.configure(destinations, config.spool.group);
         let sender = Sender { this_box: config.this_box.clone(), spool: self.fixed.spool_dir.clone() };
         let monitor = config.monitor.clone().map(|monitor| (monitor.clone(), setup.of_monitor(&monitor)));
@@ -197,24 +190,19 @@ impl Uplink {
             asked
         };
         self.reporter.configure(monitor, sender, Rc::new(ask));
-        let old = self.config.replace(config);
-        let fixed = Fixed::of(&self.config.borrow());
+        let fixed = Fixed::of(config);
+        let old = self.setup.replace(setup);
         let pending = self.fixed.differences(&fixed).join(", ");
-        if !pending.is_empty() && fixed != Fixed::of(&old) {
+        if !pending.is_empty() && fixed != Fixed::of(old.config()) {
             warn!("{pending}: read at the start only; restart to put the change into force");
         }
-        Ok(())
     }
 
     /// Test clients: a client of its own for each configured destination, which affects no statistics.
-    ///
-    /// # Errors
-    /// A file is not usable.
-    pub fn test_clients(&self) -> Result<Vec<Client>, ConfigFault> {
-        let config = self.config.borrow();
-        let setup = Setup::read(&config)?;
+    pub fn test_clients(&self) -> Vec<Client> {
+        let setup = self.setup.borrow().for_tests();
         let client = |url: &Url| trial::client(url.clone(), setup.of(url, &self.pool, &Rc::default()));
-        Ok(config.destinations().map(client).collect())
+        setup.config().destinations().map(client).collect()
     }
 
     /// The statistics of deliveries.
@@ -273,7 +261,7 @@ impl Uplink {
     /// The destination with this URL, if it is configured.
     pub fn destination(&self, url: &str) -> Option<Destination> {
         let url = Url::of_destination(url).ok()?;
-        self.config.borrow().destinations().any(|known| *known == url).then(|| Address::from(&url).destination)
+        self.setup.borrow().config().destinations().any(|known| *known == url).then(|| Address::from(&url).destination)
     }
 
     /// The number of dead letters, up to `limit` of them with a number above `after`, and the last one's number if there are
@@ -315,7 +303,8 @@ impl Uplink {
         if let Ok(answer) = timeout(DISK_TIMEOUT, asked).await {
             self.spool_status.replace(answer);
         }
-        let (config, spool) = (self.config.borrow(), self.spool_status.borrow());
+        let (setup, spool) = (Arc::clone(&self.setup.borrow()), self.spool_status.borrow());
+        let config = setup.config();
         let lost = spool.tally.evicted + spool.tally.dead_evicted + spool.tally.vanished;
         if lost != self.spool_losses.get().0 {
             self.spool_losses.set((lost, Some(Instant::now())));
@@ -331,7 +320,7 @@ impl Uplink {
             max_silence_seconds: config.max_silence.as_secs(),
             events: status::Events { read, filtered, malformed, sent: read - filtered - malformed },
             shares: status::Shares::of(&self.driver.totals(), &spool.tally, self.driver.open_deliveries()),
-            pending_restart: self.fixed.differences(&Fixed::of(&config)),
+            pending_restart: self.fixed.differences(&Fixed::of(config)),
             rings: self.rings.borrow().iter().map(|watch| watch.status()).collect(),
             rings_corrupt: counters.corrupt.get(),
             spool: status::Spool::of(&spool, &self.fixed.spool_dir, &config.spool, self.driver.trouble(), last_loss),

@@ -275,7 +275,8 @@ impl Uplink {
             let (kind, event) = ((mended.field, mended.how as u32), event.id);
             watch.log_limiter.say_of(kind, |more| warn!(%event, "{mended}{more}"));
         }
-        let config = self.config.borrow();
+        let setup = self.setup.borrow();
+        let config = setup.config();
         let is_filtered = event.score < config.threshold.0;
         add(&self.counters.filtered, u64::from(is_filtered));
         match (is_filtered, &config.history) {

@@ -12,11 +12,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sophon_uplink::picture::PictureSource as _;
 use sophon_uplink::ring::inspect::RingState;
-use sophon_uplink::ring::mapping::{MappedFile, PictureSource as _};
 use sophon_uplink::spool::Destination;
 use sophon_uplink::spool::disk::Mapped as _;
 use sophon_uplink::spool::group::Part;
+use sophon_uplink::spool::mapped_file::MappedFile;
 
 use super::{Naps, Watched, program, shm, wait_until};
 

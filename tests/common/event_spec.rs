@@ -16,9 +16,10 @@ use sophon_uplink::body::constants::Constants;
 use sophon_uplink::body::encoder::Pool;
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::event::{Event, Malformed, Place, is_name};
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::consumer;
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer};
 
 /// The keys of a body, in the contract's order.

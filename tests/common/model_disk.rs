@@ -18,8 +18,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use sophon_uplink::picture::{Lost, PictureSource};
 use sophon_uplink::ring::Words;
-use sophon_uplink::ring::mapping::{Lost, PictureSource};
 use sophon_uplink::spool::disk::{Disk, Former, Free, Mapped, Stat};
 
 #[derive(Clone)]

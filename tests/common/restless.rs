@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use sophon_uplink::ring::mapping::{Lost, Mapping, PictureSource};
+use sophon_uplink::picture::{Lost, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::{Memory, Word, Words};
 
 /// Where a write goes.

@@ -451,10 +451,10 @@ fn a_thousand_boxes_report_evenly_over_the_period_and_one_that_dies_is_shown_as_
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let quiet = json!({ "event_server_url": [], "spool": { "dir": home.spool() } });
         let quiet = Config::of_text(quiet.to_string().as_bytes(), &home.config()).unwrap();
-        let uplink = Uplink::start(quiet).unwrap();
+        let uplink = Uplink::start(Arc::new(Setup::read(quiet).unwrap())).unwrap();
         let settings = {
-            let config = config(0);
-            Setup::read(&config).unwrap().of_monitor(config.monitor.as_ref().unwrap())
+            let setup = Setup::read(config(0)).unwrap();
+            setup.of_monitor(setup.config().monitor.as_ref().unwrap())
         };
         let ask = move || {
             let uplink = Rc::clone(&uplink);

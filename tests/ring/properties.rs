@@ -8,8 +8,9 @@ use crate::disturbed::{CAPACITY, Story, check};
 use crate::restless::{Place, Write};
 use proptest::prelude::*;
 use sophon_uplink::event::{Event, Malformed};
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::{NewEvent, NewPicture, Producer, PublishError};
 use sophon_uplink::ring::{Memory, Word, consumer};
 

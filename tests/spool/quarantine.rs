@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use crate::spool_box::{Box, URLS, one, refused, two};
 use crate::spool_world::BLOCK;
 use sophon_uplink::config::Url;
-use sophon_uplink::ring::mapping::PictureSource;
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::spool::dead::{Resent, Wanted};
 use sophon_uplink::spool::file::HEADER;
 use sophon_uplink::spool::judge::judge;

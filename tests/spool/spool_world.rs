@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use sophon_uplink::config;
 use sophon_uplink::event::{Event, EventId};
+use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::Words;
 use sophon_uplink::ring::consumer::{self, Frame};
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::ring::mapping::{Mapping, PictureSource};
+use sophon_uplink::ring::mapping::Mapping;
 use sophon_uplink::ring::producer::{NewEvent, Producer};
 use sophon_uplink::spool::batch::Order;
 use sophon_uplink::spool::disk::Mapped as _;

@@ -2,20 +2,30 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::common::daemon::Home;
+use crate::common::http::post_json;
 use crate::common::tls_server::{TlsServer, whole_request};
 use crate::common::{Daemon, Sink, event, picture, program, publish, wait_until};
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustix::fs::inotify;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
+use sophon_uplink::control::CheckedConfig;
+use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
+use sophon_uplink::trial;
+use sophon_uplink::trial::picture::TestPicture;
+use sophon_uplink::uplink::Uplink;
+use tokio::runtime::LocalOptions;
 
 /// A TLS server for `name` with a certificate by `ca`; it asks for a client certificate by `ca` where `mutual` says so.
 fn serve(ca: &CertifiedIssuer<'static, KeyPair>, name: &str, mutual: bool) -> TlsServer {
@@ -119,7 +129,7 @@ fn a_connection_that_is_made_when_its_destination_is_removed_carries_no_event() 
     let daemon = Daemon::start(&home, &[format!("https://localhost:{}/x", removed.port)], more);
     removed.connections.wait("the connection", |(came, _)| (*came > 0).then_some(()));
     let change = json!({ "event_server_url": [added.url()], "content-type": "json" });
-    let answer = crate::common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+    let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
     assert_eq!(answer.status, 200);
     removed.gate.change(|open| *open = true); // from now on it could be sent
     added.wait(1);
@@ -221,7 +231,7 @@ fn a_destination_that_the_api_takes_away_and_brings_back_has_its_certificate_fil
     );
     let change = |urls: &[&str]| {
         let change = json!({ "event_server_url": urls, "content-type": "json" });
-        let answer = crate::common::http::post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+        let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
         assert_eq!(answer.status, 200, "{:?}", answer.json());
     };
     daemon.api(); // it has read the files
@@ -278,6 +288,92 @@ fn certificates_and_keys_are_read_again_at_sighup_and_stay_where_the_new_ones_do
     wait_until("the old server's end", is_down); // it is of the CA before
     assert_eq!(daemon.terminate().acknowledged, 9);
     assert!(old.requests.look(|requests| requests.len() == 4));
+}
+
+/// How often each of some files was opened since it was last asked. The kernel counts: it notes each opening and each closing before
+/// the call returns, and two in a row that are equal as one.
+struct Openings(OwnedFd, Vec<i32>);
+
+impl Openings {
+    fn of(paths: &[PathBuf]) -> Openings {
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
+        let flags = inotify::WatchFlags::OPEN | inotify::WatchFlags::CLOSE;
+        let numbers = paths.iter().map(|path| inotify::add_watch(&watch, path, flags).unwrap()).collect();
+        Openings(watch, numbers)
+    }
+
+    fn count(&mut self) -> Vec<usize> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        let mut counts = vec![0; self.1.len()];
+        while let Ok(event) = reader.next() {
+            let place = self.1.iter().position(|number| *number == event.wd()).unwrap();
+            counts[place] += usize::from(event.events().contains(inotify::ReadFlags::OPEN));
+        }
+        counts
+    }
+}
+
+#[test]
+fn each_change_of_the_config_reads_a_certificate_file_once() {
+    let home = Home::new();
+    let [ca, another] = ["the owner's CA", "another CA"].map(authority);
+    client_files(&home, "box", &ca);
+    client_files(&home, "own", &another);
+    let (server, other) = (serve(&ca, "localhost", true), serve(&another, "localhost", true));
+    let mut tls = files("box");
+    tls["destinations"] = json!({ url_of(&other): files("own") });
+    let mut openings = Openings::of(
+        &["box.ca", "box.crt", "box.key", "own.ca", "own.crt", "own.key"].map(|name| home.folder.path().join(name)),
+    );
+    home.configure(&[url_of(&server), url_of(&other)], json!({ "tls": tls.clone() }));
+    openings.count(); // as they were written
+    let daemon = Daemon::restart(&home);
+    daemon.api(); // it has read the files
+    assert_eq!(openings.count(), [1; 6], "at the start");
+    home.configure(&[url_of(&server), url_of(&other)], json!({ "tls": tls, "threshold": 0.5 }));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("config read again");
+    assert_eq!(openings.count(), [1; 6], "at SIGHUP");
+    let mut change = |format: &str, urls: &[String]| {
+        let change = json!({ "event_server_url": urls, "content-type": format });
+        let answer = post_json(daemon.api(), "/SophonFogSys/api/EventServerUrl", &change);
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        openings.count()
+    };
+    assert_eq!(change("form-data", &[url_of(&server), url_of(&other)]), [1; 6], "through the API");
+    assert_eq!(change("form-data", &[url_of(&server)]), [1; 6], "before it is known that one is not in use any more");
+    assert_eq!(change("json", &[url_of(&server)]), [1, 1, 1, 0, 0, 0], "what is not in use is not read");
+    assert_eq!(change("json", &[url_of(&server), url_of(&other)]), [1; 6], "and what comes into use is");
+    assert_eq!(daemon.terminate().acknowledged, 0);
+}
+
+#[test]
+fn a_certificate_file_that_goes_after_its_check_changes_nothing() {
+    let home = Home::new();
+    let ca = authority("the owner's CA");
+    client_files(&home, "box", &ca);
+    let server = serve(&ca, "localhost", true);
+    home.configure(&[url_of(&server)], json!({ "tls": files("box") }));
+    let checked = CheckedConfig::read(&home.config()).unwrap();
+    for end in ["ca", "crt", "key"] {
+        std::fs::remove_file(home.folder.path().join(format!("box.{end}"))).unwrap();
+    }
+    assert!(CheckedConfig::read(&home.config()).is_err());
+    let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
+    publish(&mut recognizer, &event(b"", b""));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let uplink = Uplink::start(Arc::clone(checked.setup())).unwrap();
+        uplink.apply(Arc::clone(checked.setup()));
+        uplink.read_ring(home.ring()).unwrap();
+        let mut tests = uplink.test_clients();
+        assert!(trial::send(&tests.remove(0), TestPicture::card(), None).await.is_taken());
+        while RingState::of(&home.ring()).unwrap().used > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(server.requests.look(Vec::len), 2);
 }
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

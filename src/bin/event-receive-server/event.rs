@@ -20,10 +20,11 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 use sophon_uplink::event::Place;
+use sophon_uplink::serve::text::quoted;
 
 use crate::dialect::{self, Kind, Report};
 use crate::fields::{FieldValue, key_of};
-use crate::json::{Members, on_one_line, quoted, shortened};
+use crate::json::{Members, on_one_line, shortened};
 use crate::picture::{self, Picture};
 
 /// The keys that every event has, without the members of ext_data.

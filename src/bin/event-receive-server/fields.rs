@@ -4,9 +4,9 @@
 //! - `multipart/form-data`: one part per key. Every value is text; `ext_data` is text that contains a JSON object.
 
 use bytes::Bytes;
-use futures_util::stream;
 use hyper::StatusCode;
 use serde_json::value::RawValue;
+use sophon_uplink::serve::body;
 
 use crate::json::{Members, shortened};
 
@@ -122,17 +122,11 @@ fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, String> {
 
 async fn parts(bytes: Bytes, boundary: &str) -> Result<Vec<(String, Bytes)>, String> {
     let broken = |error: multer::Error| format!("body: came broken multipart/form-data: {error}");
-    let whole = stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
-    let mut multipart = multer::Multipart::new(whole, boundary);
-    let mut parts = Vec::new();
-    while let Some(part) = multipart.next_field().await.map_err(broken)? {
-        if parts.len() == MAX_PARTS {
-            return Err(format!("body: came more than {MAX_PARTS} parts"));
-        }
-        let name = part.name().unwrap_or_default().to_string();
-        parts.push((name, part.bytes().await.map_err(broken)?));
-    }
-    Ok(parts)
+    let named = |index: usize, part: &multer::Field<'_>| match index {
+        MAX_PARTS => Err(format!("body: came more than {MAX_PARTS} parts")),
+        _ => Ok(part.name().unwrap_or_default().to_owned()),
+    };
+    body::parts(bytes, boundary, broken, named).await
 }
 
 #[cfg(test)]

@@ -1,18 +1,11 @@
 //! The sockets: accepts connections and applies every limit to them.
 
-use std::convert::Infallible;
-use std::io;
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use sophon_uplink::rate_limited::RateLimited;
-use sophon_uplink::serve::patience::Patient;
+use sophon_uplink::serve::connection::{self, Bounds, accept};
 use tokio::net::TcpListener;
-use tracing::warn;
 
 use crate::routes::{App, answer};
 
@@ -22,10 +15,8 @@ pub struct Limits {
     pub connections: usize,
     /// Readers of /api/stream at a time. They stay connected, so this is less than `connections`: events can always get in.
     pub streams: usize,
-    /// Size of a request's head, and of one read of a body, in bytes.
-    pub head_bytes: usize,
-    /// Time to receive a request's head. Also how long a connection may be idle.
-    pub head_time: Duration,
+    /// Of each connection.
+    pub connection: Bounds,
     /// Size of a body, in bytes.
     pub body_bytes: u64,
     /// Size of all bodies in memory at a time, in bytes. A further body waits.
@@ -36,8 +27,6 @@ pub struct Limits {
     pub body_progress: Duration,
     /// Time to receive a whole body.
     pub body_time: Duration,
-    /// Time for a client to accept the next bytes of an answer.
-    pub write_progress: Duration,
 }
 
 impl Default for Limits {
@@ -45,22 +34,18 @@ impl Default for Limits {
         Limits {
             connections: 256,
             streams: 32,
-            head_bytes: 64 << 10,
-            head_time: Duration::from_secs(30),
+            connection: Bounds {
+                head_bytes: 64 << 10,
+                head_time: Duration::from_secs(30),
+                write_progress: Duration::from_secs(30),
+            },
             body_bytes: 64 << 20,
             bodies_bytes: 128 << 20,
             room_time: Duration::from_secs(15),
             body_progress: Duration::from_secs(15),
             body_time: Duration::from_secs(120),
-            write_progress: Duration::from_secs(30),
         }
     }
-}
-
-/// Registers a bound listener with the running runtime.
-pub fn adopt(listener: StdListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }
 
 /// Serves every connection in a task of its own, until the caller drops it.
@@ -68,27 +53,10 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
     let log_limiter = RateLimited::new(1);
     loop {
         let room = app.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                // For example out of file descriptors: accepting again at once would only burn CPU.
-                log_limiter.say(|more| warn!("cannot accept a connection: {error}{more}"));
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
-        let _ = socket.set_nodelay(true);
+        let (socket, _) = accept(&listener, "", &log_limiter).await;
         let app = app.clone();
         tokio::spawn(async move {
-            let socket = TokioIo::new(Patient::new(socket, app.limits.write_progress));
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(app.limits.head_time).max_buf_size(app.limits.head_bytes);
-            let service = service_fn(|request| {
-                let app = app.clone();
-                async move { Ok::<_, Infallible>(answer(app, request).await) }
-            });
-            // Ignore a broken connection: the code that reads a body counts an incomplete one.
-            let _ = http.serve_connection(socket, service).await;
+            connection::serve(socket, &app.limits.connection, |request| answer(app.clone(), request)).await;
             drop(room);
         });
     }
@@ -102,8 +70,9 @@ mod tests {
     use crate::journal::Journal;
     use crate::picture::Picture;
     use crate::record::Arrival;
+    use sophon_uplink::serve::connection::adopt;
     use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::{SocketAddr, TcpListener as StdListener, TcpStream};
 
     fn app(limits: Limits) -> Arc<App> {
         of(Arc::new(Folder::new(Journal::in_memory())), limits)
@@ -127,6 +96,12 @@ mod tests {
         });
     }
 
+    fn with(change: impl FnOnce(&mut Bounds)) -> Limits {
+        let mut limits = Limits::default();
+        change(&mut limits.connection);
+        limits
+    }
+
     fn soon() -> Duration {
         Duration::from_millis(50)
     }
@@ -148,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_head_that_does_not_end_ends_the_connection() {
-        against(app(Limits { head_time: soon(), ..Limits::default() }), |address| {
+        against(app(with(|bounds| bounds.head_time = soon())), |address| {
             let answer = answer_to(address, "GET / HTTP/1.1\r\nHost: x\r\n");
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
         });
@@ -156,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_head_that_is_too_large_is_refused() {
-        against(app(Limits { head_bytes: 8192, ..Limits::default() }), |address| {
+        against(app(with(|bounds| bounds.head_bytes = 8192)), |address| {
             let answer = answer_to(address, &format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8180)));
             assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
         });
@@ -223,7 +198,7 @@ mod tests {
     fn a_reader_that_takes_nothing_is_dropped() {
         // The reader holds the only connection, so another one is answered only after the reader was dropped.
         let folder = Arc::new(Folder::new(Journal::in_memory()));
-        let app = of(folder.clone(), Limits { connections: 1, write_progress: soon(), ..Limits::default() });
+        let app = of(folder.clone(), Limits { connections: 1, ..with(|bounds| bounds.write_progress = soon()) });
         let larger_than_socket_buffers = vec![0; 64 << 20].into();
         let picture = Picture { bytes: larger_than_socket_buffers, sha256: String::new() };
         let event = Event { reg_pic: Some(picture), ..Event::default() };

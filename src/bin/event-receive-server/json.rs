@@ -3,11 +3,10 @@
 //! Values are kept as text and not as numbers and maps. So the stored text equals the text that was sent, to the last digit of a
 //! float, and a body of tens of megabytes is not copied into a tree. Every walk is bounded, and none recurses.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{DeserializeSeed as _, Deserializer};
 use serde_json::value::RawValue;
+use sophon_uplink::serve::{body, text};
 
 /// More than any event has. An object with millions of members would be much larger in memory than on the wire.
 const MAX_MEMBERS: usize = 1000;
@@ -19,26 +18,7 @@ pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    if members.len() == MAX_MEMBERS {
-                        return Err(A::Error::custom(format_args!("more than {MAX_MEMBERS} members")));
-                    }
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(InOrder).map(Members)
+        body::Members::at_most(MAX_MEMBERS).deserialize(deserializer).map(Members)
     }
 }
 
@@ -68,16 +48,7 @@ pub fn on_one_line(value: &RawValue) -> Option<Box<RawValue>> {
 
 /// At most 40 characters of a text, quoted, with its length if it was cut: for messages and logs.
 pub fn shortened(text: &str) -> String {
-    const SHOWN: usize = 40;
-    match text.char_indices().nth(SHOWN) {
-        None => quoted(text),
-        Some((end, _)) => format!("{}… ({} bytes)", quoted(&text[..end]), text.len()),
-    }
-}
-
-/// A text as a JSON string, without line breaks and control characters.
-pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    text::shortened(text, 40)
 }
 
 #[cfg(test)]

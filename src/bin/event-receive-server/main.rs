@@ -43,6 +43,7 @@ use std::sync::Arc;
 
 use sophon_uplink::log;
 use sophon_uplink::output::{complain, print};
+use sophon_uplink::serve::connection;
 use sophon_uplink::signals::ignore_strays;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,7 +93,7 @@ fn run(args: Args) -> Result<(), String> {
     let listener = TcpListener::bind(listen).map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let served = runtime.block_on(async move {
-        let listener = http::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
+        let listener = connection::adopt(listener).map_err(|error| cannot_listen(address, &error))?;
         // Do this before printing that the server is ready: a program that waits for that line may send a signal at once.
         let stop_signal = stop_signal().map_err(|error| format!("cannot catch signals: {error}"))?;
         announce(address);

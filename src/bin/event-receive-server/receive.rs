@@ -14,15 +14,15 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use serde_json::json as object;
+use sophon_uplink::serve::body::{self, Broken};
 use sophon_uplink::serve::discard;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::boxes::StateReport;
 use crate::error::ApiError;
@@ -168,26 +168,22 @@ impl AsRef<[u8]> for Held {
 /// Reads the whole body. A body that ends early counts as not received.
 async fn read(limits: &Limits, mut body: Incoming, admitted: Admitted) -> Result<Bytes, ApiError> {
     let Admitted { length, room, .. } = admitted;
-    let end = Instant::now() + limits.body_time;
-    let mut bytes = BytesMut::with_capacity(length as usize); // reserved above
-    loop {
-        let next = timeout_at(end.min(Instant::now() + limits.body_progress), body.frame()).await;
-        match next {
-            Ok(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    bytes.extend_from_slice(data);
-                }
-            }
-            Ok(None) if bytes.len() as u64 == length => return Ok(Bytes::from_owner(Held { bytes, _room: room })),
-            Ok(None | Some(Err(_))) => {
-                let error = format!("body: ended after {} of {length} bytes", bytes.len());
-                return Err(ApiError { incomplete: true, ..ApiError::unread(StatusCode::BAD_REQUEST, error) });
-            }
-            Err(_) => {
-                let error = format!("body: only {} of {length} bytes came in time", bytes.len());
-                return Err(ApiError::unread(StatusCode::REQUEST_TIMEOUT, error));
-            }
+    let broken = |broken: Broken| match broken {
+        // hyper never gives more than the announced length.
+        Broken::TooLarge => ApiError::unread(StatusCode::PAYLOAD_TOO_LARGE, "body: longer than its Content-Length"),
+        Broken::Off(came) => {
+            let error = format!("body: ended after {came} of {length} bytes");
+            ApiError { incomplete: true, ..ApiError::unread(StatusCode::BAD_REQUEST, error) }
         }
+        Broken::Late(came) => {
+            let error = format!("body: only {came} of {length} bytes came in time");
+            ApiError::unread(StatusCode::REQUEST_TIMEOUT, error)
+        }
+    };
+    match body::whole(&mut body, length, limits.body_time, limits.body_progress).await {
+        Ok(bytes) if (bytes.len() as u64) < length => Err(broken(Broken::Off(bytes.len()))),
+        Ok(bytes) => Ok(Bytes::from_owner(Held { bytes, _room: room })),
+        Err(why) => Err(broken(why)),
     }
 }
 

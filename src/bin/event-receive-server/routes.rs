@@ -16,21 +16,23 @@
 //! GET does. Paths are compared as sent, byte for byte. There is no login: the page and the events are open to everyone who
 //! reaches the address, as the help says.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use sophon_uplink::event::Place;
 use sophon_uplink::house_css;
-use sophon_uplink::serve::{discard, exposition, guard};
+use sophon_uplink::serve::{discard, exposition, guard, reply};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -246,11 +248,7 @@ fn not_found(app: &App, path: &str) -> Reply {
 }
 
 fn wrong_method(app: &App, method: &Method, path: &str, shows: bool, takes_events: bool) -> Reply {
-    let allowed = match (shows, takes_events) {
-        (true, true) => "GET, HEAD, POST",
-        (true, false) => "GET, HEAD",
-        _ => "POST",
-    };
+    let allowed = reply::allowed(shows, takes_events);
     let mut error = format!("{} {}: allowed: {allowed}", shortened(method.as_str()), shortened(path));
     if !takes_events {
         error.push_str(&format!("; events are sent with POST to {}", app.paths.join(", ")));
@@ -271,24 +269,12 @@ pub fn failure(status: StatusCode, errors: &[String]) -> Reply {
 }
 
 fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body).boxed_unsync());
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_));
-    reply
+    reply::typed(status, type_, body).map(BodyExt::boxed_unsync)
 }
 
 /// Decodes percent-encoding in a part of a path; `None` if the result is not UTF-8.
 fn percent_decoded(piece: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(piece.len());
-    let mut rest = piece.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let coded = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
-            None => (bytes.push(*first), rest = tail),
-        };
-    }
-    String::from_utf8(bytes).ok()
+    percent_decode_str(piece).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -297,7 +283,9 @@ mod tests {
 
     #[test]
     fn an_id_comes_out_of_a_path_as_it_went_in() {
-        for (coded, id) in [("ab-1", "ab-1"), ("a%2Fb%25", "a/b%"), ("a+b", "a+b"), ("50%", "50%"), ("%zz", "%zz")] {
+        for (coded, id) in
+            [("ab-1", "ab-1"), ("a%2Fb%25", "a/b%"), ("a+b", "a+b"), ("50%", "50%"), ("%zz", "%zz"), ("%+1", "%+1")]
+        {
             assert_eq!(percent_decoded(coded).as_deref(), Some(id));
         }
         assert_eq!(percent_decoded("%FF"), None);

@@ -26,8 +26,6 @@ pub struct Backlog {
     additions: u64,
     /// No event is picked before this.
     not_before: Option<Instant>,
-    /// Strict order: always pick the oldest event.
-    pub is_in_order: bool,
 }
 
 /// An event to be taken out of the spool, with the state on which that was decided.
@@ -55,21 +53,16 @@ pub enum Wanted {
 }
 
 impl Backlog {
-    /// A backlog that may have events in the spool.
-    pub fn new(is_in_order: bool) -> Backlog {
-        Backlog { is_in_order, ..Backlog::default() }
-    }
-
-    /// A new event was stored; `state` tells of earlier failures.
-    pub fn add(&mut self, counter: u64, state: Option<RetryState>) {
-        self.put_back(counter, state);
+    /// A new event was stored; `state` tells of earlier failures. `is_in_order`: the lane keeps the order.
+    pub fn add(&mut self, counter: u64, state: Option<RetryState>, is_in_order: bool) {
+        self.put_back(counter, state, is_in_order);
         self.not_before = None;
     }
 
     /// An event is no longer in flight and waits again.
-    pub fn put_back(&mut self, counter: u64, state: Option<RetryState>) {
+    pub fn put_back(&mut self, counter: u64, state: Option<RetryState>, is_in_order: bool) {
         self.additions += 1;
-        if self.is_in_order {
+        if is_in_order {
             self.cursor = self.cursor.min(counter.saturating_sub(1));
             self.dry = false;
         }
@@ -167,10 +160,10 @@ impl Backlog {
     }
 
     /// A pick found no event.
-    pub fn found_nothing(&mut self, pick: &Pick) {
+    pub fn found_nothing(&mut self, pick: &Pick, is_in_order: bool) {
         if pick.is_next() && self.additions == pick.additions {
             self.dry = true;
-            if self.is_in_order {
+            if is_in_order {
                 self.failed.clear(); // the spool has none of them any more
             }
         }

@@ -23,17 +23,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::backlog::{Backlog, Pick};
-use super::counters::{Counters, End};
-use super::evidence::Evidence;
-use super::health::Health;
+use super::backlog::Backlog;
+use super::counters::Counters;
+use super::had::Had;
+use super::in_flight::{InFlight, Meanwhile, Source};
 use super::limit::ConcurrencyLimit;
-use super::queue::{Queue, RunSet};
+use super::queue::Queue;
 use super::retry::RetryState;
 use super::rounds::Rounds;
+use super::standing::Standing;
 use super::{EventNo, LaneId, Rejection, Target, UploadId};
 use crate::config::Report;
-use crate::event::EventId;
 use crate::spool::{Address, Destination};
 
 /// A lane that sends once a period sends for the first time within this time.
@@ -64,10 +64,8 @@ pub struct Lane {
     pub in_flight: BTreeMap<UploadId, InFlight>,
     /// How many uploads may be in flight.
     pub limit: ConcurrencyLimit,
-    /// The state of the destination.
-    pub health: Health,
-    /// Tells faults of single events from faults of the destination.
-    pub evidence: Evidence,
+    /// What is known of its server.
+    pub standing: Standing,
     /// When the last live event came.
     pub live_at: Option<Instant>,
     /// No upload begins before this, so that other destinations send the last live event first; see [`Lane::yield_to_others`].
@@ -82,31 +80,10 @@ pub struct Lane {
     pub report: Report,
     /// The rounds, where it sends once a period.
     pub rounds: Option<Rounds>,
-    /// The first event that was published after the lane was created.
-    pub born: EventNo,
-    /// Earlier events that it took over from removed lanes.
-    pub taken_over: RunSet,
-    /// Acknowledged events that it may also inherit from a removed destination: those are not sent again. None once there is
-    /// nothing left to inherit.
-    pub delivered: Option<Delivered>,
+    /// The events that it was given.
+    pub had: Had,
     /// Counts what became of its events.
     pub counters: Counters,
-}
-
-/// A set of events, by ring and sequence.
-#[derive(Debug, Default)]
-pub struct Delivered(BTreeMap<[u8; 16], RunSet>);
-
-impl Delivered {
-    /// Adds one.
-    pub fn add(&mut self, event: EventId) {
-        self.0.entry(event.ring.0).or_default().insert(event.sequence);
-    }
-
-    /// Whether an event is in the set.
-    pub fn contains(&self, event: EventId) -> bool {
-        self.0.get(&event.ring.0).is_some_and(|sequences| sequences.contains(event.sequence))
-    }
 }
 
 /// Whether a lane is open, and where an event goes that comes to it, either new or back from a failed attempt.
@@ -118,56 +95,6 @@ pub enum Phase {
     Closed(Vec<LaneId>),
     /// The process ends: events go into the spool, or stay in the ring.
     Suspended,
-}
-
-/// An upload in flight.
-#[derive(Clone, Debug)]
-pub struct InFlight {
-    /// What it sends.
-    pub source: Source,
-    /// When it began.
-    pub began: Instant,
-    /// How many events the destination had acknowledged then.
-    pub acknowledged: u64,
-    /// The generation of the configuration then.
-    pub generation: u64,
-    /// The earlier failures of its event.
-    pub retry: Option<RetryState>,
-    /// The upload is being ended, because the ring needs its event's room.
-    pub is_aborted: bool,
-}
-
-/// Where an upload's event is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// In the ring; it may be being stored meanwhile.
-    Ring(EventNo),
-    /// It came from the ring and has been stored in the spool since.
-    Stored {
-        /// The event.
-        event: EventNo,
-        /// Its number in the spool.
-        counter: u64,
-        /// Whether the upload still reads the event in the ring.
-        holds_room: bool,
-    },
-    /// It is being taken out of the spool.
-    Picking(Pick),
-    /// It came from the spool.
-    Spool(u64),
-}
-
-/// What happens to a delivery while it is being stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meanwhile {
-    /// It waits: it was taken out of the queue with this state.
-    Waits(Option<RetryState>),
-    /// It was in flight, and failed.
-    Failed(Option<RetryState>),
-    /// It is in flight.
-    InFlight,
-    /// It is done.
-    Ended(End),
 }
 
 impl Lane {
@@ -188,11 +115,10 @@ impl Lane {
             queue: Queue::default(),
             rejected: BTreeMap::new(),
             storing: BTreeMap::new(),
-            backlog: Backlog::new(settings.in_order.is_some()),
+            backlog: Backlog::default(),
             in_flight: BTreeMap::new(),
             limit: ConcurrencyLimit::default(),
-            health: Health::new(now),
-            evidence: Evidence::default(),
+            standing: Standing::new(now),
             live_at: None,
             yields_until: None,
             leaves_backlog: false,
@@ -200,9 +126,7 @@ impl Lane {
             in_order: settings.in_order,
             report: settings.report,
             rounds: settings.period.map(|period| Rounds::new(period, first_round(period, random, now))),
-            born,
-            taken_over: RunSet::default(),
-            delivered: Some(Delivered::default()),
+            had: Had::new(born),
             counters: Counters::default(),
         }
     }
@@ -233,7 +157,7 @@ impl Lane {
 
     /// Whether queued events should go to the spool.
     pub fn wants_spool(&self) -> bool {
-        !self.is_open() || !self.health.is_up() || self.leaves_backlog && self.rounds.is_some()
+        !self.is_open() || !self.standing.is_up() || self.leaves_backlog && self.rounds.is_some()
     }
 
     /// Whether an event waits or is in flight, as far as is known.
@@ -248,11 +172,6 @@ impl Lane {
             _ => None,
         };
         Target { address: self.address.clone(), heirs }
-    }
-
-    /// Whether it was ever given this event.
-    pub fn has_had(&self, event: EventNo) -> bool {
-        event >= self.born || self.taken_over.contains(event.0)
     }
 
     /// Deliveries in memory that are not done.
@@ -275,7 +194,7 @@ impl Lane {
 
     /// The state of an event that failed, unless the configuration has changed since.
     pub fn still_known(&self, retry: Option<RetryState>) -> Option<RetryState> {
-        retry.filter(|state| state.generation == self.health.generation)
+        retry.filter(|state| state.generation == self.standing.moment().1)
     }
 
     /// Applies another config and begins anew, because the cause of earlier failures may have been fixed.
@@ -285,16 +204,24 @@ impl Lane {
         }
         (self.needs_box, self.response_timeout) = (settings.needs_box, settings.response_timeout);
         (self.in_order, self.is_off_hours) = (settings.in_order, settings.is_off_hours);
-        self.begin_anew(now);
+        self.standing.begin_anew(now);
         self.queue.forgive();
-        self.backlog.is_in_order = self.in_order.is_some();
         self.backlog.forgive();
     }
 
-    /// Forgets what was learned about the destination.
-    pub fn begin_anew(&mut self, now: Instant) {
-        self.health.begin_anew(now);
-        self.evidence.begin_anew();
+    /// Whether the lane needs an event's room in the ring.
+    pub fn holds(&self, event: EventNo) -> bool {
+        let reads = |begun: &InFlight| begun.ring_event() == Some(event) || begun.holds_room_of_stored(event);
+        self.queue.contains(event.0)
+            || self.rejected.contains_key(&event)
+            || self.storing.contains_key(&event)
+            || self.in_flight.values().any(reads)
+    }
+
+    /// An upload that begins now.
+    pub fn upload(&self, source: Source, retry: Option<RetryState>, now: Instant) -> InFlight {
+        let (acknowledged, generation) = self.standing.moment();
+        InFlight { source, began: now, acknowledged, generation, retry, is_aborted: false }
     }
 }
 
@@ -302,27 +229,4 @@ impl Lane {
 /// period, and random, so that boxes do not all send at once.
 fn first_round(period: Duration, random: &mut fastrand::Rng, now: Instant) -> Instant {
     now + period.min(FIRST_ROUND).mul_f64(random.f64())
-}
-
-impl InFlight {
-    /// Its event, while the event is only in the ring.
-    pub fn ring_event(&self) -> Option<EventNo> {
-        match self.source {
-            Source::Ring(event) => Some(event),
-            _ => None,
-        }
-    }
-
-    /// Its event's number in the spool, if it is stored.
-    pub fn counter(&self) -> Option<u64> {
-        match self.source {
-            Source::Spool(counter) | Source::Stored { counter, .. } => Some(counter),
-            Source::Picking(_) | Source::Ring(_) => None,
-        }
-    }
-
-    /// Whether it came, or will come, from the spool.
-    pub fn is_backlog(&self) -> bool {
-        matches!(self.source, Source::Picking(_) | Source::Spool(_))
-    }
 }

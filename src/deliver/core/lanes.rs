@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::classify::Judge;
 use super::lane::{Lane, Phase};
+use super::standing::Judge;
 use super::{Core, Effect, EventNo, Held, LaneId, LaneSettings, Notice, Turn};
 use crate::readiness::NotReady;
 use crate::spool::Destination;
@@ -48,7 +48,7 @@ impl<T: Held> Core<T> {
         self.lanes.values_mut().for_each(|lane| lane.replace_heir(id, &heirs));
         let lane = self.lane_mut(id);
         lane.phase = Phase::Closed(heirs);
-        lane.begin_anew(turn.now);
+        lane.standing.begin_anew(turn.now);
         turn.deny(lane.limit.deny());
         self.pass_on(id, turn);
     }
@@ -93,14 +93,14 @@ impl<T: Held> Core<T> {
         let is_stored = self.events.get(event).is_none_or(|pending| pending.counter.is_some());
         let is_storing = || self.lanes.values().any(|lane| lane.storing.contains_key(&event));
         let heirs: Vec<LaneId> = heirs.iter().copied().filter(|heir| self.lanes.contains_key(heir)).collect();
-        let have_all_had_it = || heirs.iter().all(|heir| self.lanes[heir].has_had(event));
+        let have_all_had_it = || heirs.iter().all(|heir| self.lanes[heir].had.contains(event));
         if heirs.is_empty() || (is_stored || is_storing()) && !have_all_had_it() {
             return false;
         }
         for heir in heirs {
             let lane = self.lane_mut(heir);
-            if !lane.has_had(event) {
-                lane.taken_over.insert(event.0);
+            if !lane.had.contains(event) {
+                lane.had.take_over(event);
                 self.events.hold(event);
                 self.enter(heir, event, turn);
             }
@@ -114,7 +114,7 @@ impl<T: Held> Core<T> {
     /// Other removed lanes that wait to store the event may have only heirs that have it now: the event is done for these lanes,
     /// too.
     fn hand_over_the_same(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
-        let has_had = |heir: &LaneId| self.lanes.get(heir).is_some_and(|lane| lane.has_had(event));
+        let has_had = |heir: &LaneId| self.lanes.get(heir).is_some_and(|lane| lane.had.contains(event));
         let waits_in_vain = |lane: &&Lane| match &lane.phase {
             Phase::Closed(heirs) => lane.queue.contains(event.0) && !heirs.is_empty() && heirs.iter().all(has_had),
             _ => false,
@@ -133,7 +133,7 @@ impl<T: Held> Core<T> {
     pub(super) fn forget_delivered(&mut self) {
         if !self.writer.may_move() && !self.lanes.values().any(Lane::is_closed) {
             let done = self.lanes.values_mut().filter(|lane| lane.backlog.is_empty() && lane.open_deliveries() == 0);
-            done.for_each(|lane| lane.delivered = None);
+            done.for_each(|lane| lane.had.forget_delivered());
         }
     }
 
@@ -184,9 +184,9 @@ impl<T: Held> Core<T> {
     pub(super) fn look_at_box(&mut self, lack: Option<NotReady>, turn: &mut Turn<'_, T>) {
         self.lack = lack;
         for id in self.order.clone() {
-            let mut judge = Judge::new(turn.now, &mut self.random);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let changed = lane.look_at_box(lack, &mut judge);
+            let mut judge = Judge::new(lane, turn.now, &mut self.random);
+            let changed = lane.standing.look_at_box(lack, &mut judge);
             turn.effects.extend(judge.notices.into_iter().map(Effect::Say));
             if changed {
                 self.spool_queue(id, turn);

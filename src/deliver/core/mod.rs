@@ -14,9 +14,9 @@
 //! | --- | --- |
 //! | `mod.rs` | the state of all deliveries, and how one input is handled |
 //! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | the inputs, the resulting actions, what is to be logged, and the queries |
-//! | [`lane`], [`queue`], [`backlog`] | one destination; its events in memory, and in the spool |
+//! | [`lane`], [`queue`], [`backlog`], [`in_flight`], [`had`] | one destination; its events in memory, in the spool, and in flight; those it was given |
 //! | [`schedule`], [`limit`], [`rounds`] | what is sent next, how many uploads run at once, and when a lane sends that sends once a period |
-//! | [`classify`], [`evidence`], [`health`], [`retry`], [`backoff`] | what the outcome of an attempt means, and what caused a failure |
+//! | [`standing`], [`evidence`], [`health`], [`retry`], [`backoff`] | what is known of the server; what the outcome of an attempt means, and what caused a failure |
 //! | [`events`] | the pending events, and how many deliveries need each |
 //! | `uploads.rs`, `writing.rs`, `spooling.rs` | the life of an upload; writing events to the spool; when the spool is used |
 //! | `lanes.rs`, `pressure.rs` | adding and removing lanes, and shutdown; a ring that fills |
@@ -25,12 +25,13 @@
 
 pub mod backlog;
 pub mod backoff;
-pub mod classify;
 pub mod counters;
 mod effect;
 pub mod events;
 pub mod evidence;
+pub mod had;
 pub mod health;
+pub mod in_flight;
 mod input;
 pub mod lane;
 mod lanes;
@@ -45,6 +46,7 @@ pub mod retry;
 pub mod rounds;
 pub mod schedule;
 pub mod spooling;
+pub mod standing;
 mod uploads;
 mod writing;
 

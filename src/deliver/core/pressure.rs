@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::counters::End;
-use super::lane::{InFlight, Lane, Source};
+use super::lane::Lane;
 use super::{Core, Effect, EventNo, Held, LaneId, Turn};
 
 /// How urgently the ring needs an event's room.
@@ -44,7 +44,7 @@ impl<T: Held> Core<T> {
             return false;
         }
         let holders: Vec<LaneId> = self.lanes.values().filter(|lane| lane.holds(event)).map(|lane| lane.id).collect();
-        let is_ahead = |lane: &Lane| lane.is_open() && lane.has_had(event) && !lane.holds(event);
+        let is_ahead = |lane: &Lane| lane.is_open() && lane.had.contains(event) && !lane.holds(event);
         let nobody_works = || holders.iter().all(|holder| self.lanes[holder].wants_spool());
         if !(self.lanes().any(is_ahead) || (need == Need::Refused && nobody_works())) {
             return false;
@@ -77,22 +77,5 @@ impl<T: Held> Core<T> {
             begun.is_aborted = true;
             turn.effects.push(Effect::Abort(*upload));
         }
-    }
-}
-
-impl InFlight {
-    fn holds_room_of_stored(&self, event: EventNo) -> bool {
-        matches!(self.source, Source::Stored { event: other, holds_room: true, .. } if other == event)
-    }
-}
-
-impl Lane {
-    /// Whether the lane needs an event's room in the ring.
-    pub fn holds(&self, event: EventNo) -> bool {
-        let reads = |begun: &InFlight| begun.ring_event() == Some(event) || begun.holds_room_of_stored(event);
-        self.queue.contains(event.0)
-            || self.rejected.contains_key(&event)
-            || self.storing.contains_key(&event)
-            || self.in_flight.values().any(reads)
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::EventNo;
 use super::backlog::Pick;
-use super::lane::{Lane, Source};
+use super::in_flight::Source;
+use super::lane::Lane;
 use super::retry::RetryState;
 
 /// While there are live events, the backlog gets this part of the places and rests after each upload, so that live events do not
@@ -41,10 +42,10 @@ impl Lane {
         if !self.is_open() {
             return Next::Wait(None);
         }
-        if self.health.waits().is_some() {
+        if self.standing.waits().is_some() {
             return Next::Wait(Some(now + BOX_LOOK));
         }
-        if let Some(until) = self.health.paused_until(now) {
+        if let Some(until) = self.standing.paused_until(now) {
             return Next::Wait(Some(until));
         }
         let has_something = self.rounds.is_some() && self.has_something();
@@ -57,7 +58,7 @@ impl Lane {
         if self.in_order.is_some() {
             return self.next_in_order(now);
         }
-        let is_up = self.health.is_up();
+        let is_up = self.standing.is_up();
         if !self.limit.is_free(is_up, now) {
             if is_up && self.has_more(now) {
                 self.limit.miss();
@@ -66,7 +67,7 @@ impl Lane {
         }
         // A run of events that the destination cannot handle may be long: every second probe is the newest event instead of the
         // oldest.
-        let newest = !is_up && self.evidence.has_failed_for_long();
+        let newest = !is_up && self.standing.has_failed_for_long();
         let backlog = self.next_fresh_of_backlog(now);
         let is_in_backlog = newest && backlog.is_ok() && self.backlog.knows_newest();
         let live = match () {
@@ -116,7 +117,7 @@ impl Lane {
     /// events come, the waits take half of the time at most.
     pub fn yield_to_others(&mut self, now: Instant) {
         let is_slow = self.limit.usual().is_some_and(|usual| usual >= SLOW_ANSWER);
-        if (is_slow || self.health.failed_lately(now)) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
+        if (is_slow || self.standing.failed_lately(now)) && self.yields_until.is_none_or(|until| until + YIELD <= now) {
             self.yields_until = Some(now + YIELD);
         }
     }
@@ -144,7 +145,7 @@ impl Lane {
         let live = self.queue.failed.first().map(|(moment, _)| moment);
         let backlog = self.backlog.first_retry(now).filter(|_| !self.rests_backlog() && !self.is_picking());
         let Some(first) = live.into_iter().chain(backlog).min() else { return Err(None) };
-        let first = first.max(self.health.retries_at(now).unwrap_or(first));
+        let first = first.max(self.standing.retries_at(now).unwrap_or(first));
         if first > now {
             return Err(Some(first));
         }
@@ -156,6 +157,12 @@ impl Lane {
             return Ok(Next::Live(EventNo(event), self.queue.failed.remove(event)));
         }
         Ok(Next::Backlog(self.backlog.pick_retry().expect("checked above")))
+    }
+
+    /// Whether the picked event may still be sent: the state may have changed while the disk was read.
+    pub fn may_begin_picked(&self, now: Instant) -> bool {
+        let is_paused = self.standing.paused_until(now).is_some() || self.standing.waits().is_some();
+        self.is_open() && !is_paused && !self.is_off_hours && (self.standing.is_up() || self.limit.in_flight() == 1)
     }
 
     /// Whether another upload would begin if there were a place for it.
@@ -208,7 +215,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::config::Report;
-    use crate::deliver::core::lane::InFlight;
+    use crate::deliver::core::in_flight::InFlight;
     use crate::deliver::core::{LaneId, LaneSettings, UploadId};
     use crate::deliver::failure::{Code, Failure};
     use crate::spool::{Address, Destination};
@@ -225,7 +232,7 @@ mod tests {
             period: None,
         };
         let mut lane = Lane::new(LaneId(1), settings, EventNo(1), &mut fastrand::Rng::with_seed(1), now);
-        (1..20).for_each(|counter| lane.backlog.add(counter, None));
+        (1..20).for_each(|counter| lane.backlog.add(counter, None, false));
         lane
     }
 
@@ -272,8 +279,9 @@ mod tests {
     fn a_destination_that_failed_lately_or_is_slow_begins_after_the_others_and_has_its_turn_however_many_events_there_are()
      {
         let began = Instant::now();
-        let failing = |lane: &mut Lane| lane.health.note(Failure::new(Code::EarlyAnswer, "too early"), began);
-        let ending_for_the_ring = |lane: &mut Lane| lane.health.gave_up(began);
+        let failing =
+            |lane: &mut Lane| lane.standing.parts().0.note(Failure::new(Code::EarlyAnswer, "too early"), began);
+        let ending_for_the_ring = |lane: &mut Lane| lane.standing.gave_up(began);
         let taking = |took_ms| {
             move |lane: &mut Lane| {
                 lane.limit.acknowledged(UploadId(0), Duration::from_millis(took_ms), lane.response_timeout)
@@ -320,13 +328,13 @@ mod tests {
         let mut lane = lane(now);
         lane.backlog = Default::default();
         (1..=9).for_each(|event| lane.queue.insert(event, None));
-        lane.health.condition = super::super::health::Condition::Down;
+        lane.standing.parts().0.condition = super::super::health::Condition::Down;
         let mut probes = Vec::new();
         for _ in 0..6 {
             let Next::Live(event, _) = lane.next(now) else { panic!("nothing begins") };
             probes.push(event.0);
-            lane.evidence.failed();
-            lane.evidence.pauses();
+            lane.standing.parts().1.failed();
+            lane.standing.parts().1.pauses();
         }
         assert_eq!(probes, [1, 2, 9, 3, 8, 4]);
     }

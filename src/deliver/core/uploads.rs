@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::classify::{Judge, Verdict};
 use super::counters::End;
-use super::lane::{InFlight, Lane, Meanwhile, Phase, Source};
+use super::in_flight::{InFlight, Meanwhile, Source};
+use super::lane::{Lane, Phase};
 use super::retry::RetryState;
 use super::schedule::Next;
+use super::standing::{Judge, Verdict};
 use super::{Core, Effect, EventNo, Fate, Held, LaneId, Notice, Picked, Scope, Turn, UploadId};
 use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
@@ -92,7 +93,7 @@ impl<T: Held> Core<T> {
             Picked::Event(counter, event) => {
                 lane.backlog.found(&pick, counter);
                 retry = retry.or_else(|| lane.backlog.take_state(counter));
-                let has_it = lane.delivered.as_ref().is_some_and(|delivered| delivered.contains(event));
+                let has_it = lane.had.is_delivered(event);
                 if !has_it && lane.may_begin_picked(turn.now) {
                     let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
                     lane.in_flight.insert(upload, begun);
@@ -108,12 +109,12 @@ impl<T: Held> Core<T> {
             }
             Picked::Unusable(counter) => lane.backlog.found(&pick, counter),
             Picked::Nothing => {
-                lane.backlog.found_nothing(&pick);
+                lane.backlog.found_nothing(&pick, lane.in_order.is_some());
                 self.forget_delivered();
             }
             Picked::Later => {
                 if let super::backlog::Wanted::This(counter, state) = pick.wanted {
-                    lane.backlog.put_back(counter, Some(state));
+                    lane.backlog.put_back(counter, Some(state), lane.in_order.is_some());
                 }
                 lane.backlog.rest_until(turn.now + SHORTAGE);
             }
@@ -134,27 +135,28 @@ impl<T: Held> Core<T> {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(begun) = lane.in_flight.remove(&upload) else { return };
         if outcome == AttemptOutcome::Acknowledged {
-            if let Some(delivered) = &mut lane.delivered {
-                delivered.add(event);
-            }
+            lane.had.acknowledged(event);
             lane.limit.acknowledged(upload, took, lane.response_timeout);
         }
-        let was_up = lane.health.is_up();
-        let mut judge = Judge::new(turn.now, &mut self.random);
+        let was_up = lane.standing.is_up();
+        let mut judge = Judge::new(lane, turn.now, &mut self.random);
         let is_given_up = begun.is_aborted && outcome != AttemptOutcome::Acknowledged;
         if is_given_up {
-            lane.health.gave_up(turn.now);
+            lane.standing.gave_up(turn.now);
             lane.yield_to_others(turn.now);
         }
         let verdict = match begun.source {
             Source::Ring(_) if is_given_up => Verdict::Over(End::Evicted),
             _ if is_given_up => Verdict::Again(begun.retry),
-            _ => lane.classify(&mut judge, &begun, event, outcome),
+            _ => lane.standing.classify(&mut judge, &begun, event, outcome),
         };
-        let Judge { notices, denied, .. } = judge;
+        let Judge { notices, failures, is_doubted, .. } = judge;
         turn.effects.extend(notices.into_iter().map(Effect::Say));
-        turn.deny(denied);
-        if was_up && !lane.health.is_up() {
+        lane.counters.failures += failures;
+        if is_doubted {
+            turn.deny(lane.limit.failed());
+        }
+        if was_up && !lane.standing.is_up() {
             self.spool_queue(id, turn);
         }
         self.follow(id, &begun, verdict, turn);
@@ -228,7 +230,7 @@ impl<T: Held> Core<T> {
             return self.look_into_spool_at(turn.now);
         }
         let retry = lane.still_known(retry);
-        lane.backlog.add(counter, retry);
+        lane.backlog.add(counter, retry, lane.in_order.is_some());
         self.touch(id, turn.now);
     }
 
@@ -255,7 +257,7 @@ impl<T: Held> Core<T> {
         if let Some(held) = self.events.let_go(event) {
             self.writer.forget(event.0, held.length());
             for lane in self.lanes.values_mut() {
-                lane.taken_over.remove(event.0);
+                lane.had.forget(event);
             }
             turn.effects.push(Effect::Release(held));
         }
@@ -271,7 +273,7 @@ impl<T: Held> Core<T> {
 
     pub(super) fn body_wanted(&mut self, id: LaneId, upload: UploadId, turn: &mut Turn<'_, T>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        if lane.is_closed() || lane.health.paused_until(turn.now).is_some() {
+        if lane.is_closed() || lane.standing.paused_until(turn.now).is_some() {
             turn.effects.push(Effect::Body(upload, false));
         } else if lane.limit.begin_again(upload, turn.now) {
             turn.effects.push(Effect::Body(upload, true));
@@ -310,25 +312,5 @@ impl<T: Held> Core<T> {
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
         self.lanes.get_mut(&id).expect("a lane exists while it has events")
-    }
-}
-
-impl Lane {
-    /// An upload that begins now.
-    fn upload(&self, source: Source, retry: Option<RetryState>, now: Instant) -> InFlight {
-        InFlight {
-            source,
-            began: now,
-            acknowledged: self.evidence.acknowledged,
-            generation: self.health.generation,
-            retry,
-            is_aborted: false,
-        }
-    }
-
-    /// Whether the picked event may still be sent: the state may have changed while the disk was read.
-    fn may_begin_picked(&self, now: Instant) -> bool {
-        let is_paused = self.health.paused_until(now).is_some() || self.health.waits().is_some();
-        self.is_open() && !is_paused && !self.is_off_hours && (self.health.is_up() || self.limit.in_flight() == 1)
     }
 }

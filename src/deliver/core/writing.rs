@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use super::classify::Verdict;
 use super::counters::End;
-use super::lane::{InFlight, Lane, Meanwhile, Source};
+use super::in_flight::{InFlight, Meanwhile, Source};
+use super::lane::Lane;
 use super::spooling::{BATCH, GROUP_BYTES, Needs};
+use super::standing::Verdict;
 use super::{Core, Effect, EventNo, Fate, Held, Job, LaneId, NotStored, Notice, Stored, Target, Turn};
 
 impl<T: Held> Core<T> {

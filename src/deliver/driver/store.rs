@@ -7,8 +7,8 @@ use crate::deliver::core::{Job, Rejection, Target};
 use crate::deliver::record::Record;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
-use crate::ring::mapping::MappedFile;
 use crate::spool::batch::Order;
+use crate::spool::mapped_file::MappedFile;
 use crate::spool::worker::RealSpool;
 use crate::spool::{DeadLetterReason, Destination, Evicted, SpooledEvent, StoreError, Stored};
 

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::HeaderMap;
 use ring::hmac;
 use sophon_uplink::secret_file;
+use sophon_uplink::serve::token::{self, Given};
 use tracing::{info, warn};
 
 use super::message::MOST_OF_A_NAME;
@@ -101,16 +102,17 @@ impl Access {
         let Access::Boxes(tokens) = self else { return Ok(None) };
         let Tokens { key, known } = &**tokens;
         let refused = |error: &str| unknown(StatusCode::UNAUTHORIZED, "unknown_box", error);
-        let mut given = headers.get_all(AUTHORIZATION).iter();
-        let (Some(only), None) = (given.next(), given.next()) else {
-            return Err(refused(
-                "Authorization: missing; allowed: Bearer and the token of a box that this gateway knows",
-            ));
+        let token = match token::given(headers) {
+            Given::Bearer(token) => token,
+            Given::Other => "",
+            Given::Nothing => {
+                return Err(refused(
+                    "Authorization: missing; allowed: Bearer and the token of a box that this gateway knows",
+                ));
+            }
         };
-        let given = only.to_str().ok().and_then(|value| value.split_once(' '));
-        let token = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        let tag = hmac::sign(key, token.unwrap_or_default().as_bytes());
-        let found = known.get(&code(&tag)).filter(|known| is_same(known.tag.as_ref(), tag.as_ref()));
+        let tag = hmac::sign(key, token.as_bytes());
+        let found = known.get(&code(&tag)).filter(|known| token::is_same(known.tag.as_ref(), tag.as_ref()));
         match found {
             Some(known) => Ok(Some(known.name.clone())),
             None => Err(refused("Authorization: this token is of no box that this gateway knows")),
@@ -122,11 +124,6 @@ fn code(tag: &hmac::Tag) -> [u8; 32] {
     tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Takes the same time wherever the difference is.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b)) == 0
-}
-
 /// 403 for a box that says that it is another one.
 pub fn another(sender: &str, named: &str) -> ApiError {
     let error = format!("dev_sno: came {}; allowed: {}, whose token it is", shortened(named), shortened(sender));
@@ -135,6 +132,8 @@ pub fn another(sender: &str, named: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::AUTHORIZATION;
+
     use super::*;
 
     fn headers(values: &[&str]) -> HeaderMap {

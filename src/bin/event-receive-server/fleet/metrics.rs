@@ -109,21 +109,11 @@ impl Metrics {
         by_reason(&mut text, "alarms_total", "Troubles that somebody has to end.", &lock(&self.alarms));
         text.one("in_flight_bytes", "gauge", "Bodies in memory.", budget.used);
         text.one("in_flight_limit_bytes", "gauge", "The most of them.", budget.limit);
-        histogram(&mut text, &lock(&self.acks));
+        let acks = lock(&self.acks);
+        let (help, buckets) = ("From a whole body to the stream's ack.", BOUNDS.into_iter().zip(acks.buckets));
+        text.histogram("ack_seconds", help, buckets, (acks.count, acks.seconds));
         text.finish()
     }
-}
-
-fn histogram(text: &mut Text, acks: &Acks) {
-    text.family("ack_seconds", "histogram", "From a whole body to the stream's ack.");
-    let mut below = 0;
-    for (bound, count) in BOUNDS.iter().zip(acks.buckets) {
-        below += count;
-        text.sample("ack_seconds_bucket", &[("le", &bound.to_string())], below);
-    }
-    text.sample("ack_seconds_bucket", &[("le", "+Inf")], acks.count);
-    text.sample("ack_seconds_sum", &[], acks.seconds);
-    text.sample("ack_seconds_count", &[], acks.count);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -99,7 +99,7 @@ fn one_event_that_a_server_cannot_bear_costs_no_time_and_becomes_a_dead_letter_t
             if !is_bad {
                 let took = world.acknowledged(0, number).map(|at| at.saturating_sub(published));
                 longest = longest.max(took.unwrap_or(Duration::MAX));
-                assert_eq!(world.lane_of(0).health.condition, Condition::Up, "{kind:?} after {number}");
+                assert_eq!(world.lane_of(0).standing.condition, Condition::Up, "{kind:?} after {number}");
             }
         }
         assert!(longest <= Duration::from_millis(50), "{kind:?}: {longest:?}");

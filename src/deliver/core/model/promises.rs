@@ -186,7 +186,7 @@ fn what_fails_that_began_under_an_old_config_says_nothing_about_the_new_one() {
     world.set(0, Mode::Well, Answer::Ok, MS);
     world.configure(1);
     wait(&mut world, 20 * SECOND);
-    let health = &world.lane_of(0).health;
+    let health = &world.lane_of(0).standing;
     assert!(health.condition == Condition::Up && health.last_failure.is_none(), "{health:?}");
     assert!(world.acknowledged(0, 0).is_some_and(|moment| moment < 11 * SECOND));
 }

@@ -6,7 +6,8 @@ use super::servers::{Answer, Server};
 use super::spool::Folder;
 use super::{DESTINATIONS, World, destination};
 use crate::deliver::core::EventNo;
-use crate::deliver::core::lane::{Lane, Meanwhile};
+use crate::deliver::core::in_flight::Meanwhile;
+use crate::deliver::core::lane::Lane;
 
 /// The longest pause of a lane or of a failed event.
 const PAUSE: Duration = Duration::from_secs(300);
@@ -68,7 +69,7 @@ impl World {
             for event in state.given.range(..count) {
                 let is_bad = self.events[*event as usize].bad & 1 << server != 0;
                 if self.is_here(server, *event) && are_over(is_bad, state.bad) {
-                    stuck.push((server, *event, is_bad, self.lane_of(server).health.condition));
+                    stuck.push((server, *event, is_bad, self.lane_of(server).standing.condition));
                 }
             }
         }

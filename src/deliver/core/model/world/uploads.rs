@@ -64,7 +64,7 @@ impl World {
             },
         );
         let held = self.core.lane(lane).unwrap();
-        assert!(held.health.is_up() || held.limit.in_flight() == 1, "two probes at once");
+        assert!(held.standing.is_up() || held.limit.in_flight() == 1, "two probes at once");
         if is_stale {
             return self.later(delay / 2, Later::Again(id));
         }

@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::counters::End;
-use super::health::Condition;
-use super::lane::{InFlight, Lane};
-use super::retry::RetryState;
-use super::{Notice, Rejection, UploadId, backoff};
+use super::Standing;
+use crate::deliver::core::counters::End;
+use crate::deliver::core::health::Condition;
+use crate::deliver::core::in_flight::InFlight;
+use crate::deliver::core::lane::Lane;
+use crate::deliver::core::retry::RetryState;
+use crate::deliver::core::{LaneId, Notice, Rejection, backoff};
 use crate::deliver::failure::Failure;
 use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
@@ -46,26 +48,32 @@ struct Failing<'a> {
     retry_after: Option<Duration>,
 }
 
-/// The context of a classification, and what it adds.
+/// The context of a classification, and what it adds to the verdict.
 pub struct Judge<'a> {
+    lane: LaneId,
+    in_order: Option<Duration>,
+    needs_box: bool,
     /// The current time.
     pub now: Instant,
     /// Random numbers for pauses.
     pub random: &'a mut fastrand::Rng,
     /// Notices to be logged or reported.
     pub notices: Vec<Notice>,
-    /// Uploads that may not send their bodies again.
-    pub denied: Vec<UploadId>,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// The server is in doubt: uploads may not send their bodies again.
+    pub is_doubted: bool,
 }
 
 impl Judge<'_> {
-    /// A context without notices.
-    pub fn new(now: Instant, random: &mut fastrand::Rng) -> Judge<'_> {
-        Judge { now, random, notices: Vec::new(), denied: Vec::new() }
+    /// The context of a lane, without notices.
+    pub fn new<'a>(lane: &Lane, now: Instant, random: &'a mut fastrand::Rng) -> Judge<'a> {
+        let Lane { id, in_order, needs_box, .. } = *lane;
+        Judge { lane: id, in_order, needs_box, now, random, notices: Vec::new(), failures: 0, is_doubted: false }
     }
 }
 
-impl Lane {
+impl Standing {
     /// Records the outcome of an attempt, and returns what it means for its event.
     pub fn classify(
         &mut self,
@@ -81,16 +89,16 @@ impl Lane {
                 Verdict::Over(End::Acknowledged)
             }
             AttemptOutcome::SourceLost => {
-                judge.notices.push(Notice::Lost { lane: self.id, event: id });
+                judge.notices.push(Notice::Lost { lane: judge.lane, event: id });
                 Verdict::Over(End::Lost)
             }
             _ if upload.generation != self.health.generation => {
-                self.counters.failures += 1;
+                judge.failures += 1;
                 Verdict::Again(None)
             }
             AttemptOutcome::NotBegun { .. } => Verdict::Again(upload.retry),
             AttemptOutcome::Unreachable { failure } => {
-                self.counters.failures += 1;
+                judge.failures += 1;
                 let pause = self.pause(judge, Condition::Down);
                 self.doubt(judge, Condition::Down, failure);
                 self.health.pause(pause, judge.now);
@@ -117,7 +125,7 @@ impl Lane {
         self.evidence.succeeded(upload.retry.is_none());
         if self.health.succeeded(judge.now) {
             let was = self.health.last_failure.as_ref().map_or(String::new(), |(failure, _)| failure.why.clone());
-            judge.notices.push(Notice::UpAgain { lane: self.id, was });
+            judge.notices.push(Notice::UpAgain { lane: judge.lane, was });
         }
     }
 
@@ -150,14 +158,14 @@ impl Lane {
     }
 
     fn reject(&self, judge: &mut Judge<'_>, failing: &Failing<'_>, reason: String) -> End {
-        judge.notices.push(Notice::Rejected { lane: self.id, event: failing.id, why: reason.clone() });
+        judge.notices.push(Notice::Rejected { lane: judge.lane, event: failing.id, why: reason.clone() });
         let tries = failing.upload.retry.map_or(0, |retry| retry.tries) + 1;
         End::Rejected(Rejection { status: failing.failure.status, reason, tries })
     }
 
     /// An attempt failed after the server had been reached.
     fn failed(&mut self, judge: &mut Judge<'_>, failing: Failing<'_>) -> Verdict {
-        self.counters.failures += 1;
+        judge.failures += 1;
         if self.is_at_fault(failing.upload) {
             return self.failed_alone(judge, failing);
         }
@@ -201,22 +209,22 @@ impl Lane {
             }
         };
         let retry = self.retry(judge, &failing, own_condition);
-        match self.stops_others_too_long(&failing, retry, judge.now) {
+        match self.stops_others_too_long(&failing, retry, judge) {
             Some(reason) => Verdict::Over(self.reject(judge, &failing, reason)),
             None => Verdict::Again(Some(retry)),
         }
     }
 
     /// In strict order: the reason to give up an event that has stopped the others for too long, if it has.
-    fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, now: Instant) -> Option<String> {
-        let most = self.in_order.filter(|most| !most.is_zero())?;
+    fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, judge: &Judge<'_>) -> Option<String> {
+        let most = judge.in_order.filter(|most| !most.is_zero())?;
         // These statuses are about the server only.
         let is_about_server = matches!(failing.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504));
-        let is_too_long = retry.tries >= BROKEN_AFTER && retry.age(now) >= most;
+        let is_too_long = retry.tries >= BROKEN_AFTER && retry.age(judge.now) >= most;
         (is_too_long && !is_about_server).then(|| {
             format!(
                 "it stopped the events behind it for {} s, and order_gives_up_s is {}: {}",
-                retry.age(now).as_secs(),
+                retry.age(judge.now).as_secs(),
                 most.as_secs(),
                 failing.failure.why
             )
@@ -292,32 +300,32 @@ impl Lane {
 
     fn doubt(&mut self, judge: &mut Judge<'_>, condition: Condition, failure: Failure) {
         let why = failure.why.clone();
-        judge.denied.extend(self.limit.failed());
+        judge.is_doubted = true;
         if self.health.doubt(condition, failure, judge.now) {
-            judge.notices.push(Notice::NotDelivered { lane: self.id, why });
+            judge.notices.push(Notice::NotDelivered { lane: judge.lane, why });
         }
     }
 
     fn not_taken(&mut self, judge: &mut Judge<'_>, failing: &Failing<'_>) {
         self.health.note(failing.failure.clone(), judge.now);
         let why = failing.failure.why.clone();
-        judge.notices.push(Notice::NotTaken { lane: self.id, event: failing.id, why });
+        judge.notices.push(Notice::NotTaken { lane: judge.lane, event: failing.id, why });
     }
 
     /// Sets what the box lacks for TLS, if anything. Returns whether that changes the lane's state.
     pub fn look_at_box(&mut self, lack: Option<NotReady>, judge: &mut Judge<'_>) -> bool {
-        let lack = lack.filter(|_| self.needs_box);
+        let lack = lack.filter(|_| judge.needs_box);
         let lacked = self.health.waits();
         if let Some(lack) = lack {
             let is_news = self.health.wait_for(lack, judge.now);
             if is_news {
-                judge.notices.push(Notice::Waits { lane: self.id, lack });
+                judge.notices.push(Notice::Waits { lane: judge.lane, lack });
             }
             return is_news;
         }
         if let Some(lacked) = lacked {
             self.health.begin_anew(judge.now);
-            judge.notices.push(Notice::WaitsNoMore { lane: self.id, lacked });
+            judge.notices.push(Notice::WaitsNoMore { lane: judge.lane, lacked });
         }
         lacked.is_some()
     }

@@ -1,0 +1,202 @@
+//! The events that lie in the destinations' folders: which are offered, which are not and why, and their numbers.
+//!
+//! An event has a name in the folder of each destination that lacks it. A name is *hidden* while it is there and not offered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::index::{Entry, Index, slots};
+
+/// Why an event is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// Delivered or given up, but its name could not be taken away: tried again with the next store.
+    Done,
+    /// It could not be read or moved, or is of another release: tried again after the next start.
+    Stuck,
+    /// It is sealed with a key that is not there: tried again when the key is another one.
+    Locked,
+    /// Somebody is delivering it.
+    Out,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Events {
+    index: Index,
+    /// By counter and slot.
+    hidden: BTreeMap<(u64, usize), Hidden>,
+    /// The next event's counter.
+    next: u64,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events { index: Index::default(), hidden: BTreeMap::new(), next: 1 }
+    }
+}
+
+/// Numbers.
+impl Events {
+    /// The next event's.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes so many numbers, one after the other; the first of them. None where there are not so many left: the last one is no event's.
+    pub fn take_numbers(&mut self, count: u64) -> Option<u64> {
+        let first = self.next;
+        self.next = first.checked_add(count)?;
+        Some(first)
+    }
+
+    /// A file has this number: later events have higher ones.
+    pub fn saw(&mut self, counter: Option<u64>) {
+        self.next = self.next.max(counter.map_or(0, |counter| counter.saturating_add(1)));
+    }
+}
+
+/// What is there.
+impl Events {
+    /// All that the folders' listing says. What was hidden for a reason that a look at the folders ends is offered again.
+    pub fn recount(&mut self, index: Index) {
+        self.index = index;
+        let (index, is_for_good) = (&self.index, |why: &Hidden| matches!(why, Hidden::Done | Hidden::Out));
+        self.hidden.retain(|(counter, slot), why| is_for_good(why) && is_in(index, *counter, *slot));
+    }
+
+    /// Takes all events out, for they lie in another folder from now on. `is_out` is told of each that somebody is delivering. What is
+    /// done with has no folder in its mask.
+    pub fn leave(&mut self, mut is_out: impl FnMut(u64, usize)) -> VecDeque<Entry> {
+        let mut events: VecDeque<Entry> = std::mem::take(&mut self.index).iter().collect();
+        for entry in &mut events {
+            for slot in slots(entry.mask) {
+                match self.hidden.remove(&(entry.counter, slot)) {
+                    Some(Hidden::Done) => entry.mask &= !(1 << slot),
+                    Some(Hidden::Out) => is_out(entry.counter, slot),
+                    _ => {}
+                }
+            }
+        }
+        events
+    }
+
+    /// An event has a name in the folders of `entry`.
+    pub fn add(&mut self, entry: Entry) {
+        self.index.add(entry);
+    }
+
+    /// The events with these numbers are in one file.
+    pub fn join(&mut self, first: u64, last: u64) {
+        self.index.join(first, last);
+    }
+
+    /// An event has no name in a folder any more; why it was hidden there, if it was.
+    pub fn forget(&mut self, counter: u64, slot: usize) -> Option<Hidden> {
+        self.index.remove(counter, slot);
+        self.hidden.remove(&(counter, slot))
+    }
+
+    /// The event with this counter.
+    pub fn get(&self, counter: u64) -> Option<Entry> {
+        self.index.get(counter)
+    }
+
+    /// Whether an event has a name in a folder.
+    pub fn is_in(&self, counter: u64, slot: usize) -> bool {
+        is_in(&self.index, counter, slot)
+    }
+
+    /// Whether the event may share its file with others.
+    pub fn is_in_group(&self, counter: u64) -> bool {
+        self.index.is_in_group(counter)
+    }
+
+    /// The oldest one.
+    pub fn oldest(&self) -> Option<Entry> {
+        self.index.oldest()
+    }
+
+    /// All names in a folder, hidden ones too; the oldest first, from the first one after `after` on.
+    pub fn in_slot(&self, slot: usize, after: Option<u64>) -> impl Iterator<Item = Entry> {
+        self.index.in_slot(slot, after)
+    }
+
+    /// Whether a folder has no name.
+    pub fn is_empty_in(&self, slot: usize) -> bool {
+        self.in_slot(slot, None).next().is_none()
+    }
+
+    /// How many there are, each counted once.
+    pub fn len(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    /// What they take in blocks.
+    pub fn blocks(&self, has_links: bool) -> u64 {
+        if has_links { self.index.blocks() } else { self.index.name_blocks() }
+    }
+
+    /// How many there are: without links each name is one.
+    pub fn files(&self, has_links: bool) -> u64 {
+        if has_links { self.len() } else { self.index.names() }
+    }
+
+    /// The same as the file system counts them: events that lie in one file are one.
+    pub fn inodes(&self, has_links: bool) -> u64 {
+        if has_links { self.index.files() } else { self.index.names() }
+    }
+}
+
+/// What is offered.
+impl Events {
+    /// The names in a folder that are offered.
+    pub fn offered(&self, slot: usize, after: Option<u64>) -> impl Iterator<Item = Entry> {
+        self.in_slot(slot, after).filter(move |entry| self.why_hidden(entry.counter, slot).is_none())
+    }
+
+    /// Why a name is not offered; none where it is, or is not there.
+    pub fn why_hidden(&self, counter: u64, slot: usize) -> Option<Hidden> {
+        self.hidden.get(&(counter, slot)).copied()
+    }
+
+    /// A name is not offered from now on.
+    pub fn hide(&mut self, counter: u64, slot: usize, why: Hidden) {
+        self.hidden.insert((counter, slot), why);
+    }
+
+    /// Somebody delivers the event. One that is hidden stays so.
+    pub fn lease(&mut self, counter: u64, slot: usize) {
+        self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
+    }
+
+    /// Nobody delivers the event any more.
+    pub fn return_lease(&mut self, counter: u64, slot: usize) {
+        if self.why_hidden(counter, slot) == Some(Hidden::Out) {
+            self.hidden.remove(&(counter, slot));
+        }
+    }
+
+    /// The key is another one: what the one before did not open is offered again.
+    pub fn unlock(&mut self) {
+        self.hidden.retain(|_, why| *why != Hidden::Locked);
+    }
+
+    /// Names that are hidden for this reason.
+    pub fn hidden_for(&self, why: Hidden) -> impl Iterator<Item = (u64, usize)> {
+        self.hidden.iter().filter(move |(_, its)| **its == why).map(|(key, _)| *key)
+    }
+
+    /// Names in a folder that are over, and that are stuck.
+    pub fn hidden_in(&self, slot: usize) -> (u64, u64) {
+        let here = self.hidden.iter().filter(|((_, hidden_in), _)| *hidden_in == slot);
+        here.fold((0, 0), |(done, stuck), (_, why)| match why {
+            Hidden::Done => (done + 1, stuck),
+            Hidden::Stuck | Hidden::Locked => (done, stuck + 1),
+            Hidden::Out => (done, stuck),
+        })
+    }
+}
+
+fn is_in(index: &Index, counter: u64, slot: usize) -> bool {
+    index.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0)
+}
