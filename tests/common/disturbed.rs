@@ -1,6 +1,5 @@
 //! A recognizer and an uplink on a ring that a third process writes into ([`super::restless`]), and what must hold: shared by the
 //! properties of the ring and its fuzzing.
-#![allow(dead_code, missing_docs)]
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! What a recognizer says of an event, the body that the uplink makes of it, and what a receiver must understand: shared by the
 //! properties of the body and its fuzzing.
-#![allow(dead_code, missing_docs)]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! What the tests share: the real daemon in a process of its own, a scripted server on a real socket, a recognizer.
 //!
 //! Nothing waits for a time: every wait is for a condition, with a bound that only a failure reaches.
-#![allow(dead_code, unused_imports, missing_docs)] // each test file uses its part
+#![allow(dead_code, unused_imports)] // each test program uses its part
 
 pub mod books;
 pub mod closed_port;

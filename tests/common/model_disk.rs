@@ -7,7 +7,6 @@
 //! - A failed `sync` loses what was written since the last one; the next `sync` succeeds and changes nothing. The same for the
 //!   names of files in a folder.
 //! - Any call may fail, with or without having had its effect (but what could not be removed is still there); a write may be short.
-#![allow(dead_code, missing_docs)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

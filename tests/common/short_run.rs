@@ -58,9 +58,10 @@ impl<'a> ShortRun<'a> {
     pub fn new(servers: &'a Servers) -> ShortRun<'a> {
         let home = Home::new();
         let recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
-        // A server that is silent on purpose is not to be given up.
-        let patient = json!({ "timeouts_ms": { "connect": 60_000, "progress": 60_000, "response": 60_000 } });
-        home.configure(&servers.urls(), patient);
+        // A server that is silent on purpose is not to be given up, and nothing more is to be waited for that may be written together.
+        let patient = json!({ "connect": 60_000, "progress": 60_000, "response": 60_000 });
+        let spool = json!({ "dir": home.spool(), "min_free_bytes": 0, "group_ms": 50 });
+        home.configure(&servers.urls(), json!({ "timeouts_ms": patient, "spool": spool }));
         servers.up.set(Mood::Up);
         servers.failing.set(Mood::Failing);
         servers.silent.set(Mood::Silent);

@@ -2,16 +2,17 @@
 //!
 //! The programs of tests/c are compiled here, with the compilers that integrators use; what cannot be compiled is a failure.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
 
 use crate::common::daemon::Home;
 use crate::common::{Daemon, Sink, picture};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
 
@@ -72,9 +73,9 @@ const LANGUAGES: [Language; 4] = [Language::C, Language::Cpp, Language::CAbi1, L
 const NEWEST: [Language; 2] = [Language::C, Language::Cpp];
 
 impl Language {
-    /// Compiled once a test run, without a warning.
-    fn program(self) -> &'static Path {
-        static PROGRAMS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+    /// Compiled without a warning: once, for all tests and their processes, from these sources and with these flags.
+    fn program(self) -> PathBuf {
+        const FLAGS: [&str; 5] = ["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
         let (compiler, standard, source) = match self {
             Language::C | Language::CAbi1 => ("gcc", "-std=c99", "producer.c"),
             Language::Cpp | Language::CppAbi1 => ("g++", "-std=c++11", "producer.cpp"),
@@ -83,17 +84,22 @@ impl Language {
             Language::C | Language::Cpp => "../../include/sophon_ring.h",
             Language::CAbi1 | Language::CppAbi1 => "abi1/sophon_ring.h",
         };
-        PROGRAMS[self as usize].get_or_init(|| {
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}.{}", std::process::id()));
-            let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source);
-            let compiled = Command::new(compiler)
-                .arg(format!("-DSOPHON_RING_HEADER=\"{header}\""))
-                .args([standard, "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o"])
-                .args([&program, &sources])
-                .status();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+        let mut made_of = Sha256::new_with_prefix(format!("{compiler} {standard} {FLAGS:?} {header}"));
+        [source, header].iter().for_each(|file| made_of.update(std::fs::read(folder.join(file)).unwrap()));
+        let made_of = format!("{:x}", made_of.finalize());
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (program, new) = (built.join(format!("{self:?}.{}", &made_of[..16])), built.join("new"));
+        let one_at_a_time = File::create(built.join("compiling")).unwrap();
+        one_at_a_time.lock().unwrap();
+        if !program.exists() {
+            let mut command = Command::new(compiler);
+            command.arg(format!("-DSOPHON_RING_HEADER=\"{header}\"")).arg(standard).args(FLAGS);
+            let compiled = command.arg("-o").args([&new, &folder.join(source)]).status();
             assert!(compiled.unwrap_or_else(|error| panic!("{compiler}: {error}; apt-get install gcc g++")).success());
-            program
-        })
+            std::fs::rename(new, &program).unwrap(); // whole, or not there
+        }
+        program
     }
 }
 

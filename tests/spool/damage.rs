@@ -66,13 +66,12 @@ impl Spoilt {
             let pictures = [0, 0].map(|_| picture(self.random.usize(8..9000), self.random.u64(..)));
             assert!(self.books.publish(&mut self.recognizer, &pictures[0], &pictures[1]));
         }
-        // Without the key in one round, with it in the next.
-        let urls = self.servers.each_ref().map(Moody::url);
+        // Without the key in one round, with it in the next; all is there to be written together, and nothing more to wait for.
+        let mut spool = json!({ "dir": self.home.spool(), "min_free_bytes": 0, "group_ms": 50 });
         if self.random.bool() {
-            self.home.configure(&urls, json!({}));
-        } else {
-            self.home.configure_sealed(&urls);
+            spool["key_file"] = json!(self.home.key());
         }
+        self.home.configure(&self.servers.each_ref().map(Moody::url), json!({ "spool": spool }));
         let daemon = Daemon::restart(&self.home);
         daemon.wait_attached();
         self.home.wait_released();
@@ -173,7 +172,6 @@ fn waits(path: &Path) -> bool {
     path.starts_with("to") && path.extension().is_some_and(|extension| extension == "event")
 }
 
-/// `SOPHON_DAMAGES` raises the number of rounds for soak campaigns.
 /// The events of a file, and where each lies; `number` is that of one.
 fn events_in(file: &[u8], number: u64) -> Vec<(u64, Range<usize>)> {
     let table = Table::read(&Bytes::of(file.to_vec())).unwrap();
@@ -189,6 +187,7 @@ fn is_damaged(before: &[u8], after: &[u8], place: &Range<usize>) -> bool {
     differs(place) || (place.start > 0 && ends.iter().all(differs))
 }
 
+/// `SOPHON_DAMAGES` raises the number of rounds for soak campaigns.
 #[test]
 fn of_a_damaged_spool_only_the_damaged_events_are_set_aside() {
     let rounds = crate::common::count("SOPHON_DAMAGES", 100);

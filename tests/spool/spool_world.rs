@@ -1,5 +1,4 @@
 //! Random use of a spool on a model disk, with a ledger of what was promised.
-#![allow(dead_code, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
