@@ -2,7 +2,8 @@
 //! of the receiver, the config as it is saved, and the files of a spool are compared with `tests/fixtures/public`, which an earlier build
 //! wrote.
 //!
-//! A change that is meant is made with `UPDATE_PUBLIC=yes cargo test --test daemon public_behaviour`, and its diff is read.
+//! A change that is meant is made with `UPDATE_PUBLIC=yes cargo test --test daemon public_behaviour`, and its diff is read. The spool is
+//! written by `UPDATE_PUBLIC=spool`: a new format gets a fixture of its own beside the old one.
 //! `SOPHON_BIN_DIR` names the programs of another build.
 
 use std::collections::BTreeSet;
@@ -369,7 +370,7 @@ fn the_receivers_answers_and_files() {
 #[test]
 fn a_spool_of_an_earlier_build() {
     let folder = fixtures().join("spool");
-    if std::env::var("UPDATE_PUBLIC").is_ok_and(|value| value == "yes") {
+    if std::env::var("UPDATE_PUBLIC").is_ok_and(|value| value == "spool") {
         write_spool(&folder);
     }
     let (home, capture) = (Home::new(), Capture::start());
