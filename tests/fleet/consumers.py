@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from scene import FIXTURES, Gateway, check, event, event_id, free_port, picture
-from servers import EXAMPLES, Cluster, Node, operate
+from servers import EXAMPLES, Cluster, Node, acknowledged, operate
 
 
 def postgres():
@@ -60,24 +60,6 @@ def consumer(scene, engine, database, *more, name="consumer"):
     return scene.start(name, command)
 
 
-def make_consumer(engine):
-    async def action(stream):
-        config = json.loads((EXAMPLES / "consumer.json").read_text())
-        answer = await stream.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": config})
-        check("error" not in answer, "the consumer was not made:", answer)
-
-    operate(engine, action)
-
-
-def acknowledged(engine):
-    """Whether the consumer has acknowledged everything that is in the stream."""
-    async def action(stream):
-        return await stream.api("CONSUMER.INFO.EVENTS.store"), await stream.info()
-
-    consumer_info, info = operate(engine, action)
-    return consumer_info["ack_floor"]["stream_seq"] == info["state"]["last_seq"]
-
-
 def test_beyond_the_window_the_key_keeps_each_event_once(scene):
     if not (programs := postgres()):
         return "SKIPPED: no PostgreSQL here"
@@ -85,7 +67,7 @@ def test_beyond_the_window_the_key_keeps_each_event_once(scene):
     node = Node(scene).start()
     second = 1_000_000_000
     operate(node, lambda stream: stream.create(num_replicas=1, duplicate_window=second // 5))
-    make_consumer(node)
+    operate(node, lambda stream: stream.add_consumer())
     gateway = Gateway(scene, node)
     process = consumer(scene, node, database)
     for number in range(3):
@@ -125,7 +107,7 @@ def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
     database = Database(scene, programs)
     cluster = Cluster(scene).start()
     operate(cluster, lambda stream: stream.create())
-    make_consumer(cluster)
+    operate(cluster, lambda stream: stream.add_consumer())
     operate(cluster, lambda stream: stream.shorten("store"))
     gateway = Gateway(scene, cluster, *cluster.gateway_login())
     login = ["--seed", scene.dir / "CONSUMER.seed", "--tls-ca", scene.dir / "ca.crt"]
