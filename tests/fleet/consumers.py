@@ -5,13 +5,14 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psycopg
 
-from scene import FIXTURES, Gateway, check, event, event_id, free_port, picture
+from scene import FIXTURES, Gateway, check, event, event_id, free_port, get, picture
 from servers import EXAMPLES, Cluster, Node, acknowledged, operate
 
 
@@ -124,6 +125,25 @@ def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
     ring = event_id(0).split("-")[0]
     check(database.ids() == sorted(f"{ring}:{event_id(number)}" for number in range(total)), "each once:", len(database.ids()))
     check(database.run("SELECT count(*), count(DISTINCT sha256) FROM event_pictures") == [(2 * total, 2)], "two pictures each")
+
+
+def test_a_consumer_leaves_a_server_that_is_cut_off(scene):
+    """A server that is stopped answers nothing and closes nothing, as one behind a cable that was pulled."""
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    cluster = Cluster(scene).start()
+    operate(cluster, lambda stream: stream.create())
+    operate(cluster, lambda stream: stream.add_consumer())
+    gateway = Gateway(scene, cluster, *cluster.gateway_login())
+    consumer(scene, cluster, database, "--seed", scene.dir / "CONSUMER.seed", "--tls-ca", scene.dir / "ca.crt")
+
+    def server_of_the_consumer():
+        return next((node for node in cluster.nodes if "python" in get(f"http://127.0.0.1:{node.monitor}/connz")[1]), None)
+
+    os.kill(scene.wait(server_of_the_consumer, "the consumer had a server").process.pid, signal.SIGSTOP)
+    scene.wait(lambda: gateway.post(event(), event_id(1)).status == 200, "an event was taken")
+    scene.wait(database.ids, "the consumer had found another server")
 
 
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]

@@ -25,8 +25,8 @@ SHOWN = 50  # differences
 class Whole:
     """Starts everything but the boxes' recognizer."""
 
-    def __init__(self, scene, boxes, gigabytes=2, places=None, balancer=None):
-        self.scene, self.began = scene, time.monotonic()
+    def __init__(self, scene, boxes, gigabytes=2, places=None, balancer=None, talks=True):
+        self.scene, self.talks, self.began = scene, talks, time.monotonic()
         self.cluster = Cluster(scene, gigabytes, places).start()
         operate(self.cluster, lambda stream: stream.create(max_bytes=(gigabytes << 30) * 9 // 10))
         operate(self.cluster, lambda stream: stream.add_consumer())
@@ -51,7 +51,8 @@ class Whole:
         return self.scene.start("consumer", command)
 
     def say(self, text):
-        print(f"{time.monotonic() - self.began:6.0f} s  {text}", flush=True)
+        if self.talks:
+            print(f"{time.monotonic() - self.began:6.0f} s  {text}", flush=True)
 
     def published(self):
         """How many events the recognizers have published."""
