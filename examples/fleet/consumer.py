@@ -29,7 +29,7 @@ import psycopg
 # Per pull. Without a byte limit, a server too slow to send the whole batch in time sends all of it again.
 BATCH, BYTES = 16, 32 << 20
 PATIENCE = 3  # seconds that the server may wait for the next message
-PING = 5  # seconds. Two without an answer end a connection. With the library's 120, a consumer stays for minutes at a server that is cut off
+PING = 5  # seconds; two without an answer end a connection. The library's 120 keep it for minutes at a server that is cut off
 JPEG = b"\xff\xd8\xff"
 log = logging.getLogger("consumer")
 

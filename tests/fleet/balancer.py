@@ -24,7 +24,8 @@ class Balancer:
         self.config = scene.dir / f"{self.program}.cfg"
         places = dict(zip(GATEWAYS, gateways)) | {LISTEN: f"127.0.0.1:{self.port}"} | {path: str(pem) for path in TLS}
         self.config.write_text(self.configured(places))
-        command = {"haproxy": ["haproxy", "-db", "-f", self.config], "nginx": ["nginx", "-e", "stderr", "-p", scene.dir, "-c", self.config]}
+        nginx = ["nginx", "-e", "stderr", "-p", scene.dir, "-c", self.config]
+        command = {"haproxy": ["haproxy", "-db", "-f", self.config], "nginx": nginx}
         self.process = scene.start("balancer", command[self.program])
         scene.wait(self.listens, f"{self.program} listened")
 
@@ -36,8 +37,8 @@ class Balancer:
             text = text.replace(there, here)
         if self.program == "haproxy":
             return text
-        # Nothing of this machine's nginx: it stays in front, and what it writes is in the test's folder. As root it stays root, for its
-        # worker is to read that.
+        # It stays in the foreground and writes into the test's folder only. Started as root it stays root, so that its worker can read
+        # that folder.
         temporary = "".join(f"    {kind}_temp_path {self.scene.dir}/nginx-{kind};\n" for kind in
                             ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         user = "user root;\n" if os.geteuid() == 0 else ""

@@ -1,5 +1,5 @@
-"""Boxes: each is an uplink of its own, with a ring, a spool and a token of its own. A few recognizers publish into all of their rings in
-turn: a thousand processes more would say nothing more."""
+"""Boxes: each is an uplink with a ring, a spool and a token of its own. A few recognizers publish into all rings in turn: a thousand
+recognizers would show nothing more."""
 
 import json
 import secrets
@@ -13,8 +13,8 @@ from scene import FIXTURES, PATIENCE, check
 OF_ONE_RECOGNIZER = 200  # rings; a process can map 256
 RING_BYTES = 1 << 20  # half of it is the largest event: two pictures of 200 KB
 # How often each photograph is among a hundred: mostly the small ones, so that the events of a whole campaign have room on a disk.
-SMALL = {"astronaut-8k.jpg": 80, "chelsea-reg-15k.jpg": 11, "cameraman-reg-30k.jpg": 4, "chelsea-spot-50k.jpg": 3, "cameraman-spot-100k.jpg": 1,
-         "astronaut-spot-200k.jpg": 1}
+SMALL = {"astronaut-8k.jpg": 80, "chelsea-reg-15k.jpg": 11, "cameraman-reg-30k.jpg": 4, "chelsea-spot-50k.jpg": 3,
+         "cameraman-spot-100k.jpg": 1, "astronaut-spot-200k.jpg": 1}
 EVEN = {name: 1 for name in (*SMALL, "astronaut-reg-60k.jpg", "coffee-120k.jpg")}
 
 
@@ -40,15 +40,17 @@ class Boxes:
         for name in self.names:
             folder = self.scene.dir / name
             folder.mkdir()
-            config = {"rings": [str(self.ring(name))], "event_server_url": [f"{url}/RealTimeEvent"], "spool": {"dir": str(folder / "spool")}}
-            config |= {"headers": {"Authorization": f"Bearer {self.tokens[name]}"}, "tls": {"ca_file": str(self.scene.dir / "ca.crt")}}
+            config = {"rings": [str(self.ring(name))], "event_server_url": [f"{url}/RealTimeEvent"]}
+            config |= {"spool": {"dir": str(folder / "spool")}, "tls": {"ca_file": str(self.scene.dir / "ca.crt")}}
+            config |= {"headers": {"Authorization": f"Bearer {self.tokens[name]}"}}
             config |= {"api": {"listen": "127.0.0.1:0", "token_file": str(folder / "api.token")}}
             (folder / "uplink.json").write_text(json.dumps(config))
             self.start(name)
 
     def start(self, name):
         config = self.scene.dir / name / "uplink.json"
-        self.running[name] = self.scene.start(f"{name}/uplink", [self.scene.programs / "sophon-uplink", "run", "--config", config])
+        command = [self.scene.programs / "sophon-uplink", "run", "--config", config]
+        self.running[name] = self.scene.start(f"{name}/uplink", command)
 
     def kill(self, name):
         self.scene.kill(self.running.pop(name))

@@ -1,6 +1,5 @@
-"""What goes wrong while events flow. Each fault is held until more events have passed, then mended; the next one waits until all is well.
-
-A fault takes the whole fleet, a source of chance and how many events to hold it for. It says what it did."""
+"""The faults of `scripts/soak fleet`. Each is held until more events have passed, then mended. The next one waits until every server
+and gateway is healthy."""
 
 import signal
 
@@ -17,7 +16,8 @@ class Chaos:
     def __init__(self, whole, places, chance, hold, publish):
         self.whole, self.places, self.chance, self.hold, self.publish = whole, places, chance, hold, publish
         self.more = 0  # events that were published beyond those of the campaign
-        self.kinds = [self.a_node, self.the_leader, self.all_three, self.a_gateway, self.the_consumer, self.uplinks, self.upgrade]
+        self.kinds = [self.a_node, self.the_leader, self.all_three]
+        self.kinds += [self.a_gateway, self.the_consumer, self.uplinks, self.upgrade]
         if places.apart:
             self.kinds += [self.partition, self.full_disk]
 
@@ -42,7 +42,7 @@ class Chaos:
         self.while_events_flow(lambda: count() >= wanted, f"{events} more events passed")
 
     def while_events_flow(self, condition, what):
-        """Waits for the condition. Where the events end first, there are some more: what is in the ring of a dead uplink does not pass."""
+        """Waits for the condition. If the events end first, publishes more: those in the ring of a dead uplink do not pass."""
         def holds():
             if not condition():
                 if not self.whole.boxes.is_publishing():
@@ -54,7 +54,8 @@ class Chaos:
         self.whole.wait(holds, what)
 
     def is_well(self):
-        return all(node.is_healthy() for node in self.whole.cluster.nodes) and all(gateway.is_ready() for gateway in self.whole.gateways)
+        nodes, gateways = self.whole.cluster.nodes, self.whole.gateways
+        return all(node.is_healthy() for node in nodes) and all(gateway.is_ready() for gateway in gateways)
 
     # --- the servers ---
 
@@ -89,7 +90,7 @@ class Chaos:
         self.places.join()
 
     def full_disk(self):
-        """The server gives its store up, and takes it again only when it is started again."""
+        """A server whose disk is full gives up JetStream until it is restarted."""
         node, leader = self.whole.cluster.nodes[1], self.whole.cluster.leader().name
         self.whole.say(f"FAULT the disk of {node.name} is full; the leader is {leader}")
         before = self.complaints(node)
@@ -97,7 +98,8 @@ class Chaos:
         self.while_events_flow(lambda: self.complaints(node) > before, f"{node.name} found its disk full")
         self.pass_by(self.hold)
         self.places.empty()
-        self.whole.say(f"      there is room again; {node.name} is {'healthy' if node.is_healthy() else 'not healthy'}, and is started again")
+        health = "healthy" if node.is_healthy() else "not healthy"
+        self.whole.say(f"      there is room again; {node.name} is {health}, and is started again")
         node.kill(signal.SIGTERM)
         node.start(wait=False)
 

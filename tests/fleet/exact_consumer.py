@@ -1,10 +1,10 @@
-"""A consumer that is exact by its own store, as examples/fleet/consumer.py is by PostgreSQL: here it is SQLite, which needs no server.
+"""A consumer that is exact by its own store, as examples/fleet/consumer.py is by PostgreSQL. SQLite needs no server.
 
     exact_consumer.py SERVERS SEED CA DATABASE
 
-The event's id is the key. What is stored is what was decoded and hashed here, not what the gateway noted; a batch is committed before it is
-acknowledged, so that a consumer may be killed at any moment. An id that the stream has at a second place is noted in `again`: the key keeps
-it out of `events`, and whoever looks for what came twice finds it there."""
+The event's id is the key. It stores the digests that it computed itself, not those that the gateway noted. It commits a batch before it
+acknowledges the messages, so that it may be killed at any moment. If the stream has an id at a second place, the key keeps the message
+out of `events`, and `again` shows it."""
 
 import asyncio
 import json

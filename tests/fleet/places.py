@@ -1,7 +1,7 @@
 """Where the three servers of a campaign run, so that one can be cut off, and another's disk can be full.
 
-A campaign that runs in namespaces of its own (see `campaign`) has its network and mounts to itself. nats-3 has a network namespace more, and
-one cable to the others; nats-2 keeps its store on a tmpfs of its own."""
+A campaign in namespaces of its own (see `campaign`) has its network and mounts to itself. There nats-3 runs in a further network
+namespace, with one cable to the others, and nats-2 has its store on a tmpfs of its own."""
 
 import errno
 import os

@@ -2,7 +2,8 @@
 
     soak.py PROGRAMS UPLINKS
 
-SEED repeats the faults and their order, FLEET_EVENTS is how many events (100000), FLEET_RATE how many a second (else as many as go)."""
+SEED repeats the faults and their order. FLEET_EVENTS is the number of events (100000), FLEET_RATE the number a second (else as many
+as the rings take)."""
 
 import os
 import random
@@ -32,6 +33,7 @@ def run(scene, uplinks, events, rate, seed):
         operate(whole.cluster, lambda stream: stream.shorten("store"))
     if not places.apart:
         whole.say("SKIPPED: no namespaces here (root, or user namespaces): no partition, no full disk")
+
     def publish(count):
         whole.boxes.publish(count, rate, SMALL, chance.randrange(1 << 32))
 

@@ -1,8 +1,7 @@
-"""The whole way: boxes, a load balancer, two gateways, three servers and a consumer; how far the events are, and the comparison at the end."""
+"""The whole way: boxes, a load balancer, two gateways, three servers and a consumer; progress, and the comparison at the end."""
 
 import json
 import os
-import random
 import signal
 import sqlite3
 import sys
@@ -36,7 +35,8 @@ class Whole:
         self.balancer = Balancer(scene, [f"127.0.0.1:{port}" for port in self.ports], balancer)
         self.database = scene.dir / "consumed.sqlite"
         self.consumer = self.start_consumer()
-        self.say(f"three nats-servers, two gateways behind {self.balancer.program} with TLS, a consumer; starting {boxes} uplinks")
+        balanced = f"two gateways behind {self.balancer.program} with TLS"
+        self.say(f"three nats-servers, {balanced}, a consumer; starting {boxes} uplinks")
         self.boxes.start_all(self.balancer.url)
         self.lines, self.read_to, self.shown = 0, {}, 0.0
 
@@ -47,7 +47,8 @@ class Whole:
 
     def start_consumer(self):
         program = Path(__file__).with_name("exact_consumer.py")
-        command = [sys.executable, "-B", program, self.cluster.url, self.scene.dir / "CONSUMER.seed", self.scene.dir / "ca.crt", self.database]
+        folder = self.scene.dir
+        command = [sys.executable, "-B", program, self.cluster.url, folder / "CONSUMER.seed", folder / "ca.crt", self.database]
         return self.scene.start("consumer", command)
 
     def say(self, text):
@@ -150,10 +151,8 @@ def memory_mb(process):
 
 def costs(whole):
     """What each kind of process takes of a core and of memory, for lines of a table."""
-    kinds = {"gateway": [gateway.process for gateway in whole.gateways], "nats-server": [node.process for node in whole.cluster.nodes]}
-    kinds |= {whole.balancer.program: [whole.balancer.process], "consumer": [whole.consumer], "uplink": list(whole.boxes.running.values())}
-    return {kind: (len(processes), sum(map(cpu_seconds, processes)), max(map(memory_mb, processes))) for kind, processes in kinds.items()}
-
-
-def seed_of(environment):
-    return int(environment.get("SEED") or random.randrange(1 << 32))
+    kinds = {"gateway": [gateway.process for gateway in whole.gateways]}
+    kinds |= {"nats-server": [node.process for node in whole.cluster.nodes]}
+    kinds |= {whole.balancer.program: [whole.balancer.process], "consumer": [whole.consumer]}
+    kinds |= {"uplink": list(whole.boxes.running.values())}
+    return {kind: (len(all_), sum(map(cpu_seconds, all_)), max(map(memory_mb, all_))) for kind, all_ in kinds.items()}
