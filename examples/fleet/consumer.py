@@ -29,6 +29,7 @@ import psycopg
 # Per pull. Without a byte limit, a server too slow to send the whole batch in time sends all of it again.
 BATCH, BYTES = 16, 32 << 20
 PATIENCE = 3  # seconds that the server may wait for the next message
+PING = 5  # seconds; two without an answer end a connection. The library's 120 keep it for minutes at a server that is cut off
 JPEG = b"\xff\xd8\xff"
 log = logging.getLogger("consumer")
 
@@ -125,7 +126,7 @@ async def consume(arguments):
     options = {"nkeys_seed": arguments.seed} if arguments.seed else {}
     if arguments.tls_ca:
         options["tls"] = ssl.create_default_context(cafile=arguments.tls_ca)
-    client = await nats.connect(arguments.servers.split(","), max_reconnect_attempts=-1, **options)
+    client = await nats.connect(arguments.servers.split(","), max_reconnect_attempts=-1, ping_interval=PING, **options)
     database = await psycopg.AsyncConnection.connect(arguments.database, autocommit=True)
     inbox = await client.subscribe(client.new_inbox())
     new, known = 0, 0

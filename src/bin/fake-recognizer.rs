@@ -25,12 +25,13 @@ const PROGRAM: &str = "fake-recognizer";
 const USAGE: &str = "\
 fake-recognizer publishes events into a ring, as a recognizer does.
 
-usage: fake-recognizer --ring PATH [--pictures DIR] [--rate N] [--count N] [--seed N] [--capacity BYTES]
-                       [--named PLACE:NAME]... [--top-json OBJECT]
+usage: fake-recognizer --ring PATH... [--pictures DIR [--marked]] [--rate N] [--count N] [--seed N]
+                       [--capacity BYTES] [--named PLACE:NAME]... [--top-json OBJECT]
 
-  --ring PATH       the ring's file; made where there is none
+  --ring PATH       the ring's file; made where there is none. Given several times: the events go to the rings in turn
   --pictures DIR    take the .jpg files in DIR in turn; without it, pictures of 4 to 64 KB are made up
-  --rate N          events a second; without it as fast as the ring has room
+  --marked          each picture of DIR gets a JPEG comment with the event's number, so that no two are the same
+  --rate N          events a second, of all rings together; without it as fast as the ring has room
   --count N         stop after N events; without it, go on until stopped
   --seed N          for everything random (default 1)
   --capacity BYTES  of a ring that is made: a power of two (default 16777216)
@@ -38,8 +39,9 @@ usage: fake-recognizer --ring PATH [--pictures DIR] [--rate N] [--count N] [--se
   --top-json OBJECT   further members at the top level of each event";
 
 struct Options {
-    ring: PathBuf,
+    rings: Vec<PathBuf>,
     pictures: Option<PathBuf>,
+    is_marked: bool,
     rate: Option<f64>,
     count: u64,
     seed: u64,
@@ -70,10 +72,10 @@ fn main() -> ExitCode {
 fn options() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
-    let mut ring = None;
     let mut options = Options {
-        ring: PathBuf::new(),
+        rings: Vec::new(),
         pictures: None,
+        is_marked: false,
         rate: None,
         count: u64::MAX,
         seed: 1,
@@ -84,8 +86,9 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(None),
-            Long("ring") => ring = Some(PathBuf::from(parser.value()?)),
+            Long("ring") => options.rings.push(parser.value()?.into()),
             Long("pictures") => options.pictures = Some(parser.value()?.into()),
+            Long("marked") => options.is_marked = true,
             Long("rate") => options.rate = Some(parser.value()?.parse_with(positive)?),
             Long("count") => options.count = parser.value()?.parse()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
@@ -99,7 +102,9 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     if is_twice || options.named.len() > MAX_PICTURES {
         return Err("--named: at most 16, each once".into());
     }
-    options.ring = ring.ok_or("--ring is missing")?;
+    if options.rings.is_empty() {
+        return Err("--ring is missing".into());
+    }
     Ok(Some(options))
 }
 
@@ -124,7 +129,9 @@ fn object(text: &str) -> Result<String, String> {
 fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut random = fastrand::Rng::with_seed(options.seed);
     let pictures = options.pictures.as_deref().map(load_pictures).transpose()?;
-    let mut producer = Producer::open(&options.ring, options.capacity)?;
+    let open = |ring: &PathBuf| Producer::open(ring, options.capacity);
+    let mut producers = options.rings.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let turns = producers.len() as u64;
     let mut out = io::stdout().lock();
     let began = Instant::now();
     for index in 0..options.count {
@@ -132,7 +139,14 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
             sleep((began + Duration::from_secs_f64(index as f64 / rate)).saturating_duration_since(Instant::now()));
         }
         let [reg_pic, spot_pic] = match &pictures {
-            Some(pictures) => [0, 1].map(|other| pictures[(2 * index as usize + other) % pictures.len()].clone()),
+            Some(pictures) => [0, 1].map(|other| {
+                let picture = &pictures[(2 * index as usize + other) % pictures.len()];
+                if options.is_marked {
+                    marked(picture, &format!("event {index}, picture {other}"))
+                } else {
+                    picture.clone()
+                }
+            }),
             None => [made_up(&mut random), made_up(&mut random)],
         };
         let named: Vec<_> = options.named.iter().map(|_| made_up(&mut random)).collect();
@@ -149,7 +163,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
             spot_pic: &spot_pic,
             ..NewEvent::default()
         };
-        let line = publish(&mut producer, &mut random, index, further)?;
+        let line = publish(&mut producers[(index % turns) as usize], &mut random, index, further)?;
         // If this fails, nobody can learn what is published from here on.
         if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
             return Ok(not_printed(PROGRAM, &error));
@@ -169,6 +183,14 @@ fn load_pictures(folder: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Erro
         return Err(format!("there is no .jpg file in {}", folder.display()).into());
     }
     Ok(paths.iter().map(std::fs::read).collect::<io::Result<_>>()?)
+}
+
+/// The JPEG with a comment at its beginning.
+fn marked(jpeg: &[u8], comment: &str) -> Vec<u8> {
+    const START_OF_IMAGE: usize = 2;
+    let (start, rest) = jpeg.split_at(START_OF_IMAGE.min(jpeg.len()));
+    let length = comment.len() as u16 + 2; // of the segment without its marker
+    [start, &[0xFF, 0xFE], &length.to_be_bytes(), comment.as_bytes(), rest].concat()
 }
 
 /// Generates random bytes between the markers of a JPEG.

@@ -5,14 +5,15 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psycopg
 
-from scene import FIXTURES, Gateway, check, event, event_id, free_port, picture
-from servers import EXAMPLES, Cluster, Node, operate
+from scene import FIXTURES, Gateway, check, event, event_id, free_port, get, picture
+from servers import EXAMPLES, Cluster, Node, acknowledged, operate
 
 
 def postgres():
@@ -60,24 +61,6 @@ def consumer(scene, engine, database, *more, name="consumer"):
     return scene.start(name, command)
 
 
-def make_consumer(engine):
-    async def action(stream):
-        config = json.loads((EXAMPLES / "consumer.json").read_text())
-        answer = await stream.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": config})
-        check("error" not in answer, "the consumer was not made:", answer)
-
-    operate(engine, action)
-
-
-def acknowledged(engine):
-    """Whether the consumer has acknowledged everything that is in the stream."""
-    async def action(stream):
-        return await stream.api("CONSUMER.INFO.EVENTS.store"), await stream.info()
-
-    consumer_info, info = operate(engine, action)
-    return consumer_info["ack_floor"]["stream_seq"] == info["state"]["last_seq"]
-
-
 def test_beyond_the_window_the_key_keeps_each_event_once(scene):
     if not (programs := postgres()):
         return "SKIPPED: no PostgreSQL here"
@@ -85,7 +68,7 @@ def test_beyond_the_window_the_key_keeps_each_event_once(scene):
     node = Node(scene).start()
     second = 1_000_000_000
     operate(node, lambda stream: stream.create(num_replicas=1, duplicate_window=second // 5))
-    make_consumer(node)
+    operate(node, lambda stream: stream.add_consumer())
     gateway = Gateway(scene, node)
     process = consumer(scene, node, database)
     for number in range(3):
@@ -125,7 +108,7 @@ def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
     database = Database(scene, programs)
     cluster = Cluster(scene).start()
     operate(cluster, lambda stream: stream.create())
-    make_consumer(cluster)
+    operate(cluster, lambda stream: stream.add_consumer())
     operate(cluster, lambda stream: stream.shorten("store"))
     gateway = Gateway(scene, cluster, *cluster.gateway_login())
     login = ["--seed", scene.dir / "CONSUMER.seed", "--tls-ca", scene.dir / "ca.crt"]
@@ -142,6 +125,25 @@ def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
     ring = event_id(0).split("-")[0]
     check(database.ids() == sorted(f"{ring}:{event_id(number)}" for number in range(total)), "each once:", len(database.ids()))
     check(database.run("SELECT count(*), count(DISTINCT sha256) FROM event_pictures") == [(2 * total, 2)], "two pictures each")
+
+
+def test_a_consumer_leaves_a_server_that_is_cut_off(scene):
+    """A server that is stopped answers nothing and closes nothing, as one behind a cable that was pulled."""
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    cluster = Cluster(scene).start()
+    operate(cluster, lambda stream: stream.create())
+    operate(cluster, lambda stream: stream.add_consumer())
+    gateway = Gateway(scene, cluster, *cluster.gateway_login())
+    consumer(scene, cluster, database, "--seed", scene.dir / "CONSUMER.seed", "--tls-ca", scene.dir / "ca.crt")
+
+    def server_of_the_consumer():
+        return next((node for node in cluster.nodes if "python" in get(f"http://127.0.0.1:{node.monitor}/connz")[1]), None)
+
+    os.kill(scene.wait(server_of_the_consumer, "the consumer had a server").process.pid, signal.SIGSTOP)
+    scene.wait(lambda: gateway.post(event(), event_id(1)).status == 200, "an event was taken")
+    scene.wait(database.ids, "the consumer had found another server")
 
 
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]

@@ -259,7 +259,7 @@ def test_hostile_bodies_get_an_answer_and_store_nothing(scene):
             continue
     check(gateway.post(event(ext_data={"dev_sno": "a\r\nPUB events.x 0\r\n\r\n.*>"}), event_id(500)).status == 200, "a name with line breaks")
     seed = random.randrange(1 << 32)
-    print(f"      seed {seed}", flush=True)
+    scene.notes.append(f"seed {seed}")
     chance, good, stored = random.Random(seed), json.dumps(event(reg_pic="")).encode(), 0
     for number in range(1000, 1300):
         body = bytearray(good)

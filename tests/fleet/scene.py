@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ PATIENCE = 90  # seconds until a wait gives up: a bound for what never comes, no
 
 
 GIVEN = set()  # ports
+GIVING = threading.Lock()
 
 
 class Failure(Exception):
@@ -42,9 +44,10 @@ def free_port():
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
-        if port not in GIVEN:
-            GIVEN.add(port)
-            return port
+        with GIVING:
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
 
 
 def get(url):
@@ -61,9 +64,15 @@ def get(url):
 class Scene:
     """The folder and the processes of one test; leaving it ends them all."""
 
+    stopping = threading.Event()  # no test is to go on
+
     def __init__(self, programs):
         self.programs = programs
-        self.running = []
+        self.running = []  # may not end by themselves
+        self.ending = []  # may
+        self.undo = []  # what is called before the folders are removed
+        self.notes = []  # lines for who reads the result
+        self.looked = 0.0  # when it was last seen that all of them live
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="sophon-fleet."))
@@ -72,16 +81,23 @@ class Scene:
         return self
 
     def __exit__(self, *_):
-        while self.running:
-            self.kill(self.running[-1])
+        for process in self.running + self.ending:
+            process.kill()
+        for process in self.running + self.ending:
+            process.wait()
+        for undo in self.undo:
+            undo()
         shutil.rmtree(self.ring_dir, ignore_errors=True)
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def start(self, name, command, **environment):
-        with open(self.dir / f"{name}.log", "ab") as log:
+    def start(self, name, command, output=None, **environment):
+        """Starts a process whose words go to NAME.log; its standard output to the file `output`, where that is given."""
+        with open(self.dir / f"{name}.log", "ab") as log, open(output or os.devnull, "ab") as out:
             command = [str(word) for word in command]
             environment = {**os.environ, "NO_COLOR": "1", **environment}
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir, env=environment)
+            # In a session of its own: Ctrl-C ends the test, and the test its processes.
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out if output else log, stderr=log, cwd=self.dir,
+                                       env=environment, start_new_session=True)
         process.name = name
         self.running.append(process)
         return process
@@ -100,10 +116,18 @@ class Scene:
             value = condition()
             if value:
                 return value
-            for process in self.running:
-                check(process.poll() is None, process.name, "ended with exit code", process.returncode, "before", what)
+            self.all_live(what)
             check(time.monotonic() < limit, patience, "s passed before", what)
             time.sleep(0.05)
+
+    def all_live(self, what):
+        """A process that ended by itself is a failure."""
+        check(not self.stopping.is_set(), "stopped before", what)
+        if len(self.running) > 100 and time.monotonic() < self.looked + 1:
+            return  # a thousand are not asked twenty times a second
+        self.looked = time.monotonic()
+        for process in self.running:
+            check(process.poll() is None, process.name, "ended with exit code", process.returncode, "before", what)
 
     def log(self, name):
         return (self.dir / f"{name}.log").read_text(errors="replace")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -27,6 +28,7 @@ class Node:
 
     def __init__(self, scene, name="node", program=NATS_SERVER, config=None, sync="sync_interval: always"):
         self.scene, self.name, self.program = scene, name, program
+        self.monitored_at, self.before = "127.0.0.1", []  # the words before its command
         self.client, self.monitor = free_port(), free_port()
         self.config = scene.dir / f"{name}.conf"
         self.config.write_text(config or (
@@ -36,32 +38,34 @@ class Node:
         self.login = {}
 
     def start(self, wait=True):
-        self.process = self.scene.start(self.name, [self.program, "-c", self.config])
+        self.process = self.scene.start(self.name, [*self.before, self.program, "-c", self.config])
         if wait:
             self.scene.wait(self.is_healthy, f"{self.name} was healthy")
         return self
 
     def is_healthy(self):
-        return get(f"http://127.0.0.1:{self.monitor}/healthz")[0] == 200
+        return get(f"http://{self.monitored_at}:{self.monitor}/healthz")[0] == 200
 
-    def kill(self):
-        self.scene.kill(self.process)
+    def kill(self, how=signal.SIGKILL):
+        return self.scene.kill(self.process, how)
 
 
 class Cluster:
-    """Three servers as examples/fleet has them: TLS, nkeys, and what each user may do."""
+    """Three servers as examples/fleet has them: TLS, nkeys, and what each user may do. Each keeps at most so many GB. `places` are where
+    they run, if not here: an address for each, the words before its command, and the folder of its store."""
 
-    def __init__(self, scene):
-        self.scene = scene
+    def __init__(self, scene, gigabytes=2, places=None):
+        self.scene, self.gigabytes = scene, gigabytes
+        self.places = places or [("127.0.0.1", [], scene.dir / f"nats-{number}") for number in (1, 2, 3)]
         self.seeds = {}
         for user in ("ADMINISTRATOR", "GATEWAY", "CONSUMER", "OPERATOR"):
             pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
             self.seeds[user] = (pair.public_key.decode(), bytes(pair.seed).decode())
             (scene.dir / f"{user}.seed").write_text(self.seeds[user][1] + "\n")
             (scene.dir / f"{user}.seed").chmod(0o600)
-        certificate(scene.dir)
+        certificate(scene.dir, sorted({"127.0.0.1", *(address for address, _, _ in self.places)}))
         shutil.copy(EXAMPLES / "nats.conf", scene.dir)
-        routes = [free_port() for _ in range(3)]
+        routes = [f"{address}:{free_port()}" for address, _, _ in self.places]
         self.nodes = [self.node(number, routes) for number in range(3)]
         self.url = ",".join(node.url for node in self.nodes)
 
@@ -72,15 +76,16 @@ class Cluster:
         shutil.copy(EXAMPLES / "nats.conf", folder)
         node = Node(self.scene, name, config="# in a folder of its own\n")
         node.config = folder / "nats.conf"
-        node.url = f"tls://127.0.0.1:{node.client}"
+        node.monitored_at, node.before, store = self.places[number]
+        node.url = f"tls://{node.monitored_at}:{node.client}"
         node.login = {"user": str(self.scene.dir / "OPERATOR.seed"), "ca": self.scene.dir / "ca.crt"}
-        values = {"NAME": name, "CLIENT": f"127.0.0.1:{node.client}", "MONITOR": f"127.0.0.1:{node.monitor}"}
-        values |= {"ROUTE": f"127.0.0.1:{routes[number]}", "ROUTES": [f"nats://127.0.0.1:{port}" for port in routes]}
-        values |= {"STORE": str(self.scene.dir / name), "CERT": str(self.scene.dir / "server.crt")}
+        values = {"NAME": name, "CLIENT": f"{node.monitored_at}:{node.client}", "MONITOR": f"{node.monitored_at}:{node.monitor}"}
+        values |= {"ROUTE": routes[number], "ROUTES": [f"nats://{route}" for route in routes]}
+        values |= {"STORE": str(store), "CERT": str(self.scene.dir / "server.crt")}
         values |= {"KEY": str(self.scene.dir / "server.key"), "CA": str(self.scene.dir / "ca.crt")}
         lines = [f"node_{name.lower()}: {json.dumps(value)}" for name, value in values.items()]
         lines += [f"nkey_{user.lower()}: {public}" for user, (public, _) in self.seeds.items()]
-        (folder / "node.conf").write_text("\n".join([*lines, "node_size: 2GB", "fleet_size: 6GB"]) + "\n")
+        (folder / "node.conf").write_text("\n".join([*lines, f"node_size: {self.gigabytes}GB", f"fleet_size: {3 * self.gigabytes}GB"]) + "\n")
         return node
 
     def start(self):
@@ -104,15 +109,15 @@ class Cluster:
         return self.scene.wait(known, "the stream had a leader")
 
 
-def certificate(folder):
-    """A CA of the test's own, and a certificate for loopback by it."""
+def certificate(folder, addresses):
+    """A CA of the test's own, and a certificate for these addresses by it."""
     def openssl(*words):
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     openssl("req", "-x509", *curve, "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.crt")
     openssl("req", *curve[:-2], "-subj", "/CN=node", "-keyout", "server.key", "-out", "server.csr")
-    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+    (folder / "server.ext").write_text(f"subjectAltName={','.join(f'IP:{address}' for address in addresses)}\nextendedKeyUsage=serverAuth,clientAuth\n")
     ca = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "server.ext"]
     openssl("x509", "-req", "-in", "server.csr", *ca, "-out", "server.crt")
 
@@ -144,6 +149,12 @@ class Stream:
         answer = await self.api("STREAM.UPDATE.EVENTS", {**config, **changes})
         check("error" not in answer, "the stream was not changed:", answer)
 
+    async def add_consumer(self):
+        """The durable consumer of examples/fleet."""
+        config = json.loads((EXAMPLES / "consumer.json").read_text())
+        answer = await self.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": config})
+        check("error" not in answer, "the consumer was not made:", answer)
+
     async def info(self):
         return await self.api("STREAM.INFO.EVENTS")
 
@@ -168,6 +179,15 @@ class Stream:
 def headers_of(text):
     lines = base64.b64decode(text).decode().split("\r\n")[1:]
     return dict(line.split(": ", 1) for line in lines if line)
+
+
+def acknowledged(engine):
+    """Whether the consumer has acknowledged everything that is in the stream."""
+    async def action(stream):
+        return await stream.api("CONSUMER.INFO.EVENTS.store"), await stream.info()
+
+    consumer, info = operate(engine, action)
+    return consumer["ack_floor"]["stream_seq"] == info["state"]["last_seq"]
 
 
 async def connected(engine):

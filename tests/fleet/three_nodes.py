@@ -8,7 +8,7 @@ import sys
 import threading
 
 from scene import ROOT, Gateway, check, event, event_id, picture
-from servers import EXAMPLES, Cluster, Stream, connected, operate
+from servers import Cluster, Stream, connected, operate
 
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 from compare import compare, read_lines  # noqa: E402
@@ -125,7 +125,7 @@ def test_the_same_event_twice_at_once_is_one_message(scene):
         seen += [answer.status for answer in answers]
         for gateway in (first, second):
             scene.wait(lambda: gateway.post(body, event_id(number)).status == 200, "the same id settled it")
-    print(f"      of {len(seen)} at once, {seen.count(503)} were told 503", flush=True)
+    scene.notes.append(f"of {len(seen)} at once, {seen.count(503)} were told 503")
     check(ids(cluster) == [event_id(number) for number in range(4)], "one message each:", ids(cluster))
 
 
@@ -138,12 +138,8 @@ async def consume(cluster, count):
     """Reads so many messages through the durable consumer of examples/fleet, and hashes every picture."""
     client = await connected(cluster)
     try:
-        stream, received = Stream(client), []
-        config = json.loads((EXAMPLES / "consumer.json").read_text())
-        created = await stream.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": {
-            name: value for name, value in config.items() if name not in ("max_batch", "max_bytes")}
-            | {"max_batch": config["max_batch"], "max_bytes": config["max_bytes"]}})
-        check("error" not in created, "the consumer was not made:", created)
+        received = []
+        await Stream(client).add_consumer()
         puller = await client.jetstream().pull_subscribe_bind("store", "EVENTS")
         while len(received) < count:
             for message in await puller.fetch(1, timeout=30):
@@ -183,7 +179,7 @@ def test_from_shared_memory_to_a_consumer_with_a_gateway_killed_in_between(scene
     received = asyncio.run(consume(cluster, total))
     report = compare(read_lines(published), received)
     check(report.agrees and report.expected == total and stored() == total, report.verdict(), *report.details())
-    print(f"      {report.verdict()}; {gateway.metric('duplicates_total'):.0f} came twice to the second gateway", flush=True)
+    scene.notes.append(f"{report.verdict()}; {gateway.metric('duplicates_total'):.0f} came twice to the second gateway")
 
 
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
