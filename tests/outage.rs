@@ -51,7 +51,9 @@ fn ten_times_the_ring_survive_an_outage_without_memory_and_come_in_the_order_of_
     let (reg, spot) = (picture(3000, 1), picture(6000, 2));
     let event = event(&reg, &spot);
     let warm = 300;
-    (0..warm).for_each(|_| drop(publish(&mut recognizer, &event)));
+    for _ in 0..warm {
+        publish(&mut recognizer, &event);
+    }
     home.wait_done();
     let before = daemon.rss_anon_kib();
 

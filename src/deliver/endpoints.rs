@@ -41,8 +41,11 @@ impl Choice {
         (first..count).chain(0..first)
     }
 
-    /// A server took an event. Returns whether another one was in use before.
-    fn works(&mut self, server: usize, now: Instant) -> bool {
+    /// A server took an event for which `tried_first` was tried first. Returns whether another one was in use before.
+    fn works(&mut self, server: usize, tried_first: usize, now: Instant) -> bool {
+        if server != 0 && server == tried_first {
+            return false; // it was in use when the attempt began; meanwhile the first server may be in use again
+        }
         let is_other = self.in_use != server;
         self.in_use = server;
         match server {
@@ -127,13 +130,15 @@ impl Endpoints {
         let clients: Vec<Rc<Client>> =
             [Rc::clone(&self.first)].into_iter().chain(self.standby.borrow().iter().cloned()).collect();
         let order = self.choice.borrow_mut().order(clients.len(), Instant::now());
-        let (mut permit, mut last) = (Some(permit), None);
+        let (mut permit, mut last, mut order) = (Some(permit), None, order.peekable());
+        let tried_first = *order.peek().expect("at least one server");
         for server in order {
             let Some(next) = permit.take() else { break };
             let more = next.again();
             let (outcome, took) = clients[server].send(upload, Some(next)).await;
             if !is_servers(&outcome) {
-                if outcome == AttemptOutcome::Acknowledged && self.choice.borrow_mut().works(server, Instant::now()) {
+                let is_taken = outcome == AttemptOutcome::Acknowledged;
+                if is_taken && self.choice.borrow_mut().works(server, tried_first, Instant::now()) {
                     self.say(server, clients[server].url(), last.as_ref());
                 }
                 return (outcome, took);
@@ -189,7 +194,7 @@ mod tests {
                 sorted.sort_unstable();
                 assert!(sorted.iter().copied().eq(0..count), "each is tried once: {order:?}");
                 let Some(server) = order.iter().copied().find(|server| works[*server]) else { continue };
-                choice.works(server, now);
+                choice.works(server, order[0], now);
                 let is_long_ago = now >= first_works_since + LOOKS.1 + Duration::from_secs(60);
                 assert!(server == 0 || !works[0] || !is_long_ago, "SEED={seed}: {choice:?} at {:?}", now - began);
             }
@@ -200,24 +205,35 @@ mod tests {
     fn the_first_server_is_used_again_when_it_takes_an_event_and_asked_less_and_less_often_meanwhile() {
         let (mut choice, began) = (Choice::default(), Instant::now());
         assert!(choice.order(3, began).eq([0, 1, 2]));
-        assert!(choice.works(1, began), "another one than before");
+        assert!(choice.works(1, 0, began), "another one than before");
         let mut looks = Vec::new();
         for second in 0..1200 {
             let mut order = choice.order(3, began + second * SECOND);
-            if order.next() == Some(0) {
+            let first = order.next().unwrap();
+            if first == 0 {
                 looks.push(second);
                 assert!(order.eq([1, 2]));
             } else {
                 assert!(choice.order(3, began + second * SECOND).eq([1, 2, 0]));
             }
-            assert!(!choice.works(1, began + second * SECOND));
+            assert!(!choice.works(1, first, began + second * SECOND));
         }
         assert_eq!(looks, [15, 45, 105, 225, 465, 765, 1065]);
-        assert!(choice.works(0, began + 1200 * SECOND));
+        assert!(choice.works(0, 0, began + 1200 * SECOND));
         assert!(choice.order(3, began + 1200 * SECOND).eq([0, 1, 2]));
         assert!(
-            choice.works(2, began + 1200 * SECOND) && choice.order(1, began).eq([0]),
+            choice.works(2, 0, began + 1200 * SECOND) && choice.order(1, began).eq([0]),
             "there are fewer servers now"
         );
+    }
+
+    #[test]
+    fn a_late_answer_of_a_server_that_stood_in_does_not_put_it_in_use_again() {
+        let (mut choice, began) = (Choice::default(), Instant::now());
+        assert!(choice.works(1, 0, began));
+        let on_its_way = choice.order(2, began).next().unwrap();
+        assert!(choice.works(0, 0, began + 20 * SECOND));
+        assert!(!choice.works(1, on_its_way, began + 21 * SECOND));
+        assert!(choice.order(2, began + 22 * SECOND).eq([0, 1]));
     }
 }

@@ -488,13 +488,18 @@ fn a_thousand_boxes_report_evenly_over_the_period_and_one_that_dies_is_shown_as_
         let is_even = seconds.iter().all(|count| (even / 3..even * 3).contains(count));
         assert!(is_even || !times_decide(), "{seconds:?}");
         reporters.truncate(BOXES - 10);
-        while count("gone") < 10 {
+        // On a busy machine others are late, too, and gone for a while.
+        let dead: BTreeSet<_> = (BOXES - 10..BOXES).map(|serial| format!("{serial:04}")).collect();
+        let gone = || -> BTreeSet<String> {
+            let boxes = server.boxes();
+            let first =
+                boxes["boxes"].as_array().unwrap().iter().take(boxes["counts"]["gone"].as_u64().unwrap() as usize);
+            first.map(|one| one["box"].as_str().unwrap().to_owned()).collect()
+        };
+        while gone() != dead {
             nap().await;
         }
-        let boxes = server.boxes();
-        let gone: Vec<_> = (0..10).map(|place| boxes["boxes"][place]["box"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(gone, (BOXES - 10..BOXES).map(|serial| format!("{serial:04}")).collect::<Vec<_>>());
-        assert_eq!((boxes["counts"]["gone"].as_u64(), boxes["counts"]["bad"].as_u64()), (Some(10), Some(0)));
+        assert_eq!(count("bad"), 0);
     });
 }
 
