@@ -30,6 +30,7 @@ import psycopg
 BATCH, BYTES = 16, 32 << 20
 PATIENCE = 3  # seconds that the server may wait for the next message
 PING = 5  # seconds; two without an answer end a connection. The library's 120 keep it for minutes at a server that is cut off
+NOTHING_YET = ("404", "408")  # the server has no messages; none came in time
 JPEG = b"\xff\xd8\xff"
 log = logging.getLogger("consumer")
 
@@ -105,16 +106,19 @@ async def store(database, message):
 
 
 async def pull(client, inbox, arguments):
-    """Requests the next messages. Ends after that many, or when the server says that there are no more for now."""
+    """Requests the next messages. Ends after that many, or when the server says that there are no more for now, or refuses."""
     request = {"batch": BATCH, "max_bytes": BYTES, "expires": PATIENCE * 1_000_000_000}
     where = f"$JS.API.CONSUMER.MSG.NEXT.{arguments.stream}.{arguments.consumer}"
     await client.publish(where, json.dumps(request).encode(), reply=inbox.subject)
-    for _ in range(BATCH):
+    for number in range(BATCH):
         try:
             message = await inbox.next_msg(timeout=2 * PATIENCE)
         except nats.errors.TimeoutError:
             return  # the connection was lost: request again
-        if "Status" in (message.headers or {}):
+        if status := (message.headers or {}).get("Status"):
+            if number == 0 and status not in NOTHING_YET:
+                log.warning("the server refuses to send: %s", message.headers.get("Description", status))
+                await asyncio.sleep(PATIENCE)
             return
         yield message
 

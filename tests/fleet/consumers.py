@@ -146,4 +146,20 @@ def test_a_consumer_leaves_a_server_that_is_cut_off(scene):
     scene.wait(database.ids, "the consumer had found another server")
 
 
+def test_a_refused_pull_is_logged_and_tried_again(scene):
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    node = Node(scene).start()
+    operate(node, lambda stream: stream.create(num_replicas=1))
+    operate(node, lambda stream: stream.add_consumer(max_batch=2))
+    gateway = Gateway(scene, node)
+    check(gateway.post(event(ext_data={"dev_sno": "gate 1"}), event_id(0)).status == 200, "taken")
+    consumer(scene, node, database)
+    scene.wait(lambda: "refuses to send: Exceeded MaxRequestBatch" in scene.log("consumer"), "the refusal was logged")
+    check(database.ids() == [], "nothing came")
+    operate(node, lambda stream: stream.add_consumer())
+    scene.wait(lambda: database.ids() == [f"gate%201:{event_id(0)}"], "the event came once the limit was raised")
+
+
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]

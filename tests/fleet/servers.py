@@ -149,9 +149,9 @@ class Stream:
         answer = await self.api("STREAM.UPDATE.EVENTS", {**config, **changes})
         check("error" not in answer, "the stream was not changed:", answer)
 
-    async def add_consumer(self):
-        """The durable consumer of examples/fleet."""
-        config = json.loads((EXAMPLES / "consumer.json").read_text())
+    async def add_consumer(self, **changes):
+        """The durable consumer of examples/fleet, with these changes. Changes the one that is there."""
+        config = {**json.loads((EXAMPLES / "consumer.json").read_text()), **changes}
         answer = await self.api("CONSUMER.DURABLE.CREATE.EVENTS.store", {"stream_name": "EVENTS", "config": config})
         check("error" not in answer, "the consumer was not made:", answer)
 
