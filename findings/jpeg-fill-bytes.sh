@@ -4,7 +4,7 @@
 #
 # Guess before the run: fill bytes have been in the standard since 1992 (ITU-T T.81, B.1.1.2), so a library that reads JPEG skips
 # them.
-# Seen for one picture with one fill byte in front of each marker: Pillow 13.0.0 (libjpeg-turbo), stb_image (2022-09-08) and
+# Seen for one picture with one fill byte in front of each segment: Pillow 13.0.0 (libjpeg-turbo), stb_image (2022-09-08) and
 # jpeg-js 0.4.4 decode it to the same pixels, imagesize 2.0.1 (Python) and probe-image-size 7.5.0 give its size. image-size 2.1.0
 # says "Corrupt JPG", jay-peg 1.1.1 (which react-pdf uses) "Unknown version 65535", purepix 0.3.1 "no scan found in JPEG". If only
 # the restart markers have the fill byte, Pillow and stb_image decode it, and jpeg-js does not ("unknown JPEG marker ffd0").
@@ -16,7 +16,7 @@ debian libstb-dev=0.0~git20220908.8b5f1f3+ds-1
 python pillow==13.0.0 imagesize==2.0.1 purepix==0.3.1
 node_packages jpeg-js@0.4.4 image-size@2.1.0 probe-image-size@7.5.0 jay-peg@1.1.1
 cat >make.py <<'CODE'
-"""plain.jpg; filled.jpg with a fill byte in front of every marker; restarts.jpg with one in front of its restart markers alone."""
+"""plain.jpg; filled.jpg with a fill byte in front of each segment; restarts.jpg with one in front of each restart marker."""
 from PIL import Image
 
 Image.radial_gradient("L").resize((80, 56)).convert("RGB").save("plain.jpg", restart_marker_blocks=2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# In nats-server's config, `2m` without quotation marks is 2,000,000 seconds, and not two minutes. `2s` and `2h` are what they say.
+# In nats-server's config, `2m` without quotation marks is 2,000,000 seconds, and not two minutes. 120s and 2h are right.
 #
 # Guess before the run: quotation marks around a duration are optional, as around other words: `2m` is two minutes, or refused.
 # Seen with nats-server 2.15.1: a number and `m` is a number of millions (as in `max_payload: 2m`), and a number is taken for
