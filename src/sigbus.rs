@@ -1,8 +1,8 @@
 //! The guard of mapped files: a file that shrinks, or that its disk cannot read, costs the mapping and not the process.
 //!
 //! An access to a page that the file does not have raises SIGBUS. The handler maps zeros over the whole mapping and marks it as
-//! lost, and the faulting instruction goes on. A reader checks [`Watched::is_lost`] afterwards, and discards what it has read. The
-//! handler finds the mapping in a table of atomics, because it may run at any time.
+//! lost, and the faulting instruction goes on. A reader checks [`Watched::is_lost`] afterwards, and discards what it has read.
+//! The handler finds the mapping in a table of atomics, because it may run at any time.
 #![allow(unsafe_code)]
 
 use std::io;

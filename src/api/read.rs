@@ -119,7 +119,7 @@ fn text(bytes: &[u8]) -> Result<&str, ApiError> {
 /// Reads one JSON object. The parser bounds the nesting.
 fn members(bytes: &[u8]) -> Result<Vec<(String, Value)>, ApiError> {
     let mut parser = serde_json::Deserializer::from_str(text(bytes)?);
-    let read = Members::each_once(MAX_FIELDS).deserialize(&mut parser);
+    let read = Members::each_once(MAX_FIELDS, ("a JSON object", "too many keys")).deserialize(&mut parser);
     let read = read.and_then(|members| parser.end().map(|()| members));
     read.map_err(|error| ApiError::invalid(format!("the body is no JSON object: {error}")))
 }

@@ -1,4 +1,4 @@
-//! A request's body: read within bounds, and taken apart.
+//! Reads a request's body within bounds, and parses it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,18 +15,18 @@ use tokio::time::{Instant, timeout_at};
 
 use super::text::shortened;
 
-/// Why a body is not whole. The rest of it may still be on its way.
+/// Why a body is incomplete. The client may still be sending the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// It has more bytes than may be.
+    /// It is larger than allowed.
     TooLarge,
-    /// The connection broke off after so many bytes.
+    /// The connection broke after so many bytes.
     Off(usize),
-    /// Only so many bytes came in time.
+    /// Only so many bytes arrived in time.
     Late(usize),
 }
 
-/// Reads a body of at most `most` bytes, within `time` for all of it and `progress` for the next of it.
+/// Reads a body of at most `most` bytes, within `time` in total, and `progress` from one part to the next.
 ///
 /// # Errors
 /// [`Broken`].
@@ -53,10 +53,10 @@ pub async fn whole(body: &mut Incoming, most: u64, time: Duration, progress: Dur
     }
 }
 
-/// Takes multipart/form-data apart. `named` looks at the head of each part before its value: it gives the part's name, or refuses.
+/// Parses multipart/form-data. Calls `named` for the head of each part before its value: it returns the part's name, or an error.
 ///
 /// # Errors
-/// What `named` says, or `broken` of a body that is no such form.
+/// The error of `named`, or of `broken` for an invalid form.
 pub async fn parts<E>(
     bytes: Bytes,
     boundary: &str,
@@ -72,22 +72,24 @@ pub async fn parts<E>(
     Ok(parts)
 }
 
-/// How the members of a JSON object are read: in the order they were written, with a bound on their number.
+/// Reads the members of a JSON object in their order, with a bound on their number.
 pub struct Members<V> {
     most: usize,
     each_once: bool,
+    /// For error messages: what is expected, and what is wrong with more members.
+    words: (&'static str, &'static str),
     value: PhantomData<V>,
 }
 
 impl<V> Members<V> {
-    /// At most so many, repeated keys included.
-    pub fn at_most(most: usize) -> Members<V> {
-        Members { most, each_once: false, value: PhantomData }
+    /// At most so many, including repeated keys.
+    pub fn at_most(most: usize, words: (&'static str, &'static str)) -> Members<V> {
+        Members { most, each_once: false, words, value: PhantomData }
     }
 
-    /// At most so many, and no key twice.
-    pub fn each_once(most: usize) -> Members<V> {
-        Members { each_once: true, ..Members::at_most(most) }
+    /// At most so many, and no repeated key.
+    pub fn each_once(most: usize, words: (&'static str, &'static str)) -> Members<V> {
+        Members { each_once: true, ..Members::at_most(most, words) }
     }
 }
 
@@ -103,14 +105,14 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Members<V> {
     type Value = Vec<(String, V)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+        f.write_str(self.words.0)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members: Vec<(String, V)> = Vec::new();
         while let Some((key, value)) = map.next_entry::<String, V>()? {
             if members.len() == self.most {
-                return Err(A::Error::custom(format_args!("more than {} members", self.most)));
+                return Err(A::Error::custom(self.words.1));
             }
             if self.each_once && members.iter().any(|(known, _)| *known == key) {
                 return Err(A::Error::custom(format_args!("the key {} is there twice", shortened(&key, 60))));

@@ -1,4 +1,4 @@
-//! One connection: HTTP/1 on a socket with patience, and the bounds that every client has.
+//! Accepts connections, and serves HTTP/1 on each within bounds.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,30 +18,30 @@ use tracing::warn;
 use super::patience::Patient;
 use crate::rate_limited::RateLimited;
 
-/// After an accept that failed, for want of descriptors for one: accepting again at once would only burn CPU.
+/// The pause after a failed accept, for example without file descriptors: accepting again at once would only burn CPU.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The bounds of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The bytes of a request's head, and of what is read of a body at once.
+    /// Size of a request's head, and of one read of a body, in bytes.
     pub head_bytes: usize,
-    /// For the head of a request; also how long a connection may be idle.
+    /// Time to receive a request's head. Also how long a connection may be idle.
     pub head_time: Duration,
-    /// For a client to take the next bytes of an answer.
+    /// Time for a client to accept the next bytes of an answer.
     pub write_progress: Duration,
 }
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// As either side wanted, or by a client that went away.
+    /// It ended normally, or the client disconnected.
     Somehow,
-    /// A request's head began and did not come within [`Bounds::head_time`]. Its client got no answer.
+    /// A request's head began and was not complete within [`Bounds::head_time`]. The client got no answer.
     HeadLate,
 }
 
-/// Waits for the next connection. `who` begins the line in the log about one that could not be accepted.
+/// Waits for the next connection. A log line about a failed accept begins with `who`.
 pub async fn accept(listener: &TcpListener, who: &str, log_limiter: &RateLimited) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -54,7 +54,7 @@ pub async fn accept(listener: &TcpListener, who: &str, log_limiter: &RateLimited
     }
 }
 
-/// Answers every request that comes by a connection, until it ends.
+/// Answers the requests of a connection until it ends.
 pub async fn serve<F, B>(socket: TcpStream, bounds: &Bounds, answer: impl Fn(Request<Incoming>) -> F) -> Ended
 where
     F: Future<Output = Response<B>>,
@@ -70,18 +70,18 @@ where
         let answer = answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    // A connection that breaks is the client's affair; what it left undone is counted where it is noticed.
+    // Ignore a broken connection: the code that reads a body counts an incomplete one.
     match http.serve_connection(TokioIo::new(socket), service).await {
-        // One that was merely idle is no such: its client may be asking just now.
+        // Not an idle connection: its client may be sending a request now.
         Err(error) if error.is_timeout() && asked.load(Ordering::Relaxed) => Ended::HeadLate,
         _ => Ended::Somehow,
     }
 }
 
-/// Makes a bound listener one of the running runtime.
+/// Registers a bound listener with the running runtime.
 ///
 /// # Errors
-/// What the system says.
+/// An error of the system.
 pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

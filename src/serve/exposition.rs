@@ -2,10 +2,10 @@
 
 use std::fmt::{Display, Write as _};
 
-/// What the text is.
+/// The media type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A page of metrics that is being written.
+/// A page of metrics under construction.
 #[derive(Debug)]
 pub struct Text {
     prefix: &'static str,
@@ -13,7 +13,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// An empty page; every name on it begins with the prefix.
+    /// An empty page. Every name on it gets the prefix.
     pub const fn new(prefix: &'static str) -> Text {
         Text { prefix, text: String::new() }
     }
@@ -24,7 +24,7 @@ impl Text {
         let _ = write!(self.text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}\n");
     }
 
-    /// A sample of the family that was begun last.
+    /// Adds a sample to the last family.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.text, "{}{name}", self.prefix);
         for (index, (label, value)) in labels.iter().enumerate() {
@@ -35,8 +35,8 @@ impl Text {
         let _ = writeln!(self.text, "{end} {value}");
     }
 
-    /// A histogram. `buckets`: an upper bound, and how many values are up to it and above the one before. Then how many there are of
-    /// all, and their sum.
+    /// Adds a histogram. Each bucket has its upper bound, and the number of values above the bound before it. `count` is the
+    /// number of all values.
     pub fn histogram(
         &mut self,
         name: &str,
@@ -55,7 +55,7 @@ impl Text {
         self.sample(&format!("{name}_count"), &[], count);
     }
 
-    /// A family of one sample without labels.
+    /// Adds a family with one sample without labels.
     pub fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);

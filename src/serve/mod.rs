@@ -1,15 +1,15 @@
-//! What the package's two HTTP servers share: the box's own API and `event-receive-server`. Which clients, paths and bodies they take,
-//! and what they answer, is their own.
+//! Code that both HTTP servers of the package use: the box's API and `event-receive-server`. Each server decides itself which
+//! clients, paths and bodies it accepts, and what it answers.
 //!
 //! ```text
-//!  connection.rs  accepting, and HTTP/1 on one socket within bounds
-//!  patience.rs    a socket whose writes give up
-//!  body.rs        a request's body: read within bounds; form-data and JSON objects taken apart
-//!  token.rs       the token of a request, and how secrets are compared
-//!  reply.rs       answers
-//!  text.rs        what a client wrote, as messages show it
-//!  exposition.rs  the text of metrics
-//!  mod.rs         the headers that guard every answer, the end of a body that is not wanted, the look of the pages
+//!  connection.rs  accepts connections, and serves HTTP/1 on a socket within bounds
+//!  patience.rs    a socket whose writes time out
+//!  body.rs        reads a request's body within bounds; parses form-data and JSON objects
+//!  token.rs       the token of a request, and the comparison of secrets
+//!  reply.rs       builds answers
+//!  text.rs        quotes what a client sent, for messages
+//!  exposition.rs  the text format of metrics
+//!  mod.rs         the security headers of every answer, discarding an unwanted body, the style of the pages
 //! ```
 
 pub mod body;
@@ -29,7 +29,7 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
-/// Colours by role in light and dark, the bar with the language switch, tiles: what both pages begin with.
+/// The common style of both pages: colours by role in light and dark, the bar with the language switch, tiles.
 #[macro_export]
 macro_rules! house_css {
     () => {
@@ -37,8 +37,8 @@ macro_rules! house_css {
     };
 }
 
-/// The headers that keep names and faces out of caches and other sites, and foreign script out of the page. What the answer has
-/// already stays.
+/// Adds the headers that keep names and faces out of caches and other sites, and foreign scripts out of the page. Headers that
+/// the answer already has stay.
 pub fn guard(headers: &mut HeaderMap) {
     const PAGE: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                         base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -55,8 +55,8 @@ pub fn guard(headers: &mut HeaderMap) {
     }
 }
 
-/// Reads and forgets, for at most `time`, what a client sends although its answer is already on the way: a client that is reset while
-/// it still sends may never see the answer. One that waits for `100 Continue` sends nothing.
+/// Reads and discards the rest of a body, for at most `time`: a client whose connection is reset while it sends may never see the
+/// answer. A client that waits for `100 Continue` sends nothing.
 pub fn discard(mut body: Incoming, headers: &HeaderMap, time: Duration) {
     if !body.is_end_stream() && !headers.contains_key(EXPECT) {
         tokio::spawn(tokio::time::timeout(time, async move { while let Some(Ok(_)) = body.frame().await {} }));

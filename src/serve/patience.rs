@@ -1,6 +1,6 @@
-//! A socket whose writes give up: a reader that takes nothing for too long must not hold a connection for ever.
+//! A socket whose writes time out, so that a client that reads nothing cannot hold a connection for ever.
 //!
-//! Reads need no such bound here: hyper bounds the time for a request's head, and who reads a body the time for that.
+//! Reads need no bound here: hyper bounds the time for a request's head, and the code that reads a body bounds that.
 
 use std::future::Future;
 use std::io;
@@ -18,18 +18,18 @@ use tokio::time::{Sleep, sleep};
 pub struct Patient {
     socket: TcpStream,
     patience: Duration,
-    /// Runs while a write waits; gone as soon as the reader takes something.
+    /// The timeout of a waiting write; none as soon as the client reads something.
     waiting: Option<Pin<Box<Sleep>>>,
     asked: Arc<AtomicBool>,
 }
 
 impl Patient {
-    /// A socket that waits this long for a write to move.
+    /// A socket whose writes fail after `patience` without progress.
     pub fn new(socket: TcpStream, patience: Duration) -> Patient {
         Patient { socket, patience, waiting: None, asked: Arc::default() }
     }
 
-    /// Is true from the first byte of a request to the first byte of its answer: such a client, and no other, may be told why its
+    /// True from the first byte of a request to the first byte of its answer. Only then may an error answer be sent before the
     /// connection is closed.
     pub fn asked(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.asked)

@@ -1,11 +1,11 @@
-//! Answers.
+//! Builds answers.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-/// An answer of this type of content.
+/// An answer with a body of this media type.
 pub fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
@@ -13,7 +13,7 @@ pub fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
     reply
 }
 
-/// What a path takes, as the header `Allow` says it; HEAD goes with GET.
+/// The value of the `Allow` header. HEAD is allowed where GET is.
 pub fn allowed(takes_get: bool, takes_post: bool) -> &'static str {
     match (takes_get, takes_post) {
         (true, true) => "GET, HEAD, POST",

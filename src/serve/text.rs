@@ -1,6 +1,6 @@
-//! What a client wrote, as a message may show it.
+//! Quotes what a client sent, for messages.
 
-/// At most so many characters of a text, quoted, and its length where that is not all of it. It has no control characters.
+/// At most `most` characters of a text, quoted, without control characters; a shortened text is followed by its length.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => quoted(text),
@@ -8,7 +8,7 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A text as a JSON string, which has no line breaks and no control characters.
+/// A text as a JSON string, without line breaks and control characters.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,20 +1,20 @@
-//! A token in a request's head, and how it is compared.
+//! The token of a request, and the comparison of secrets.
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq as _;
 
-/// What a request says in `Authorization`.
+/// The content of a request's `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given<'a> {
-    /// Nothing, or several things.
+    /// There is no such header, or more than one.
     Nothing,
-    /// Something that is no bearer token.
+    /// It is not a bearer token.
     Other,
-    /// `Bearer` and this, without blanks around it.
+    /// A bearer token, trimmed.
     Bearer(&'a str),
 }
 
-/// The token that a request gives.
+/// The token of a request.
 pub fn given(headers: &HeaderMap) -> Given<'_> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (given.next(), given.next()) else { return Given::Nothing };
@@ -24,7 +24,7 @@ pub fn given(headers: &HeaderMap) -> Given<'_> {
     }
 }
 
-/// Whether two secrets are the same; takes the same time wherever the difference is.
+/// Compares two secrets in constant time.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }

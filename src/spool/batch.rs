@@ -1,5 +1,5 @@
-//! Storing several events at once: in one file that has a name for each ([`group`](super::group)), so there is one fsync for them all, and
-//! one for each folder.
+//! Stores several events at once, in one file that has a name for each ([`group`](super::group)). This needs one fsync for the
+//! file and one for each folder.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ use crate::ring::file::RingId;
 pub struct Order<'a, S: ?Sized> {
     /// The ring that it came through.
     pub ring: RingId,
-    /// Where its record lies.
+    /// The memory that its record is in.
     pub source: &'a S,
     /// The record in `source`.
     pub frame: &'a Frame,
-    /// Who lacks it.
+    /// The destinations that lack it.
     pub to: &'a [Destination],
 }
 
@@ -37,8 +37,7 @@ impl<S: ?Sized> Clone for Order<'_, S> {
 impl<S: ?Sized> Copy for Order<'_, S> {}
 
 impl<D: Disk> Spool<D> {
-    /// Stores events, each of which is durable with its Ok. What the batch cannot do is done again for each event alone: there
-    /// everything is tried.
+    /// Stores events. An event is durable if its result is Ok. If they cannot be stored together, each is stored alone.
     pub fn store_all<S: Words + PictureSource + ?Sized>(
         &mut self,
         orders: &[Order<'_, S>],
@@ -57,7 +56,7 @@ impl<D: Disk> Spool<D> {
         stored
     }
 
-    /// The number of the first, the others have those after it: all are durable now, or nothing is left of them.
+    /// Returns the number of the first event; the others have the numbers after it. All are durable, or nothing of them is left.
     fn store_together<S: Words + PictureSource + ?Sized>(
         &mut self,
         orders: &[Order<'_, S>],
@@ -112,8 +111,8 @@ impl<D: Disk> Spool<D> {
         Ok(self.volume.sync(&mut file, path)?)
     }
 
-    /// Gives a durable file all its names and makes them durable; all of them or none. A name that then cannot be taken away keeps the
-    /// whole file, of so many blocks.
+    /// Gives a durable file all its names and makes them durable: all or none. A name that cannot be deleted again keeps the
+    /// whole file, which has `blocks` blocks.
     fn name_all(&mut self, fresh: &Path, entries: &[Entry], all: Mask, blocks: u32) -> Result<(), DiskError> {
         let mut named = Vec::with_capacity(entries.len());
         let linked = entries.iter().map(|entry| Entry { blocks, ..*entry }).try_for_each(|entry| {

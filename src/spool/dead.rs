@@ -1,7 +1,7 @@
-//! Dead letters: events that a server refused, kept for a person, each with the reason ([`reasons`](super::reasons)).
+//! Dead letters: events that a server refused. They are kept for a person, each with its reason ([`reasons`](super::reasons)).
 //!
-//! They count to the spool's bounds as everything in it does. An eighth of the bounds is theirs: that goes last. What they take beyond it
-//! goes with what waits, the oldest first ([`store`](super::store)).
+//! They count towards the spool's bounds. Dead letters within an eighth of the bounds are evicted last. Beyond that they are
+//! evicted together with the waiting events, the oldest first (`room.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,55 +17,56 @@ use super::store::{Evicted, Reason};
 use super::volume::{DiskError, Home};
 use super::{Spool, Waiting};
 
-/// Letters sent again in one call, at most about: others wait meanwhile.
+/// About the most letters that one call sends again: other calls wait meanwhile.
 pub const PAGE: usize = 256;
 
-/// A dead letter, for people.
+/// A dead letter as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeadLetter {
     /// Its number in the spool.
     pub number: u64,
-    /// Of its file.
+    /// The size of its file.
     pub bytes: u64,
-    /// The event's id; none where the file cannot be read, is damaged, or of another release.
+    /// The event's id; none if the file cannot be read, is damaged, or is of another release.
     pub event: Option<String>,
-    /// Whether only the key opens it.
+    /// Whether it is sealed.
     pub sealed: bool,
-    /// None for a letter of a release that did not write it down.
+    /// None for a letter of a release that did not record it.
     #[serde(flatten)]
     pub reason: Option<DeadLetterReason>,
-    /// Who refused it.
+    /// The destination that refused it.
     #[serde(skip)]
     pub destination: Destination,
-    /// None where its folder does not say.
+    /// The destination's URL; none if its folder does not say.
     #[serde(skip)]
     pub url: Option<String>,
 }
 
-/// Which dead letters are to be sent again, and to whom.
+/// Which dead letters to send again, and to which destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// None: all.
     pub numbers: Option<Vec<u64>>,
-    /// None: where each was to go before.
+    /// None: each to its own destination.
     pub to: Option<Destination>,
     /// Only those with a higher number.
     pub after: Option<u64>,
 }
 
-/// What became of some that were to be sent again.
+/// The result of sending dead letters again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resent {
-    /// They wait again.
+    /// How many wait again.
     pub resent: u64,
-    /// They stay dead letters, because their destination is not in the config: how many, by its URL, or its name where that is not known.
+    /// How many stay dead letters because their destination is not in the config; by its URL, or by its folder's name if that is
+    /// unknown.
     pub skipped: BTreeMap<String, u64>,
-    /// The last number looked at, where there are further ones.
+    /// The last number of this page, if there are more.
     pub after: Option<u64>,
 }
 
 impl Resent {
-    /// What the next call came to, added.
+    /// Adds the result of the next call.
     pub fn add(&mut self, next: Resent) {
         self.resent += next.resent;
         next.skipped.into_iter().for_each(|(url, letters)| *self.skipped.entry(url).or_insert(0) += letters);
@@ -74,11 +75,11 @@ impl Resent {
 }
 
 impl<D: Disk> Spool<D> {
-    /// A destination refused the event: it becomes a dead letter. False when it was not there (evicted meanwhile). What was given up for
-    /// its file is added to `evicted`.
+    /// Makes a refused event a dead letter. False if it was not there (evicted meanwhile). Adds what was evicted for its file to
+    /// `evicted`.
     ///
     /// # Errors
-    /// What failed. The event stays, and is not offered again before the next start.
+    /// The operation that failed. The event stays, and is not offered again before the next start.
     pub fn to_dead(
         &mut self,
         destination: Destination,
@@ -103,7 +104,7 @@ impl<D: Disk> Spool<D> {
         moved
     }
 
-    /// A letter has a file of its own: one whose event lies in a group is written anew, and that keeps its room until its last event is
+    /// A letter has its own file. An event in a group is copied for that, and the group keeps its room until its last event is
     /// gone.
     fn make_room_for_copy(&mut self, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), DiskError> {
         let blocks = self.events.get(counter).filter(|_| self.events.is_in_group(counter)).map(|entry| entry.blocks);
@@ -118,7 +119,7 @@ impl<D: Disk> Spool<D> {
         })
     }
 
-    /// First the reason and the letter are durable, then the event is not in its folder any more.
+    /// Makes the reason and the letter durable, then deletes the event from its folder.
     fn bury(&mut self, slot: usize, counter: u64, reason: &DeadLetterReason) -> Result<(), DiskError> {
         self.available()?;
         let destination = self.destinations.at(slot);
@@ -148,7 +149,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Gives up the oldest dead letter; its blocks.
+    /// Evicts the oldest dead letter. Returns its blocks.
     pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, DiskError> {
         let Some(letter) = self.letters.oldest() else {
             return Ok(None);
@@ -165,9 +166,9 @@ impl<D: Disk> Spool<D> {
         })
     }
 
-    /// How many dead letters there are; those with a number above `after`, the oldest first: so many, or some more, for a number is
-    /// not left half-way; and the last one's number, where there are further ones. Looks at their files and at no other: what waits
-    /// costs nothing.
+    /// Returns how many dead letters there are, a page of those with a number above `after` (oldest first), and the last number
+    /// of the page if there are more. The page has `limit` letters, or more if several have the last number. Reads only the
+    /// letters' files.
     pub fn letters(&self, after: Option<u64>, limit: usize) -> (u64, Vec<DeadLetter>, Option<u64>) {
         let page = self.letters_page(limit, self.letters.after(after));
         let reasons = self.letters.reasons(&self.volume, &page);
@@ -200,7 +201,7 @@ impl<D: Disk> Spool<D> {
         self.url_of_letters(destination).unwrap_or_else(|| destination.to_string())
     }
 
-    /// The first of `letters`, and those with the last one's number.
+    /// The first `limit` letters, and all others with the last one's number.
     fn letters_page(&self, limit: usize, letters: impl Iterator<Item = Letter>) -> Vec<Letter> {
         let mut page: Vec<Letter> = Vec::new();
         for letter in letters {
@@ -212,10 +213,10 @@ impl<D: Disk> Spool<D> {
         page
     }
 
-    /// Sends some dead letters once more, a page of those that are wanted: to the destination that is named, or else to their own.
+    /// Sends a page of the wanted dead letters again, to the named destination or else to their own.
     ///
     /// # Errors
-    /// What failed; what was not sent stays a dead letter.
+    /// The operation that failed. What was not sent stays a dead letter.
     pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, DiskError> {
         let is_meant = |letter: &Letter| wanted.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.0));
         let page = self.letters_page(PAGE, self.letters.after(wanted.after).filter(is_meant));
@@ -236,10 +237,10 @@ impl<D: Disk> Spool<D> {
         Ok(done)
     }
 
-    /// Sends a dead letter of `from` once more, to `to`. False when there is no such letter.
+    /// Sends a dead letter of `from` again, to `to`. False if there is no such letter.
     ///
     /// # Errors
-    /// What failed; the letter stays one.
+    /// The operation that failed. The letter stays a dead letter.
     pub fn resend(&mut self, from: Destination, counter: u64, to: Destination) -> Result<bool, DiskError> {
         self.available()?;
         if !self.letters.contains((counter, from)) {
@@ -253,7 +254,7 @@ impl<D: Disk> Spool<D> {
         self.destinations.slot(self.destinations.configured_as(destination)?)
     }
 
-    /// Gives letters a name in the folder of those slots: first they are durable there, then they are no letters any more. How many
+    /// Gives letters names in the folders of these slots. Makes them durable there, then deletes the letters. Returns how many
     /// there were.
     fn resend_all(&mut self, letters: &[(Letter, usize)]) -> Result<u64, DiskError> {
         if letters.is_empty() {
@@ -263,7 +264,7 @@ impl<D: Disk> Spool<D> {
         let mask: Mask = letters.iter().fold(0, |mask, (_, slot)| mask | 1 << slot);
         self.make_folders(mask)?;
         if letters.iter().any(|(letter, _)| self.events.get(letter.0).is_none()) {
-            // Names of the file that it was in do not come back beside its own, whatever a power cut does.
+            // Otherwise old names of the event could return after a power cut, beside the new file.
             self.sync_folders(self.destinations.made())?;
             self.volume.sync_folder(&self.volume.all_to())?;
         }
@@ -299,7 +300,7 @@ impl<D: Disk> Spool<D> {
             return Ok(());
         }
         self.unlink_if_done(letter.0, slot)?;
-        // Where others still lack the event, it is one file for all of them.
+        // If other destinations still lack the event, all use the same file.
         let waiting = self.events.get(letter.0).and_then(|known| Some((known.blocks, slots(known.mask).next()?)));
         let waiting = waiting.map(|(blocks, other)| (blocks, self.name_in(other, letter.0)));
         let (blocks, path) = waiting.filter(|(_, path)| self.volume.stat(path).is_ok()).unwrap_or((blocks, path));

@@ -1,5 +1,5 @@
-//! The destinations that the spool knows, each in a slot: those of the config, and removed ones that still have events. And what became
-//! of their events.
+//! The destinations that the spool knows, each in a slot: those of the config, and removed ones that still have events. It also
+//! counts what became of their events.
 
 use super::file::{Address, Destination};
 use super::index::{Mask, SLOTS, slots};
@@ -15,7 +15,7 @@ const PEER: &str = "not ";
 #[derive(Debug)]
 pub struct Destinations {
     slots: [Option<DestinationEntry>; SLOTS],
-    /// Of all together, removed ones too.
+    /// For all destinations, including removed ones.
     tally: Tally,
 }
 
@@ -23,19 +23,19 @@ pub struct Destinations {
 #[derive(Debug)]
 pub struct DestinationEntry {
     destination: Destination,
-    /// What an earlier release called it: whatever waits under that name is meant for it.
+    /// Its name in an earlier release: it gets the events under that name.
     former: Option<Destination>,
-    /// None where a folder was found whose `url` cannot be read.
+    /// None if its folder was found and the `url` in it cannot be read.
     url: Option<String>,
-    /// It is in the config.
+    /// Whether it is in the config.
     configured: bool,
-    /// It was removed from there: who gets what waits for it. Nobody: it is parked.
+    /// The destinations that get its events, if it was removed from the config. None of them: it is parked.
     heirs: Option<Vec<Destination>>,
-    /// They were configured with it when it was removed: they had its events themselves, and inherit none.
+    /// The destinations that were configured when it was removed. They were sent the same events, and inherit none.
     peers: Vec<Destination>,
-    /// Its folder says all that.
+    /// Whether its folder says all this.
     noted: bool,
-    /// The folder is there and durable.
+    /// Whether its folder exists and is durable.
     made: bool,
     tally: Tally,
 }
@@ -48,7 +48,7 @@ impl Default for Destinations {
 
 /// Slots.
 impl Destinations {
-    /// Where a destination is kept.
+    /// The slot of a destination.
     pub fn slot(&self, destination: Destination) -> Option<usize> {
         self.slots.iter().position(|entry| entry.as_ref().is_some_and(|entry| entry.destination == destination))
     }
@@ -56,7 +56,7 @@ impl Destinations {
     /// The destination in a slot that is taken.
     ///
     /// # Panics
-    /// When it is free.
+    /// If it is free.
     pub fn at(&self, slot: usize) -> Destination {
         self.slots[slot].as_ref().expect("an event's slot is taken").destination
     }
@@ -66,13 +66,13 @@ impl Destinations {
         self.slots[slot].as_ref()
     }
 
-    /// All of them, with their slots.
+    /// All destinations, with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &DestinationEntry)> {
         self.slots.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
     }
 
-    /// The slot of a destination. A new one gets a free one, or that of a removed destination that `is_deserted`; none where there is no
-    /// such slot.
+    /// The slot of a destination. A new one gets a free slot, or the slot of a removed destination that `is_deserted`. None if
+    /// there is no such slot.
     pub fn lodge(
         &mut self,
         destination: Destination,
@@ -97,7 +97,7 @@ impl Destinations {
 
 /// The config, and heirs.
 impl Destinations {
-    /// Of the destinations so far these stay. Those that are new inherit from the others of their report.
+    /// Removes the destinations that are not in `addresses`. Their heirs are the new ones of the same report.
     pub fn keep_only(&mut self, addresses: &[Address]) {
         let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
         let old: Vec<_> = self.configured().map(|one| one.destination).collect();
@@ -123,7 +123,7 @@ impl Destinations {
         }
     }
 
-    /// The destination in a slot is in the config from now on. Whether it was a removed one.
+    /// Marks the destination in a slot as configured. Returns whether it was a removed one.
     pub fn configure(&mut self, slot: usize, former: Option<Destination>) -> bool {
         let Some(entry) = &mut self.slots[slot] else { return false };
         entry.peers.clear();
@@ -131,20 +131,20 @@ impl Destinations {
         entry.heirs.take().is_some()
     }
 
-    /// The destination in a slot is a removed one with these heirs, where it is not in the config, nor has heirs yet.
+    /// Sets the heirs of the destination in a slot, unless it is configured or has heirs already.
     pub fn bequeath(&mut self, slot: usize, heirs: &[Destination]) {
         if let Some(entry) = self.slots[slot].as_mut().filter(|entry| !entry.configured && entry.heirs.is_none()) {
             entry.heirs = Some(heirs.to_vec());
         }
     }
 
-    /// Those that are not in the config, and of which it is not known who inherits.
+    /// Those that are not configured and whose heirs are not known yet.
     pub fn without_heirs(&self) -> Vec<(usize, Destination)> {
         let found = self.iter().filter(|(_, entry)| !entry.configured && entry.heirs.is_none());
         found.map(|(slot, entry)| (slot, entry.destination)).collect()
     }
 
-    /// Decides who gets what waits for the destination in a slot: those that the note in its folder names, else those that are `added`.
+    /// Finds the heirs of the destination in a slot: those that the note in its folder names, or else the `added` ones.
     pub fn find_heirs(&mut self, slot: usize, note: Option<&str>, added: &[Destination]) {
         let Some(entry) = self.get(slot) else { return };
         let (heirs, peers) = match note.and_then(|text| text.strip_prefix(HEIRS)) {
@@ -167,7 +167,7 @@ impl Destinations {
         }
     }
 
-    /// The destination in the config that has this name, or had it in an earlier release.
+    /// The configured destination with this name, or with this name in an earlier release.
     pub fn configured_as(&self, name: Destination) -> Option<Destination> {
         let found = self.configured().find(|one| one.destination == name);
         found.or_else(|| self.configured().find(|one| one.former == Some(name))).map(|one| one.destination)
@@ -180,32 +180,32 @@ impl Destinations {
 
 /// Folders.
 impl Destinations {
-    /// Nothing is known of any folder.
+    /// Forgets which folders exist.
     pub fn forget_folders(&mut self) {
         self.slots.iter_mut().flatten().for_each(|entry| entry.made = false);
     }
 
-    /// The folder of a slot is there and durable.
+    /// Marks the folder of a slot as existing and durable.
     pub fn has_folder(&mut self, slot: usize) {
         self.slots[slot].iter_mut().for_each(|entry| entry.made = true);
     }
 
-    /// Of these slots, those whose folders are not there yet.
+    /// The slots among these whose folders do not exist yet.
     pub fn without_folder(&self, mask: Mask) -> Vec<usize> {
         slots(mask).filter(|slot| self.get(*slot).is_some_and(|entry| !entry.made)).collect()
     }
 
-    /// The slots whose folders are there.
+    /// The slots whose folders exist.
     pub fn made(&self) -> Mask {
         self.iter().filter(|(_, entry)| entry.made).fold(0, |mask, (slot, _)| mask | 1 << slot)
     }
 
-    /// What the folder of a removed destination is to say and does not yet.
+    /// The note that still has to be written into the folder of a removed destination.
     pub fn note_to_write(&self, slot: usize) -> Option<String> {
         self.get(slot).filter(|entry| entry.heirs.is_some() && entry.made && !entry.noted).map(DestinationEntry::note)
     }
 
-    /// The folder says it.
+    /// Marks the note as written.
     pub fn is_noted(&mut self, slot: usize) {
         self.slots[slot].iter_mut().for_each(|entry| entry.noted = true);
     }
@@ -213,7 +213,7 @@ impl Destinations {
 
 /// Counts.
 impl Destinations {
-    /// Counts something so many times, for the destination in a slot and in all.
+    /// Adds to a count, for the destination in a slot and for all.
     pub fn count_many(&mut self, slot: usize, times: u64, what: impl Fn(&mut Tally) -> &mut u64) {
         *what(&mut self.tally) += times;
         if let Some(entry) = &mut self.slots[slot] {
@@ -221,12 +221,12 @@ impl Destinations {
         }
     }
 
-    /// Counts a dead letter that was given up. Its destination may not be known any more.
+    /// Counts an evicted dead letter. Its destination may be unknown by now.
     pub fn count_dead_evicted(&mut self) {
         self.tally.dead_evicted += 1;
     }
 
-    /// Of all together.
+    /// The counts for all destinations.
     pub fn tally(&self) -> Tally {
         self.tally
     }
@@ -247,17 +247,17 @@ impl DestinationEntry {
         }
     }
 
-    /// Whose place it is.
+    /// The destination.
     pub fn destination(&self) -> Destination {
         self.destination
     }
 
-    /// Its URL; none where its folder does not say.
+    /// Its URL; none if its folder does not say.
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// What an earlier release called it.
+    /// Its name in an earlier release.
     pub fn former(&self) -> Option<Destination> {
         self.former
     }
@@ -267,17 +267,17 @@ impl DestinationEntry {
         self.configured
     }
 
-    /// Whether its folder is there.
+    /// Whether its folder exists.
     pub fn has_folder(&self) -> bool {
         self.made
     }
 
-    /// Who gets what waits for it; none where it was not removed.
+    /// The destinations that get its events; none if it was not removed.
     pub fn heirs(&self) -> Option<&[Destination]> {
         self.heirs.as_deref()
     }
 
-    /// Whether it was removed and nobody inherits.
+    /// Whether it was removed and has no heirs.
     pub fn is_parked(&self) -> bool {
         self.heirs.as_ref().is_some_and(Vec::is_empty)
     }
@@ -287,12 +287,12 @@ impl DestinationEntry {
         self.tally
     }
 
-    /// Which events its destination gets; those of the realtime report, where its URL cannot be read.
+    /// The report that its destination gets; the realtime report if its URL is unknown.
     fn report(&self) -> Report {
         self.url.as_deref().map_or(Report::RealTime, Report::of_shown)
     }
 
-    /// What the file with its heirs says of it.
+    /// The content of the file with its heirs.
     fn note(&self) -> String {
         let heirs = self.heirs.iter().flatten().map(|heir| format!("{heir}\n"));
         let peers = self.peers.iter().filter(|peer| **peer != self.destination).map(|peer| format!("{PEER}{peer}\n"));

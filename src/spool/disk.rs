@@ -1,7 +1,7 @@
-//! What the spool asks of a disk, and the real one.
+//! The operations that the spool needs of a disk, and the real disk.
 //!
-//! Every file operation of the spool goes through [`Disk`], so that a test can be a disk that tears, reorders, fills up and forgets
-//! what was not flushed (`tests/common/model_disk.rs`). Paths are whole paths; errors are the system's own.
+//! Every file operation of the spool goes through [`Disk`]. So a test can use a disk that tears and reorders writes, fills up,
+//! and loses what was not flushed (`tests/common/model_disk.rs`). Paths are complete; errors are those of the system.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -16,140 +16,141 @@ use super::mapped_file::MappedFile;
 use crate::picture::PictureSource;
 use crate::ring::Words;
 
-/// What is known of a file without reading it.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Its size.
     pub bytes: u64,
     /// Whether it is a regular file.
     pub regular: bool,
-    /// The file's own number: names of one file have the same.
+    /// Its inode number. All names of a file have the same.
     pub file: u64,
 }
 
-/// A file's bytes, readable until this is dropped, whatever becomes of its names.
+/// A file's bytes, readable until this is dropped, even if all its names are deleted.
 pub trait Mapped: Words + PictureSource + Send + Sync + 'static {
     /// How many there are.
     fn size(&self) -> usize;
 }
 
-/// The operations. None of them is durable by itself: a file's bytes are after [`Disk::sync`], names after
-/// [`Disk::sync_folder`] of the folder that they are in.
+/// The operations. None is durable by itself: bytes are durable after [`Disk::sync`], and names after [`Disk::sync_folder`] of
+/// their folder.
 pub trait Disk {
     /// A file that is being written.
     type File: std::fmt::Debug;
     /// A file that is being read.
     type Mapped: Mapped;
 
-    /// Keeps other processes' spools out of the folder at `path` until this disk is dropped, or the next call finds another folder
-    /// there. What was claimed before is then said, and stays claimed until the call after that.
+    /// Claims the folder at `path`: no other process can claim it until this disk is dropped, or until the next call finds
+    /// another folder there. Then it returns the former folder, which stays claimed until the call after that.
     ///
     /// # Errors
-    /// `WouldBlock` where another process has it; what was claimed stays so.
+    /// `WouldBlock` if another process has claimed it. A former claim stays.
     fn claim(&mut self, path: &Path) -> io::Result<Option<Former>>;
     /// Whether the folder at `path` is the one that was claimed.
     ///
     /// # Errors
-    /// What the system says, `NotFound` where there is none.
+    /// An error of the system; `NotFound` if there is none.
     fn is_claimed(&self, path: &Path) -> io::Result<bool>;
-    /// Makes a folder, 0700, or takes the one there; true when it is new. One of `ours` is made 0700, where its file system can say so.
+    /// Makes a folder with mode 0700, or uses the existing one. Returns whether it is new. If it is `ours`, an existing one gets
+    /// mode 0700, too, if the file system has modes.
     ///
     /// # Errors
-    /// What the system says; `NotADirectory` where something else has the name.
+    /// An error of the system; `NotADirectory` if the name is not a folder's.
     fn make_folder(&self, path: &Path, ours: bool) -> io::Result<bool>;
     /// Removes an empty folder.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
-    /// Makes a file, 0600; the name must be free.
+    /// Creates a file with mode 0600. The name must be free.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Opens a file that is there, to change it.
+    /// Opens an existing file for writing.
     ///
     /// # Errors
-    /// What the system says; `InvalidData` for what is no regular file.
+    /// An error of the system; `InvalidData` if it is no regular file.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
-    /// Writes some of `bytes` at `offset` and says how many.
+    /// Writes some of `bytes` at `offset`. Returns how many.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn write_at(&self, file: &mut Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
-    /// Makes what was written durable.
+    /// Makes a file's bytes durable.
     ///
     /// # Errors
-    /// What the system says; what was written is then lost even if a second call should succeed.
+    /// An error of the system. The bytes are lost then, even if a second call succeeds.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
     /// Gives a file another name, which must be free.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes a name away; with its last name goes the file.
+    /// Deletes a name. The file is deleted with its last name.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn unlink(&self, path: &Path) -> io::Result<()>;
-    /// Moves a name, over what is there.
+    /// Renames a file, and replaces a file with the new name.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a folder's names durable.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
-    /// Calls `each` with every name in a folder, in no order.
+    /// Calls `each` with every name in a folder, in any order.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn list(&self, path: &Path, each: &mut dyn FnMut(&OsStr)) -> io::Result<()>;
-    /// Size and kind of what has this name; links are not followed.
+    /// The metadata of a name. Links are not followed.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// What the system says; `InvalidData` for an empty file and for what is no regular file.
+    /// An error of the system; `InvalidData` if it is empty or no regular file.
     fn map(&self, path: &Path) -> io::Result<Self::Mapped>;
-    /// What is free for us on the file system of `path`.
+    /// The free space for this process on the file system of `path`.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     fn free(&self, path: &Path) -> io::Result<Free>;
 }
 
-/// What is free on a file system.
+/// The free space of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Free {
     /// Bytes.
     pub bytes: u64,
-    /// Files that can still be made (inodes); `u64::MAX` where it does not count them.
+    /// Free inodes; `u64::MAX` if the file system does not count them.
     pub files: u64,
 }
 
-/// The folder that was claimed before, now that another one lies at its path.
+/// A claimed folder whose path leads to another folder now.
 #[derive(Clone, Debug)]
 pub struct Former {
-    /// By which it can be reached, as long as it is claimed.
+    /// The path by which it can be reached while it is claimed.
     pub root: PathBuf,
-    /// Where there is another folder at the path now: whether that is the one that was claimed before the former one.
+    /// Whether the folder at the path now is the one that was claimed before this one.
     pub is_back: bool,
 }
 
-/// The machine's own disk.
+/// The real disk.
 #[derive(Debug, Default)]
 pub struct RealDisk {
     claim: Option<Flock<File>>,
     former: Option<Flock<File>>,
 }
 
-/// Which folder it is, whatever its name.
+/// The device and inode of a folder.
 fn identity(folder: &Metadata) -> (u64, u64) {
     (folder.dev(), folder.ino())
 }
@@ -208,7 +209,7 @@ impl Disk for RealDisk {
                 }
                 if ours && found.permissions().mode() & 0o777 != 0o700 {
                     match fs::set_permissions(path, Permissions::from_mode(0o700)) {
-                        // A file system without rights, or one that is not written to: they are as it was mounted.
+                        // A file system without modes, or a read-only one: the mount decides.
                         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EROFS)) => {}
                         set => set?,
                     }
@@ -278,7 +279,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// Neither a link nor a pipe is followed or waited for, should one have the name.
+/// Follows no link, and does not wait for a pipe.
 fn open_regular(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let opened = how.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {

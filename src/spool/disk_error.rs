@@ -30,29 +30,29 @@ impl std::error::Error for DiskError {
 }
 
 impl DiskError {
-    /// No room, by blocks, inodes or quota: older events may be given up for it.
+    /// The disk is full: blocks, inodes or quota. Evicting older events may help.
     pub fn is_full(&self) -> bool {
         is_full(&self.source)
     }
 
-    /// This file came to nothing; another one may succeed: the flash failed a write, or the name was taken.
+    /// Another file may succeed: the flash failed a write, or the name was taken.
     pub fn is_worth_another_file(&self) -> bool {
         self.source.raw_os_error() == Some(libc::EIO)
             || self.source.kind() == io::ErrorKind::AlreadyExists
             || self.operation == SYNC
     }
 
-    /// Another process has the spool's folder.
+    /// Another process has claimed the spool's folder.
     pub fn is_claimed(&self) -> bool {
         self.operation == CLAIM && self.source.kind() == io::ErrorKind::WouldBlock
     }
 
-    /// The folder is not ours to open or to make durable.
+    /// This process may not open the folder, or make it durable.
     pub(super) fn is_not_our_folder(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
     }
 
-    /// This process lacks something (descriptors, memory, places in the SIGBUS guard); the file may be good.
+    /// This process lacks descriptors, memory or slots in the SIGBUS guard. The file may be good.
     pub fn is_shortage(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN))
             || self.source.kind() == io::ErrorKind::Other

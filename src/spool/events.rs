@@ -1,6 +1,6 @@
-//! The events that lie in the destinations' folders: which are offered, which are not and why, and their numbers.
+//! The events in the destinations' folders: which are offered, which are hidden and why, and the next number.
 //!
-//! An event has a name in the folder of each destination that lacks it. A name is *hidden* while it is there and not offered.
+//! An event has a name in the folder of each destination that lacks it. A name that exists and is not offered is *hidden*.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,13 +9,13 @@ use super::index::{Entry, Index, slots};
 /// Why an event is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hidden {
-    /// Delivered or given up, but its name could not be taken away: tried again with the next store.
+    /// Delivered or evicted, but its name could not be deleted. The next store tries again.
     Done,
-    /// It could not be read or moved, or is of another release: tried again after the next start.
+    /// It could not be read or moved, or is of another release. It is offered again after the next start.
     Stuck,
-    /// It is sealed with a key that is not there: tried again when the key is another one.
+    /// It is sealed with another key than the one in use. It is offered again when the key changes.
     Locked,
-    /// Somebody is delivering it.
+    /// It is leased.
     Out,
 }
 
@@ -42,14 +42,15 @@ impl Events {
         self.next
     }
 
-    /// Takes so many numbers, one after the other; the first of them. None where there are not so many left: the last one is no event's.
+    /// Reserves `count` consecutive numbers, and returns the first. None if not enough are left: the highest number is never
+    /// used.
     pub fn take_numbers(&mut self, count: u64) -> Option<u64> {
         let first = self.next;
         self.next = first.checked_add(count)?;
         Some(first)
     }
 
-    /// A file has this number: later events have higher ones.
+    /// A file has this number: later events get higher ones.
     pub fn saw(&mut self, counter: Option<u64>) {
         self.next = self.next.max(counter.map_or(0, |counter| counter.saturating_add(1)));
     }
@@ -57,15 +58,15 @@ impl Events {
 
 /// What is there.
 impl Events {
-    /// All that the folders' listing says. What was hidden for a reason that a look at the folders ends is offered again.
+    /// Replaces the index by a new listing. Stuck and locked events are offered again.
     pub fn recount(&mut self, index: Index) {
         self.index = index;
         let (index, is_for_good) = (&self.index, |why: &Hidden| matches!(why, Hidden::Done | Hidden::Out));
         self.hidden.retain(|(counter, slot), why| is_for_good(why) && is_in(index, *counter, *slot));
     }
 
-    /// Takes all events out, for they lie in another folder from now on. `is_out` is told of each that somebody is delivering. What is
-    /// done with has no folder in its mask.
+    /// Removes all events, because they are in a former folder now. Calls `is_out` for each leased name. Names that are done are
+    /// not in the masks.
     pub fn leave(&mut self, mut is_out: impl FnMut(u64, usize)) -> VecDeque<Entry> {
         let mut events: VecDeque<Entry> = std::mem::take(&mut self.index).iter().collect();
         for entry in &mut events {
@@ -80,7 +81,7 @@ impl Events {
         events
     }
 
-    /// An event has a name in the folders of `entry`.
+    /// Adds an event's names in the folders of `entry`.
     pub fn add(&mut self, entry: Entry) {
         self.index.add(entry);
     }
@@ -90,7 +91,7 @@ impl Events {
         self.index.join(first, last);
     }
 
-    /// An event has no name in a folder any more; why it was hidden there, if it was.
+    /// Removes an event's name in a folder. Returns why it was hidden, if it was.
     pub fn forget(&mut self, counter: u64, slot: usize) -> Option<Hidden> {
         self.index.remove(counter, slot);
         self.hidden.remove(&(counter, slot))
@@ -131,17 +132,17 @@ impl Events {
         self.index.len() as u64
     }
 
-    /// What they take in blocks.
+    /// The blocks that they take.
     pub fn blocks(&self, has_links: bool) -> u64 {
         if has_links { self.index.blocks() } else { self.index.name_blocks() }
     }
 
-    /// How many there are: without links each name is one.
+    /// How many there are. Without hard links each name counts.
     pub fn files(&self, has_links: bool) -> u64 {
         if has_links { self.len() } else { self.index.names() }
     }
 
-    /// The same as the file system counts them: events that lie in one file are one.
+    /// The same as the file system counts: events in one file count once.
     pub fn inodes(&self, has_links: bool) -> u64 {
         if has_links { self.index.files() } else { self.index.names() }
     }
@@ -154,39 +155,39 @@ impl Events {
         self.in_slot(slot, after).filter(move |entry| self.why_hidden(entry.counter, slot).is_none())
     }
 
-    /// Why a name is not offered; none where it is, or is not there.
+    /// Why a name is hidden; none if it is offered or does not exist.
     pub fn why_hidden(&self, counter: u64, slot: usize) -> Option<Hidden> {
         self.hidden.get(&(counter, slot)).copied()
     }
 
-    /// A name is not offered from now on.
+    /// Hides a name.
     pub fn hide(&mut self, counter: u64, slot: usize, why: Hidden) {
         self.hidden.insert((counter, slot), why);
     }
 
-    /// Somebody delivers the event. One that is hidden stays so.
+    /// Leases an event. A hidden one keeps its reason.
     pub fn lease(&mut self, counter: u64, slot: usize) {
         self.hidden.entry((counter, slot)).or_insert(Hidden::Out);
     }
 
-    /// Nobody delivers the event any more.
+    /// Ends a lease.
     pub fn return_lease(&mut self, counter: u64, slot: usize) {
         if self.why_hidden(counter, slot) == Some(Hidden::Out) {
             self.hidden.remove(&(counter, slot));
         }
     }
 
-    /// The key is another one: what the one before did not open is offered again.
+    /// The key changed: offers the locked names again.
     pub fn unlock(&mut self) {
         self.hidden.retain(|_, why| *why != Hidden::Locked);
     }
 
-    /// Names that are hidden for this reason.
+    /// The names that are hidden for this reason.
     pub fn hidden_for(&self, why: Hidden) -> impl Iterator<Item = (u64, usize)> {
         self.hidden.iter().filter(move |(_, its)| **its == why).map(|(key, _)| *key)
     }
 
-    /// Names in a folder that are over, and that are stuck.
+    /// How many names in a folder are done, and how many are stuck or locked.
     pub fn hidden_in(&self, slot: usize) -> (u64, u64) {
         let here = self.hidden.iter().filter(|((_, hidden_in), _)| *hidden_in == slot);
         here.fold((0, 0), |(done, stuck), (_, why)| match why {

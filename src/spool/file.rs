@@ -1,4 +1,4 @@
-//! A spooled event's file, and how files and folders are named.
+//! The format of a spooled event's file, and the names of files and folders.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -8,17 +8,17 @@
 //! | 0x10 | u64 | bytes of the record (in clear): a multiple of 8 |
 //! | 0x18 | 16 bytes | the ring's id |
 //! | 0x28 | u64 | the sequence number, as in the record |
-//! | 0x30 | u32 | in clear: CRC-32 of the record. Sealed: zero, for it would tell something of the record |
+//! | 0x30 | u32 | in clear: CRC-32 of the record. Sealed: zero, because it would reveal something of the record |
 //! | 0x34 | 8 bytes | in clear: zero. Sealed: the [`KeyId`] of the key |
 //! | 0x3C | u32 | CRC-32 of the 60 bytes before |
 //! | 0x40 | 32 bytes | only sealed: the salt of the file's own key |
 //! | 0x40, 0x60 | | the record as it lay in the ring; or its chunks, sealed as [`seal`](super::seal) says |
 //!
-//! Every version has the same magic, its number, and this CRC: a file of a newer release is known for one, and left alone.
+//! Every version has this magic, a version number, and this CRC. So a file of a newer release is recognized, and left alone.
 //!
-//! Numbers are little-endian. The file ends with the record. The CRCs are there for flash that forgets and for files that are not
-//! ours: a file that was only half written is never given its name. The event's id is in clear in both: it is a number out of a
-//! random one, says nothing of a person, and people sort dead letters by it without the key.
+//! Numbers are little-endian. The file ends with the record. The CRCs detect damaged flash and files of other programs; a file
+//! that is only half written never gets its name. The event's id is in clear in both versions: it comes from a random number and
+//! reveals nothing of a person, and people sort dead letters by it without the key.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -38,34 +38,34 @@ use crate::ring::layout::{ALIGN, EVENT_HEADER, MAX_CAPACITY, high, low, pack};
 
 /// `SPOHEVNT`, read as a little-endian u64.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SPOHEVNT");
-/// Bytes of the header, but for the salt.
+/// The size of the header without the salt, in bytes.
 pub const HEADER: usize = 64;
 /// Versions: a record in clear, a sealed one.
 const CLEAR: u32 = 1;
 const SEALED: u32 = 2;
 /// The suffix of a spooled event's name.
 pub const EVENT_SUFFIX: &str = ".event";
-/// The suffix of what was set aside.
+/// The suffix of a file in quarantine.
 pub const BAD_SUFFIX: &str = ".bad";
-/// In a destination's folder, the file that says for people which destination it is.
+/// The file in a destination's folder with its URL, for people.
 pub const URL_FILE: &str = "url";
-/// In a removed destination's folder, the file that says who gets its events.
+/// The file in a removed destination's folder that names its heirs.
 pub const HEIRS_FILE: &str = "heirs";
 
 const HEADER_CRC: usize = HEADER - 4;
 
-/// A destination as the spool names it: the first 8 bytes of its URL's SHA-256.
+/// The spool's name of a destination: the first 8 bytes of the SHA-256 of its URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Destination(pub [u8; 8]);
 
-/// A destination, and what people are told it is.
+/// A destination, with its URL for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address {
     /// Its name in the spool.
     pub destination: Destination,
-    /// The name that an earlier release gave it, where that was another one ([`Url::former_identity`]).
+    /// Its name in an earlier release, if that was different ([`Url::former_identity`]).
     pub former: Option<Destination>,
-    /// Its URL, without what is secret in it.
+    /// Its URL, without secrets.
     pub shown: String,
 }
 
@@ -77,14 +77,14 @@ impl From<&Url> for Address {
 }
 
 impl Address {
-    /// Which events its destination gets.
+    /// The report that its destination gets.
     pub fn report(&self) -> Report {
         Report::of_shown(&self.shown)
     }
 }
 
 impl From<&str> for Address {
-    /// A URL without secrets, in its only form.
+    /// A URL without secrets, in canonical form.
     fn from(url: &str) -> Address {
         Address { destination: Destination::of(url), former: None, shown: url.to_owned() }
     }
@@ -97,7 +97,7 @@ impl Destination {
         Destination(std::array::from_fn(|index| hash[index]))
     }
 
-    /// The destination whose folder has this name, if it is one's.
+    /// The destination whose folder has this name, if the name is valid.
     pub fn from_name(name: &OsStr) -> Option<Destination> {
         let name = name.to_str().filter(|name| name.len() == 16)?;
         let is_ours = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -112,30 +112,30 @@ impl fmt::Display for Destination {
     }
 }
 
-/// The name of a file with this counter; names sort by age.
+/// The name of a file with this number. Names sort by age.
 pub fn name(counter: u64, suffix: &str) -> String {
     format!("{counter:020}{suffix}")
 }
 
-/// The counter of the file with this name, if it is one of ours. The highest number is none: there must be a next one.
+/// The number of the file with this name, if the name is valid. The highest number is not valid: there must be a next one.
 pub fn counter(name: &OsStr, suffix: &str) -> Option<u64> {
     let digits = name.to_str()?.strip_suffix(suffix)?;
     let is_number = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|counter| is_number && *counter < u64::MAX)
 }
 
-/// What a file's header says.
+/// The header of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The event's id.
     pub id: EventId,
-    /// Bytes of its record.
+    /// The size of its record, in bytes.
     pub record_len: u64,
-    /// How it lies there.
+    /// Whether it is in clear or sealed.
     pub form: Form,
 }
 
-/// How a record lies in its file.
+/// How a record is stored in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// In clear.
@@ -145,7 +145,7 @@ pub enum Form {
     },
     /// Sealed.
     Sealed {
-        /// With which key.
+        /// The id of the key.
         key: KeyId,
     },
 }
@@ -155,13 +155,13 @@ pub const fn record_start(is_sealed: bool) -> usize {
     if is_sealed { HEADER + SALT } else { HEADER }
 }
 
-/// Bytes of the file of a record of `length`.
+/// The size of the file of a record of `length` bytes.
 pub const fn file_len(length: u64, is_sealed: bool) -> u64 {
     record_start(is_sealed) as u64 + if is_sealed { sealed_len(length) } else { length }
 }
 
 impl Header {
-    /// As it stands in the file.
+    /// Its bytes in the file.
     pub fn to_bytes(self) -> [u8; HEADER] {
         let (version, crc, key) = match self.form {
             Form::Clear { crc } => (CLEAR, crc, [0; 8]),
@@ -223,7 +223,7 @@ impl Header {
         Ok((Header::parse(&bytes, size as u64)?, bytes))
     }
 
-    /// Whether the file's key is another one than this.
+    /// Whether the file is sealed with another key than this one.
     pub(super) fn is_locked(&self, key: Option<&Key>) -> bool {
         matches!(self.form, Form::Sealed { key: of_file } if key.map(|key| key.id) != Some(of_file))
     }

@@ -1,5 +1,6 @@
-//! A group: the events that are stored together lie in one file, which has a name for each of them in each folder. So they cost the
-//! flash one inode and one fsync, and each is delivered, handed over or given up by its own name, as if it had a file of its own.
+//! The format of a group: events that are stored together share one file, which has a name for each event in each folder. They
+//! need one inode and one fsync. Each event is delivered, handed over or evicted by its own name, like an event with its own
+//! file.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -13,12 +14,12 @@
 //! | 0x30 | u32 | CRC-32 of the table |
 //! | 0x34 | 8 bytes | zero |
 //! | 0x3C | u32 | CRC-32 of the 60 bytes before |
-//! | 0x40 | 32 × u64 | the table: where each event ends; zero for those that are not there |
-//! | 0x140 | | each event as in a file of its own ([`file`](mod@super::file)), in clear or sealed, one behind the other |
-//! | | 0x140 | the first 0x140 bytes once more |
+//! | 0x40 | 32 × u64 | the table: where each event ends; zero for unused entries |
+//! | 0x140 | | each event as in its own file ([`file`](mod@super::file)), in clear or sealed, one after the other |
+//! | | 0x140 | a copy of the first 0x140 bytes |
 //!
-//! A damaged event costs itself alone: what says where the others lie is there twice, at both ends. The file's room is free when its
-//! last name is gone; until then all of it counts ([`index`](super::index)).
+//! A damaged event does not affect the others, because the table is stored at both ends of the file. The file's room is free when
+//! its last name is deleted; until then all of it counts ([`index`](super::index)).
 
 use std::ops::Range;
 
@@ -33,13 +34,13 @@ use crate::ring::layout::{ALIGN, pack};
 pub const GROUP: u32 = 3;
 /// The most events in a file.
 pub const MOST: usize = 32;
-/// Bytes before the first event, and behind the last one.
+/// The size of the head before the first event, and of its copy after the last one, in bytes.
 pub const HEAD: usize = HEADER + MOST * 8;
 
-/// No file is larger: so a damaged table leads to no overflow.
+/// No file is larger. This check prevents overflows by a damaged table.
 const MAX_FILE: u64 = 1 << 48;
 
-/// What the head of a group's file says.
+/// The head of a group's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The number of the first event.
@@ -50,7 +51,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Of at most [`MOST`] events whose files would have these lengths, multiples of 8.
+    /// The table for at most [`MOST`] events whose own files would have these lengths, multiples of 8.
     pub fn of(first: u64, lengths: impl Iterator<Item = u64>) -> Table {
         let (mut table, mut end) = (Table { first, count: 0, ends: [0; MOST] }, HEAD as u64);
         for (place, length) in table.ends.iter_mut().zip(lengths) {
@@ -71,14 +72,14 @@ impl Table {
         self.ends().last().map_or(0, |end| end + HEAD as u64)
     }
 
-    /// Where an event lies, if it is in the file.
+    /// The range of an event, if it is in the file.
     pub fn place(&self, number: u64) -> Option<Range<u64>> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let end = *self.ends().get(at)?;
         Some(if at == 0 { HEAD as u64 } else { self.ends[at - 1] }..end)
     }
 
-    /// As it stands at both ends of the file.
+    /// Its bytes at both ends of the file.
     pub fn to_bytes(&self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         let head = [MAGIC, pack(GROUP, HEAD as u32), self.first, self.count as u64, self.file_len(), 0, 0, 0];
@@ -92,7 +93,7 @@ impl Table {
         bytes
     }
 
-    /// What one end of a file says; none where it is damaged, or no group's.
+    /// The table at one end of a file; none if it is damaged or not a group's.
     fn parse(bytes: &[u8; HEAD]) -> Option<Table> {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index]));
         let count = usize::try_from(word(0x18)).ok().filter(|count| (1..=MOST).contains(count))?;
@@ -107,17 +108,17 @@ impl Table {
         (table.to_bytes() == *bytes).then_some(table)
     }
 
-    /// What a file says at either end; none where it is no group, or both are damaged.
+    /// The table at either end of a file; none if the file is no group, or both ends are damaged.
     ///
     /// # Errors
-    /// [`Lost`] where it cannot be read.
+    /// [`Lost`] if the file cannot be read.
     pub fn read(mapped: &impl Mapped) -> Result<Option<Table>, Lost> {
         let size = mapped.size();
         let mut bytes = [0; HEAD];
         for start in [0, size.saturating_sub(HEAD)].into_iter().filter(|_| size >= HEAD) {
             mapped.lend(start..start + HEAD, &mut |head| bytes.copy_from_slice(head))?;
             let table = Table::parse(&bytes);
-            // A file that was cut off has its first end only, and the events that are left.
+            // A truncated file has only its first end, and the first events.
             if table.as_ref().is_some_and(|table| start == 0 || table.file_len() == size as u64) {
                 return Ok(table);
             }
@@ -126,7 +127,7 @@ impl Table {
     }
 }
 
-/// One event's part of a file: all of it, or its place in a group.
+/// The part of a file that is one event: the whole file, or its range in a group.
 #[derive(Debug)]
 pub struct Part<M> {
     mapped: M,
@@ -135,15 +136,15 @@ pub struct Part<M> {
 }
 
 impl<M: Mapped> Part<M> {
-    /// All of a file.
+    /// The whole of a file.
     pub fn whole(mapped: M) -> Part<M> {
         Part { at: 0, size: mapped.size(), mapped }
     }
 
-    /// What a file has of the event with this number.
+    /// The part of a file with this event.
     ///
     /// # Errors
-    /// A group that this event is not in, or what cannot be read.
+    /// The file is a group without this event, or cannot be read.
     pub fn of(mapped: M, number: u64) -> Result<Part<M>, FileError> {
         let Some(table) = Table::read(&mapped)? else { return Ok(Part::whole(mapped)) };
         let place = table.place(number).filter(|place| place.end <= mapped.size() as u64);
@@ -151,7 +152,7 @@ impl<M: Mapped> Part<M> {
         Ok(Part { mapped, at: place.start as usize, size: (place.end - place.start) as usize })
     }
 
-    /// Whether there is more in the file.
+    /// Whether the file has other events, too.
     pub fn is_in_group(&self) -> bool {
         self.at > 0
     }

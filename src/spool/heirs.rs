@@ -1,4 +1,4 @@
-//! Destinations that come and go: their folders, and their events that go to heirs.
+//! Adds and removes destinations: makes their folders, and gives the events of removed destinations to their heirs.
 
 use std::io;
 use std::path::Path;
@@ -13,14 +13,14 @@ use super::swapped::Moved;
 use super::volume::{DiskError, Home};
 use crate::picture::PictureSource as _;
 
-/// Events moved at once when a destination goes: what lies between two fsyncs, and what others wait for.
+/// How many events one call moves: so many share an fsync, and other calls wait for so many.
 const PAGE: usize = 256;
 
 impl<D: Disk> Spool<D> {
-    /// These are the destinations from now on. What waits for one that was removed is meant for those of the same report that are new:
-    /// [`Spool::settle`] sees to that. With none it is parked: it stays where it is until its destination, or a new one, comes. What failed is returned,
-    /// and matters only if the process dies before the events have moved: the next start may then take other heirs. A folder is made
-    /// with the next event stored.
+    /// Sets the destinations. The heirs of a removed destination are the new ones of the same report; [`Spool::settle`] moves the
+    /// events. Without heirs the destination is parked: its events stay until it, or a new destination, is added. Returns what
+    /// failed; that matters only if the process dies before the events have moved, because the next start may then choose other
+    /// heirs. Folders are made with the next event that is stored.
     pub fn configure(&mut self, addresses: &[Address]) -> Vec<DiskError> {
         self.destinations.keep_only(addresses);
         let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();
@@ -28,17 +28,17 @@ impl<D: Disk> Spool<D> {
         faults
     }
 
-    /// Removed destinations that nobody inherits from, with the number of their events.
+    /// The parked destinations that have events, with the number of these.
     pub fn parked(&self) -> impl Iterator<Item = (Destination, Option<&str>, u64)> {
         let parked = self.destinations.iter().filter(|(_, one)| one.is_parked());
         let counted = parked.map(|(slot, one)| (one.destination(), one.url(), self.kept(slot)));
         counted.filter(|(_, _, events)| *events > 0)
     }
 
-    /// A destination is there from now on; nothing happens when it was already.
+    /// Adds a destination, if it is new. Register destinations before their first event is stored.
     ///
     /// # Errors
-    /// When there are too many destinations.
+    /// If there are too many destinations.
     pub fn add(&mut self, address: &Address) -> Result<(), DiskError> {
         let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
         if self.destinations.configure(slot, address.former) {
@@ -47,18 +47,19 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// An event is to be stored for a destination that was removed: what waits for it is meant for `heirs`.
+    /// Adds a removed destination whose events go to `heirs`, because an event of its own is still to be stored.
     ///
     /// # Errors
-    /// When there are too many destinations.
+    /// If there are too many destinations.
     pub fn add_removed(&mut self, address: &Address, heirs: &[Destination]) -> Result<(), DiskError> {
         let slot = self.lodge(address.destination, Some(address.shown.clone()))?;
         self.destinations.bequeath(slot, heirs);
         Ok(())
     }
 
-    /// Says in the folders of removed destinations who gets their events, before any of those has a folder: a start that found the
-    /// heirs' folders would take them for destinations that were there before. And makes the folders of those that are to get none.
+    /// Writes the heirs into the folders of removed destinations. Register heirs before their folders exist: a start that finds
+    /// the folders without this note takes their destinations for old ones. Also makes the folders of those that must inherit
+    /// nothing.
     fn note_removals(&mut self) -> Result<(), DiskError> {
         let of = |is_such: fn(&DestinationEntry) -> bool| {
             self.destinations.iter().filter(|(_, one)| is_such(one)).fold(0, |mask: Mask, (slot, _)| mask | 1 << slot)
@@ -80,7 +81,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Who gets what waits for destinations that are not configured any more: those that their folders name, else those that are new.
+    /// Finds the heirs of destinations that are no longer configured: those that the note in the folder names, or else the
+    /// `added` ones.
     pub(super) fn find_heirs(&mut self, added: &[Destination]) {
         for (slot, destination) in self.destinations.without_heirs() {
             let note = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE));
@@ -88,7 +90,7 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// The slot of a destination, a free one for a new destination.
+    /// The slot of a destination. A new destination gets a free slot.
     pub(super) fn lodge(&mut self, destination: Destination, url: Option<String>) -> Result<usize, DiskError> {
         let (events, swapped) = (&self.events, &self.swapped);
         let is_deserted = |slot| events.is_empty_in(slot) && swapped.in_slot(slot) == 0;
@@ -99,7 +101,7 @@ impl<D: Disk> Spool<D> {
         })
     }
 
-    /// The slot of a destination that must be there.
+    /// The slot of a destination that must be known.
     pub(super) fn known(&self, destination: Destination) -> Result<usize, DiskError> {
         self.destinations.slot(destination).ok_or_else(|| self.is_not_configured(destination))
     }
@@ -112,15 +114,15 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Makes the folders of all other destinations too, as far as that goes: a start tells by them which ones were configured when
-    /// the last event was stored, and which are new and inherit.
+    /// Makes the folders of all other destinations, too, if possible. A start uses them to tell the destinations that were
+    /// configured when the last event was stored from the new ones, which inherit.
     pub(super) fn make_all_folders(&mut self) {
         for slot in 0..SLOTS {
             let _an_event_will_tell = self.make_folders(1 << slot);
         }
     }
 
-    /// Makes the folders that are not there yet.
+    /// Makes the folders that do not exist yet.
     pub(super) fn make_folders(&mut self, mask: Mask) -> Result<(), DiskError> {
         for slot in self.destinations.without_folder(mask) {
             let folder = self.volume.folder(Home::To(self.destinations.at(slot)));
@@ -141,7 +143,7 @@ impl<D: Disk> Spool<D> {
         if self.volume.stat(path).is_ok() { Ok(()) } else { self.write_note(path, text) }
     }
 
-    /// Writes a small file: the one before or this one is there, whatever happens.
+    /// Replaces a small file atomically.
     fn write_note(&mut self, path: &Path, text: &str) -> Result<(), DiskError> {
         let fresh = self.volume.folder(Home::New).join(URL_FILE);
         self.volume.unlink(&fresh)?;
@@ -159,11 +161,11 @@ impl<D: Disk> Spool<D> {
         String::from_utf8(text).ok()
     }
 
-    /// Moves some of what waits for removed destinations to their heirs, or lies in a former folder; none when there is nothing to move
-    /// now. What is on its way stays until that is over.
+    /// Moves some events of removed destinations to their heirs, or some events of a former folder here. None if there is nothing
+    /// to move now. Leased events stay until their lease ends.
     ///
     /// # Errors
-    /// What failed. Nothing is lost: what was not moved still waits for the removed destination, and the call can be repeated.
+    /// The operation that failed. Nothing is lost: events that were not moved stay where they are, and the call can be repeated.
     pub fn settle(&mut self) -> Result<Option<Moved>, DiskError> {
         self.available()?;
         if let Some(moved) = self.move_some()? {
@@ -179,7 +181,7 @@ impl<D: Disk> Spool<D> {
         Ok(None)
     }
 
-    /// A page of one removed destination; with the last event goes its folder.
+    /// Moves a page of one removed destination. Deletes its folder after the last event.
     fn settle_page(&mut self, slot: usize) -> Result<Option<u64>, DiskError> {
         if self.kept(slot) == 0 && self.events.is_empty_in(slot) {
             self.remove_folder(Home::To(self.destinations.at(slot)));
@@ -197,7 +199,7 @@ impl<D: Disk> Spool<D> {
         if mask == 0 || page.is_empty() {
             return Ok(None);
         }
-        // What is done with is only in the way.
+        // Names that could not be deleted before are deleted first.
         let (over, page): (Vec<u64>, Vec<u64>) =
             page.into_iter().partition(|counter| self.events.why_hidden(*counter, slot) == Some(Hidden::Done));
         over.into_iter().try_for_each(|counter| self.unlink(counter, slot).map(drop))?;
@@ -206,14 +208,14 @@ impl<D: Disk> Spool<D> {
         Ok(Some(page.len() as u64))
     }
 
-    /// Gives events of a folder a name in the folders of all heirs: first they are durable there, then they are not here any more.
+    /// Gives events of a folder names in the folders of all heirs. Makes them durable there, then deletes them here.
     fn hand_over(&mut self, slot: usize, counters: &[u64], mask: Mask) -> Result<(), DiskError> {
         for (counter, heir) in counters.iter().flat_map(|counter| slots(mask).map(move |heir| (*counter, heir))) {
             self.unlink_if_done(counter, heir)?;
         }
         let mut made = Vec::new();
         if let Err(fault) = self.link_to_heirs(slot, counters, mask, &mut made) {
-            // Left there, they would be taken for durable the next time.
+            // The next call would take these names for durable.
             for (counter, heir) in made {
                 if self.unlink(counter, heir).is_err() {
                     self.events.hide(counter, heir, Hidden::Done);
@@ -249,7 +251,7 @@ impl<D: Disk> Spool<D> {
             .try_for_each(|heir| self.volume.sync_folder(&self.volume.folder(Home::To(self.destinations.at(heir)))))
     }
 
-    /// Removes an empty folder of a destination; that it stays there would do no harm.
+    /// Deletes an empty folder of a destination. A failure does no harm.
     pub(super) fn remove_folder(&self, home: Home) {
         let folder = self.volume.folder(home);
         let notes = [HEIRS_FILE, URL_FILE].into_iter().try_for_each(|note| self.volume.unlink(&folder.join(note)));

@@ -1,27 +1,27 @@
-//! What lies in the destinations' folders, in memory: 16 bytes an event.
+//! The content of the destinations' folders, in memory: 16 bytes for each event.
 //!
-//! A copy of the folders' listing, made at the start and kept up to date, so that the oldest event of a destination is found
-//! without reading a folder: listing 100,000 names in pages costs the disk more each time than this costs memory for good
-//! (1.6 MB, at most twice that while the queue grows). Counters only grow, so a queue sorted by counter is enough: an event comes
-//! in at the back and mostly leaves at the front. One that leaves elsewhere stays as a place without destinations until half the
-//! queue is such places.
+//! The index is a copy of the folders' listing. It is made at the start and kept up to date, so the oldest event of a destination
+//! is found without reading a folder. Listing 100,000 names again and again would cost the disk more than the index costs memory
+//! (1.6 MB, at most twice that while the queue grows). Numbers only grow, so a queue sorted by number is enough: an event is
+//! added at the back, and mostly removed at the front. An event that is removed elsewhere stays as an empty entry, until half of
+//! the queue is empty entries.
 //!
-//! Events of one file ([`group`](super::group)) are a range of numbers. Their room is free when the last of them is gone: until then
-//! all of it counts. What an event takes alone is a part of that; what comes into the range by another way (a dead letter that waits
-//! again) counts with it, which is more than it takes, and never less.
+//! The events of one file ([`group`](super::group)) have consecutive numbers. The file's room is free when the last of them is
+//! removed; until then all of it counts. Each event counts as a part of the file. An event that gets a number in the range in
+//! another way (a dead letter that waits again) counts with the file: that is never less than it takes.
 
 use std::collections::VecDeque;
 
-/// Folders that the index can tell apart.
+/// How many folders the index can tell apart.
 pub const SLOTS: usize = 32;
 
 /// A set of destinations, by the numbers of their slots.
 pub type Mask = u32;
 
-/// The size of a block, in which everything is counted: what a small file costs a disk in the end.
+/// The size of a block, in bytes. Everything is counted in blocks, because a small file takes a whole one.
 pub const BLOCK: u64 = 4096;
 
-/// Blocks of a file of `bytes`.
+/// The blocks of a file of `bytes` bytes.
 pub fn blocks(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX)
 }
@@ -34,7 +34,7 @@ pub fn slots(mask: Mask) -> impl Iterator<Item = usize> {
 /// An event and the folders that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its file's counter.
+    /// Its number.
     pub counter: u64,
     /// Its file's size.
     pub blocks: u32,
@@ -43,7 +43,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Folders that it is in.
+    /// How many folders it is in.
     pub fn names(&self) -> u64 {
         self.mask.count_ones().into()
     }
@@ -52,34 +52,34 @@ impl Entry {
 /// The events of one file.
 #[derive(Debug)]
 struct Group {
-    /// The first one's number, and the last one's.
+    /// The numbers of the first and the last event.
     first: u64,
     last: u64,
-    /// Events that are still there.
+    /// How many events are still there.
     events: u64,
-    /// Of all that were there.
+    /// The blocks of all events that were there.
     blocks: u64,
 }
 
 /// All events.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// Sorted by counter; a mask of 0 is a place that nobody took yet.
+    /// Sorted by number. An entry with a mask of 0 is empty.
     entries: VecDeque<Entry>,
-    /// Places with a mask of 0.
+    /// How many entries are empty.
     empty: usize,
     blocks: u64,
     /// Files of several events, in the order of their numbers.
     groups: VecDeque<Group>,
-    /// Events that share their file with one before.
+    /// How many events share their file with an earlier one.
     shared: u64,
-    /// Of all names together, and what they would take if each were a file.
+    /// How many names there are, and how many blocks they would take if each were a file.
     names: u64,
     name_blocks: u64,
 }
 
 impl Index {
-    /// Sorts names by counter and makes one entry of all that have the same.
+    /// Sorts names by number, and merges those with the same number into one entry.
     pub fn merge(mut links: Vec<Entry>) -> Vec<Entry> {
         links.sort_unstable_by_key(|entry| entry.counter);
         links.dedup_by(|next, kept| {
@@ -101,7 +101,7 @@ impl Index {
         Index { entries: entries.into(), blocks, names, name_blocks, ..Index::default() }
     }
 
-    /// The events with the numbers from `first` to `last` are in one file. Files come in the order of their numbers.
+    /// Records that the events with the numbers from `first` to `last` are in one file. Must be called in the order of numbers.
     pub fn join(&mut self, first: u64, last: u64) {
         let from = self.entries.partition_point(|entry| entry.counter < first);
         let (mut events, mut blocks) = (0, 0);
@@ -135,7 +135,7 @@ impl Index {
         self.len() as u64 - self.shared
     }
 
-    /// An event is there that was not.
+    /// Counts an event that was added.
     fn came(&mut self, counter: u64, blocks: u32) {
         self.blocks += u64::from(blocks);
         if let Some(place) = self.group_of(counter) {
@@ -145,7 +145,7 @@ impl Index {
         }
     }
 
-    /// An event is gone.
+    /// Counts an event that was removed.
     fn went(&mut self, counter: u64, blocks: u32) {
         let Some(place) = self.group_of(counter) else {
             self.blocks -= u64::from(blocks);
@@ -171,17 +171,17 @@ impl Index {
         self.len() == 0
     }
 
-    /// What they take, each counted once however many folders it is in.
+    /// The blocks that they take. Each counts once, however many folders it is in.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// How many names they have in folders.
+    /// How many names they have in all folders.
     pub fn names(&self) -> u64 {
         self.names
     }
 
-    /// What they take where each name is a file of its own.
+    /// The blocks that they take if each name is a file.
     pub fn name_blocks(&self) -> u64 {
         self.name_blocks
     }
@@ -197,7 +197,7 @@ impl Index {
         self.entries.front().copied()
     }
 
-    /// The events in a folder, oldest first, from the first one after `after` on.
+    /// The events in a folder, oldest first, after the number `after`.
     pub fn in_slot(&self, slot: usize, after: Option<u64>) -> impl Iterator<Item = Entry> {
         let from = after.map_or(0, |after| self.entries.partition_point(|entry| entry.counter <= after));
         self.entries.range(from..).copied().filter(move |entry| entry.mask & 1 << slot != 0)
@@ -208,7 +208,7 @@ impl Index {
         self.entries.iter().copied().filter(|entry| entry.mask != 0)
     }
 
-    /// An event is in the folders of `entry` too.
+    /// Adds an event to the folders of `entry`.
     pub fn add(&mut self, entry: Entry) {
         let place = match self.entries.back() {
             Some(last) if last.counter >= entry.counter => {
@@ -237,7 +237,7 @@ impl Index {
         }
     }
 
-    /// An event is not in a folder any more; whether it was.
+    /// Removes an event from a folder. Returns whether it was there.
     pub fn remove(&mut self, counter: u64, slot: usize) -> bool {
         let Ok(place) = self.entries.binary_search_by_key(&counter, |entry| entry.counter) else {
             return false;

@@ -1,5 +1,5 @@
-//! What is in a spool, from outside: `sophon-uplink spool` and `sophon-uplink dead list`. Reads, and changes nothing, whether an
-//! uplink uses the spool or not.
+//! Lists the content of a spool for `sophon-uplink spool` and `sophon-uplink dead list`. It changes nothing, and works while an
+//! uplink uses the spool.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,33 +14,33 @@ use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, Header, 
 use super::group::Part;
 use super::reasons::{DeadLetterReason, Letter, REASONS_FILE};
 
-/// Everything in a spool at one moment; files may come and go while it is looked at.
+/// The content of a spool. Files may be added and deleted meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Contents {
     /// The spool's folder.
     pub dir: PathBuf,
-    /// Destinations with their events that wait.
+    /// Destinations with their waiting events.
     pub waiting: Vec<Waiting>,
     /// Destinations with their dead letters.
     pub dead: Vec<Folder>,
-    /// Files set aside.
+    /// Files in quarantine.
     pub set_aside: u64,
 }
 
-/// What waits for a destination.
+/// The events that wait for a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
     /// Where.
     #[serde(flatten)]
     pub folder: Folder,
-    /// The destination is not in the config: its events wait until it, or a new one, is.
+    /// Whether the destination is parked: its events wait until it, or a new one, is in the config.
     pub parked: bool,
 }
 
 /// A destination's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Folder {
-    /// None where the folder does not say.
+    /// None if the folder does not say.
     pub url: Option<String>,
     /// The folder's name.
     pub name: String,
@@ -53,22 +53,22 @@ pub struct Folder {
 pub struct Filed {
     /// Its number in the spool.
     pub number: u64,
-    /// Of the file.
+    /// The size of the file.
     pub bytes: u64,
-    /// None where the file's header is damaged, or of another release.
+    /// None if the file's header is damaged, or of another release.
     pub event: Option<String>,
-    /// Whether only the key opens it.
+    /// Whether it is sealed.
     pub sealed: bool,
-    /// Of a dead letter: why it is one, where that is known.
+    /// The reason of a dead letter, if it is known.
     #[serde(flatten)]
     pub reason: Option<DeadLetterReason>,
 }
 
 impl Contents {
-    /// Looks at the spool in `dir`, of which a config has `destinations`.
+    /// Lists the spool in `dir`. `destinations` are those of the config.
     ///
     /// # Errors
-    /// When there is none, or it may not be read.
+    /// If there is none, or it may not be read.
     pub fn of(dir: &Path, destinations: &[Address]) -> io::Result<Contents> {
         fs::read_dir(dir)?; // no folder is no empty spool
         let known: Vec<String> = destinations
@@ -92,17 +92,17 @@ impl Contents {
 /// The dead letters in the spool at `dir`, by destination.
 ///
 /// # Errors
-/// When there is no spool, or it may not be read.
+/// If there is no spool, or it may not be read.
 pub fn dead_letters(dir: &Path) -> io::Result<Vec<Folder>> {
     fs::read_dir(dir)?;
-    // Without the file, or without being let read it, the reasons are not known; the letters are.
+    // If the file is missing or may not be read, only the reasons are unknown.
     let reasons = DeadLetterReason::all(&fs::read(dir.join(REASONS_FILE)).unwrap_or_default());
     let mut by_letter = BTreeMap::new();
     by_letter.extend(reasons.into_iter().map(|(letter, (_, _, reason))| (letter, reason)));
     folders(&dir.join("dead"), &mut by_letter)
 }
 
-/// The names in a folder, in order, which is that of events' numbers, too; none where there is no such folder.
+/// The names in a folder in order, which is also the order of events' numbers. None if there is no such folder.
 fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names: Vec<_> = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -131,7 +131,7 @@ fn events(folder: &Path) -> io::Result<Vec<Filed>> {
     for name in names(folder)? {
         let Some(number) = counter(&name, EVENT_SUFFIX) else { continue };
         let path = folder.join(&name);
-        // One that is gone by now was delivered.
+        // An event that is gone by now was delivered.
         let Ok(about) = fs::metadata(&path) else { continue };
         let part = RealDisk::default().map(&path).ok().and_then(|mapped| Part::of(mapped, number).ok());
         let bytes = part.as_ref().map_or(about.len(), |part| part.size() as u64);

@@ -1,12 +1,12 @@
-//! What is wrong with a folder that a config names as the spool's, for `check-config`: before an outage shows it.
+//! Checks the spool's folder of a config for `check-config`, so that problems are found before an outage.
 
 use std::path::Path;
 
 use super::disk::RealDisk;
 use super::volume::{Home, Volume, has_links};
 
-/// What a folder does not do, or not well, in words. A file is made in it and removed again, in the folder above where there is none yet;
-/// what an uplink has in it is not touched.
+/// The problem of a folder in words, if it has one. Creates a file in it, or in its parent if it does not exist yet, and deletes
+/// the file. The content of a spool is not touched.
 pub fn judge(dir: &Path) -> Option<String> {
     let (disk, volume) = (RealDisk::default(), Volume::new(RealDisk::default(), dir));
     if let Err(fault) = volume.check_folder() {

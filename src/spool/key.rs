@@ -1,7 +1,7 @@
-//! The key that spooled events are sealed with, and its file: 32 random bytes, as they come out of `/dev/urandom`.
+//! The key that seals spooled events, and its file: 32 random bytes, for example from `/dev/urandom`.
 //!
-//! The uplink never makes a key: a path with a typing error would make a new one, and leave the spool sealed with one that nobody
-//! finds. A key that others may read or change is refused (`src/secret_file.rs`).
+//! The uplink never creates a key: with a typing error in the path it would create a second one, and nobody would find the key of
+//! the spool. A key that others may read or change is refused (`src/secret_file.rs`).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use ::ring::hkdf::{HKDF_SHA256, Salt};
 use super::seal::FileKey;
 use crate::secret_file::{self, Secret};
 
-/// Bytes of a key, and of its file.
+/// The size of a key, and of its file, in bytes.
 pub const KEY: usize = 32;
-/// Bytes of the salt that makes a file's own key.
+/// The size of the salt of a file's own key, in bytes.
 pub const SALT: usize = 32;
 
-/// What a file's own key is derived for; its head follows.
+/// The context from which a file's own key is derived; the file's head follows it.
 const FILE: &[u8] = b"sophon-uplink spool file 2";
-/// What a key's id is derived for.
+/// The context from which a key's id is derived.
 const ID: &[u8] = b"sophon-uplink spool key id";
 
-/// How a key file is made, for messages.
+/// How to create a key file, for messages.
 const MAKE: &str = "make one with (umask 077; head -c 32 /dev/urandom >FILE)";
 
-/// Tells keys apart, and nothing of what they are.
+/// Identifies a key without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyId(pub [u8; 8]);
 
@@ -38,15 +38,15 @@ impl fmt::Display for KeyId {
 /// A key.
 pub struct Key {
     secret: [u8; KEY],
-    /// Written into every file that is sealed with it.
+    /// It is written into every file that is sealed with the key.
     pub id: KeyId,
 }
 
-/// The key in use, as its file was read last.
+/// The key in use: the content of its file when it was last read.
 #[derive(Debug)]
 pub struct KeyInUse {
     file: Option<PathBuf>,
-    /// None: files are not sealed. Else the key, or why there is none.
+    /// None: files are not sealed. Otherwise the key, or why there is none.
     key: Result<Option<Key>, String>,
 }
 
@@ -57,30 +57,30 @@ impl Default for KeyInUse {
 }
 
 impl KeyInUse {
-    /// The key is in this file from now on, or there is none. Whether it is another one than before.
+    /// Sets the file of the key, and reads it. Returns whether the key changed.
     pub fn use_file(&mut self, file: Option<&Path>) -> bool {
         self.file = file.map(Path::to_owned);
         self.read_again()
     }
 
-    /// Reads the file again. Whether the key is another one than before.
+    /// Reads the file again. Returns whether the key changed.
     pub fn read_again(&mut self) -> bool {
         let before = self.id();
         self.key = self.file.as_deref().map(Key::read).transpose();
         self.id() != before
     }
 
-    /// The key; none where there is none, or files are not sealed.
+    /// The key; none if there is none, or files are not sealed.
     pub fn usable(&self) -> Option<&Key> {
         self.key.as_ref().ok()?.as_ref()
     }
 
-    /// Of the key.
+    /// The id of the key.
     pub fn id(&self) -> Option<KeyId> {
         self.usable().map(|key| key.id)
     }
 
-    /// Why there is no key, where files are to be sealed.
+    /// Why there is no key, if files must be sealed.
     pub fn problem(&self) -> Option<&str> {
         self.key.as_ref().err().map(String::as_str)
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of these bytes.
+    /// A key of these bytes.
     pub fn new(secret: [u8; KEY]) -> Key {
         let mut id = [0; 32];
         let derived = Salt::new(HKDF_SHA256, &[]).extract(&secret);
@@ -104,7 +104,7 @@ impl Key {
     /// Reads a key's file.
     ///
     /// # Errors
-    /// Why it is none that can be used, in words that do not say where it lies: that is nobody's business but the config's.
+    /// Why it cannot be used, without the path: only the config may say where the key is.
     pub fn read(path: &Path) -> Result<Key, String> {
         let Secret { bytes, length } = secret_file::read(path, KEY).map_err(|why| format!("spool.key_file {why}"))?;
         let secret: [u8; KEY] = bytes.try_into().map_err(|_| {
@@ -120,7 +120,7 @@ impl Key {
         Ok(Key::new(secret))
     }
 
-    /// The key of one file: no other file has it, because no other has its salt. `head` is bound to it.
+    /// The key of one file. No other file has it, because no other file has its salt. It is valid only for this `head`.
     pub fn of_file(&self, head: &[u8], salt: &[u8; SALT]) -> FileKey {
         let derived = Salt::new(HKDF_SHA256, salt).extract(&self.secret);
         let info = [FILE, head];

@@ -1,4 +1,4 @@
-//! The dead letters that lie in `dead/`, with their reasons.
+//! The dead letters in `dead/`, with their reasons.
 
 use super::Bounds;
 use super::disk::Disk;
@@ -15,41 +15,41 @@ pub struct Letters<F> {
 }
 
 impl<F> Letters<F> {
-    /// None; the reasons are in this file.
+    /// Without letters yet; the reasons are in this file.
     pub fn new(reasons: Reasons<F>) -> Letters<F> {
         Letters { shelf: Shelf::default(), reasons }
     }
 
-    /// The folders are listed anew: [`Letters::add`] what is there, then [`Letters::read_reasons`].
+    /// Forgets the letters before the folders are listed again: then [`Letters::add`] each, and [`Letters::read_reasons`].
     pub fn clear(&mut self) {
         self.shelf = Shelf::default();
     }
 
-    /// Reads why the letters are some.
+    /// Reads the reasons of all letters.
     pub fn read_reasons<D: Disk<File = F>>(&mut self, volume: &Volume<D>) {
         let shelf = &self.shelf;
         self.reasons.survey(volume, |letter| shelf.contains(letter));
     }
 
-    /// The file with the reasons is another one from now on.
+    /// Closes the file with the reasons, because another file will be at its path.
     pub fn close(&mut self) {
         self.reasons.close();
     }
 
-    /// A letter is there, of so many blocks.
+    /// Adds a letter of so many blocks.
     pub fn add(&mut self, letter: Letter, blocks: u32) {
         self.shelf.add(letter, blocks);
     }
 
-    /// A letter's file is gone, and there will be another one: its reason stays until then.
+    /// Removes a letter whose file will be replaced. Its reason stays until then.
     pub fn will_be_replaced(&mut self, letter: Letter) {
         self.shelf.remove(letter);
     }
 
-    /// Writes down why a letter is one; durable when this returns.
+    /// Records the reason of a letter. It is durable when this returns.
     ///
     /// # Errors
-    /// What failed; the letter then has no reason.
+    /// The operation that failed. The letter then has no reason.
     pub fn note<D: Disk<File = F>>(
         &mut self,
         volume: &mut Volume<D>,
@@ -59,7 +59,7 @@ impl<F> Letters<F> {
         self.reasons.note(volume, letter, reason)
     }
 
-    /// A letter is none any more; its blocks.
+    /// Removes a letter and its reason. Returns its blocks.
     pub fn forget(&mut self, letter: Letter) -> Option<u32> {
         self.reasons.forget(letter);
         self.shelf.remove(letter)
@@ -91,7 +91,7 @@ impl<F> Letters<F> {
         self.shelf.oldest()
     }
 
-    /// Why these are dead letters, as far as that is known. Reads the file once.
+    /// The reasons of these letters, as far as they are known. Reads the file once.
     pub fn reasons<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
         self.reasons.of(volume, letters)
     }
@@ -101,17 +101,17 @@ impl<F> Letters<F> {
         self.shelf.len()
     }
 
-    /// What they take.
+    /// The blocks that they take.
     pub fn blocks(&self) -> u64 {
         self.shelf.blocks()
     }
 
-    /// What their reasons take.
+    /// The blocks that their reasons take.
     pub fn reason_blocks(&self) -> u64 {
         self.reasons.blocks()
     }
 
-    /// Whether they take more than the part of the bounds that is theirs.
+    /// Whether they take more than their share of the bounds.
     pub fn has_too_much(&self, bounds: Bounds) -> bool {
         self.shelf.has_too_much(bounds)
     }

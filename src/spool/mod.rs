@@ -1,42 +1,42 @@
-//! Events that wait on the disk for a destination that is down. One file for those that are stored together, with a name for each event in the
-//! folder of each destination; the folders are the truth.
+//! Stores events on the disk while a destination is down. Events that are stored together share one file. The file has a name for
+//! each event in the folder of each destination that lacks it. What the folders list is what there is.
 //!
 //! ```text
-//!  spool/new/00000000000000000017.event            being written; wiped at every start
-//!  spool/to/4fb1c0e2a9d37761/url                   which destination this folder is, for people
-//!  spool/to/4fb1c0e2a9d37761/heirs                 it was removed: who gets its events, and who does not
+//!  spool/new/00000000000000000017.event            being written; deleted at every start
+//!  spool/to/4fb1c0e2a9d37761/url                   the destination's URL, for people
+//!  spool/to/4fb1c0e2a9d37761/heirs                 the destination was removed: which destinations get its events, and which do not
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
 //!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event,
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000013.event    and for each event in it
-//!  spool/dead/4fb1…/00000000000000000009.event     refused by the server, kept for a person
-//!  spool/reasons                                   why the dead letters are, for all of them
-//!  spool/bad/00000000000000000001.bad              set aside: damaged, or not ours
+//!  spool/dead/4fb1…/00000000000000000009.event     a dead letter: refused by the server, kept for a person
+//!  spool/reasons                                   the reasons of all dead letters
+//!  spool/bad/00000000000000000001.bad              quarantine: damaged, or not a file of the spool
 //!
 //!   store: make room ▶ write new/N ▶ fsync it ▶ link it into each folder ▶ fsync each ▶ unlink new/N ▶ stored
-//!   delivered: unlink          start: wipe new/, list the folders, fsync them
+//!   delivered: unlink          start: empty new/, list the folders, fsync them
 //!   destination removed: note its heirs ▶ make their folders ▶ link ▶ fsync ▶ unlink
 //!   … with no heir: parked; its events stay in its folder until it, or a new destination, comes
 //! ```
 //!
 //! # What holds
-//! - An event counts as stored when its file and every folder that names it are durable. A file that is only half written has no
-//!   name outside `new/`.
-//! - There is no index and no ledger on the disk. In memory there is a copy of the listing ([`index`] says why).
-//! - Taking a name away is not made durable: after a power cut the event may be there again, and is delivered again under the same
-//!   id. An fsync for each delivery would wear the flash for what the receiver must bear anyway. But a start makes what it
-//!   found durable before it gives out counters: so no counter ever stands for two events.
-//! - Bounded in bytes (blocks of 4 KiB; every file under `spool/` but the `url` of each destination), files, and free space left to
-//!   others. The oldest event goes first, counted for each destination that loses it. Nothing is given up for an event that would
-//!   not fit anyway, and no more than one round for a disk that says it is full and stays so.
-//! - After a failed fsync the file is never fsynced again: the kernel may have dropped what it could not write. It is written
-//!   anew, a few times.
-//! - A name that cannot be taken away, or a file that cannot be read just now, is not offered again in this run; it stays where
-//!   it is, counts, and the reader goes on.
-//! - Where the config names a key, files are sealed ([`seal`] says how), and nothing is written in clear, whatever becomes of the
-//!   key. What is sealed with another key is left where it is, as if it could not be read, and offered when its key is back.
-//! - A whole file in a format that this release does not know is another release's: it is left where it is for that.
-//! - No clock, no threads, and no randomness but the salts of sealed files: a call does its work and returns. [`worker`] gives it a
-//!   thread of its own.
+//! - An event is stored when its file and every folder that names it are durable. A file that is only half written has no name
+//!   outside `new/`.
+//! - There is no index on the disk. Memory has a copy of the listing ([`index`] says why).
+//! - Deleting a name is not made durable. After a power cut the event may be there again, and is delivered again under the same
+//!   id. An fsync for each delivery would wear the flash, and the receiver must expect repeated events anyway. But a start makes
+//!   what it found durable before it uses new numbers, so no number ever means two events.
+//! - The spool is bounded in bytes (blocks of 4 KiB; every file under `spool/` except the `url` of each destination), in files,
+//!   and by the free space that it leaves to others. The oldest event is evicted first, and counted for each destination that
+//!   loses it. Never evict for an event that cannot fit; stop after one eviction if the disk still reports full.
+//! - After a failed fsync the file is never fsynced again, because the kernel may have dropped what it could not write. The event
+//!   is written to a new file, a few times.
+//! - A name that cannot be deleted, or a file that cannot be read now, is not offered again before the next start. It stays where
+//!   it is and counts, and the reader continues.
+//! - If the config names a key, files are sealed ([`seal`] says how), and nothing is written in clear, even while the key is
+//!   missing. A file that is sealed with another key stays where it is, and is offered when its key is back.
+//! - An intact file in an unknown format was written by another release, and stays where it is for that release.
+//! - There are no clocks, no threads, and no random numbers except the salts of sealed files: a call does its work and returns.
+//!   [`worker`] runs the spool in a thread of its own.
 //!
 //! # Parts
 //! Each part owns its state: its fields are private to its file, and the rest of the spool uses its functions.
@@ -123,18 +123,18 @@ pub use swapped::Moved;
 use swapped::Swapped;
 use volume::Volume;
 
-/// What the spool may take.
+/// The bounds of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// In whole blocks, dead letters and what was set aside included.
+    /// In whole blocks, with dead letters and quarantine.
     pub max_bytes: u64,
-    /// Events, dead letters and files set aside.
+    /// Events, dead letters and files in quarantine.
     pub max_files: u64,
-    /// What others on the same file system are left.
+    /// The space that is left to others on the same file system.
     pub min_free_bytes: u64,
 }
 
-/// The default of [`Bounds::max_files`]: enough for days, few enough for a small file system's inodes.
+/// The default of [`Bounds::max_files`]: enough for days, and few enough for the inodes of a small file system.
 pub const MAX_FILES: u64 = 200_000;
 
 impl From<&config::Spool> for Bounds {
@@ -155,22 +155,22 @@ pub struct Spool<D: Disk> {
     letters: Letters<D::File>,
     quarantine: Quarantine,
     swapped: Swapped,
-    /// Whether giving events up has made room on a full disk, as far as is known.
+    /// Whether evictions are known to make room on a full disk.
     eviction_helps: bool,
 }
 
 /// An event that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its number: grows with every event stored.
+    /// Its number. It grows with every event that is stored.
     pub counter: u64,
-    /// Of its file, in whole blocks.
+    /// The size of its file, in whole blocks.
     pub bytes: u64,
 }
 
 impl<D: Disk> Spool<D> {
-    /// Opens the spool of `config` for these destinations; what was found is in the second value. A disk that
-    /// cannot be used gives a spool that is [`State::Unavailable`]; [`Spool::open_again`] tries once more.
+    /// Opens the spool of `config` for these destinations. The second value says what was found. If the disk cannot be used, the
+    /// spool is [`State::Unavailable`]; [`Spool::open_again`] tries again.
     pub fn open(disk: D, config: &config::Spool, destinations: &[Address]) -> (Spool<D>, Recovered) {
         let mut spool = Spool {
             volume: Volume::new(disk, &config.dir),
@@ -193,12 +193,12 @@ impl<D: Disk> Spool<D> {
         (spool, recovered)
     }
 
-    /// Other bounds from now on; those before. What is over them goes with the next event stored, or with [`Spool::honour_bounds`].
+    /// Sets the bounds, and returns the former ones. The next store, or [`Spool::honour_bounds`], evicts what exceeds them.
     pub fn set_bounds(&mut self, bounds: Bounds) -> Bounds {
         std::mem::replace(&mut self.bounds, bounds)
     }
 
-    /// What waits for a destination, oldest first, from the first event after `after` on.
+    /// The events that wait for a destination and are offered, oldest first, after the number `after`.
     pub fn list(&self, destination: Destination, after: Option<u64>) -> impl Iterator<Item = Waiting> {
         let slot = self.destinations.slot(destination);
         let offered = slot.map(|slot| self.events.offered(slot, after).map(move |entry| (slot, entry)));
@@ -207,14 +207,14 @@ impl<D: Disk> Spool<D> {
         offered.map(|(_, entry)| Waiting { counter: entry.counter, bytes: u64::from(entry.blocks) * BLOCK })
     }
 
-    /// Somebody delivers the event: it is not offered before [`Spool::return_lease`].
+    /// Leases the event: it is being delivered, and not offered before [`Spool::return_lease`].
     pub fn lease(&mut self, destination: Destination, counter: u64) {
         if let Some(slot) = self.slot_with(destination, counter) {
             self.events.lease(counter, slot);
         }
     }
 
-    /// It was not delivered: it is offered again.
+    /// Ends the lease: the event was not delivered, and is offered again.
     pub fn return_lease(&mut self, destination: Destination, counter: u64) {
         let counter = self.follow(destination, counter);
         if let Some(slot) = self.destinations.slot(destination) {
@@ -222,15 +222,15 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// A destination has the event: it is not needed there any more. False when it was not there (evicted meanwhile).
+    /// Deletes a delivered event from its destination's folder. False if it was not there (evicted meanwhile).
     ///
     /// # Errors
-    /// When its name cannot be taken away. It is not offered again; but the next start may find it, and deliver it again.
+    /// If its name cannot be deleted. The event is not offered again in this run, but the next start may deliver it again.
     pub fn delivered(&mut self, destination: Destination, counter: u64) -> Result<bool, DiskError> {
         self.done_with(destination, counter, |tally| &mut tally.delivered)
     }
 
-    /// The same, where the destination had it before: it inherited the event twice, and is sent it once.
+    /// The same for an event that the destination inherited twice: it is sent once.
     ///
     /// # Errors
     /// As [`Spool::delivered`].
@@ -238,7 +238,7 @@ impl<D: Disk> Spool<D> {
         self.done_with(destination, counter, |tally| &mut tally.handed_over)
     }
 
-    /// The same, where the event has waited for longer than the config allows.
+    /// The same for an event that has waited longer than the config allows.
     ///
     /// # Errors
     /// As [`Spool::delivered`].
@@ -270,19 +270,19 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// The slot of a destination in whose folder the event has a name.
+    /// The slot of a destination, if the event has a name in its folder.
     fn slot_with(&self, destination: Destination, counter: u64) -> Option<usize> {
         self.destinations.slot(destination).filter(|slot| self.events.is_in(counter, *slot))
     }
 
-    /// Takes an event's name out of a folder; whether it was still waiting there.
+    /// Deletes an event's name from a folder. Returns whether the event was still waiting there.
     fn unlink(&mut self, counter: u64, slot: usize) -> Result<bool, DiskError> {
         self.available()?;
         self.volume.unlink(&self.name_in(slot, counter))?;
         Ok(self.events.forget(counter, slot) != Some(Hidden::Done))
     }
 
-    /// As [`Spool::unlink`], for a name that is only there because it could not be taken away: the event is to have it anew.
+    /// Deletes a name that remains only because it could not be deleted before: the event gets this name again.
     fn unlink_if_done(&mut self, counter: u64, slot: usize) -> Result<(), DiskError> {
         if self.events.why_hidden(counter, slot) == Some(Hidden::Done) {
             self.unlink(counter, slot)?;
@@ -290,7 +290,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Counts something, for the destination and in all.
+    /// Counts something for a destination and for the whole spool.
     fn count(&mut self, slot: usize, what: impl Fn(&mut Tally) -> &mut u64) {
         self.destinations.count_many(slot, 1, what);
     }

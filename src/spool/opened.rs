@@ -1,4 +1,5 @@
-//! A spooled event that is being read: checked as a whole first, then chunk by chunk where it is sealed.
+//! A spooled event that is being read. It is first checked as a whole; the chunks of a sealed one are checked again as they are
+//! read.
 
 use std::ops::Range;
 
@@ -13,33 +14,33 @@ use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::layout::{ALIGN, EVENT_HEADER_WORDS, RecordHeader, RecordKind, high};
 
-/// A spooled event, open and checked. It can be read until it is dropped, whatever becomes of its file's names.
+/// A spooled event, open and checked. It can be read until it is dropped, even if its names are deleted.
 #[derive(Debug)]
 pub struct SpooledEvent<M> {
     content: Content<Part<M>>,
     /// Its id.
     pub id: EventId,
-    /// Where its record lies, as for one in the ring: `Event::from_record` takes both.
+    /// The frame of its record, as for a record in the ring: `Event::from_record` takes both.
     pub frame: Frame,
 }
 
-/// A file's content: offsets count from the file's beginning, or from the record's where that is sealed.
+/// A file's content. Offsets count from the beginning of the file, or of the record if it is sealed.
 #[derive(Debug)]
 enum Content<M> {
     Clear(M),
     Sealed(Box<Sealed<M>>),
 }
 
-/// Why a file is no event.
+/// Why a file is no readable event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileError {
-    /// It will never be one.
+    /// It is damaged.
     Damaged(String),
     /// The disk could not read it.
     Unreadable,
-    /// It is sealed with a key that is not there.
+    /// It is sealed with another key than the one in use.
     Locked(KeyId),
-    /// It is whole, and its format has this version, which this release does not know: another release wrote it.
+    /// It is intact, and has this version of the format, which this release does not know: another release wrote it.
     Foreign(u32),
 }
 
@@ -50,8 +51,8 @@ impl From<Lost> for FileError {
 }
 
 impl<M: Mapped> SpooledEvent<M> {
-    /// The event of a file of its own: checks everything, header, sizes, both CRCs or every chunk's seal, and that the record's own header
-    /// agrees.
+    /// Opens the event of a file with one event. Checks the header, the sizes, both CRCs or every chunk's seal, and the record's
+    /// own header.
     ///
     /// # Errors
     /// [`FileError`].
@@ -59,7 +60,7 @@ impl<M: Mapped> SpooledEvent<M> {
         SpooledEvent::check_part(Part::whole(mapped), key)
     }
 
-    /// The same for a file that may be a group's.
+    /// The same for an event that may be in a group.
     ///
     /// # Errors
     /// [`FileError`].

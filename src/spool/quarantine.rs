@@ -1,4 +1,4 @@
-//! Quarantine: what is damaged or not ours leaves a destination's folder for `bad/`, within a small part of the bounds.
+//! Quarantine: damaged files, and files that are not the spool's, are moved to `bad/`, within a small share of the bounds.
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +23,11 @@ impl Default for Quarantine {
 }
 
 impl Quarantine {
-    /// Lists the folder; `problem` is told what could not be looked at. What somebody else put there is left alone and not counted.
+    /// Lists the folder. Calls `problem` for files that cannot be looked at. Files with other names are left alone and not
+    /// counted.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// If the folder cannot be listed.
     pub fn scan<D: Disk>(&mut self, volume: &Volume<D>, mut problem: impl FnMut(DiskError)) -> Result<(), DiskError> {
         let (counters, _) = volume.names(&volume.folder(Home::Bad), |name| counter(name, BAD_SUFFIX))?;
         self.files = Shelf::default();
@@ -40,10 +41,10 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Gives what is at `from` a name in `bad/`, within its bounds. Where it is now; none when it was too large to be kept.
+    /// Moves the file at `from` to quarantine, within its bounds. Returns its new path; none if it was too large to be kept.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// If it cannot be moved.
     pub fn take<D: Disk>(
         &mut self,
         volume: &Volume<D>,
@@ -66,10 +67,10 @@ impl Quarantine {
         Ok(Some(path))
     }
 
-    /// Gives up the oldest file; its blocks.
+    /// Deletes the oldest file. Returns its blocks.
     ///
     /// # Errors
-    /// When it cannot be taken away.
+    /// If it cannot be deleted.
     pub fn give_up_oldest<D: Disk>(&mut self, volume: &Volume<D>) -> Result<Option<u32>, DiskError> {
         let Some(counter) = self.files.oldest() else {
             return Ok(None);
@@ -91,7 +92,7 @@ impl Quarantine {
         self.files.is_empty()
     }
 
-    /// What they take.
+    /// The blocks that they take.
     pub fn blocks(&self) -> u64 {
         self.files.blocks()
     }

@@ -1,4 +1,4 @@
-//! Opening an event: whatever is wrong with it, the reader goes on.
+//! Opens an event. The reader continues whatever is wrong with an event.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,48 +13,49 @@ use super::key::{Key, KeyId};
 use super::opened::{FileError, SpooledEvent};
 use super::volume::{DiskError, Home};
 
-/// Locked or foreign events looked for at once: others wait meanwhile.
+/// How many locked or foreign events one call looks for: other calls wait meanwhile.
 const PAGE: usize = 255;
 
 /// Why an event was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is not there: delivered or evicted.
+    /// The event is not there: it was delivered or evicted.
     #[error("the event is not in the spool any more")]
     Gone,
-    /// Its file is not there, and this process did not remove it. It counts as vanished; take the next one.
+    /// Another program removed its file. It counts as vanished; take the next event.
     #[error("the file of the spooled event {0} was removed by another program: the event is lost")]
     Removed(u64),
-    /// It was set aside; take the next one.
+    /// It is damaged and went to quarantine; take the next event.
     #[error("the spooled event is damaged ({reason}); {}", .moved_to.as_ref().map_or("it could not be kept".into(), |path| format!("it is now {}", path.display())))]
     Damaged {
         /// What is wrong with it.
         reason: String,
-        /// None where it could not be moved, or was too large to be kept.
+        /// None if it could not be moved, or was too large to be kept.
         moved_to: Option<PathBuf>,
     },
-    /// The disk cannot read it now. It stays, and is offered again after the next start; take the next one.
+    /// The disk cannot read it now. It stays, and is offered again after the next start; take the next event.
     #[error("the spooled event cannot be read: {0}")]
     Unreadable(String),
-    /// It is sealed with a key that is not in use. It stays, and is offered again when the key is another one; take the next one.
+    /// It is sealed with another key than the one in use. It stays, and is offered again when the key changes; take the next
+    /// event.
     #[error("{events} spooled events are sealed with the key {key}, and {}: they stay where they are", .in_use.map_or("there is no key".into(), |id| format!("the key in use is {id}")))]
     Locked {
-        /// It, and those right after it of which the same is so; not all at once.
+        /// This event and the similar ones right after it, up to a page.
         events: u64,
         /// The key that opens it.
         key: KeyId,
         /// The key that is there.
         in_use: Option<KeyId>,
     },
-    /// It is of a release that knows other formats. It stays, and is offered again after the next start; take the next one.
+    /// Another release wrote it in an unknown format. It stays, and is offered again after the next start; take the next event.
     #[error("{events} spooled events have the format {version} of another release: they stay where they are")]
     Foreign {
-        /// It, and those right after it of which the same is so; not all at once.
+        /// This event and the similar ones right after it, up to a page.
         events: u64,
         /// The format's version.
         version: u32,
     },
-    /// This process lacks something; nothing is wrong with the event. Try again later.
+    /// This process lacks descriptors or memory. The event may be good: try again later.
     #[error("{0}")]
     Shortage(DiskError),
 }
@@ -63,7 +64,7 @@ impl<D: Disk> Spool<D> {
     /// Opens an event and checks all of it.
     ///
     /// # Errors
-    /// [`ReadError`]; but for a shortage the event is not offered again, so that the reader always goes on.
+    /// [`ReadError`]. Except after a shortage the event is not offered again, so the reader always makes progress.
     pub fn read(&mut self, destination: Destination, counter: u64) -> Result<SpooledEvent<D::Mapped>, ReadError> {
         let slot = self.slot_with(destination, counter).ok_or(ReadError::Gone)?;
         self.available().map_err(ReadError::Shortage)?;
@@ -112,8 +113,8 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Hides an event, and those right after it whose heads are such as well: who looks for one that can be read is not to try
-    /// thousands, each with a look at all before it. How many there were.
+    /// Hides an event and the similar ones right after it. Otherwise a reader that looks for a readable event would try
+    /// thousands, and each try looks at all before it. Returns how many there were.
     fn hide_with_next(
         &mut self,
         destination: Destination,
@@ -134,7 +135,8 @@ impl<D: Disk> Spool<D> {
         found.len() as u64
     }
 
-    /// The event could not be read to its end (its mapping was lost): it stays, and is not offered again before the next start.
+    /// Skips an event that could not be read to its end (its mapping was lost). It stays, and is not offered again before the
+    /// next start.
     pub fn skip(&mut self, destination: Destination, counter: u64) {
         let counter = self.follow(destination, counter);
         if let Some(slot) = self.slot_with(destination, counter) {
@@ -142,17 +144,17 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Moves an event to the quarantine: it is damaged, or no event could be made of its record. Where it is now; none when it
-    /// was too large to be kept.
+    /// Moves an event to quarantine: it is damaged, or its record is no valid event. Returns its new path; none if it was too
+    /// large to be kept.
     ///
     /// # Errors
-    /// When it cannot be moved; it is not offered again before the next start.
+    /// If it cannot be moved. It is not offered again before the next start.
     pub fn quarantine(&mut self, destination: Destination, counter: u64) -> Result<Option<PathBuf>, DiskError> {
         self.available()?;
         let counter = self.follow(destination, counter);
         let from = self.volume.file(Home::To(destination), counter);
         let known = self.destinations.slot(destination).filter(|_| self.events.get(counter).is_some());
-        // It may not have the size that it was stored with.
+        // Its size may have changed since it was stored.
         let blocks = self.volume.stat(&from).map_or(1, |found| blocks(found.bytes));
         match self.quarantine.take(&self.volume, self.bounds, &from, blocks) {
             Ok(path) => {

@@ -1,4 +1,4 @@
-//! Why dead letters are dead letters: `spool/reasons`, one file for all of them.
+//! The reasons of dead letters: `spool/reasons`, one file for all letters.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -12,9 +12,10 @@
 //! | 0x2A | u16 | bytes of the text |
 //! | 0x2C | 212 bytes | the text, UTF-8 |
 //!
-//! Numbers are little-endian. The event's file says nothing of it: it may wait for other destinations too, and is not written again.
-//! One file costs one inode however many letters there are. A record is written in place and made durable before its letter is; the
-//! place of a letter that is gone is used again. What is torn or missing is a reason that is not known: the letter is kept all the same.
+//! Numbers are little-endian. The reason is not in the event's file, because the event may also wait for other destinations, and
+//! its file is not written again. One file needs one inode, however many letters there are. A record is written in place, and
+//! made durable before its letter. The place of a deleted letter is used again. If a record is torn or missing, the letter is
+//! kept without a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,11 +31,11 @@ use super::volume::{DiskError, Volume};
 use crate::clock;
 use crate::picture::PictureSource as _;
 
-/// The file, in the spool's folder.
+/// The name of the file in the spool's folder.
 pub const REASONS_FILE: &str = "reasons";
-/// Bytes of a record.
+/// The size of a record, in bytes.
 pub const RECORD: usize = 256;
-/// Where the text begins in it.
+/// The offset of the text in a record.
 const TEXT: usize = 0x2C;
 
 /// A dead letter: its number, and the destination that refused it.
@@ -43,13 +44,13 @@ pub type Letter = (u64, Destination);
 /// Why an event is a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeadLetterReason {
-    /// The status of the server's last answer; none where there was none.
+    /// The status of the server's last answer; none if there was no answer.
     pub status: Option<u16>,
-    /// In plain words. What is longer than 212 bytes is cut.
+    /// The reason in plain words, at most 212 bytes; a longer text is cut.
     pub reason: String,
     /// How often it was sent.
     pub tries: u32,
-    /// When it became one, in Unix seconds; as wrong as the box's clock.
+    /// When it became a dead letter, in Unix seconds of the box's clock.
     #[serde(rename = "time")]
     pub at: u64,
 }
@@ -81,7 +82,7 @@ impl DeadLetterReason {
         bytes
     }
 
-    /// What a record says: whose it is, its serial number, and the reason. None where it is torn, or never was one.
+    /// Parses a record: the letter, its serial number, and the reason. None if it is torn or no record.
     fn parse(bytes: &[u8]) -> Option<(Letter, u64, DeadLetterReason)> {
         let number = |range: Range<usize>| bytes[range].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
         if bytes.len() != RECORD || number(0..4) != u64::from(crc32fast::hash(&bytes[4..])) {
@@ -98,7 +99,7 @@ impl DeadLetterReason {
         Some((letter, number(0x18..0x20), reason))
     }
 
-    /// Every reason in the file's bytes, by letter; with its place and serial number.
+    /// Parses the file: every reason by letter, with its place and serial number.
     pub fn all(bytes: &[u8]) -> BTreeMap<Letter, (u32, u64, DeadLetterReason)> {
         let mut found = BTreeMap::new();
         for (place, record) in bytes.chunks(RECORD).enumerate() {
@@ -112,27 +113,27 @@ impl DeadLetterReason {
     }
 }
 
-/// Where the file has what.
+/// The places of the records in the file.
 #[derive(Debug)]
 pub struct Reasons<F> {
     path: PathBuf,
     file: Option<F>,
     places: BTreeMap<Letter, u32>,
-    /// Places that no letter has, before `end`.
+    /// Free places before `end`.
     free: BTreeSet<u32>,
-    /// Places in the file.
+    /// How many places the file has.
     end: u32,
     serial: u64,
 }
 
 impl<F> Reasons<F> {
-    /// Of the spool at `root`; nothing is known yet.
+    /// For the spool at `root`, without records yet.
     pub fn new(root: &Path) -> Reasons<F> {
         let path = root.join(REASONS_FILE);
         Reasons { path, file: None, places: BTreeMap::new(), free: BTreeSet::new(), end: 0, serial: 0 }
     }
 
-    /// Reads the file, and takes what it says of letters that are there.
+    /// Reads the file, and keeps the records of existing letters.
     pub fn survey<D: Disk<File = F>>(&mut self, volume: &Volume<D>, is_there: impl Fn(Letter) -> bool) {
         *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
         let Ok(mapped) = volume.map(&self.path) else { return };
@@ -149,15 +150,15 @@ impl<F> Reasons<F> {
         }
     }
 
-    /// The file is another one from now on.
+    /// Closes the file, because another file will be at its path.
     pub fn close(&mut self) {
         self.file = None;
     }
 
-    /// Writes down why a letter is one; durable when this returns.
+    /// Records the reason of a letter. It is durable when this returns.
     ///
     /// # Errors
-    /// What failed; the letter then has no reason.
+    /// The operation that failed. The letter then has no reason.
     pub fn note<D: Disk<File = F>>(
         &mut self,
         volume: &mut Volume<D>,
@@ -185,12 +186,12 @@ impl<F> Reasons<F> {
         written
     }
 
-    /// The letter is none any more; its place is free.
+    /// Frees the place of a letter.
     pub fn forget(&mut self, letter: Letter) {
         self.free.extend(self.places.remove(&letter));
     }
 
-    /// Why these are dead letters, as far as that is known. Reads the file once.
+    /// The reasons of these letters, as far as they are known. Reads the file once.
     pub fn of<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
         let mapped = volume.map(&self.path).ok();
         let read = |letter: &Letter| {
@@ -203,7 +204,7 @@ impl<F> Reasons<F> {
         letters.iter().map(read).collect()
     }
 
-    /// What it takes, in blocks, with room for one more reason.
+    /// The blocks of the file, with room for one more reason.
     pub fn blocks(&self) -> u64 {
         if self.end == 0 { 0 } else { blocks((u64::from(self.end) + 1) * RECORD as u64).into() }
     }

@@ -1,7 +1,8 @@
-//! The start: what the folders say is what is there.
+//! The start: lists the folders, which say what is there.
 //!
-//! Damaged content never fails a start: what is not a spool file's name is moved aside, and what is inside a file is looked at when
-//! it is read. A disk that cannot be listed does: it is tried again later, rather than taken for an empty one.
+//! Damaged content never fails a start. A file whose name is not one of the spool's goes to quarantine, and the content of a file
+//! is checked when it is read. A folder that cannot be listed fails the start: it is not taken for an empty one, and tried again
+//! later.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +16,8 @@ use super::volume::{DiskError, Home};
 use super::{Spool, State};
 
 impl<D: Disk> Spool<D> {
-    /// Lists the folders anew: at the start, and again while the spool is [`State::Unavailable`]. What could not be read so far
-    /// is offered again.
+    /// Lists the folders, at the start, and again while the spool is [`State::Unavailable`]. Events that could not be read so far
+    /// are offered again.
     pub fn open_again(&mut self) -> Recovered {
         let mut report = Recovered::default();
         let before: Vec<u64> = (0..SLOTS).map(|slot| self.kept(slot)).collect();
@@ -87,7 +88,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// The events in a destination's folder, which is durable then; what else is there is moved aside.
+    /// Lists the events in a destination's folder and makes the folder durable. Other files go to quarantine.
     fn scan_folder(&mut self, home: Home, report: &mut Recovered) -> Result<Vec<u64>, DiskError> {
         let folder = self.volume.folder(home);
         let (counters, others) = self.volume.names(&folder, |name| counter(name, EVENT_SUFFIX))?;
@@ -123,7 +124,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Blocks of what should be an event's file, and which file it is; none when it is none, and was moved aside.
+    /// The blocks of an event's file, and its inode. None if it is no regular file, which then goes to quarantine.
     fn size(&mut self, home: Home, counter: u64, report: &mut Recovered) -> Option<(u32, u64)> {
         let path = self.volume.file(home, counter);
         match self.volume.stat(&path) {
@@ -166,7 +167,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Takes a folder's events in, and says so where nobody configured its destination.
+    /// Adds a folder's events to `links`. Reports a destination that is not configured.
     fn admit(&mut self, destination: Destination, counters: &[u64], links: &mut Vec<Entry>, report: &mut Recovered) {
         let known = self.destinations.slot(destination);
         if known.is_none() && counters.is_empty() {
@@ -188,7 +189,7 @@ impl<D: Disk> Spool<D> {
         links.extend(counters.iter().map(|counter| Entry { counter: *counter, blocks: 0, mask: 1 << slot }));
     }
 
-    /// Makes the index of all links, looking at each file once.
+    /// Makes the index of all links. Looks at each file once.
     fn count_events(&mut self, links: Vec<Entry>, report: &mut Recovered) {
         let mut events = Index::merge(links);
         let mut groups = Vec::new();
@@ -215,7 +216,7 @@ impl<D: Disk> Spool<D> {
     }
 }
 
-/// Events one after the other that lie in one file.
+/// Events with consecutive numbers in one file.
 struct Run {
     file: u64,
     first: u64,
@@ -224,7 +225,7 @@ struct Run {
 }
 
 impl Run {
-    /// The next event lies in this file.
+    /// Adds the next event, which is in `file`.
     fn add(runs: &mut Vec<Run>, file: u64, counter: u64) {
         match runs.last_mut().filter(|run| run.file == file) {
             Some(run) => (run.last, run.events) = (counter, run.events + 1),
@@ -235,7 +236,7 @@ impl Run {
         }
     }
 
-    /// Each has had the whole file's blocks so far: now a part of them each.
+    /// Divides the file's blocks among its events. So far each has all of them.
     fn divide(&self, events: &mut [Entry]) {
         let from = events.partition_point(|entry| entry.counter < self.first);
         let members = events[from..].iter_mut().take_while(|entry| entry.counter <= self.last);

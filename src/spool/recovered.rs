@@ -5,56 +5,56 @@ use std::path::{Path, PathBuf};
 use super::disk_error::DiskError;
 use super::file::Destination;
 
-/// At most so many of each are told of one by one.
+/// How many of each are reported one by one.
 const TOLD: usize = 16;
 
 /// What a start found.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// Events that wait, each counted once.
+    /// Waiting events, each counted once.
     pub events: u64,
-    /// What everything in the spool takes.
+    /// The size of the whole spool.
     pub bytes: u64,
-    /// Files in `new/` that were never finished.
+    /// Unfinished files in `new/`, which were deleted.
     pub unfinished: u64,
-    /// Configured destinations that have no folder: those that were not configured when the last event was stored.
+    /// Configured destinations without a folder: they were not configured when the last event was stored.
     pub added: Vec<Destination>,
-    /// Destinations with events that are not configured any more: [`Spool::settle`](super::Spool::settle) sees to them.
+    /// Destinations with events that are no longer configured. [`Spool::settle`](super::Spool::settle) moves these events.
     pub removed: Vec<Removed>,
-    /// Events that were there before, and are not any more, once for each destination: somebody removed them.
+    /// Events that another program removed, counted for each destination.
     pub vanished: u64,
-    /// Events of a folder that was at the spool's path before, which can be reached, and are to be moved here.
+    /// Events in a folder that was at the spool's path before. They can be reached, and will be moved here.
     pub left: u64,
-    /// What was not ours and is in `bad/` now: how much, and the first of it with its new names.
+    /// How many files were not the spool's, and are in quarantine now.
     pub foreign: u64,
-    /// From, to; without the latter it was too large to be kept.
+    /// The first of these: the old path, and the new one; none if it was too large to be kept.
     pub quarantine: Vec<(PathBuf, Option<PathBuf>)>,
-    /// What failed and did not matter, the first of it.
+    /// The first failures that did not matter.
     pub problems: Vec<DiskError>,
     /// Why the spool cannot be used.
     pub unavailable: Option<DiskError>,
 }
 
-/// A destination that is not configured any more.
+/// A destination that is no longer configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     /// Its folder's name.
     pub destination: Destination,
-    /// As its folder says.
+    /// Its URL, if its folder says.
     pub url: Option<String>,
     /// Events in its folder.
     pub events: u64,
 }
 
 impl Recovered {
-    /// Something failed and did not matter.
+    /// Adds a failure that did not matter.
     pub(super) fn problem(&mut self, fault: DiskError) {
         if self.problems.len() < TOLD {
             self.problems.push(fault);
         }
     }
 
-    /// What was not ours is in quarantine now.
+    /// Adds a file that went to quarantine.
     pub(super) fn foreign(&mut self, from: &Path, to: Option<PathBuf>) {
         self.foreign += 1;
         if self.quarantine.len() < TOLD {

@@ -1,4 +1,4 @@
-//! Room: what everything takes, and what is given up for what is new.
+//! Room: what the spool takes, and what is evicted for new events.
 
 use super::disk::Disk;
 use super::index::{BLOCK, SLOTS, slots};
@@ -6,11 +6,12 @@ use super::store::{Evicted, Reason};
 use super::volume::DiskError;
 use super::{Bounds, Spool};
 
-/// Files that others can still make on the file system: a config that is saved, a package that is unpacked.
+/// How many files others can still create on the file system, for example for a config that is saved or a package that is
+/// unpacked.
 const MIN_FREE_FILES: u64 = 128;
 
 impl<D: Disk> Spool<D> {
-    /// Gives up the oldest until so many files, of so many blocks together, fit into every bound.
+    /// Evicts the oldest events until `files` files with `blocks` blocks in total fit all bounds.
     pub(super) fn make_room(&mut self, blocks: u64, files: u64, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
         let wanted = blocks * BLOCK;
         let max_bytes = self.bounds.max_bytes.saturating_sub(self.notes() * BLOCK);
@@ -18,9 +19,9 @@ impl<D: Disk> Spool<D> {
             return Err(Reason::TooLarge(wanted));
         }
         let free = self.volume.free()?;
-        // Asked once: file systems are slow to tell of room that was just made.
+        // Asked once: file systems report freed space late.
         let short = self.bounds.min_free_bytes.saturating_add(wanted).saturating_sub(free.bytes);
-        // Others are left theirs when there is something to store, as with bytes.
+        // As for bytes, this matters only if there is something to store.
         let left_to_others = if files == 0 { 0 } else { MIN_FREE_FILES };
         let short_of_files = (left_to_others + files).saturating_sub(free.files);
         if short > self.blocks() * BLOCK {
@@ -40,14 +41,14 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Makes room on the file system for somebody else: gives up the oldest files, so many. What that was.
+    /// Makes room on the file system for others: evicts the `count` oldest files. Returns what was evicted.
     pub fn give_way(&mut self, count: usize) -> Vec<Evicted> {
         let mut evicted = Vec::new();
         (0..count).for_each(|_| drop(self.give_up_a_file(&mut evicted)));
         evicted
     }
 
-    /// Gives up the oldest until a file is gone, which may have several events; false where there is none.
+    /// Evicts the oldest events until a file is gone; it may have several events. False if there is none.
     pub(super) fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
         let before = self.inodes();
         while self.inodes() == before {
@@ -58,11 +59,11 @@ impl<D: Disk> Spool<D> {
         Ok(true)
     }
 
-    /// Gives up at once what is over the bounds, which were `before`; what that was.
+    /// Evicts at once what exceeds the bounds, which were `before` until now. Returns what was evicted.
     pub fn honour_bounds(&mut self, before: Bounds) -> Vec<Evicted> {
         let (bounds, mut evicted) = (self.bounds, Vec::new());
         if self.available().is_ok() {
-            // What others take of the disk meanwhile is seen to when there is something to store: it may be less by then.
+            // If others take more of the disk meanwhile, the next store handles that: they may take less by then.
             let leaves_more = bounds.min_free_bytes > before.min_free_bytes;
             self.bounds.min_free_bytes = if leaves_more { bounds.min_free_bytes } else { 0 };
             let _the_next_store_says_so = self.make_room(0, 0, &mut evicted);
@@ -71,8 +72,8 @@ impl<D: Disk> Spool<D> {
         evicted
     }
 
-    /// Gives up the oldest: an event, or a dead letter while those have more than their part. With neither left, what was set aside,
-    /// and at last the other dead letters. Says how many blocks that was.
+    /// Evicts the oldest event, or the oldest dead letter while dead letters take more than their share. If there is neither,
+    /// evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was.
     fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
         let letter = self.letters.oldest();
         let entry = self.events.oldest();
@@ -102,14 +103,14 @@ impl<D: Disk> Spool<D> {
         removed.map(|()| Some(u64::from(entry.blocks)))
     }
 
-    /// What everything takes. A dead letter that also waits for another destination counts twice, so that the bound holds
-    /// whichever of its names goes first.
+    /// The blocks of all files. A dead letter that also waits for another destination counts twice, so the bound holds whichever
+    /// of its names is deleted first.
     pub(super) fn blocks(&self) -> u64 {
         self.events.blocks(self.volume.has_links()) + self.letters.blocks() + self.quarantine.blocks()
     }
 
-    /// The small files that say which destination a folder is, and who its heirs are: a block each, whether they are there yet or not.
-    /// And why the dead letters are.
+    /// The blocks of the small files: the URL and the heirs of each destination, one block each whether the file exists yet or
+    /// not, and the reasons of the dead letters.
     pub(super) fn notes(&self) -> u64 {
         let destinations = self.destinations.iter().map(|(_, one)| 1 + u64::from(one.heirs().is_some()));
         let dead = self.letters.len().min(SLOTS as u64); // a folder for each, at most
@@ -120,7 +121,7 @@ impl<D: Disk> Spool<D> {
         self.events.files(self.volume.has_links()) + self.letters.len() + self.quarantine.len()
     }
 
-    /// The same as the file system counts them: events that lie in one file are one.
+    /// The same as the file system counts: events in one file count once.
     pub(super) fn inodes(&self) -> u64 {
         self.events.inodes(self.volume.has_links()) + self.letters.len() + self.quarantine.len()
     }

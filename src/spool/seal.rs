@@ -1,22 +1,23 @@
-//! Sealing: what lies on the flash shows neither faces nor names, and what was changed there is noticed.
+//! Sealing: sealed files on the flash show neither faces nor names, and changes to them are detected.
 //!
-//! STREAM (Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015) in the form of the age file format: the record is cut into chunks of
-//! [`CHUNK`], each sealed with ChaCha20-Poly1305 under the file's own key.
+//! It uses STREAM (Hoang, Reyhanitabar, Rogaway, Vizár, CRYPTO 2015) in the form of the age file format: the record is divided
+//! into chunks of [`CHUNK`] bytes, and each chunk is sealed with ChaCha20-Poly1305 under the file's own key.
 //!
 //! ```text
 //!  file key = HKDF-SHA-256(secret: the key, salt: 32 random bytes, info: "sophon-uplink spool file 2" + the file's head)
 //!  nonce    = the chunk's number (11 bytes, big-endian) + 1 for the last chunk, 0 for another one
 //! ```
 //!
-//! - A nonce cannot come twice under one key, whatever a power cut made us forget: each file has a key of its own, by 256 bits out of
-//!   the kernel's random source, and is written once. Nothing is remembered.
-//! - The head is bound by the key: a file with another head opens nowhere. A chunk that was changed, moved, doubled or taken from
-//!   another file does not open either, nor does a file that was cut off after a whole chunk: its head has another length, and its last
-//!   chunk is not marked.
-//! - ChaCha20-Poly1305 rather than AES-GCM: not every Cortex-A53 has the AES instructions, and without them AES costs several times
-//!   as much; this costs the same on each, in constant time. `ring` is in the binary for TLS anyway.
-//! - Chunks are small, so that an upload holds 64 KiB of an event in clear at most, however large its pictures: the encoder asks for
-//!   48 KiB at once, which lie in four chunks. Nothing is held once its last picture was read: an upload may wait long for its answer.
+//! - No nonce is used twice under one key, even after a power cut: each file has its own key, from 256 bits of the kernel's
+//!   random source, and is written once. No state is needed for this.
+//! - The key depends on the head: a file with a changed head cannot be opened. A chunk that was changed, moved, repeated or taken
+//!   from another file cannot be opened either. The same holds for a file that was truncated after a whole chunk: its head has
+//!   another length, and its last chunk is not marked.
+//! - ChaCha20-Poly1305 instead of AES-GCM: not every Cortex-A53 has the AES instructions, and without them AES costs several
+//!   times as much. ChaCha20 costs the same on each, in constant time. `ring` is in the binary for TLS anyway.
+//! - Chunks are small, so an upload holds at most 64 KiB of an event in clear, however large its pictures are: the encoder reads
+//!   48 KiB at once, which are in four chunks. After its last picture was read nothing is held, because an upload may wait long
+//!   for its answer.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,12 +30,12 @@ use crate::picture::{Lost, PictureSource};
 use crate::ring::Words;
 use crate::ring::layout::ALIGN;
 
-/// Bytes of the record in a chunk; the last one may have fewer.
+/// How many bytes of the record a chunk has. The last one may have fewer.
 pub const CHUNK: usize = 16 * 1024;
-/// What sealing adds to each.
+/// How many bytes sealing adds to each chunk.
 pub const TAG: usize = MAX_TAG_LEN;
 
-/// Bytes of a record of `length` when it is sealed.
+/// The size of a sealed record of `length` bytes.
 pub const fn sealed_len(length: u64) -> u64 {
     length + length.div_ceil(CHUNK as u64) * TAG as u64
 }
@@ -49,13 +50,13 @@ impl std::fmt::Debug for FileKey {
 }
 
 impl FileKey {
-    /// Seals the chunk that `buffer` has from `from` on, in its place, with its tag behind it. Each number only once.
+    /// Seals the chunk at the end of `buffer`, from `from`, in place, and appends its tag. Use each number only once.
     pub fn seal(&self, number: usize, is_last: bool, buffer: &mut Vec<u8>, from: usize) {
         let sealed = self.0.seal_in_place_separate_tag(nonce(number, is_last), Aad::empty(), &mut buffer[from..]);
         buffer.extend_from_slice(sealed.expect("a chunk is short enough").as_ref());
     }
 
-    /// Opens a chunk with its tag in its place; false where it is not what was sealed under this number.
+    /// Opens a chunk with its tag, in place. False if it is not the chunk that was sealed with this number.
     fn open(&self, number: usize, is_last: bool, sealed: &mut [u8]) -> bool {
         self.0.open_in_place(nonce(number, is_last), Aad::empty(), sealed).is_ok()
     }
@@ -70,39 +71,39 @@ fn nonce(number: usize, is_last: bool) -> Nonce {
 
 const _: () = assert!(CHUNK.is_multiple_of(ALIGN));
 
-/// A sealed record that is read: offsets count in clear, from the record's first byte.
+/// A sealed record that is being read. Offsets count in clear, from the record's first byte.
 #[derive(Debug)]
 pub struct Sealed<M> {
     mapped: M,
     key: FileKey,
-    /// Where the first chunk lies in the file.
+    /// The offset of the first chunk in the file.
     start: usize,
-    /// Of the record, in clear.
+    /// The size of the record in clear.
     length: usize,
     window: Mutex<Window>,
-    /// A chunk did not open, and somebody was given zeros for it.
+    /// Whether a chunk could not be opened, and was read as zeros.
     broken: AtomicBool,
 }
 
-/// Neighbouring chunks in clear. A record is read from the front to the back, so that each is opened once.
+/// Neighbouring chunks in clear. A record is read from front to back, so each chunk is opened once.
 #[derive(Debug, Default)]
 struct Window {
     /// The numbers of the chunks in `clear`.
     chunks: Range<usize>,
-    /// Room for one tag behind the last of them.
+    /// The chunks, with room for one tag after the last.
     clear: Vec<u8>,
 }
 
 impl<M: Mapped> Sealed<M> {
-    /// A record of `length` bytes, sealed with `key`, in `mapped` from `start` on, where all of it must be.
+    /// A record of `length` bytes that is sealed with `key`. All of it must be in `mapped`, from `start`.
     pub fn new(mapped: M, key: FileKey, start: usize, length: usize) -> Sealed<M> {
         Sealed { mapped, key, start, length, window: Mutex::default(), broken: AtomicBool::new(false) }
     }
 
-    /// Opens every chunk, the first one last: that is where reading begins.
+    /// Opens every chunk. The first one is opened last, because reading begins there.
     ///
     /// # Errors
-    /// `Ok(false)` where one does not open; [`Lost`] where the file cannot be read.
+    /// `Ok(false)` if a chunk cannot be opened; [`Lost`] if the file cannot be read.
     pub fn check(&self) -> Result<bool, Lost> {
         let mut window = self.window();
         for number in (0..self.length.div_ceil(CHUNK)).rev() {
@@ -117,12 +118,12 @@ impl<M: Mapped> Sealed<M> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that the window holds at least these chunks; `Ok(false)` where one does not open.
+    /// Opens these chunks into the window. `Ok(false)` if one cannot be opened.
     fn fill(&self, window: &mut Window, chunks: Range<usize>) -> Result<bool, Lost> {
         if window.chunks.start <= chunks.start && chunks.end <= window.chunks.end {
             return Ok(true);
         }
-        // What is there already is what the last call ended with.
+        // The last call ended with these chunks.
         let kept = if window.chunks.contains(&chunks.start) { window.chunks.end - chunks.start } else { 0 };
         if kept > 0 {
             let from = (chunks.start - window.chunks.start) * CHUNK;

@@ -1,11 +1,11 @@
-//! Files with their blocks, the oldest first: the dead letters, and what is in quarantine.
+//! A list of files with their blocks, the oldest first: for dead letters, and for quarantine.
 
 use std::collections::BTreeMap;
 
 use super::Bounds;
 use super::index::BLOCK;
 
-/// Each shelf may take this part of the bounds.
+/// A shelf's share of the bounds is one part in this many.
 const SMALL_PART: u64 = 8;
 
 /// See the module.
@@ -22,20 +22,20 @@ impl<K> Default for Shelf<K> {
 }
 
 impl<K: Ord + Copy> Shelf<K> {
-    /// Puts a file on it.
+    /// Adds a file.
     pub fn add(&mut self, key: K, blocks: u32) {
         let before = self.files.insert(key, blocks).unwrap_or(0);
         self.blocks = self.blocks - u64::from(before) + u64::from(blocks);
     }
 
-    /// Takes a file off; its blocks.
+    /// Removes a file. Returns its blocks.
     pub fn remove(&mut self, key: K) -> Option<u32> {
         let blocks = self.files.remove(&key)?;
         self.blocks -= u64::from(blocks);
         Some(blocks)
     }
 
-    /// Whether it is on it.
+    /// Whether a file is in the list.
     pub fn contains(&self, key: K) -> bool {
         self.files.contains_key(&key)
     }
@@ -70,17 +70,17 @@ impl<K: Ord + Copy> Shelf<K> {
         self.files.is_empty()
     }
 
-    /// What they take.
+    /// The blocks that they take.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Whether one more file of so many blocks is within a shelf's part of the bounds.
+    /// Whether one more file of so many blocks fits a shelf's share of the bounds.
     pub fn has_room(&self, bounds: Bounds, blocks: u32) -> bool {
         (self.blocks + u64::from(blocks)) * BLOCK <= bounds.max_bytes / SMALL_PART && self.len() < most_files(bounds)
     }
 
-    /// Whether it takes more than its part of the bounds.
+    /// Whether it takes more than its share of the bounds.
     pub fn has_too_much(&self, bounds: Bounds) -> bool {
         self.blocks * BLOCK > bounds.max_bytes / SMALL_PART || self.len() > most_files(bounds)
     }

@@ -1,4 +1,4 @@
-//! What is told about the spool.
+//! The state and the counts of the spool.
 
 use std::io;
 
@@ -14,13 +14,14 @@ use super::{DiskError, Spool};
 pub enum State {
     /// They can.
     Usable,
-    /// The last one could not, and this is why; the next one is tried.
+    /// The last event could not be stored, for this reason. The next one is tried.
     Troubled(String),
-    /// The folders could not be listed, and this is why: nothing is stored before [`Spool::open_again`] succeeds.
+    /// The folders could not be listed, for this reason. Nothing is stored before [`Spool::open_again`] succeeds.
     Unavailable(String),
 }
 
-/// What became of events in the spool, since the process started: each counted once for each destination whose folder it was in.
+/// What became of events in the spool since the process started. Each is counted once for each destination whose folder it was
+/// in.
 ///
 /// `recovered + stored + inherited + resent` came in; `delivered + expired + evicted + quarantined + dead + vanished + handed_over` left; the
 /// difference is what waits or is hidden.
@@ -36,24 +37,25 @@ pub struct Tally {
     pub resent: u64,
     /// Delivered.
     pub delivered: u64,
-    /// Given over to others, because the destination was removed.
+    /// Moved to heirs, because the destination was removed.
     pub handed_over: u64,
-    /// Let go, for they had waited for longer than the config allows.
+    /// Deleted, because they had waited longer than the config allows.
     pub expired: u64,
-    /// Given up for newer ones.
+    /// Evicted for newer ones.
     pub evicted: u64,
-    /// Set aside because they were damaged.
+    /// Moved to quarantine because they were damaged.
     pub quarantined: u64,
     /// Made dead letters.
     pub dead: u64,
-    /// Removed by somebody else.
+    /// Removed by another program.
     pub vanished: u64,
-    /// Dead letters given up for newer ones, or because they were too large to keep. Not part of the balance: they left before.
+    /// Dead letters evicted for newer events, or because they were too large to keep. Not part of the balance: they were counted
+    /// as dead.
     pub dead_evicted: u64,
 }
 
 impl Tally {
-    /// What is in the folders by this account.
+    /// How many events are in the folders according to these counts.
     pub fn remaining(&self) -> u64 {
         let came = self.recovered + self.stored + self.inherited + self.resent;
         let left = self.delivered
@@ -72,51 +74,52 @@ impl Tally {
 pub struct DestinationStatus {
     /// Its folder's name.
     pub destination: Destination,
-    /// None where only a folder was found.
+    /// None if only a folder was found.
     pub url: Option<String>,
-    /// Events in its folder that wait for it, or are on their way.
+    /// Events in its folder that wait for it, or are being delivered.
     pub waiting: u64,
-    /// Events in its folder that are not offered now: they could not be read, are sealed with another key, or of another release.
+    /// Events in its folder that are not offered now: they could not be read, are sealed with another key, or are of another
+    /// release.
     pub stuck: u64,
-    /// It was removed, and nobody inherits: its events stay.
+    /// Whether it was removed and has no heirs: its events stay.
     pub parked: bool,
     /// Bytes of everything in its folder, in whole blocks.
     pub bytes: u64,
-    /// What became of others.
+    /// What became of its other events.
     pub tally: Tally,
 }
 
-/// Everything, at one moment.
+/// The status at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Whether events can be stored.
     pub state: State,
-    /// Whether a file can have several names there.
+    /// Whether the file system has hard links.
     pub has_hard_links: bool,
-    /// Why there is no key to seal events with, where they are to be sealed.
+    /// Why there is no key, if files must be sealed.
     pub key_problem: Option<String>,
-    /// Shares that are sealed with another key than the one in use, as far as they were looked at.
+    /// Events that are known to be sealed with another key than the one in use, counted for each destination.
     pub locked: u64,
-    /// What everything takes, in whole blocks.
+    /// The size of everything, in whole blocks.
     pub bytes: u64,
-    /// Events, dead letters and files set aside.
+    /// Events, dead letters and files in quarantine.
     pub files: u64,
     /// Events that wait, each counted once.
     pub events: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Files set aside.
+    /// Files in quarantine.
     pub bad: u64,
     /// Bytes written since the process started: 0 while every server is up.
     pub bytes_written: u64,
-    /// Over all destinations, removed ones too.
+    /// For all destinations, including removed ones.
     pub tally: Tally,
     /// In the order of the config; those that were removed and still have events last.
     pub destinations: Vec<DestinationStatus>,
 }
 
 impl Status {
-    /// Of a spool that nothing is known of yet.
+    /// The status of a spool that is not known yet.
     pub fn of_nothing(why: &str) -> Status {
         Status {
             state: State::Unavailable(why.into()),
@@ -141,14 +144,14 @@ impl<D: Disk> Spool<D> {
         &self.state
     }
 
-    /// What is not listed cannot be moved about, nor read: another file may have the name.
+    /// Fails while the spool is unavailable: without a listing another file may have an event's name.
     pub(super) fn available(&mut self) -> Result<(), DiskError> {
         self.notice();
         let State::Unavailable(why) = &self.state else { return Ok(()) };
         Err(DiskError { operation: "use", path: self.volume.root().to_owned(), source: io::Error::other(why.clone()) })
     }
 
-    /// Everything, at this moment. Looks at every event in memory, and at no file.
+    /// The status now. Looks at every event in memory, and at no file.
     pub fn status(&self) -> Status {
         Status {
             state: self.state.clone(),
@@ -183,12 +186,12 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Events in a folder that are not over.
+    /// Events in a folder that are not done.
     pub(super) fn kept(&self, slot: usize) -> u64 {
         self.events.in_slot(slot, None).count() as u64 - self.events.hidden_in(slot).0 + self.swapped.in_slot(slot)
     }
 
-    /// Names that could not be taken away so far.
+    /// Names that could not be deleted so far.
     pub fn leftovers(&self) -> usize {
         self.volume.undeleted() + self.events.hidden_for(Hidden::Done).count()
     }

@@ -1,4 +1,4 @@
-//! Storing an event: room first, then a file that is whole and durable before it has a name that counts.
+//! Stores an event: makes room, writes a file, makes it durable, and only then gives it its names.
 
 use std::path::{Path, PathBuf};
 
@@ -14,26 +14,26 @@ use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
 
-/// Files tried for one event.
+/// How many files are tried for one event.
 const TRIES: u32 = 3;
 
-/// An event that is durable, for every destination asked for.
+/// An event that is durable for all its destinations.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its number.
     pub counter: u64,
-    /// What was given up for it.
+    /// What was evicted for it.
     pub evicted: Vec<Evicted>,
 }
 
-/// An event that was given up.
+/// An event that was evicted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
     /// Its number.
     pub counter: u64,
-    /// Who will not get it; of a dead letter, who refused it.
+    /// The destinations that will not get it. For a dead letter, the one that refused it.
     pub destinations: Vec<Destination>,
-    /// It was a dead letter.
+    /// Whether it was a dead letter.
     pub was_dead: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct Evicted {
 pub struct StoreError {
     /// Why.
     pub reason: Reason,
-    /// What was given up for it all the same.
+    /// What was evicted for it nevertheless.
     pub evicted: Vec<Evicted>,
 }
 
@@ -53,34 +53,35 @@ pub enum Reason {
     /// See [`State::Unavailable`].
     #[error("the spool is unavailable: {0}")]
     Unavailable(String),
-    /// No destination was named, or one that the spool was not told of.
+    /// There is no destination, or an unknown one.
     #[error("it has no folder for such a destination")]
     NoSuchDestination,
-    /// It is larger than the spool may be.
+    /// It exceeds the bound of the whole spool.
     #[error("its {0} bytes are more than the spool may hold")]
     TooLarge(u64),
-    /// The file system would be too full even without the spool.
+    /// The file system would be too full even if the spool were empty.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
-    /// It has no inodes for further files, as many as others are left.
+    /// The file system has no inodes beyond those that are left to others.
     #[error("only {0} files can still be made on its file system (df -i shows its inodes)")]
     NoFiles(u64),
-    /// Events are to be sealed, and there is no key, or no randomness yet: none is written in clear instead.
+    /// Files must be sealed, and there is no key, or there are no random numbers yet. The event is not written in clear instead.
     #[error("{0}: without it nothing is kept on flash")]
     NoKey(String),
-    /// The ring's file went away while the event was read from it.
+    /// The ring's file was truncated while the event was read from it.
     #[error("the ring's file was truncated while the event was read from it")]
     Lost,
-    /// What failed.
+    /// An operation of the disk failed.
     #[error("{0}")]
     Disk(#[from] DiskError),
 }
 
 impl<D: Disk> Spool<D> {
-    /// Stores the record at `frame` of `source`, an event of `ring`, for the destinations in `to`. With Ok it is durable.
+    /// Stores the record at `frame` in `source`, an event of `ring`, for the destinations in `to`. It is durable if this returns
+    /// Ok.
     ///
     /// # Errors
-    /// [`StoreError`]; whatever was made for the event is removed again.
+    /// [`StoreError`]; everything that was created for the event is deleted.
     pub fn store<S: Words + PictureSource + ?Sized>(
         &mut self,
         ring: RingId,
@@ -105,7 +106,7 @@ impl<D: Disk> Spool<D> {
                 Ok(Stored { counter, evicted })
             }
             Err(reason) => {
-                // An event that is too large says nothing of the next one.
+                // These say nothing about the next event.
                 if !matches!(
                     reason,
                     Reason::Unavailable(_)
@@ -115,7 +116,7 @@ impl<D: Disk> Spool<D> {
                         | Reason::TooLarge(_)
                 ) {
                     self.state = match &reason {
-                        // Somebody removed the folders under us: they are to be made and listed again.
+                        // Another program removed the folders: they must be created and listed again.
                         Reason::Disk(fault) if fault.source.kind() == std::io::ErrorKind::NotFound => {
                             State::Unavailable(reason.to_string())
                         }
@@ -127,11 +128,10 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Puts an event that is stored for some destinations into the folders of others too, without writing it again; how many of them
-    /// lacked it.
+    /// Gives a stored event to more destinations, without writing it again. Returns how many of them lacked it.
     ///
     /// # Errors
-    /// `NoSuchDestination` also when the event is in no folder any more; it must then be stored anew.
+    /// `NoSuchDestination` also if the event is in no folder any more: then store it again.
     pub fn share(&mut self, counter: u64, to: &[Destination]) -> Result<u64, Reason> {
         let mask = self.mask(to)?;
         if self.swapped.may_mean_another(counter) {
@@ -148,7 +148,7 @@ impl<D: Disk> Spool<D> {
         Ok(slots(mask).count() as u64)
     }
 
-    /// Files of an event in these folders.
+    /// How many files an event needs in these folders.
     pub(super) fn copies(&self, mask: Mask) -> u64 {
         if self.volume.has_links() { 1 } else { mask.count_ones().into() }
     }
@@ -163,7 +163,7 @@ impl<D: Disk> Spool<D> {
         mask.filter(|mask| *mask != 0).ok_or(Reason::NoSuchDestination)
     }
 
-    /// Tries again to take away what could not be taken away.
+    /// Tries again to delete the names that could not be deleted.
     pub(super) fn sweep(&mut self) -> Result<(), DiskError> {
         self.volume.sweep()?;
         let done: Vec<_> = self.events.hidden_for(Hidden::Done).collect();
@@ -204,7 +204,7 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Writes an event's own file and makes it durable.
+    /// Writes a file with one event and makes it durable.
     fn write_alone<S>(&mut self, path: &Path, order: Order<'_, S>) -> Result<(), Reason>
     where
         S: Words + PictureSource + ?Sized,
@@ -214,7 +214,7 @@ impl<D: Disk> Spool<D> {
         Ok(self.volume.sync(&mut file, path)?)
     }
 
-    /// Gives a durable file its name in every folder of `entry` and makes the names durable; all of them or none.
+    /// Gives a durable file its name in every folder of `entry`, and makes the names durable: all or none.
     pub(super) fn link(&mut self, from: &Path, entry: Entry) -> Result<(), DiskError> {
         self.link_names(from, entry)?;
         if let Err(fault) = self.sync_folders(entry.mask) {
@@ -225,7 +225,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// The names alone; all of them or none.
+    /// Gives a file its names, not durable yet: all or none.
     pub(super) fn link_names(&mut self, from: &Path, entry: Entry) -> Result<(), DiskError> {
         let mut made: Mask = 0;
         let is_fresh = from.starts_with(self.volume.folder(Home::New));
@@ -248,7 +248,7 @@ impl<D: Disk> Spool<D> {
             .try_for_each(|slot| self.volume.sync_folder(&self.volume.folder(Home::To(self.destinations.at(slot)))))
     }
 
-    /// Takes names away that must not count.
+    /// Deletes names that must not count.
     pub(super) fn unlink_names(&mut self, entry: Entry) {
         for slot in slots(entry.mask) {
             if self.volume.unlink(&self.name_in(slot, entry.counter)).is_err() {

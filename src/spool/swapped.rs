@@ -1,10 +1,10 @@
-//! Another folder at the spool's path than the one that was claimed: a card that was mounted late, pulled or put back; `rm -rf`.
+//! Handles a changed folder at the spool's path: a card that was mounted late, removed or put back, or `rm -rf`.
 //!
-//! The folder is told by device and inode ([`Spool::notice`]). The new one is opened as at a start. Events of the former one that can still
-//! be reached through its descriptor are moved into it, page by page, under new numbers, for its own numbers may stand for other events
-//! there; what cannot be reached has vanished, and is counted. Who is delivering an event meanwhile knows its old number:
-//! [`Spool::follow`] says the new one, and nothing else is offered under the old one until then. Dead letters, and what was set aside,
-//! stay in the former folder.
+//! The folder is identified by device and inode ([`Spool::notice`]). The new folder is opened as at a start. The events of the
+//! former folder that can still be reached through its descriptor are moved into the new one, page by page. They get new numbers,
+//! because the new folder may use their numbers for other events. Events that cannot be reached count as vanished. A lease knows
+//! an event by its old number: [`Spool::follow`] returns the new one, and until then no other event is offered under the old
+//! number. Dead letters and quarantine stay in the former folder.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,41 +17,41 @@ use super::index::{Entry, slots};
 use super::volume::{DiskError, Home};
 use super::{Spool, State};
 
-/// Events moved in one call.
+/// How many events one call moves.
 const PAGE: usize = 32;
 
-/// What is known of folders that were the spool's.
+/// What is known of former folders.
 #[derive(Debug, Default)]
 pub(super) struct Swapped {
-    /// What lies in the last one.
+    /// The events that are still in the last one.
     left: Option<Left>,
-    /// Numbers, by slot, that events on their way had there; with what they are now.
+    /// The old number and the slot of events that were leased then, with their new number once they were moved.
     strays: BTreeMap<(u64, usize), Option<u64>>,
-    /// Lower numbers may stand for events of that folder.
+    /// Lower numbers may mean events of a former folder.
     no_share_before: u64,
 }
 
 impl Swapped {
-    /// Events that are to be moved here for the destination in a slot.
+    /// How many events are still to be moved here for the destination in a slot.
     pub(super) fn in_slot(&self, slot: usize) -> u64 {
         self.left.as_ref().map_or(0, |left| left.in_slot(slot))
     }
 
-    /// Whether somebody delivers another event under this number.
+    /// Whether another event is leased under this number.
     pub(super) fn is_stray(&self, counter: u64, slot: usize) -> bool {
         self.strays.contains_key(&(counter, slot))
     }
 
-    /// Whether the number may stand for an event of the former folder.
+    /// Whether the number may mean an event of a former folder.
     pub(super) fn may_mean_another(&self, counter: u64) -> bool {
         counter < self.no_share_before
     }
 }
 
-/// What lies in a folder that is not at the spool's path any more.
+/// The content of a folder that is no longer at the spool's path.
 #[derive(Debug)]
 struct Left {
-    /// By which it can be reached.
+    /// The path by which it can be reached.
     root: PathBuf,
     events: VecDeque<Entry>,
 }
@@ -63,19 +63,19 @@ impl Left {
     }
 }
 
-/// What became of events that were not where they belong.
+/// What one call moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// They wait for the heirs of a removed destination now.
+    /// Events that wait for the heirs of a removed destination now.
     pub to_heirs: u64,
-    /// They were brought from the spool's former folder.
+    /// Events that were brought from a former folder.
     pub brought: u64,
-    /// They could not be reached in it.
+    /// Events that could not be reached there.
     pub vanished: u64,
 }
 
 impl Moved {
-    /// Both together.
+    /// The sum of two calls.
     pub const fn plus(self, other: Moved) -> Moved {
         Moved {
             to_heirs: self.to_heirs + other.to_heirs,
@@ -91,8 +91,8 @@ impl Moved {
 }
 
 impl<D: Disk> Spool<D> {
-    /// Looks whether the spool's folder is still at its path. Where it is not, the spool is unavailable until [`Spool::open_again`]; true
-    /// while it is.
+    /// Checks whether the spool's folder is still at its path. If not, the spool is unavailable until [`Spool::open_again`].
+    /// Returns whether it is unavailable.
     pub fn notice(&mut self) -> bool {
         let is_another = match self.volume.is_claimed() {
             Ok(is_claimed) => !is_claimed,
@@ -106,14 +106,14 @@ impl<D: Disk> Spool<D> {
         matches!(self.state, State::Unavailable(_))
     }
 
-    /// Takes the folder at the spool's path. Where that is another one than before, what is in the former one is remembered.
+    /// Claims the folder at the spool's path. If it is not the former folder, remembers the events in that one.
     pub(super) fn claim(&mut self) -> Result<(), DiskError> {
         let Some(Former { root, is_back }) = self.volume.claim()? else {
             return Ok(());
         };
         self.letters.close();
         let left_before = self.swapped.left.take().map(|left| left.events).unwrap_or_default();
-        // What was left in a folder that is back is found there.
+        // The listing finds what was left in a folder that is back.
         let gone: Vec<Entry> = if is_back { Vec::new() } else { left_before.into() };
         let strays = &mut self.swapped.strays;
         let mut events = self.events.leave(|counter, slot| {
@@ -131,10 +131,10 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Moves some events of the former folder into this one, or says that there is none left.
+    /// Moves some events of the former folder into this one. None if none are left.
     ///
     /// # Errors
-    /// What failed; the call can be repeated.
+    /// The operation that failed; the call can be repeated.
     pub(super) fn move_some(&mut self) -> Result<Option<Moved>, DiskError> {
         let mut moved = Moved::default();
         while let Some(entry) = self.swapped.left.as_ref().and_then(|left| left.events.front().copied()) {
@@ -148,7 +148,7 @@ impl<D: Disk> Spool<D> {
         Ok(Some(moved).filter(|moved| moved.events() > 0))
     }
 
-    /// Moves one: first it is durable here, then it is not there any more. False where it cannot be reached.
+    /// Moves one event: makes it durable here, then deletes it there. False if it cannot be reached.
     fn move_one(&mut self, entry: Entry) -> Result<bool, DiskError> {
         let old = |spool: &Self, slot: usize| {
             let root = spool.swapped.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
@@ -183,7 +183,7 @@ impl<D: Disk> Spool<D> {
         Ok(copied)
     }
 
-    /// The number that an event has now whose number was `counter` when somebody began to deliver it.
+    /// The present number of an event that was leased under the number `counter`.
     pub(super) fn follow(&mut self, destination: Destination, counter: u64) -> u64 {
         let Some(key) = self.destinations.slot(destination).map(|slot| (counter, slot)) else { return counter };
         if self.swapped.strays.is_empty() || !self.swapped.strays.contains_key(&key) {

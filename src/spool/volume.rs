@@ -1,4 +1,4 @@
-//! The spool's folders on a [`Disk`]: where things lie, and errors that say what failed and where.
+//! The spool's folders on a [`Disk`]: the paths, and operations whose errors say what failed and where.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -12,50 +12,50 @@ use super::group::Part;
 use super::reasons::REASONS_FILE;
 use crate::picture::PictureSource as _;
 
-/// With this many names in `new/` that cannot be taken away, nothing is stored until they can.
+/// With this many names in `new/` that cannot be deleted, nothing is stored.
 const MAX_UNDELETED: usize = 8;
 
 /// The folders of a spool, in the order in which a start makes them.
 const FOLDERS: [&str; 4] = ["new", "to", "dead", "bad"];
-/// What else may lie beside them; the last in the root of a file system.
+/// Other names that may be beside them; the last one is in the root of a file system.
 const OTHERS: [&str; 2] = [REASONS_FILE, "lost+found"];
 
 /// A folder of the spool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
-    /// Files that are being written; wiped at every start.
+    /// Files that are being written. Every start deletes them.
     New,
     /// Events for a destination.
     To(Destination),
     /// Its dead letters.
     Dead(Destination),
-    /// What was set aside.
+    /// Quarantine.
     Bad,
 }
 
-/// A disk and the folder on it that is the spool's.
+/// The spool's folder on a disk.
 #[derive(Debug)]
 pub struct Volume<D> {
     disk: D,
     root: PathBuf,
     bytes_written: u64,
     has_links: bool,
-    /// Names in `new/` that could not be taken away.
+    /// Names in `new/` that could not be deleted.
     undeleted: Vec<u64>,
 }
 
 impl<D: Disk> Volume<D> {
-    /// The spool at `root`, which need not be there.
+    /// The spool at `root`, which need not exist.
     pub fn new(disk: D, root: &Path) -> Volume<D> {
         Volume { disk, root: root.to_owned(), bytes_written: 0, has_links: true, undeleted: Vec::new() }
     }
 
-    /// Bytes handed to the disk since the start.
+    /// Bytes written to the disk since the start.
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
     }
 
-    /// Whether a file can have several names there. Where it cannot (vfat, exFAT, some FUSE), each further name is a copy.
+    /// Whether the file system has hard links. If not (vfat, exFAT, some FUSE), each further name is a copy.
     pub fn has_links(&self) -> bool {
         self.has_links
     }
@@ -65,12 +65,12 @@ impl<D: Disk> Volume<D> {
         &self.root
     }
 
-    /// Where all folders of destinations are.
+    /// The folder with the folders of all destinations.
     pub fn all_to(&self) -> PathBuf {
         self.root.join("to")
     }
 
-    /// Where all folders of dead letters are.
+    /// The folder with the folders of all dead letters.
     pub fn all_dead(&self) -> PathBuf {
         self.root.join("dead")
     }
@@ -91,19 +91,19 @@ impl<D: Disk> Volume<D> {
         self.folder(home).join(name(counter, suffix))
     }
 
-    /// Takes the spool's folder for this process alone; the one that was it before, if it is another one now.
+    /// Claims the spool's folder for this process alone. Returns the former folder, if another one is at the path now.
     pub fn claim(&mut self) -> Result<Option<Former>, DiskError> {
         self.disk.claim(&self.root).map_err(fault(CLAIM, &self.root))
     }
 
-    /// Makes the folder at `path`, durable in the one above, which must be there; true when it is new.
+    /// Makes the folder at `path`, and makes it durable in its parent, which must exist. Returns whether it is new.
     ///
-    /// One that was there already may have been made before a crash, and not be durable yet.
+    /// A folder that exists may have been made before a crash, and may not be durable yet.
     pub fn make_folder(&self, path: &Path) -> Result<bool, DiskError> {
         let made = self.disk.make_folder(path, path != self.root).map_err(fault("make the folder", path))?;
         match self.sync_folder(path.parent().unwrap_or(path)) {
-            // What is above the spool may be nothing that we can open, or a file system that writes nothing: then the spool's
-            // folder was not made by us.
+            // The parent of the spool's folder may be unreadable, or on a file system that cannot be written: then this process
+            // did not make the spool's folder.
             Err(error) if !made && path == self.root && error.is_not_our_folder() => {}
             other => other?,
         }
@@ -115,12 +115,12 @@ impl<D: Disk> Volume<D> {
         self.disk.remove_folder(path).map_err(fault("remove the folder", path))
     }
 
-    /// Makes a file.
+    /// Creates a file.
     pub fn create(&self, path: &Path) -> Result<D::File, DiskError> {
         self.disk.create(path).map_err(fault("create", path))
     }
 
-    /// Opens a file to change it, or makes it; whether it is new.
+    /// Opens a file for writing, or creates it. Returns whether it is new.
     pub fn open_or_create(&self, path: &Path) -> Result<(D::File, bool), DiskError> {
         match self.disk.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(path).map(|file| (file, true)),
@@ -155,7 +155,7 @@ impl<D: Disk> Volume<D> {
         self.disk.sync(file).map_err(fault(SYNC, path))
     }
 
-    /// Gives a file another name, which must be free; where that cannot be, a durable copy of it has the name.
+    /// Gives a file another name, which must be free. Without hard links, the name gets a durable copy.
     pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links {
             match self.disk.link(from, to) {
@@ -166,8 +166,8 @@ impl<D: Disk> Volume<D> {
         self.copy(from, event_of(to), to)
     }
 
-    /// Gives an event another name, which must be free, and a file of its own where it lies in a group: then that is durable. The file's
-    /// bytes.
+    /// Gives an event another name, which must be free. An event in a group is copied to its own file, which is durable then.
+    /// Returns the size of the file.
     pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, DiskError> {
         let part = event_of(to).and_then(|event| Part::of(self.map(from).ok()?, event).ok());
         if part.is_some_and(|part| part.is_in_group()) {
@@ -178,7 +178,7 @@ impl<D: Disk> Volume<D> {
         self.stat(to).map(|found| found.bytes)
     }
 
-    /// As [`Volume::link`], for a file that is not needed under its first name any more.
+    /// As [`Volume::link`], for a file whose first name is not needed any more.
     pub fn link_last(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links { self.link(from, to) } else { self.rename_to_free(from, to) }
     }
@@ -193,8 +193,8 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// Writes a file anew, or what it has of this event. It has the name `to` when it is whole and durable; the name itself is not durable
-    /// then.
+    /// Copies a file, or its part with this event. The copy gets the name `to` when it is complete and durable; the name itself
+    /// is not durable yet.
     pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<(), DiskError> {
         let cannot_be_read = || fault("read", from)(io::Error::from_raw_os_error(libc::EIO));
         let (mapped, fresh) = (self.map(from)?, self.folder(Home::New).join("copy"));
@@ -218,8 +218,8 @@ impl<D: Disk> Volume<D> {
         copied.inspect_err(|_| drop(self.unlink(&fresh)))
     }
 
-    /// Whether the folder at the spool's path may be taken: it is not there yet, empty, or holds what a spool holds. Somebody else's is not
-    /// touched.
+    /// Checks that the folder at the spool's path may be used: it does not exist, is empty, or has the content of a spool.
+    /// Another program's folder is not touched.
     pub fn check_folder(&self) -> Result<(), DiskError> {
         let mut names = Vec::new();
         if self.disk.list(&self.root, &mut |name| names.push(name.to_owned())).is_err() {
@@ -229,7 +229,7 @@ impl<D: Disk> Volume<D> {
         let is_whole = FOLDERS.iter().all(|folder| has(folder));
         let others: Vec<_> =
             names.iter().filter(|name| ![&FOLDERS[..], &OTHERS].concat().iter().any(|ours| name == ours)).collect();
-        // A start that was broken off made `new` first, and put nothing into it.
+        // An interrupted start made `new` first, and put nothing into it.
         let mut is_in_new = false;
         let _no_such_folder = self.disk.list(&self.root.join(FOLDERS[0]), &mut |_| is_in_new = true);
         if is_whole || (others.is_empty() && (has(FOLDERS[1]) || !is_in_new)) {
@@ -241,7 +241,8 @@ impl<D: Disk> Volume<D> {
         ))))
     }
 
-    /// Finds out whether a file can have several names. Writes no byte. What else fails will fail, and be said, where it matters.
+    /// Finds out whether the file system has hard links. Writes no byte. Other failures are ignored: they will recur where they
+    /// matter.
     pub fn probe_links(&mut self) {
         let new = self.folder(Home::New);
         self.has_links = has_links(&self.disk, &new.join("probe"), &new.join("probe-2"));
@@ -252,7 +253,7 @@ impl<D: Disk> Volume<D> {
         self.disk.is_claimed(&self.root).map_err(fault("look at", &self.root))
     }
 
-    /// Takes a name away, if it is there.
+    /// Deletes a name, if it exists.
     pub fn unlink(&self, path: &Path) -> Result<(), DiskError> {
         match self.disk.unlink(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -260,17 +261,17 @@ impl<D: Disk> Volume<D> {
         }
     }
 
-    /// Takes away the name that a file was written under, now or later.
+    /// Deletes the name under which a file was written, now or in a later sweep.
     pub fn remove_fresh(&mut self, counter: u64) {
         if self.unlink(&self.file(Home::New, counter)).is_err() {
             self.undeleted.push(counter);
         }
     }
 
-    /// Tries again to take away the names that could not be taken away.
+    /// Tries again to delete the names that could not be deleted.
     ///
     /// # Errors
-    /// When there are so many of them that no file is to be written before they are gone.
+    /// If there are so many that no file may be written before they are gone.
     pub fn sweep(&mut self) -> Result<(), DiskError> {
         while let Some(counter) = self.undeleted.last().copied() {
             match self.unlink(&self.file(Home::New, counter)) {
@@ -282,12 +283,12 @@ impl<D: Disk> Volume<D> {
         Ok(())
     }
 
-    /// `new/` is empty.
+    /// Notes that `new/` is empty.
     pub fn is_swept(&mut self) {
         self.undeleted.clear();
     }
 
-    /// Names in `new/` that could not be taken away.
+    /// How many names in `new/` could not be deleted.
     pub fn undeleted(&self) -> usize {
         self.undeleted.len()
     }
@@ -307,7 +308,7 @@ impl<D: Disk> Volume<D> {
         self.disk.list(path, each).map_err(fault("list", path))
     }
 
-    /// Every name in a folder, sorted into ours (as `parse` takes them) and others.
+    /// Every name in a folder: those that `parse` accepts, and the others.
     pub fn names<T>(
         &self,
         folder: &Path,
@@ -321,7 +322,7 @@ impl<D: Disk> Volume<D> {
         Ok((ours, others))
     }
 
-    /// Size and kind.
+    /// The size and kind of a file.
     pub fn stat(&self, path: &Path) -> Result<Stat, DiskError> {
         self.disk.stat(path).map_err(fault("look at", path))
     }
@@ -331,7 +332,7 @@ impl<D: Disk> Volume<D> {
         self.disk.map(path).map_err(fault("read", path))
     }
 
-    /// What is free.
+    /// The free space and files.
     pub fn free(&self) -> Result<Free, DiskError> {
         self.disk.free(&self.root).map_err(fault("ask for the free space at", &self.root))
     }
@@ -352,7 +353,7 @@ pub fn has_links<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
     !linked.is_err_and(|error| means_no_links(&error))
 }
 
-/// What file systems without hard links answer; a file of another user is not linked either, but these are ours.
+/// The errors of file systems without hard links. They also come for another user's files, but these files are ours.
 fn means_no_links(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS))
 }

@@ -1,6 +1,6 @@
-//! The spool's own thread: the disk may take its time, and no upload waits for it.
+//! Runs the spool in a thread of its own, so that no upload waits for the disk.
 //!
-//! Calls are worked in the order in which they were made, each with the whole spool to itself.
+//! Calls run one after the other, in the order in which they were made.
 
 use std::io;
 use std::pin::Pin;
@@ -18,17 +18,17 @@ pub type RealSpool = Spool<RealDisk>;
 
 type Work = Box<dyn FnOnce(&mut RealSpool) + Send>;
 
-/// A handle on the thread, which ends with the last of them.
+/// A handle on the thread. The thread ends with the last handle.
 #[derive(Clone, Debug)]
 pub struct Worker {
     calls: Sender<Work>,
 }
 
 impl Worker {
-    /// Starts the thread, which opens the spool before anything else; what it found comes through the second value.
+    /// Starts the thread, which first opens the spool. The second value receives what was found.
     ///
     /// # Errors
-    /// When there can be no thread.
+    /// If the thread cannot be started.
     pub fn start(
         config: config::Spool,
         destinations: Vec<Address>,
@@ -43,7 +43,7 @@ impl Worker {
         Ok((Worker { calls }, found))
     }
 
-    /// Does `work` in the thread and returns what it returned. It is done even if nobody waits for it.
+    /// Runs `work` in the thread and returns its result. It runs even if nobody waits for the result.
     pub fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut RealSpool) -> T + Send + 'static) -> Called<T> {
         let (tell, told) = oneshot::channel();
         let sent = self.calls.send(Box::new(move |spool| drop(tell.send(work(spool)))));
@@ -52,7 +52,7 @@ impl Worker {
     }
 }
 
-/// What a call will return.
+/// The future result of a call.
 #[derive(Debug)]
 pub struct Called<T>(oneshot::Receiver<T>);
 

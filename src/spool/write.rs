@@ -1,4 +1,4 @@
-//! Writing an event's file, in clear or sealed.
+//! Writes an event's file, in clear or sealed.
 
 use std::io;
 use std::path::Path;
@@ -18,17 +18,17 @@ use crate::ring::Words;
 use crate::ring::consumer::Frame;
 use crate::ring::layout::ALIGN;
 
-/// Why nothing can be sealed though there is a key.
+/// Why no file can be sealed although there is a key.
 const NO_RANDOMNESS: &str = "the kernel has not gathered its randomness yet, which every sealed file takes some of";
-/// Chunks written at once.
+/// How many chunks are written at once.
 const TOGETHER: usize = 4;
 
 impl<D: Disk> Spool<D> {
-    /// Events that are written from now on are sealed with the key in this file, or with none are not sealed; only what is
-    /// sealed with that key can be read. A key that cannot be read is looked for again with each event.
+    /// Sets the file with the key. New files are sealed with this key, or written in clear if `path` is none. Sealed files can be
+    /// read only with their key. If the key cannot be read, each store tries to read it again.
     ///
     /// # Errors
-    /// Why there is no such key: nothing is written then.
+    /// Why there is no key: nothing is written then.
     pub fn use_key_file(&mut self, path: Option<&Path>) -> Result<(), String> {
         if self.key.use_file(path) {
             self.events.unlock();
@@ -36,7 +36,7 @@ impl<D: Disk> Spool<D> {
         self.key.problem().map_or(Ok(()), |why| Err(why.to_owned()))
     }
 
-    /// Whether events can be sealed, where they are to be: there is a key, and the kernel has random numbers for the salts.
+    /// Checks, if files must be sealed, that there is a key, and that the kernel has random numbers for the salts.
     ///
     /// # Errors
     /// [`Reason::NoKey`].
@@ -51,13 +51,13 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Bytes of a file of its own for the record at `frame`, written now.
+    /// The size of a file with only the record at `frame`.
     pub(super) fn file_len(&self, frame: &Frame) -> u64 {
         file_len(frame.header.length.into(), self.key.usable().is_some())
     }
 
-    /// Writes an event from `start` of a file on, which is not durable then. Every word is taken from `source` once; the frame's own words
-    /// are its checked copy.
+    /// Writes an event into a file from `start`, without making it durable. Reads every word of `source` once. The words of the
+    /// record's header come from the frame's checked copy.
     pub(super) fn write<S: Words + PictureSource + ?Sized>(
         &mut self,
         (file, path): (&mut D::File, &Path),
@@ -106,7 +106,7 @@ struct Sealing {
 }
 
 impl Sealing {
-    /// The salt is drawn here and nowhere else: a file in clear needs none. It cannot wait for the kernel: see [`Spool::check_key`].
+    /// Draws the salt. A file in clear needs none. This does not wait for the kernel: see [`Spool::check_key`].
     fn new(key: &Key, head: [u8; HEADER]) -> io::Result<Sealing> {
         let mut salt = [0; SALT];
         getrandom::fill(&mut salt)?;

@@ -18,7 +18,9 @@ pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        body::Members::at_most(MAX_MEMBERS).deserialize(deserializer).map(Members)
+        body::Members::at_most(MAX_MEMBERS, ("an object", "more than 1000 members"))
+            .deserialize(deserializer)
+            .map(Members)
     }
 }
 

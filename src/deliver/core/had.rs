@@ -13,8 +13,8 @@ pub struct Had {
     born: EventNo,
     /// Of those before: taken over from lanes that were removed.
     taken_over: RunSet,
-    /// What was acknowledged, by ring and sequence, while the lane may inherit the same from a removed destination: that is not sent
-    /// again. None once there is nothing left to inherit.
+    /// What was acknowledged, by ring and sequence, while the lane may inherit the same from a removed destination: that is not
+    /// sent again. None once there is nothing left to inherit.
     delivered: Option<BTreeMap<[u8; 16], RunSet>>,
 }
 

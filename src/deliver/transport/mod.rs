@@ -1,180 +1,31 @@
 //! Connects to a URL by TCP and TLS. The connection records its [`Progress`], and holds back the head of an answer until it is
 //! complete.
 
+mod errors;
+mod tcp;
+
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use hyper::Uri;
-use hyper_rustls::{DefaultServerNameResolver, HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tower_service::Service;
 
-use super::connect::{self, Memory};
-use super::deadline::{Deadline, longest};
-use super::failure::{Code, Failure};
 use super::head::State;
 use super::progress::Progress;
-use super::rate::Rate;
 use super::tls::Validity;
-use super::tls_error;
-use super::tunnel;
 use super::wire::CountingStream;
-use crate::config::Timeouts;
-use crate::config::proxy::Proxy;
-use crate::config::without_brackets;
-use crate::readiness;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The most unsent bytes in the kernel: bytes count as progress only when they leave, so they must not pile up there.
-const UNSENT: u32 = 16 * 1024;
-/// The kernel closes no connection before it has received nothing for this long.
-const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(24);
-
-/// The texts for [`is_unsolicited`]: the first is hyper's, which has no predicate for it, the second ours.
-const UNSOLICITED_BY_HYPER: &str = "received unexpected message from connection";
-const UNSOLICITED: &str = "the server spoke before it was asked";
-const TOO_LARGE: &str = "the server's answer has a head without end";
-const OVERSIZE: &str = "the head of the server's answer is larger than 64 KiB";
-
-/// Whether a connection failed because of an unsolicited response.
-pub fn is_unsolicited(error: &hyper::Error) -> bool {
-    let text = with_causes(error);
-    text.contains(UNSOLICITED_BY_HYPER) || text.contains(UNSOLICITED)
-}
-
-/// Whether the head of an answer was too long for hyper.
-pub fn is_oversize(error: &hyper::Error) -> bool {
-    with_causes(error).contains(OVERSIZE)
-}
-
-/// Connects by TCP and, for https, TLS, before `deadline`.
-///
-/// # Errors
-/// What failed.
-pub async fn connect(
-    uri: &Uri,
-    tls: Arc<rustls::ClientConfig>,
-    route: Route,
-    timeouts: Timeouts,
-    memory: &Arc<Memory>,
-    deadline: &Deadline,
-) -> Result<Transport, Failure> {
-    let is_tls = uri.scheme_str() == Some("https");
-    if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
-        return Err(lack.failure()); // lanes wait before this; a test event does not
-    }
-    let tcp = Tcp { timeouts, route, deadline: deadline.clone(), memory: Arc::clone(memory) };
-    let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));
-    match deadline.wait_for(connector.call(uri.clone())).await {
-        Some(Ok(stream)) => Ok(Transport::new(stream)),
-        Some(Err(error)) => Err(match error.downcast::<Failure>() {
-            Ok(failure) => *failure,
-            Err(error) => match error.downcast_ref::<io::Error>() {
-                Some(error) if is_tls && tls_error::failure_for(error).is_none() => tls_error::broken_off(error),
-                _ => describe(&*error, Code::ConnectFailed),
-            },
-        }),
-        // All steps before TLS check the deadline themselves.
-        None => {
-            let bound = deadline.bound().as_millis();
-            let why = format!("no connection within {bound} ms: the server does not answer in the TLS handshake");
-            Err(Failure::new(Code::TlsTimeout, why))
-        }
-    }
-}
-
-/// The failure for an error: TLS errors in plain words, others with `code` and their causes.
-pub fn describe(error: &(dyn std::error::Error + 'static), code: Code) -> Failure {
-    tls_error::failure_for(error).unwrap_or_else(|| Failure::new(code, with_causes(error)))
-}
-
-/// An error with its causes, each text once.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The route to a server.
-#[derive(Clone, Default)]
-pub struct Route {
-    /// The proxy to connect to instead of the server; TLS goes through it to the server.
-    pub proxy: Option<Arc<Proxy>>,
-    /// Limits the bytes per second.
-    pub rate: Option<Arc<Rate>>,
-}
-
-/// Resolves the host and connects by TCP.
-#[derive(Clone)]
-struct Tcp {
-    timeouts: Timeouts,
-    route: Route,
-    deadline: Deadline,
-    memory: Arc<Memory>,
-}
-
-impl Service<Uri> for Tcp {
-    type Response = TokioIo<CountingStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<CountingStream>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Tcp { timeouts, route: Route { proxy, rate }, deadline, memory } = self.clone();
-        Box::pin(async move {
-            let host = uri.host().unwrap_or_default();
-            let is_tls = uri.scheme_str() == Some("https");
-            let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-            let (next, next_port) = proxy.as_ref().map_or((without_brackets(host), port), |proxy| proxy.address());
-            let connected = connect::connect(next, next_port, &memory, &deadline).await;
-            let (mut tcp, rtt) = connected.map_err(|failure| match &proxy {
-                None => failure,
-                Some(proxy) => Failure::new(Code::ProxyFailed, format!("{proxy} is not reached: {failure}")),
-            })?;
-            tune(&tcp, timeouts, rtt).map_err(|error| describe(&error, Code::ConnectFailed))?;
-            if let Some(proxy) = proxy.filter(|_| is_tls) {
-                tunnel::open(&mut tcp, &format!("{host}:{port}"), &proxy, &deadline).await?;
-            }
-            Ok(TokioIo::new(CountingStream::new(tcp, rtt, rate)))
-        })
-    }
-}
-
-/// Sets socket options: small writes are sent at once, and the kernel closes a half-open connection some time after our own
-/// timeouts.
-fn tune(stream: &TcpStream, timeouts: Timeouts, rtt: Duration) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    let silence = longest(timeouts.progress, rtt).max(timeouts.response).max(LEAST_USER_TIMEOUT);
-    socket.set_tcp_user_timeout(Some(silence + silence / 4))?;
-    socket.set_tcp_notsent_lowat(UNSENT)
-}
+use errors::{OVERSIZE, TOO_LARGE, UNSOLICITED};
+pub use errors::{describe, is_oversize, is_unsolicited};
+pub use tcp::{Route, connect};
 
 type Stream = MaybeHttpsStream<TokioIo<CountingStream>>;
 
@@ -372,13 +223,17 @@ impl AsyncWrite for Transport {
 mod tests {
     use std::io::Write as _;
     use std::net::TcpListener;
+    use std::sync::Arc;
     use std::thread;
+    use std::time::Duration;
 
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
 
     use super::*;
+    use crate::config::Timeouts;
+    use crate::deliver::deadline::Deadline;
 
     /// The error about a server that sends a response, or ends TLS, before a request.
     async fn error_about(scheme: &str) -> String {
