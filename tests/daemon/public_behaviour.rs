@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::slice;
 use std::sync::mpsc;
 use std::thread;
 
@@ -159,7 +160,7 @@ fn requests_on_the_wire() {
         let (home, capture) = (Home::new(), Capture::start());
         fs::write(home.folder.path().join("serial"), "AKOP-1\n").unwrap();
         let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-        let daemon = Daemon::start(&home, &[capture.url.clone()], config);
+        let daemon = Daemon::start(&home, slice::from_ref(&capture.url), config);
         for event in [rich_event(&pictures.0, &pictures.1), event(b"", b"")] {
             publish(&mut recognizer, &event);
             let address = capture.url.split('/').nth(2).unwrap();
@@ -380,7 +381,7 @@ fn a_spool_of_an_earlier_build() {
     let new = home.spool().join("to").join(Destination::of(&capture.url).to_string());
     fs::write(old.join("url"), fs::read_to_string(old.join("url")).unwrap().replace(OLD_URL, &capture.url)).unwrap();
     fs::rename(&old, &new).unwrap();
-    let daemon = Daemon::start(&home, &[capture.url.clone()], json!({}));
+    let daemon = Daemon::start(&home, slice::from_ref(&capture.url), json!({}));
     let address = capture.url.split('/').nth(2).unwrap();
     let mut requests: Vec<_> =
         (0..3).map(|_| without_ring(&normalised(&capture.next(), &[(address, "ADDRESS")]))).collect();
