@@ -30,7 +30,8 @@ def run(scene, boxes, events, rate):
             lines.append(f"  {count:4} {kind:12} {(seconds - before[kind][1]) / events * 1000:6.2f} ms  {memory:6.1f} MB")
 
     is_good = conclude(whole, events, measure)
-    print("\n".join(lines))
+    for line in lines:
+        print(line)
     return 0 if is_good else 1
 
 
