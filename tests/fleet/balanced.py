@@ -61,7 +61,7 @@ def test_gateways_that_die_behind_nginx_cost_no_event(scene):
 def test_a_slice_of_the_campaign_with_faults_of_every_kind(scene):
     """scripts/soak fleet, with few boxes and events."""
     command = [Path(__file__).with_name("campaign"), sys.executable, scene.programs, 6]
-    campaign = scene.start("campaign", command, FLEET_EVENTS="200", FLEET_RATE="20")
+    campaign = scene.start("campaign", command, FLEET_EVENTS="200", FLEET_RATE="20", TMPDIR=str(scene.dir))
     scene.running.remove(campaign)
     scene.ending.append(campaign)
     scene.wait(lambda: campaign.poll() is not None, "the campaign ended", patience=900)

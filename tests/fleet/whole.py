@@ -96,11 +96,12 @@ class Whole:
             time.sleep(0.1)
         return value
 
-    def run_out(self):
+    def run_out(self, at_the_end=lambda: None):
         """Ends everything once all events have arrived, and compares; the report. What never arrives is in it."""
         try:
             self.wait(self.is_over, "every event was consumed")
             self.show(now=True)
+            at_the_end()
             self.boxes.stop_all()
             self.say("the uplinks have ended")
             self.wait(lambda: acknowledged(self.cluster), "the consumer had acknowledged everything")
@@ -121,12 +122,12 @@ class Whole:
         return found
 
 
-def conclude(whole, least=1):
-    """Runs everything out and says whether all is well."""
-    report, failure = whole.run_out()
-    for line in list(report.details())[:SHOWN]:
+def conclude(whole, least, at_the_end=lambda: None):
+    """Runs everything out, at least so many events, and says whether all is well. `at_the_end` is called while everything still runs."""
+    report, failure = whole.run_out(at_the_end)
+    for line in [*whole.scene.logs(), str(failure)] if failure else []:
         print(line)
-    for line in [str(failure), *whole.scene.logs()] if failure else []:
+    for line in list(report.details())[:SHOWN]:
         print(line)
     pictures = 2 * report.delivered - len(report.wrong)
     print(f"published {report.expected}, consumed {report.delivered}, {len(report.lost)} lost, {len(report.duplicated)} twice,"
