@@ -160,9 +160,11 @@ impl Events {
         self.hidden.get(&(counter, slot)).copied()
     }
 
-    /// Hides a name.
+    /// Hides a name. Does nothing if it does not exist: an event can be evicted in the same call that fails for it afterwards.
     pub fn hide(&mut self, counter: u64, slot: usize, why: Hidden) {
-        self.hidden.insert((counter, slot), why);
+        if self.is_in(counter, slot) {
+            self.hidden.insert((counter, slot), why);
+        }
     }
 
     /// Leases an event. A hidden one keeps its reason.
@@ -200,4 +202,22 @@ impl Events {
 
 fn is_in(index: &Index, counter: u64, slot: usize) -> bool {
     index.get(counter).is_some_and(|entry| entry.mask & 1 << slot != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_exist_are_hidden() {
+        let mut events = Events::default();
+        events.add(Entry { counter: 7, blocks: 1, mask: 0b101 });
+        events.hide(7, 0, Hidden::Stuck);
+        events.hide(7, 1, Hidden::Stuck);
+        events.hide(8, 0, Hidden::Done);
+        assert_eq!([0, 1, 2].map(|slot| events.hidden_in(slot)), [(0, 1), (0, 0), (0, 0)]);
+        events.forget(7, 0);
+        events.hide(7, 0, Hidden::Stuck);
+        assert_eq!(events.hidden_in(0), (0, 0), "what a status takes from the number of names");
+    }
 }
