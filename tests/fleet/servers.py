@@ -54,7 +54,7 @@ class Cluster:
     def __init__(self, scene):
         self.scene = scene
         self.seeds = {}
-        for user in ("ADMINISTRATOR", "GATEWAY", "CONSUMER", "OPERATOR"):
+        for user in ("ADMINISTRATOR", "GATEWAY", "CONSUMER", "GALLERY", "OPERATOR"):
             pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
             self.seeds[user] = (pair.public_key.decode(), bytes(pair.seed).decode())
             (scene.dir / f"{user}.seed").write_text(self.seeds[user][1] + "\n")
@@ -91,6 +91,9 @@ class Cluster:
 
     def gateway_login(self):
         return ["--creds", self.scene.dir / "GATEWAY.seed", "--tls-ca", self.scene.dir / "ca.crt"]
+
+    def gallery_login(self):
+        return ["--creds", self.scene.dir / "GALLERY.seed", "--tls-ca", self.scene.dir / "ca.crt"]
 
     @property
     def login(self):
@@ -171,9 +174,9 @@ def headers_of(text):
 
 
 async def connected(engine):
-    options = {}
-    if engine.login:
-        options = {"nkeys_seed": engine.login["user"], "tls": ssl.create_default_context(cafile=engine.login["ca"])}
+    options = {**engine.login}
+    if ca := options.pop("ca", None):
+        options = {"nkeys_seed": options["user"], "tls": ssl.create_default_context(cafile=ca)}
     async def ignored(error):
         """What matters comes to whoever asked."""
 

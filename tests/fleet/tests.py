@@ -8,6 +8,8 @@ import traceback
 from pathlib import Path
 
 import consumers
+import gallery
+import logins
 import one_node
 import survives
 import three_nodes
@@ -33,7 +35,7 @@ def main():
     if arguments.survives:
         return survives.main(arguments.programs.resolve(), arguments.only)
     failed, ran = 0, 0
-    for test in [*one_node.TESTS, *three_nodes.TESTS, *consumers.TESTS]:
+    for test in [*one_node.TESTS, *three_nodes.TESTS, *consumers.TESTS, *gallery.TESTS, *logins.TESTS]:
         name = test.__name__.removeprefix("test_").replace("_", " ")
         if arguments.only not in name:
             continue

@@ -50,6 +50,12 @@ impl Report {
         }
     }
 
+    /// The id under which its event is kept: an event that came in both reports is there twice.
+    pub fn id(self, id: String) -> String {
+        const OF_HISTORY: &str = "-history";
+        if self == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
+    }
+
     /// Members of ext_data that an event of it must have.
     pub fn required(self) -> &'static [&'static str] {
         match self {

@@ -1,12 +1,13 @@
 //! The receiving server of the box: what an owner's cloud has to do to get events, in one program to try it out with.
 //!
 //! ```text
-//!  POST ──▶ http (bounds) ──▶ receive (length, id) ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
+//!  POST ──▶ http (bounds) ──▶ receive (length) ──▶ request ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
 //!                                                                                        │
 //!  page, /api/events, /api/stream ◀── folder: journal (seen ids, recent events, counters) ◀── store
 //!                                                              └──▶ disk (--store)              └──▶ fleet (--jetstream)
 //! ```
 //! Where an event goes is one of two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes.
+//! A gallery shows on the same page what is in such a stream.
 //! Everything that comes from outside is bounded: connections, headers, bodies in memory, times, lists. One thread serves the
 //! sockets; checking and storing an event happens on a blocking thread, because it hashes megabytes and waits for the disk.
 //! An event is answered with 200 only after it is where it will stay. The process holds no other state than its store.
@@ -18,6 +19,7 @@ mod boxes;
 mod clock;
 mod dialect;
 mod disk;
+mod escape;
 mod event;
 mod fields;
 #[cfg(feature = "jetstream")]
@@ -31,7 +33,9 @@ mod receive;
 mod recent;
 mod record;
 mod refusal;
+mod request;
 mod routes;
+mod search;
 mod state_report;
 mod store;
 mod stream;
@@ -108,10 +112,15 @@ fn run(args: Args) -> Result<(), String> {
     served
 }
 
-/// What the answers are made from: a gateway, or the folder with its page.
+/// What the answers are made from: a gateway, a gallery, or the folder with its page.
 fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
     #[cfg(feature = "jetstream")]
     if let Some(options) = &args.gateway {
+        if options.is_gallery {
+            let gallery = Arc::new(runtime.block_on(fleet::Gallery::start(options))?);
+            let shown = gallery.shown.clone();
+            return Ok(App::new(gallery, Some(shown), args.paths, Limits::default()));
+        }
         let fleet = runtime.block_on(fleet::Fleet::start(options))?;
         return Ok(App::new(Arc::new(fleet), None, args.paths, fleet::Fleet::limits()));
     }

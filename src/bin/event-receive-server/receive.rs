@@ -1,4 +1,4 @@
-//! Taking an event: its bounds, its body, its id, its check, its place in the store.
+//! Taking an event: its bounds, its body, its check (`request`), its place in the store.
 //!
 //! | answer | when |
 //! | --- | --- |
@@ -16,28 +16,21 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
-use serde_json::json as object;
 use sophon_uplink::serve::discard;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::boxes::StateReport;
-use crate::event::{self, Event};
-use crate::fields::{Body, Format};
-use crate::json::shortened;
+use crate::http::Limits;
 use crate::refusal::Refusal;
-use crate::routes::{App, Reply, json};
-use crate::store::{Asked, Brings, Delivery, Sender, What};
-use crate::{clock, http::Limits};
+use crate::request::{self, Id};
+use crate::routes::{App, Reply, failure, json};
+use crate::store::{Asked, Brings, Sender};
 
 /// The unit in which the memory for bodies is counted: a semaphore's count is 32 bits wide.
 pub const ROOM_UNIT: u64 = 1024;
-
-/// What the sender called its event, or what is wrong with that.
-type Id = Result<Option<String>, String>;
 
 /// Answers a POST on one of the paths that take something.
 pub async fn receive(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Reply {
@@ -45,14 +38,26 @@ pub async fn receive(app: &Arc<App>, brings: Brings, request: Request<Incoming>)
         Ok(received) => json(StatusCode::OK, received),
         Err(refusal) => {
             app.store.refused(&refusal);
-            refusal.reply()
+            reply(&refusal)
         }
     }
 }
 
+/// The answer that says why something was not taken.
+fn reply(refusal: &Refusal) -> Reply {
+    let mut reply = failure(refusal.status, &refusal.errors);
+    if refusal.unread {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        reply.headers_mut().insert(RETRY_AFTER, refusal.retry_after.into());
+    }
+    reply
+}
+
 async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Result<String, Refusal> {
     let (head, body) = request.into_parts();
-    let id = event_id(&head.headers);
+    let id = request::event_id(&head.headers);
     let admitted = match admit(app, brings, &head, &id, &body).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -62,15 +67,8 @@ async fn take(app: &Arc<App>, brings: Brings, request: Request<Incoming>) -> Res
     };
     let sender = admitted.sender.clone();
     let body = read(&app.limits, body, admitted).await?;
-    let received_at = clock::now();
-    let format = format(&head.headers).map_err(|(status, error)| Refusal::new(status, error))?;
-    let parts = Body::read(&format, body.clone()).await;
-    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
-    let checked = tokio::task::spawn_blocking(move || check(brings, parts, id)).await;
-    let (what, id) = checked.map_err(broken)??;
-    let answer = what.answer();
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
-    let delivery = Delivery { sender, id, received_at, format: format.name(), content_type, body, what };
+    let delivery = request::delivery(brings, &head.headers, sender, id, body).await?;
+    let answer = delivery.what.answer();
     app.store.clone().keep(delivery).await?;
     Ok(answer)
 }
@@ -94,48 +92,6 @@ async fn admit(app: &App, brings: Brings, head: &Parts, id: &Id, body: &Incoming
         return Err(Refusal::unread(StatusCode::SERVICE_UNAVAILABLE, error));
     };
     Ok(Admitted { length, sender, room })
-}
-
-/// Checks what a body says; it hashes megabytes, so it blocks.
-fn check(brings: Brings, body: Result<Body, String>, id: Id) -> Result<(What, Option<String>), Refusal> {
-    match brings {
-        Brings::State => {
-            let Body::Json(bytes) = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))? else {
-                let error = "Content-Type: came a form; allowed: application/json";
-                return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-            };
-            Ok((What::State(StateReport::of(&bytes).map_err(Refusal::faulty)?), None))
-        }
-        Brings::Event(report) => {
-            let mut errors: Vec<String> = id.as_ref().err().cloned().into_iter().collect();
-            let event = body
-                .and_then(|body| Ok(event::check(&body.fields()?, report)))
-                .unwrap_or_else(|error| Err(vec![error]))
-                .map_err(|mut faults| errors.append(&mut faults));
-            match (event, id) {
-                (Ok(event), Ok(id)) => Ok((What::Event(Box::new(event)), id)),
-                _ => Err(Refusal::faulty(errors)),
-            }
-        }
-    }
-}
-
-impl What {
-    fn answer(&self) -> String {
-        match self {
-            What::Event(event) => received(event),
-            What::State(_) => object!({"status": "ok"}).to_string(),
-        }
-    }
-}
-
-/// The answer to an event that is kept: what of its pictures arrived, as docs/receivers.md asks for.
-fn received(event: &Event) -> String {
-    let mut pictures = serde_json::Map::new();
-    for (which, picture) in event.pictures() {
-        pictures.insert(which.name().to_owned(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
-    }
-    object!({"status": "ok", "received": pictures}).to_string()
 }
 
 /// The body's announced length, if there is one and it is allowed.
@@ -189,36 +145,4 @@ async fn read(limits: &Limits, mut body: Incoming, admitted: Admitted) -> Result
             }
         }
     }
-}
-
-fn format(headers: &HeaderMap) -> Result<Format, (StatusCode, String)> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        let came = shortened(&String::from_utf8_lossy(encoding.as_bytes()));
-        let error = format!("Content-Encoding: came {came}; allowed: none");
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-    }
-    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    Format::of(content_type.as_deref())
-}
-
-/// The id that the sender gave the event, under either of its two names.
-fn event_id(headers: &HeaderMap) -> Result<Option<String>, String> {
-    let mut found: Option<(&str, &[u8])> = None;
-    for name in ["X-Event-Id", "Idempotency-Key"] {
-        for value in headers.get_all(name) {
-            let value = value.as_bytes();
-            if !(1..=200).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic) {
-                let came = shortened(&String::from_utf8_lossy(value));
-                return Err(format!("{name}: came {came}; allowed: 1 to 200 visible ASCII characters"));
-            }
-            match found {
-                Some((other, first)) if first != value => {
-                    let came = shortened(&String::from_utf8_lossy(value));
-                    return Err(format!("{name}: came {came}, which differs from {other}; allowed: the same value"));
-                }
-                _ => found = Some((name, value)),
-            }
-        }
-    }
-    Ok(found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()))
 }

@@ -6,9 +6,9 @@
 //! | GET | / /receiver.css /receiver.js /language.js /icon.svg | the page |
 //! | GET | /boxes /boxes.js | the page of boxes |
 //! | GET | /api/boxes | `{"boxes":[…]}`, what is wrong first |
-//! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
+//! | GET | /api/events?limit=N&person=…&box=…&from=…&to=… | `{"events":[…],"received":…}`, the newest first of those that are asked for (`search`); N is 50 if absent, at most 1000 |
 //! | GET | /api/events/ID/reg_pic, …/spot_pic, …/top/NAME, …/ext_data/NAME | a picture |
-//! | GET | /api/stream | `stream` |
+//! | GET | /api/stream?person=… | `stream` |
 //! | GET | /healthz | 200, or 503 while events cannot be stored |
 //! | GET | /metrics | for Prometheus, of a gateway (`fleet`) |
 //!
@@ -36,12 +36,14 @@ use tokio::time::Instant;
 
 use crate::boxes::STATE_PATH;
 use crate::dialect::{HISTORY_PATH, Report};
+use crate::escape::decoded;
 use crate::event::Which;
 use crate::folder::Folder;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
 use crate::receive;
+use crate::search::{self, Search};
 use crate::store::{Brings, Budget, Store};
 use crate::stream as live;
 
@@ -131,11 +133,11 @@ impl Route {
                 let which = match which.split_once('/') {
                     None if which == "reg_pic" => Which::Reg,
                     None if which == "spot_pic" => Which::Spot,
-                    Some(("top", name)) => Which::Named(Place::Top, percent_decoded(name)?),
-                    Some(("ext_data", name)) => Which::Named(Place::ExtData, percent_decoded(name)?),
+                    Some(("top", name)) => Which::Named(Place::Top, decoded(name)?),
+                    Some(("ext_data", name)) => Which::Named(Place::ExtData, decoded(name)?),
                     _ => return None,
                 };
-                Route::Picture { id: percent_decoded(id)?, which }
+                Route::Picture { id: decoded(id)?, which }
             }
         })
     }
@@ -182,29 +184,22 @@ async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
             reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             reply
         }
-        (Route::Events, Some(shown)) => events(&shown.journal, query),
+        (Route::Events | Route::Stream, Some(shown)) => match (search::asked(query), route) {
+            (Ok((limit, search)), Route::Events) => events(&shown.journal, limit, &search),
+            (Ok((_, search)), _) => live::follow(app, &shown.journal, search),
+            (Err(error), _) => failure(StatusCode::BAD_REQUEST, &[error]),
+        },
         (Route::Boxes, Some(shown)) => json(StatusCode::OK, shown.boxes.json(Instant::now())),
         (Route::Picture { id, which }, Some(shown)) => picture(shown.clone(), id.clone(), which.clone()).await,
-        (Route::Stream, Some(shown)) => live::follow(app, &shown.journal),
         (_, None) => not_found(app, "this path"),
     }
 }
 
 /// The list is sent as it lies in the journal, piece by piece: it may be large.
-fn events(journal: &Journal, query: &str) -> Reply {
-    let mut limit = 50;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "limit") {
-        match value.parse() {
-            Ok(number @ 0..=1000) => limit = number,
-            _ => {
-                let error = format!("{name}: came {}; allowed: a number from 0 to 1000", shortened(&value));
-                return failure(StatusCode::BAD_REQUEST, &[error]);
-            }
-        }
-    }
+fn events(journal: &Journal, limit: usize, search: &Search) -> Reply {
     let counters = serde_json::to_string(&journal.counters()).expect("counters have nothing that JSON cannot hold");
     let mut pieces = vec![Bytes::from_static(br#"{"events":["#)];
-    for (index, record) in journal.newest(limit).into_iter().enumerate() {
+    for (index, record) in journal.newest(limit, search).into_iter().enumerate() {
         if index > 0 {
             pieces.push(Bytes::from_static(b",\n"));
         }
@@ -275,31 +270,4 @@ fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_));
     reply
-}
-
-/// A piece of a path with its %XX turned back; `None` where it is not UTF-8.
-fn percent_decoded(piece: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(piece.len());
-    let mut rest = piece.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let coded = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match coded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
-            None => (bytes.push(*first), rest = tail),
-        };
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_comes_out_of_a_path_as_it_went_in() {
-        for (coded, id) in [("ab-1", "ab-1"), ("a%2Fb%25", "a/b%"), ("a+b", "a+b"), ("50%", "50%"), ("%zz", "%zz")] {
-            assert_eq!(percent_decoded(coded).as_deref(), Some(id));
-        }
-        assert_eq!(percent_decoded("%FF"), None);
-    }
 }

@@ -15,7 +15,6 @@ use sophon_uplink::secret_file;
 use tracing::{info, warn};
 
 use super::message::MOST_OF_A_NAME;
-use super::unknown;
 use crate::json::shortened;
 use crate::refusal::Refusal;
 use crate::store::Sender;
@@ -64,7 +63,8 @@ impl Access {
         Ok(access)
     }
 
-    fn read(text: &str) -> Result<Access, String> {
+    /// Reads the text of the file.
+    pub fn read(text: &str) -> Result<Access, String> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|_| "the system gives no random numbers")?;
         let (mut known, mut names) = (HashMap::new(), HashSet::new());
@@ -100,7 +100,7 @@ impl Access {
     pub fn sender(&self, headers: &HeaderMap) -> Result<Sender, Refusal> {
         let Access::Boxes(tokens) = self else { return Ok(None) };
         let Tokens { key, known } = &**tokens;
-        let refused = |error: &str| unknown(StatusCode::UNAUTHORIZED, "unknown_box", error);
+        let refused = |error: &str| Refusal::counted(StatusCode::UNAUTHORIZED, "unknown_box", error);
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let (Some(only), None) = (given.next(), given.next()) else {
             return Err(refused(
@@ -130,7 +130,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 /// 403 for a box that says that it is another one.
 pub fn another(sender: &str, named: &str) -> Refusal {
     let error = format!("dev_sno: came {}; allowed: {}, whose token it is", shortened(named), shortened(sender));
-    unknown(StatusCode::FORBIDDEN, "another_box", error)
+    Refusal::counted(StatusCode::FORBIDDEN, "another_box", error)
 }
 
 #[cfg(test)]
