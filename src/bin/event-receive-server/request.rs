@@ -17,6 +17,12 @@ use crate::store::{Brings, Delivery, Sender, What};
 /// What the sender called its event, or what is wrong with that.
 pub type Id = Result<Option<String>, String>;
 
+/// A body of so many bytes is checked where it is: that takes less than a millisecond, and another thread would cost a part of it.
+const AT_ONCE: usize = 256 << 10;
+
+/// The longest Content-Type, in bytes: a boundary has 70 at most.
+const MOST_OF_A_TYPE: usize = 256;
+
 /// What a request with this body brings, whole and in order.
 pub async fn delivery(
     brings: Brings,
@@ -29,8 +35,11 @@ pub async fn delivery(
     let format = format(headers).map_err(|(status, error)| Refusal::new(status, error))?;
     let parts = Body::read(&format, body.clone()).await;
     let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
-    let checked = tokio::task::spawn_blocking(move || check(brings, parts, id)).await;
-    let (what, id) = checked.map_err(broken)??;
+    let (what, id) = if body.len() <= AT_ONCE {
+        check(brings, parts, id)
+    } else {
+        tokio::task::spawn_blocking(move || check(brings, parts, id)).await.map_err(broken)?
+    }?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
     Ok(Delivery { sender, id, received_at, format: format.name(), content_type, body, what })
 }
@@ -84,8 +93,13 @@ fn format(headers: &HeaderMap) -> Result<Format, (StatusCode, String)> {
         let error = format!("Content-Encoding: came {came}; allowed: none");
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
     }
-    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    Format::of(content_type.as_deref())
+    // It goes on as it came: consumers read the body by it.
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    if let Some(value) = content_type.filter(|value| !(1..=MOST_OF_A_TYPE).contains(&value.len())) {
+        let error = format!("Content-Type: came {} bytes of ASCII; allowed: 1 to {MOST_OF_A_TYPE}", value.len());
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
+    }
+    Format::of(content_type)
 }
 
 /// The id that the sender gave the event, under either of its two names.
@@ -108,4 +122,22 @@ pub fn event_id(headers: &HeaderMap) -> Id {
         }
     }
     Ok(found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_type_that_could_not_go_on_as_it_came_is_refused() {
+        let of = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, value.try_into().unwrap());
+            format(&headers).map_err(|(status, _)| status.as_u16())
+        };
+        assert_eq!(of(b"application/json; charset=utf-8"), Ok(Format::Json));
+        for bad in [&b""[..], b"application/json; x=\xe9", &[b"application/json", &b";a=b".repeat(80)[..]].concat()] {
+            assert_eq!(of(bad), Err(415), "{}", String::from_utf8_lossy(bad));
+        }
+    }
 }
