@@ -1,9 +1,10 @@
 //! CPU time of the gateway for an event of 200 KB, compared with a loop that only reads a body and publishes it unchanged.
 //!
-//!     NATS_SERVER=target/venv-fleet/bin/nats-server cargo bench --features jetstream --bench gateway
+//!     NATS_SERVER=target/venv-fleet/bin/nats-server cargo bench --profile gateway --features jetstream --bench gateway
 //!
-//! Both run as separate processes against the same server, in turns. The kernel's CPU times of both are compared. The difference
-//! is the cost of checking an event: its JSON, its base64, the SHA-256 of its pictures, its headers.
+//! GATEWAY names another event-receive-server than the one of this build. Both run as separate processes against the same server, in
+//! turns. The kernel's CPU times of both are compared. The difference is the cost of checking an event: its JSON, its base64, the
+//! SHA-256 of its pictures, its headers.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
@@ -79,7 +80,9 @@ fn main() {
     runtime().block_on(make_stream(&url));
 
     let gateway = ["--listen", "127.0.0.1:0", "--jetstream", &url];
-    let (gateway, gateway_at) = Running::start(Command::new(env!("CARGO_BIN_EXE_event-receive-server")).args(gateway));
+    let built = env!("CARGO_BIN_EXE_event-receive-server");
+    let program = std::env::var("GATEWAY").unwrap_or_else(|_| built.to_owned());
+    let (gateway, gateway_at) = Running::start(Command::new(program).args(gateway));
     let (loop_, loop_at) = Running::start(Command::new(&arguments[0]).args(["plain", &url]));
     let body = event();
     println!("{EVENTS} events of {} bytes a turn, CPU time an event:", body.len());

@@ -112,6 +112,23 @@ def a_rejected_event_is_counted_and_its_faults_are_shown_as_text(browser, server
     browser.wait("document.getElementById('duplicates').textContent === '1'")
 
 
+def the_search_shows_what_is_found_and_what_comes(browser, server):
+    fill = """const field = document.querySelector(`#search [name=${arguments[0]}]`);
+        field.value = arguments[1]; field.dispatchEvent(new Event("input", {bubbles: true}));"""
+    names = "[...document.querySelectorAll('.name')].map((name) => name.textContent)"
+    browser.run(fill, "person", "nobody of that name")
+    browser.wait(f"{LIVE} && !document.getElementById('nothing').hidden && document.getElementById('empty').hidden")
+    browser.run(fill, "person", "LI LEI")
+    browser.wait(f"{LIVE} && {names}.join() === 'Li Lei'")
+    assert server.post(event("Han Meimei"), "search-1") == 200
+    assert server.post(event("Li Lei the second"), "search-2") == 200
+    browser.wait(f"{names}.join() === 'Li Lei the second,Li Lei'")
+    browser.run(fill, "from", "2999-01-01T00:00:00")
+    browser.wait(f"{LIVE} && !document.getElementById('nothing').hidden")
+    browser.run("document.querySelector('#search [type=reset]').click()")
+    browser.wait(f"{LIVE} && {names}.includes('Han Meimei') && {names}.includes('Li Lei')")
+
+
 def an_event_of_the_history_shows_all_its_pictures_by_name(browser, server):
     face = picture("chelsea-reg-15k.jpg")
     ext_data = {"dev_sno": "A", "grab_fiqa_info": {}, "box_fiqa_info": {}, "recognize_face": face}
@@ -283,6 +300,7 @@ def main():
             the_empty_page_says_how_to_send_an_event,
             a_hostile_event_appears_by_itself_as_text_with_both_pictures,
             a_rejected_event_is_counted_and_its_faults_are_shown_as_text,
+            the_search_shows_what_is_found_and_what_comes,
             an_event_of_the_history_shows_all_its_pictures_by_name,
             the_boxes_are_shown_as_text_with_what_is_wrong_first,
             nothing_is_wider_than_a_narrow_screen,

@@ -149,10 +149,12 @@ class Answer:
 class Gateway:
     """event-receive-server --jetstream."""
 
+    OPTION = "--jetstream"
+
     def __init__(self, scene, engine, *options, name="gateway", listen=None, ready=True):
         self.scene = scene
         listen = listen or f"127.0.0.1:{free_port()}"
-        self.command = [scene.programs / "gateway", "--listen", listen, "--jetstream", engine.url, *options]
+        self.command = [scene.programs / "gateway", "--listen", listen, self.OPTION, engine.url, *options]
         log = scene.dir / f"{name}.log"
         before = log.stat().st_size if log.exists() else 0
         self.process = scene.start(name, self.command)

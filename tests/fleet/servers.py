@@ -58,7 +58,7 @@ class Cluster:
         self.scene, self.gigabytes = scene, gigabytes
         self.places = places or [("127.0.0.1", [], scene.dir / f"nats-{number}") for number in (1, 2, 3)]
         self.seeds = {}
-        for user in ("ADMINISTRATOR", "GATEWAY", "CONSUMER", "OPERATOR"):
+        for user in ("ADMINISTRATOR", "GATEWAY", "CONSUMER", "GALLERY", "OPERATOR"):
             pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
             self.seeds[user] = (pair.public_key.decode(), bytes(pair.seed).decode())
             (scene.dir / f"{user}.seed").write_text(self.seeds[user][1] + "\n")
@@ -96,6 +96,9 @@ class Cluster:
 
     def gateway_login(self):
         return ["--creds", self.scene.dir / "GATEWAY.seed", "--tls-ca", self.scene.dir / "ca.crt"]
+
+    def gallery_login(self):
+        return ["--creds", self.scene.dir / "GALLERY.seed", "--tls-ca", self.scene.dir / "ca.crt"]
 
     @property
     def login(self):
@@ -191,9 +194,9 @@ def acknowledged(engine):
 
 
 async def connected(engine):
-    options = {}
-    if engine.login:
-        options = {"nkeys_seed": engine.login["user"], "tls": ssl.create_default_context(cafile=engine.login["ca"])}
+    options = {**engine.login}
+    if ca := options.pop("ca", None):
+        options = {"nkeys_seed": options["user"], "tls": ssl.create_default_context(cafile=ca)}
     async def ignored(error):
         """What matters comes to whoever asked."""
 

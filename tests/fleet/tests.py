@@ -12,6 +12,8 @@ from pathlib import Path
 
 import balanced
 import consumers
+import gallery
+import logins
 import one_node
 import survives
 import three_nodes
@@ -56,7 +58,7 @@ def main():
     if arguments.survives:
         return survives.main(arguments.programs.resolve(), arguments.only)
     # The long ones first.
-    tests = [*three_nodes.TESTS, *balanced.TESTS, *consumers.TESTS, *one_node.TESTS]
+    tests = [*three_nodes.TESTS, *balanced.TESTS, *gallery.TESTS, *consumers.TESTS, *logins.TESTS, *one_node.TESTS]
     tests = [test for test in tests if arguments.only in test.__name__.replace("_", " ")]
     failed = run_all(tests, arguments.programs.resolve(), arguments.jobs)
     print(f"{len(tests) - failed} passed, {failed} failed")

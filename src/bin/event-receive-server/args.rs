@@ -27,8 +27,8 @@ Faces and names are personal data, and whoever reaches the address can see them:
 ";
 
 #[cfg(not(feature = "jetstream"))]
-const NO_GATEWAY: &str = "--jetstream: this program was built without it, as a box's is; \
-                          build a gateway with cargo build --profile gateway --features jetstream --bin event-receive-server";
+const NOT_BUILT: &str = "this program was built without it, as a box's is; \
+                         build a gateway with cargo build --profile gateway --features jetstream --bin event-receive-server";
 
 /// Valid arguments for serving.
 #[derive(Debug, PartialEq)]
@@ -81,12 +81,15 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, String> {
                 }
             }
             #[cfg(feature = "jetstream")]
-            Long(name @ ("jetstream" | "stream" | "creds" | "token-file" | "tls-ca" | "boxes")) => {
+            Long(
+                name @ ("jetstream" | "gallery-from" | "stream" | "consumer" | "creds" | "token-file" | "tls-ca"
+                | "boxes"),
+            ) => {
                 let name = name.to_owned();
                 gateway.set(&name, text(&mut parser)?)?;
             }
             #[cfg(not(feature = "jetstream"))]
-            Long("jetstream") => return Err(NO_GATEWAY.to_string()),
+            Long(name @ ("jetstream" | "gallery-from")) => return Err(format!("--{name}: {NOT_BUILT}")),
             Short('h') | Long("help") => return Ok(Command::Print(help())),
             Short('V') | Long("version") => {
                 return Ok(Command::Print(format!("event-receive-server {}\n", env!("CARGO_PKG_VERSION"))));
@@ -173,6 +176,7 @@ mod tests {
             (&["--path", "/a?b"], "/a?b"),
             (&["--path", "/a b"], "/a b"),
             (&["--jetstream", "http://x"], "--jetstream"),
+            (&["--gallery-from", "http://x"], "--gallery-from"),
             (&["--port", "1"], "--port"),
             (&["serve"], "serve"),
         ] {

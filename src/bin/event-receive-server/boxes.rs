@@ -68,12 +68,24 @@ impl StateReport {
     }
 }
 
+/// The arrival of a report.
+#[derive(Default)]
+pub struct Came {
+    /// The age of the report.
+    pub age: Duration,
+    /// RFC 3339.
+    pub received_at: String,
+    /// Its sequence number in the stream that it came through, if any: a stream may deliver a message again.
+    pub sequence: Option<u64>,
+}
+
 /// A box's last report.
 struct LastReport {
     report: Map<String, Value>,
     bytes: usize,
     received_at: String,
     at: Instant,
+    sequence: Option<u64>,
     /// Time between this report and the previous one.
     interval: Option<Duration>,
     count: u64,
@@ -92,17 +104,21 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    /// Stores a report.
-    pub fn take(&self, report: StateReport, received_at: String, now: Instant) {
-        let name = report.name().to_owned();
+    /// Stores the report of a box. A report from a stream changes nothing unless it is later in the stream than the known one.
+    pub fn take(&self, name: String, report: StateReport, came: Came, now: Instant) {
         let StateReport { members: report, bytes } = report;
+        let Came { age, received_at, sequence } = came;
+        let at = now.checked_sub(age).unwrap_or(now);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if sequence.is_some() && known.boxes.get(&name).is_some_and(|heard| sequence <= heard.sequence) {
+            return;
+        }
         let before = known.boxes.remove(&name);
         known.bytes -= before.as_ref().map_or(0, |heard| heard.bytes);
-        let interval = before.as_ref().map(|heard| now.saturating_duration_since(heard.at));
+        let interval = before.as_ref().map(|heard| at.saturating_duration_since(heard.at));
         let count = before.map_or(0, |heard| heard.count) + 1;
         known.bytes += bytes;
-        known.boxes.insert(name, LastReport { report, bytes, received_at, at: now, interval, count });
+        known.boxes.insert(name, LastReport { report, bytes, received_at, at, sequence, interval, count });
         while known.boxes.len() > MOST || known.bytes > MOST_BYTES {
             let Some(oldest) = known.boxes.iter().min_by_key(|(_, heard)| heard.at).map(|(name, _)| name.clone())
             else {
@@ -178,6 +194,10 @@ mod tests {
         report.to_string().into_bytes()
     }
 
+    fn take(boxes: &Boxes, report: StateReport, now: Instant) {
+        boxes.take(report.name().to_owned(), report, Came::default(), now);
+    }
+
     fn states(boxes: &Boxes, now: Instant) -> Vec<(String, String)> {
         let all: Value = serde_json::from_str(&boxes.json(now)).unwrap();
         let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
@@ -188,7 +208,7 @@ mod tests {
     fn what_is_wrong_comes_first_and_a_box_is_gone_after_its_period() {
         let (boxes, began) = (Boxes::default(), Instant::now());
         let at = |seconds: u64| began + Duration::from_secs(seconds);
-        let take = |report: StateReport, seconds: u64| boxes.take(report, String::new(), at(seconds));
+        let take = |report: StateReport, seconds: u64| take(&boxes, report, at(seconds));
         let ours = |period: u64| json!({"sophon_uplink": {"period_seconds": period, "last_error_code": null}});
         take(report("a", ours(60)), 0);
         take(report("b", ours(10)), 0);
@@ -214,11 +234,11 @@ mod tests {
         let (boxes, began) = (Boxes::default(), Instant::now());
         for number in 0..MOST + 10 {
             let report = report(&format!("{number:06}"), json!({}));
-            boxes.take(report, String::new(), began + Duration::from_millis(number as u64));
+            take(&boxes, report, began + Duration::from_millis(number as u64));
         }
         let names = states(&boxes, began + Duration::from_secs(21));
         assert_eq!((names.len(), names[0].0.as_str()), (MOST, "000010"));
-        boxes.take(report("000010", json!({})), String::new(), began);
+        take(&boxes, report("000010", json!({})), began);
         assert_eq!(states(&boxes, began).len(), MOST);
         let large = "x".repeat(LONGEST);
         assert!(StateReport::of(&text("a", json!({"more": large}))).err().unwrap()[0].contains("bytes"));
@@ -227,11 +247,32 @@ mod tests {
     }
 
     #[test]
+    fn a_report_that_comes_again_or_late_changes_nothing_and_an_old_one_is_old() {
+        let (boxes, now) = (Boxes::default(), Instant::now());
+        let came = |seconds: u64, sequence: u64| Came {
+            age: Duration::from_secs(seconds),
+            sequence: Some(sequence),
+            ..Came::default()
+        };
+        let take = |name: &str, seconds, sequence, more| {
+            boxes.take(name.to_owned(), report("says another name", more), came(seconds, sequence), now);
+        };
+        let minutely = || json!({"sophon_uplink": {"period_seconds": 60, "last_error_code": null}});
+        take("old", 93, 1, minutely());
+        take("new", 92, 2, minutely());
+        take("late", 1, 4, minutely());
+        take("late", 30, 3, json!({"gateway_ext_data": {"status": "-1"}}));
+        take("late", 1, 4, json!({"gateway_ext_data": {"status": "-1"}}));
+        let named: Vec<_> = states(&boxes, now).into_iter().map(|(name, state)| name + ":" + &state).collect();
+        assert_eq!(named, ["old:gone", "late:good", "new:good"]);
+    }
+
+    #[test]
     fn a_box_without_a_serial_number_is_known_by_another_name() {
         let boxes = Boxes::default();
         let now = Instant::now();
-        boxes.take(report("", json!({"dev_sno": "D"})), String::new(), now);
-        boxes.take(report("", json!({})), String::new(), now);
+        take(&boxes, report("", json!({"dev_sno": "D"})), now);
+        take(&boxes, report("", json!({})), now);
         assert_eq!(states(&boxes, now).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["10.0.0.2", "D"]);
     }
 }

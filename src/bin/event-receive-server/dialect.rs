@@ -50,6 +50,12 @@ impl Report {
         }
     }
 
+    /// The id under which an event of this report is stored. An event that came in both reports is stored twice.
+    pub fn id(self, id: String) -> String {
+        const OF_HISTORY: &str = "-history";
+        if self == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
+    }
+
     /// The members of ext_data that an event of this report must have.
     pub fn required(self) -> &'static [&'static str] {
         match self {

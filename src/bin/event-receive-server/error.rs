@@ -1,9 +1,6 @@
-//! Errors that are sent as answers.
+//! Why a request was refused.
 
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
-
-use crate::routes::{Reply, failure};
 
 /// Why a request was refused.
 #[derive(Debug)]
@@ -40,16 +37,10 @@ impl ApiError {
         ApiError { unread: true, ..ApiError::new(status, error) }
     }
 
-    /// The answer.
-    pub fn reply(&self) -> Reply {
-        let mut reply = failure(self.status, &self.errors);
-        if self.unread {
-            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            reply.headers_mut().insert(RETRY_AFTER, self.retry_after.into());
-        }
-        reply
+    /// For what is counted under a word of its own.
+    #[cfg(feature = "jetstream")]
+    pub fn counted(status: StatusCode, reason: &'static str, error: impl Into<String>) -> ApiError {
+        ApiError { reason, ..ApiError::new(status, error) }
     }
 }
 

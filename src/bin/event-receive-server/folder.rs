@@ -8,8 +8,7 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use crate::boxes::Boxes;
-use crate::dialect::Report;
+use crate::boxes::{Boxes, Came};
 use crate::error::ApiError;
 use crate::journal::Journal;
 use crate::picture::sha256_hex;
@@ -33,10 +32,15 @@ impl Folder {
     fn keep_now(&self, delivery: Delivery) -> Result<(), ApiError> {
         let Delivery { id, received_at, format, body, content, .. } = delivery;
         match content {
-            Content::State(report) => self.boxes.take(report, received_at, Instant::now()),
+            Content::State(report) => {
+                let name = report.name().to_owned();
+                self.boxes.take(name, report, Came { received_at, ..Came::default() }, Instant::now());
+            }
             Content::Event(event) => {
-                let id = of_report(id.unwrap_or_else(|| sha256_hex(&body)), event.report);
-                self.journal.take(Arrival { id, received_at, format, event: *event }).map_err(not_stored)?;
+                let id = event.report.id(id.unwrap_or_else(|| sha256_hex(&body)));
+                self.journal
+                    .take(Arrival { id, box_name: None, received_at, format, event: *event })
+                    .map_err(not_stored)?;
             }
         }
         Ok(())
@@ -66,12 +70,6 @@ impl Store for Folder {
     fn fault(&self) -> Option<String> {
         self.journal.fault()
     }
-}
-
-/// The id under which an event is stored. An event that came in both reports is stored twice.
-pub fn of_report(id: String, report: Report) -> String {
-    const OF_HISTORY: &str = "-history";
-    if report == Report::History && !id.ends_with(OF_HISTORY) { id + OF_HISTORY } else { id }
 }
 
 fn not_stored(error: io::Error) -> ApiError {

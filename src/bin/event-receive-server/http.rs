@@ -202,7 +202,10 @@ mod tests {
         let larger_than_socket_buffers = vec![0; 64 << 20].into();
         let picture = Picture { bytes: larger_than_socket_buffers, sha256: String::new() };
         let event = Event { reg_pic: Some(picture), ..Event::default() };
-        folder.journal.take(Arrival { id: "a".into(), received_at: String::new(), format: "json", event }).unwrap();
+        folder
+            .journal
+            .take(Arrival { id: "a".into(), box_name: None, received_at: String::new(), format: "json", event })
+            .unwrap();
         against(app, |address| {
             let _reader = connected(address, "GET /api/events/a/reg_pic HTTP/1.1\r\nHost: x\r\n\r\n");
             let other = answer_to(address, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

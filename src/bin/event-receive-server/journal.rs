@@ -19,6 +19,7 @@ use crate::disk::Disk;
 use crate::event::Which;
 use crate::recent::{Recent, Seen};
 use crate::record::{self, Arrival, Record};
+use crate::search::Search;
 
 /// How many new events a reader of the stream may lag behind before it is dropped.
 const MAX_LAG: usize = 64;
@@ -30,6 +31,8 @@ struct Bounds {
 }
 
 const IN_MEMORY: Bounds = Bounds { shown: 200, ids: 100_000 };
+#[cfg(feature = "jetstream")]
+const OF_A_STREAM: Bounds = Bounds { shown: 1000, ids: 100_000 };
 const ON_DISK: Bounds = Bounds { shown: 1000, ids: 1_000_000 };
 
 /// The counts at the top of the page.
@@ -43,6 +46,9 @@ pub struct Counters {
     pub rejected: u64,
     /// Deliveries that broke off before the end of their body.
     pub incomplete: u64,
+    /// The stream that the events come from; none if they come by POST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The last rejection.
     pub last_rejection: Option<Rejection>,
 }
@@ -93,12 +99,26 @@ impl Journal {
         Journal::new(None, None, Seen::new(IN_MEMORY.ids), Recent::new(IN_MEMORY.shown), 0)
     }
 
+    /// A journal of the events of a stream, which is called `source`. It ends with the process.
+    #[cfg(feature = "jetstream")]
+    pub fn of_stream(source: String) -> Journal {
+        let journal = Journal::new(None, None, Seen::new(OF_A_STREAM.ids), Recent::new(OF_A_STREAM.shown), 0);
+        journal.counters.send_modify(|counters| counters.source = Some(source));
+        journal
+    }
+
+    /// The most events of a stream that are shown.
+    #[cfg(feature = "jetstream")]
+    pub fn most_of_a_stream() -> u64 {
+        OF_A_STREAM.shown as u64
+    }
+
     /// The journal of a folder, with the events stored in it.
     pub fn on_disk(folder: &Path) -> Result<Journal, String> {
         let (mut seen, mut shown, mut received) = (Seen::new(ON_DISK.ids), Recent::new(ON_DISK.shown), 0);
         let disk = Disk::open(folder, |id, line| {
             seen.insert(&id);
-            shown.push(Arc::new(Record { id, json: line.into(), pictures: Vec::new() }));
+            shown.push(Arc::new(Record::new(id, line.into(), Vec::new())));
             received += 1;
         })?;
         info!("{} holds {received} events", folder.display());
@@ -137,7 +157,7 @@ impl Journal {
             None => pictures.extend(event.pictures().map(|(which, picture)| (which, picture.bytes.clone()))),
         }
         writer.seen.insert(&id);
-        let record = Arc::new(Record { id, json: line.into(), pictures });
+        let record = Arc::new(Record::new(id, line.into(), pictures));
         // Add the event to the list before sending the notice, so that a reader who missed the notice finds it there.
         lock(&self.shown).push(record.clone());
         self.counters.send_modify(|counters| counters.received += 1);
@@ -167,9 +187,9 @@ impl Journal {
         self.counters.send_modify(|counters| counters.incomplete += 1);
     }
 
-    /// The latest events, the newest first.
-    pub fn newest(&self, limit: usize) -> Vec<Arc<Record>> {
-        lock(&self.shown).newest().take(limit).cloned().collect()
+    /// The latest events that `search` finds, the newest first.
+    pub fn newest(&self, limit: usize, search: &Search) -> Vec<Arc<Record>> {
+        lock(&self.shown).newest().filter(|record| search.finds(&record.keys)).take(limit).cloned().collect()
     }
 
     /// A picture of an event. Blocks during disk operations.
@@ -215,11 +235,16 @@ mod tests {
     #[test]
     fn the_same_id_is_stored_once_and_counted() {
         let journal = Journal::in_memory();
-        let arrival =
-            || Arrival { id: "a".into(), received_at: String::new(), format: "json", event: Default::default() };
+        let arrival = || Arrival {
+            id: "a".into(),
+            box_name: None,
+            received_at: String::new(),
+            format: "json",
+            event: Default::default(),
+        };
         assert_eq!(journal.take(arrival()).unwrap(), StoreOutcome::Stored);
         assert_eq!(journal.take(arrival()).unwrap(), StoreOutcome::Duplicate);
-        assert_eq!(journal.newest(10).len(), 1);
+        assert_eq!(journal.newest(10, &Search::default()).len(), 1);
         assert_eq!((journal.counters().received, journal.counters().duplicates), (1, 1));
     }
 }

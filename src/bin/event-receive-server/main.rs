@@ -1,15 +1,15 @@
 //! The receiving server of the box: one program that does what an owner's cloud must do to receive events, for trials.
 //!
 //! ```text
-//!  POST ──▶ http (bounds) ──▶ receive (length, id) ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
+//!  POST ──▶ http (bounds) ──▶ receive (length) ──▶ request ──▶ fields (JSON or form-data) ──▶ event (the documented rules)
 //!                                                                                        │
 //!  page, /api/events, /api/stream ◀── folder: journal (seen ids, recent events, counters) ◀── store
 //!                                                              └──▶ disk (--store)              └──▶ fleet (--jetstream)
 //! ```
-//! There are two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes. All external
-//! input is bounded: connections, headers, bodies in memory, times, lists. One thread serves the sockets. Checking and storing an
-//! event happens on a blocking thread, because it hashes megabytes and waits for the disk. An event is answered with 200 only
-//! after it is stored. The process has no other state than its store.
+//! There are two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes. A gallery shows the
+//! events of such a stream on the same page. All external input is bounded: connections, headers, bodies in memory, times, lists. One
+//! thread serves the sockets. Checking and storing a large event happens on a blocking thread, because it hashes megabytes and waits for
+//! the disk. An event is answered with 200 only after it is stored. The process has no other state than its store.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
@@ -19,6 +19,7 @@ mod clock;
 mod dialect;
 mod disk;
 mod error;
+mod escape;
 mod event;
 mod fields;
 #[cfg(feature = "jetstream")]
@@ -31,7 +32,9 @@ mod picture;
 mod receive;
 mod recent;
 mod record;
+mod request;
 mod routes;
+mod search;
 mod state_report;
 mod store;
 mod stream;
@@ -109,10 +112,15 @@ fn run(args: Args) -> Result<(), String> {
     served
 }
 
-/// The state that the answers are made from: a gateway, or the folder with its page.
+/// The state that the answers are made from: a gateway, a gallery, or the folder with its page.
 fn app(args: Args, runtime: &Runtime) -> Result<App, String> {
     #[cfg(feature = "jetstream")]
     if let Some(options) = &args.gateway {
+        if options.is_gallery {
+            let gallery = Arc::new(runtime.block_on(fleet::Gallery::start(options))?);
+            let shown = gallery.shown.clone();
+            return Ok(App::new(gallery, Some(shown), args.paths, Limits::default()));
+        }
         let fleet = runtime.block_on(fleet::Fleet::start(options))?;
         return Ok(App::new(Arc::new(fleet), None, args.paths, fleet::Fleet::limits()));
     }

@@ -1,7 +1,9 @@
 //! A picture in an event: base64 of a JPEG file, or `""` if there is none.
 
-use base64::engine::general_purpose::STANDARD;
-use base64::{DecodeError, Engine};
+use std::sync::LazyLock;
+
+use base64::engine::{GeneralPurposeConfig, Simd};
+use base64::{DecodeError, Engine as _};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -9,6 +11,9 @@ use crate::json::shortened;
 
 /// First bytes of a JPEG file: the start-of-image marker, and the first byte of the next marker.
 const JPEG_START: [u8; 3] = [0xFF, 0xD8, 0xFF];
+
+/// The standard alphabet with padding, decoded by the fastest instructions of this machine.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(GeneralPurposeConfig::new()));
 
 /// The bytes of a JPEG file, and the recorded facts about them.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ pub fn decode(text: &str) -> Result<Option<Picture>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let bytes = STANDARD.decode(text).map_err(|error| format!("{} ({})", shortened(text), why(text, error)))?;
+    let bytes = BASE64.decode(text).map_err(|error| format!("{} ({})", shortened(text), why(text, error)))?;
     if !bytes.starts_with(&JPEG_START) {
         let start: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02X}")).collect();
         return Err(format!("{} bytes that are no JPEG: they begin with {}", bytes.len(), start.join(" ")));
@@ -56,6 +61,8 @@ fn why(text: &str, error: DecodeError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     const JPEG: [u8; 8] = [0xFF, 0xD8, 0xFF, 0xE0, 0xFB, 0xEF, 0xBE, 1];

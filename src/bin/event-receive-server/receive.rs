@@ -1,4 +1,4 @@
-//! Receives an event: applies the limits, reads the body and the id, checks the event and stores it.
+//! Receives an event: applies the limits, reads the body and the id, has the event checked (`request`) and stores it.
 //!
 //! | answer | when |
 //! | --- | --- |
@@ -15,29 +15,22 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
-use serde_json::json as object;
 use sophon_uplink::serve::body::{self, Broken};
 use sophon_uplink::serve::discard;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use crate::boxes::StateReport;
 use crate::error::ApiError;
-use crate::event::{self, Event};
-use crate::fields::{Body, Format};
-use crate::json::shortened;
-use crate::routes::{App, Reply, json};
-use crate::store::{Content, Delivery, Expected, RequestHead, Sender};
-use crate::{clock, http::Limits};
+use crate::http::Limits;
+use crate::request::{self, Id};
+use crate::routes::{App, Reply, failure, json};
+use crate::store::{Expected, RequestHead, Sender};
 
 /// Unit of the memory for bodies: a semaphore counts with 32 bits only.
 pub const ROOM_UNIT: u64 = 1024;
-
-/// The sender's id of an event, or the fault of that id.
-type Id = Result<Option<String>, String>;
 
 /// Answers a POST to one of the paths that accept data.
 pub async fn receive(app: &Arc<App>, expected: Expected, request: Request<Incoming>) -> Reply {
@@ -45,14 +38,26 @@ pub async fn receive(app: &Arc<App>, expected: Expected, request: Request<Incomi
         Ok(received) => json(StatusCode::OK, received),
         Err(error) => {
             app.store.refused(&error);
-            error.reply()
+            reply(&error)
         }
     }
 }
 
+/// The answer that says why something was not taken.
+fn reply(refusal: &ApiError) -> Reply {
+    let mut reply = failure(refusal.status, &refusal.errors);
+    if refusal.unread {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        reply.headers_mut().insert(RETRY_AFTER, refusal.retry_after.into());
+    }
+    reply
+}
+
 async fn take(app: &Arc<App>, expected: Expected, request: Request<Incoming>) -> Result<String, ApiError> {
     let (head, body) = request.into_parts();
-    let id = event_id(&head.headers);
+    let id = request::event_id(&head.headers);
     let admitted = match admit(app, expected, &head, &id, &body).await {
         Ok(admitted) => admitted,
         Err(error) => {
@@ -62,15 +67,8 @@ async fn take(app: &Arc<App>, expected: Expected, request: Request<Incoming>) ->
     };
     let sender = admitted.sender.clone();
     let body = read(&app.limits, body, admitted).await?;
-    let received_at = clock::now();
-    let format = format(&head.headers).map_err(|(status, error)| ApiError::new(status, error))?;
-    let parts = Body::read(&format, body.clone()).await;
-    let broken = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the event could not be checked: this is a bug");
-    let checked = tokio::task::spawn_blocking(move || check(expected, parts, id)).await;
-    let (content, id) = checked.map_err(broken)??;
-    let answer = content.answer();
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
-    let delivery = Delivery { sender, id, received_at, format: format.name(), content_type, body, content };
+    let delivery = request::delivery(expected, &head.headers, sender, id, body).await?;
+    let answer = delivery.content.answer();
     app.store.clone().keep(delivery).await?;
     Ok(answer)
 }
@@ -94,48 +92,6 @@ async fn admit(app: &App, expected: Expected, head: &Parts, id: &Id, body: &Inco
         return Err(ApiError::unread(StatusCode::SERVICE_UNAVAILABLE, error));
     };
     Ok(Admitted { length, sender, room })
-}
-
-/// Checks the content of a body. It hashes megabytes, so it blocks.
-fn check(expected: Expected, body: Result<Body, String>, id: Id) -> Result<(Content, Option<String>), ApiError> {
-    match expected {
-        Expected::State => {
-            let Body::Json(bytes) = body.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))? else {
-                let error = "Content-Type: came a form; allowed: application/json";
-                return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-            };
-            Ok((Content::State(StateReport::of(&bytes).map_err(ApiError::faulty)?), None))
-        }
-        Expected::Event(report) => {
-            let mut errors: Vec<String> = id.as_ref().err().cloned().into_iter().collect();
-            let event = body
-                .and_then(|body| Ok(event::check(&body.fields()?, report)))
-                .unwrap_or_else(|error| Err(vec![error]))
-                .map_err(|mut faults| errors.append(&mut faults));
-            match (event, id) {
-                (Ok(event), Ok(id)) => Ok((Content::Event(Box::new(event)), id)),
-                _ => Err(ApiError::faulty(errors)),
-            }
-        }
-    }
-}
-
-impl Content {
-    fn answer(&self) -> String {
-        match self {
-            Content::Event(event) => received(event),
-            Content::State(_) => object!({"status": "ok"}).to_string(),
-        }
-    }
-}
-
-/// The answer to a stored event: what arrived of its pictures, as docs/receivers.md defines.
-fn received(event: &Event) -> String {
-    let mut pictures = serde_json::Map::new();
-    for (which, picture) in event.pictures() {
-        pictures.insert(which.name().to_owned(), object!({"bytes": picture.bytes.len(), "sha256": picture.sha256}));
-    }
-    object!({"status": "ok", "received": pictures}).to_string()
 }
 
 /// The announced length of the body, if it is present and allowed.
@@ -185,36 +141,4 @@ async fn read(limits: &Limits, mut body: Incoming, admitted: Admitted) -> Result
         Ok(bytes) => Ok(Bytes::from_owner(Held { bytes, _room: room })),
         Err(why) => Err(broken(why)),
     }
-}
-
-fn format(headers: &HeaderMap) -> Result<Format, (StatusCode, String)> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
-        let came = shortened(&String::from_utf8_lossy(encoding.as_bytes()));
-        let error = format!("Content-Encoding: came {came}; allowed: none");
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-    }
-    let content_type = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    Format::of(content_type.as_deref())
-}
-
-/// The sender's id of the event, from either of its two headers.
-fn event_id(headers: &HeaderMap) -> Result<Option<String>, String> {
-    let mut found: Option<(&str, &[u8])> = None;
-    for name in ["X-Event-Id", "Idempotency-Key"] {
-        for value in headers.get_all(name) {
-            let value = value.as_bytes();
-            if !(1..=200).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic) {
-                let came = shortened(&String::from_utf8_lossy(value));
-                return Err(format!("{name}: came {came}; allowed: 1 to 200 visible ASCII characters"));
-            }
-            match found {
-                Some((other, first)) if first != value => {
-                    let came = shortened(&String::from_utf8_lossy(value));
-                    return Err(format!("{name}: came {came}, which differs from {other}; allowed: the same value"));
-                }
-                _ => found = Some((name, value)),
-            }
-        }
-    }
-    Ok(found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()))
 }

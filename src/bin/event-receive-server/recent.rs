@@ -79,7 +79,7 @@ mod tests {
 
     fn record(id: usize, bytes: usize) -> Arc<Record> {
         let pictures = vec![(crate::event::Which::Reg, vec![0; bytes].into())];
-        Arc::new(Record { id: id.to_string(), json: Default::default(), pictures })
+        Arc::new(Record::new(id.to_string(), Default::default(), pictures))
     }
 
     fn ids(recent: &Recent) -> Vec<&str> {

@@ -8,11 +8,14 @@ use sophon_uplink::event::Place;
 use crate::dialect::Report;
 use crate::event::{Event, Kept, Which};
 use crate::picture::{Picture, sha256_hex};
+use crate::search::Keys;
 
 /// A received event, before it is known whether it is new.
 pub struct Arrival {
     /// The value of X-Event-Id, or the SHA-256 of the body.
     pub id: String,
+    /// The box, if a gateway named it.
+    pub box_name: Option<String>,
     /// RFC 3339.
     pub received_at: String,
     /// `json` or `form-data`.
@@ -29,9 +32,17 @@ pub struct Record {
     pub json: Bytes,
     /// The pictures, if they are not stored as files.
     pub pictures: Vec<(Which, Bytes)>,
+    /// What a search finds it by.
+    pub keys: Keys,
 }
 
 impl Record {
+    /// The record of a line.
+    pub fn new(id: String, json: Bytes, pictures: Vec<(Which, Bytes)>) -> Record {
+        let keys = Keys::of(&json);
+        Record { id, json, pictures, keys }
+    }
+
     /// Its size in memory.
     pub fn size(&self) -> usize {
         let pictures = self.pictures.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
@@ -65,11 +76,12 @@ fn safe_name(name: &str) -> String {
 
 /// The line of an event. `files` says whether its pictures are stored as files.
 pub fn line(arrival: &Arrival, files: bool) -> String {
-    let Arrival { id, received_at, format, event } = arrival;
+    let Arrival { id, box_name, received_at, format, event } = arrival;
     let members = |members, place| KeptMembers { members, event, place, id, files };
     let named = event.named.iter().map(|named| [named.place.name(), named.name.as_str()]);
     let line = Line {
         id,
+        r#box: box_name.as_deref(),
         received_at,
         format,
         identity_id: &event.identity_id,
@@ -90,6 +102,8 @@ pub fn line(arrival: &Arrival, files: bool) -> String {
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#box: Option<&'a str>,
     received_at: &'a str,
     format: &'a str,
     identity_id: &'a str,
@@ -185,7 +199,7 @@ mod tests {
         let fields: Vec<_> =
             members.into_iter().map(|(key, value)| (key, crate::fields::FieldValue::Json(value))).collect();
         let event = crate::event::check(&fields, Report::RealTime).unwrap();
-        let arrival = Arrival { id: "a-1".into(), received_at: "now".into(), format: "json", event };
+        let arrival = Arrival { id: "a-1".into(), box_name: None, received_at: "now".into(), format: "json", event };
         let sha256 = sha256_hex(b"\xFF\xD8\xFF\xE0");
         assert_eq!(
             line(&arrival, true),
@@ -197,5 +211,7 @@ mod tests {
             )
         );
         assert!(line(&arrival, false).contains("\"file\":null"));
+        let of_a_gateway = Arrival { box_name: Some("gate 1".into()), ..arrival };
+        assert!(line(&of_a_gateway, false).starts_with("{\"id\":\"a-1\",\"box\":\"gate 1\",\"received_at\""));
     }
 }

@@ -6,9 +6,9 @@
 //! | GET | / /receiver.css /receiver.js /language.js /icon.svg | the page |
 //! | GET | /boxes /boxes.js | the page of boxes |
 //! | GET | /api/boxes | `{"boxes":[…]}`, boxes with problems first |
-//! | GET | /api/events?limit=N | `{"events":[…],"received":…}`, the newest first; N is 50 if absent, at most 1000 |
+//! | GET | /api/events?limit=N&person=…&box=…&from=…&to=… | `{"events":[…],"received":…}`, the newest first of those that the search finds (`search`); N is 50 if absent, at most 1000 |
 //! | GET | /api/events/ID/reg_pic, …/spot_pic, …/top/NAME, …/ext_data/NAME | a picture |
-//! | GET | /api/stream | `stream` |
+//! | GET | /api/stream?person=… | `stream` |
 //! | GET | /healthz | 200, or 503 while events cannot be stored |
 //! | GET | /metrics | for Prometheus; only of a gateway (`fleet`) |
 //!
@@ -16,7 +16,6 @@
 //! GET does. Paths are compared as sent, byte for byte. There is no login: the page and the events are open to everyone who
 //! reaches the address, as the help says.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -29,7 +28,6 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 use sophon_uplink::event::Place;
 use sophon_uplink::house_css;
 use sophon_uplink::serve::{discard, exposition, guard, reply};
@@ -38,12 +36,14 @@ use tokio::time::Instant;
 
 use crate::boxes::STATE_PATH;
 use crate::dialect::{HISTORY_PATH, Report};
+use crate::escape::decoded;
 use crate::event::Which;
 use crate::folder::Folder;
 use crate::http::Limits;
 use crate::journal::Journal;
 use crate::json::shortened;
 use crate::receive;
+use crate::search::{self, Search};
 use crate::store::{Budget, Expected, Store};
 use crate::stream as live;
 
@@ -133,11 +133,11 @@ impl Route {
                 let which = match which.split_once('/') {
                     None if which == "reg_pic" => Which::Reg,
                     None if which == "spot_pic" => Which::Spot,
-                    Some(("top", name)) => Which::Named(Place::Top, percent_decoded(name)?),
-                    Some(("ext_data", name)) => Which::Named(Place::ExtData, percent_decoded(name)?),
+                    Some(("top", name)) => Which::Named(Place::Top, decoded(name)?),
+                    Some(("ext_data", name)) => Which::Named(Place::ExtData, decoded(name)?),
                     _ => return None,
                 };
-                Route::Picture { id: percent_decoded(id)?, which }
+                Route::Picture { id: decoded(id)?, which }
             }
         })
     }
@@ -184,29 +184,22 @@ async fn show(app: &Arc<App>, route: &Route, query: &str) -> Reply {
             reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             reply
         }
-        (Route::Events, Some(shown)) => events(&shown.journal, query),
+        (Route::Events | Route::Stream, Some(shown)) => match (search::asked(query), route) {
+            (Ok((limit, search)), Route::Events) => events(&shown.journal, limit, &search),
+            (Ok((_, search)), _) => live::follow(app, &shown.journal, search),
+            (Err(error), _) => failure(StatusCode::BAD_REQUEST, &[error]),
+        },
         (Route::Boxes, Some(shown)) => json(StatusCode::OK, shown.boxes.json(Instant::now())),
         (Route::Picture { id, which }, Some(shown)) => picture(shown.clone(), id.clone(), which.clone()).await,
-        (Route::Stream, Some(shown)) => live::follow(app, &shown.journal),
         (_, None) => not_found(app, "this path"),
     }
 }
 
 /// Streams the list from the journal in pieces: it may be large.
-fn events(journal: &Journal, query: &str) -> Reply {
-    let mut limit = 50;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "limit") {
-        match value.parse() {
-            Ok(number @ 0..=1000) => limit = number,
-            _ => {
-                let error = format!("{name}: came {}; allowed: a number from 0 to 1000", shortened(&value));
-                return failure(StatusCode::BAD_REQUEST, &[error]);
-            }
-        }
-    }
+fn events(journal: &Journal, limit: usize, search: &Search) -> Reply {
     let counters = serde_json::to_string(&journal.counters()).expect("counters have nothing that JSON cannot hold");
     let mut pieces = vec![Bytes::from_static(br#"{"events":["#)];
-    for (index, record) in journal.newest(limit).into_iter().enumerate() {
+    for (index, record) in journal.newest(limit, search).into_iter().enumerate() {
         if index > 0 {
             pieces.push(Bytes::from_static(b",\n"));
         }
@@ -270,24 +263,4 @@ pub fn failure(status: StatusCode, errors: &[String]) -> Reply {
 
 fn typed(status: StatusCode, type_: &'static str, body: Bytes) -> Reply {
     reply::typed(status, type_, body).map(BodyExt::boxed_unsync)
-}
-
-/// Decodes percent-encoding in a part of a path; `None` if the result is not UTF-8.
-fn percent_decoded(piece: &str) -> Option<String> {
-    percent_decode_str(piece).decode_utf8().ok().map(Cow::into_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_comes_out_of_a_path_as_it_went_in() {
-        for (coded, id) in
-            [("ab-1", "ab-1"), ("a%2Fb%25", "a/b%"), ("a+b", "a+b"), ("50%", "50%"), ("%zz", "%zz"), ("%+1", "%+1")]
-        {
-            assert_eq!(percent_decoded(coded).as_deref(), Some(id));
-        }
-        assert_eq!(percent_decoded("%FF"), None);
-    }
 }

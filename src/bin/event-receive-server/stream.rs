@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use crate::journal::{Counters, Journal};
 use crate::record::Record;
 use crate::routes::{App, Reply, failure};
+use crate::search::Search;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -31,13 +32,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct Reader {
     counters: watch::Receiver<Counters>,
     news: broadcast::Receiver<Weak<Record>>,
+    search: Search,
     /// Pieces of messages that are still to be sent.
     pieces: VecDeque<Bytes>,
     _room: OwnedSemaphorePermit,
 }
 
-/// Answers `GET /api/stream`.
-pub fn follow(app: &App, journal: &Journal) -> Reply {
+/// Answers `GET /api/stream`: the new events that are asked for.
+pub fn follow(app: &App, journal: &Journal, search: Search) -> Reply {
     let Ok(room) = app.streams.clone().try_acquire_owned() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, &["too many readers of /api/stream; try again later".into()]);
     };
@@ -45,7 +47,7 @@ pub fn follow(app: &App, journal: &Journal) -> Reply {
     let first = counters_message(&counters.borrow_and_update());
     // EventSource reconnects after this many milliseconds.
     let pieces = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n"), first]);
-    let reader = Reader { counters, news, pieces, _room: room };
+    let reader = Reader { counters, news, search, pieces, _room: room };
     let frames = stream::unfold(reader, |mut reader| async move {
         let piece = reader.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(piece)), reader))
@@ -65,7 +67,7 @@ impl Reader {
             tokio::select! {
                 news = self.news.recv() => {
                     // An error means that this reader is too far behind.
-                    if let Some(record) = news.ok()?.upgrade() {
+                    if let Some(record) = news.ok()?.upgrade().filter(|record| self.search.finds(&record.keys)) {
                         let start = Bytes::from_static(b"event: stored\ndata: ");
                         self.pieces.extend([start, record.json.clone(), Bytes::from_static(b"\n\n")]);
                     }

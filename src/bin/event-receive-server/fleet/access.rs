@@ -16,7 +16,6 @@ use sophon_uplink::serve::token::{self, Given};
 use tracing::{info, warn};
 
 use super::message::MOST_OF_A_NAME;
-use super::unknown;
 use crate::error::ApiError;
 use crate::json::shortened;
 use crate::store::Sender;
@@ -65,7 +64,8 @@ impl Access {
         Ok(access)
     }
 
-    fn read(text: &str) -> Result<Access, String> {
+    /// Reads the text of the file.
+    pub fn read(text: &str) -> Result<Access, String> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|_| "the system gives no random numbers")?;
         let (mut known, mut names) = (HashMap::new(), HashSet::new());
@@ -101,7 +101,7 @@ impl Access {
     pub fn sender(&self, headers: &HeaderMap) -> Result<Sender, ApiError> {
         let Access::Boxes(tokens) = self else { return Ok(None) };
         let Tokens { key, known } = &**tokens;
-        let refused = |error: &str| unknown(StatusCode::UNAUTHORIZED, "unknown_box", error);
+        let refused = |error: &str| ApiError::counted(StatusCode::UNAUTHORIZED, "unknown_box", error);
         let token = match token::given(headers) {
             Given::Bearer(token) => token,
             Given::Other => "",
@@ -127,7 +127,7 @@ fn code(tag: &hmac::Tag) -> [u8; 32] {
 /// 403 for a box that says that it is another one.
 pub fn another(sender: &str, named: &str) -> ApiError {
     let error = format!("dev_sno: came {}; allowed: {}, whose token it is", shortened(named), shortened(sender));
-    unknown(StatusCode::FORBIDDEN, "another_box", error)
+    ApiError::counted(StatusCode::FORBIDDEN, "another_box", error)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl Told {
 
 /// Connects in the background, again and again; an error is one of the files'.
 pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, String> {
+    let login_advice: Arc<str> = login_advice(options).into();
     let connect = ConnectOptions::new()
         .name("event-receive-server")
         .retry_on_initial_connect()
@@ -43,22 +44,38 @@ pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, Strin
         .ping_interval(PING)
         .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
         .event_callback(move |event| {
-            let told = told.clone();
-            async move { tell(&told, event) }
+            let (told, login_advice) = (told.clone(), login_advice.clone());
+            async move { tell(&told, event, &login_advice) }
         });
     let connect = trust(login(connect, options)?, options)?;
     let servers: Result<Vec<async_nats::ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
-    let servers = servers.map_err(|error| format!("--jetstream: {error}"))?;
-    connect.connect(servers).await.map_err(|error| format!("--jetstream: {error}"))
+    let servers = servers.map_err(|error| format!("--{}: {error}", options.option()))?;
+    connect.connect(servers).await.map_err(|error| format!("--{}: {error}", options.option()))
 }
 
-fn tell(told: &Told, event: Event) {
+fn tell(told: &Told, event: Event, login_advice: &str) {
     let text = match event {
         Event::Connected => String::new(),
         event => event.to_string(),
     };
+    let is_refused =
+        ["authorization violation", "authentication expired"].iter().any(|word| text.to_lowercase().contains(word));
+    let text = if is_refused { format!("{text}: the servers refuse this login; {login_advice}") } else { text };
     *told.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
     told.changed.notify_one();
+}
+
+/// What to look at when the servers refuse the login.
+fn login_advice(options: &Options) -> String {
+    match (&options.token_file, &options.creds) {
+        (Some(path), _) => {
+            format!("--token-file {}: put the token of the servers' config (authorization) into it", path.display())
+        }
+        (None, Some(path)) => {
+            format!("--creds {}: its user has to be in the servers' config or account, and not expired", path.display())
+        }
+        (None, None) => "they want one: give --creds or --token-file".into(),
+    }
 }
 
 fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {

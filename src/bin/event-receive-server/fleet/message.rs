@@ -23,10 +23,9 @@ use hyper::StatusCode;
 use sophon_uplink::event::Place;
 
 use super::access;
-use super::unknown;
 use crate::error::ApiError;
+use crate::escape::escaped;
 use crate::event::{Event, Kept, Which};
-use crate::folder::of_report;
 use crate::json::shortened;
 use crate::store::{Content, Delivery};
 
@@ -73,7 +72,7 @@ pub fn of(delivery: Delivery, stream: &str) -> Result<Message, ApiError> {
             (box_of(sender.as_deref(), named.or((!is_known).then(|| report.name())), None)?, "status")
         }
         Content::Event(event) => {
-            let id = of_report(id.unwrap_or_default(), event.report);
+            let id = event.report.id(id.unwrap_or_default());
             let name = box_of(sender.as_deref(), registration(event).as_deref(), Some(&id))?;
             headers.insert(NATS_MESSAGE_ID, format!("{}:{id}", escaped(&name)));
             headers.insert("Event-Id", id);
@@ -125,7 +124,7 @@ fn box_of(sender: Option<&str>, named: Option<&str>, id: Option<&str>) -> Result
     }
     const ALLOWED: &str = "a name of the box in ext_data.dev_sno, of at most 128 bytes, or an id of the box's own";
     let error = format!("box: came {} as its name; allowed: {ALLOWED}", shortened(name));
-    Err(unknown(StatusCode::BAD_REQUEST, "no_box", error))
+    Err(ApiError::counted(StatusCode::BAD_REQUEST, "no_box", error))
 }
 
 /// What the event says of its box.
@@ -140,18 +139,6 @@ fn ring_of(id: &str) -> Option<&str> {
     let (ring, rest) = id.split_once('-')?;
     let is_ring = ring.len() == 32 && ring.bytes().all(|byte| byte.is_ascii_hexdigit());
     (is_ring && rest.starts_with(|first: char| first.is_ascii_digit())).then_some(ring)
-}
-
-fn escaped(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
-            text.push(byte as char);
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
 }
 
 #[cfg(test)]

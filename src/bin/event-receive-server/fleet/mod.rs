@@ -11,17 +11,21 @@
 //! send again what was not answered, under the same id, which the stream knows. What cannot be decided here is answered with 503
 //! and never with a status that makes a box give an event up.
 //!
+//! `gallery` is the other direction: the page, filled from the stream.
+//!
 //! One event is one message: subject `events.<box>.<kind>`, the body as it came. Memory is bounded by the bytes in flight, whatever
 //! the number of boxes: a body's part of the budget is free again when the client library has let go of it, be that after its answer.
 
 mod access;
 mod connection;
 mod engine;
+mod gallery;
 mod info;
 mod message;
 mod metrics;
 mod options;
 mod outcome;
+mod pull;
 mod replies;
 mod settings;
 
@@ -29,13 +33,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use hyper::StatusCode;
 
 use crate::error::ApiError;
 use crate::http::Limits;
 use crate::store::{Budget, Delivery, Expected, RequestHead, Sender, Store};
 use access::Access;
 use engine::Engine;
+pub use gallery::Gallery;
 use metrics::Metrics;
 pub use options::{HELP, Options};
 use outcome::{Ack, Trouble};
@@ -113,9 +117,4 @@ impl From<Trouble> for ApiError {
         let Trouble { status, retry_after, reason, text, .. } = trouble;
         ApiError { retry_after, reason, ..ApiError::new(status, text) }
     }
-}
-
-/// For a sender that may not send.
-fn unknown(status: StatusCode, reason: &'static str, error: impl Into<String>) -> ApiError {
-    ApiError { reason, ..ApiError::new(status, error) }
 }

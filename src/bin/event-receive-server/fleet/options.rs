@@ -12,6 +12,11 @@ A gateway for many boxes (docs/fleet.md): into a NATS JetStream instead of a fol
   --token-file FILE a token
   --tls-ca FILE     the certificates that the servers' are signed with; asks for TLS
   --boxes FILE      the boxes that may send, a line each: NAME TOKEN; without it everybody may
+
+A page of what is in a stream: it shows events and boxes as they come, and takes nothing
+
+  --gallery-from URLS  the servers, as above; with --stream, --creds, --token-file and --tls-ca
+  --consumer NAME   what its consumers are called, NAME-events and NAME-boxes [default: gallery]; each gallery has its own
 ";
 
 /// Where the engine is, and who may send to it through here.
@@ -24,6 +29,9 @@ pub struct Options {
     pub token_file: Option<PathBuf>,
     pub tls_ca: Option<PathBuf>,
     pub boxes: Option<PathBuf>,
+    /// Whether it shows what is in the stream, instead of writing into it.
+    pub is_gallery: bool,
+    pub consumer: Option<String>,
 }
 
 impl Options {
@@ -37,8 +45,17 @@ impl Options {
             }
         };
         match name {
-            "jetstream" => self.servers = servers(&value)?,
-            "stream" => self.stream = Some(stream(value)?),
+            "jetstream" | "gallery-from" => {
+                if !self.servers.is_empty() {
+                    return Err("--jetstream and --gallery-from: one of them, once".into());
+                }
+                self.is_gallery = name == "gallery-from";
+                self.servers = servers(name, &value)?;
+            }
+            "stream" | "consumer" => {
+                let place = if name == "stream" { &mut self.stream } else { &mut self.consumer };
+                *place = Some(token(name, value)?);
+            }
             "creds" => self.creds = file()?,
             "token-file" => self.token_file = file()?,
             "tls-ca" => self.tls_ca = file()?,
@@ -55,19 +72,39 @@ impl Options {
                 ("creds", self.creds.is_some()),
                 ("token-file", self.token_file.is_some()),
             ];
-            let files = [("tls-ca", self.tls_ca.is_some()), ("boxes", self.boxes.is_some())];
+            let files = [
+                ("tls-ca", self.tls_ca.is_some()),
+                ("boxes", self.boxes.is_some()),
+                ("consumer", self.consumer.is_some()),
+            ];
             return match given.into_iter().chain(files).find(|(_, is_given)| *is_given) {
-                Some((name, _)) => Err(format!("--{name}: only with --jetstream")),
+                Some((name, _)) => Err(format!("--{name}: only with --jetstream or --gallery-from")),
                 None => Ok(None),
             };
         }
         if has_store {
-            return Err("--jetstream and --store: events go to the one or to the other".into());
+            return Err(format!("--{} and --store: events are in the one or in the other", self.option()));
+        }
+        if self.is_gallery && self.boxes.is_some() {
+            return Err("--boxes: only with --jetstream; a gallery takes nothing from boxes".into());
+        }
+        if !self.is_gallery && self.consumer.is_some() {
+            return Err("--consumer: only with --gallery-from".into());
         }
         if self.creds.is_some() && self.token_file.is_some() {
             return Err("--creds and --token-file: one of them".into());
         }
         Ok(Some(self))
+    }
+
+    /// The option that has the servers.
+    pub fn option(&self) -> &'static str {
+        if self.is_gallery { "gallery-from" } else { "jetstream" }
+    }
+
+    /// What its consumers' names begin with.
+    pub fn consumer(&self) -> &str {
+        self.consumer.as_deref().unwrap_or("gallery")
     }
 
     /// The stream's name.
@@ -76,24 +113,27 @@ impl Options {
     }
 }
 
-fn servers(value: &str) -> Result<Vec<String>, String> {
+fn servers(option: &str, value: &str) -> Result<Vec<String>, String> {
     let server = |text: &str| {
         let rest = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
         match rest {
-            Some(rest) if rest.contains('@') => {
-                Err("--jetstream: a login in an address can be seen by every user of the machine; use --creds or --token-file".to_owned())
-            }
+            Some(rest) if rest.contains('@') => Err(format!(
+                "--{option}: a login in an address can be seen by every user of the machine; use --creds or --token-file"
+            )),
             Some(rest) if !rest.is_empty() && text.parse::<async_nats::ServerAddr>().is_ok() => Ok(text.to_owned()),
-            _ => Err(format!("--jetstream {text:?}: allowed: nats://HOST:PORT or tls://HOST:PORT, several separated by commas")),
+            _ => Err(format!(
+                "--{option} {text:?}: allowed: nats://HOST:PORT or tls://HOST:PORT, several separated by commas"
+            )),
         }
     };
     value.split(',').map(|text| server(text.trim())).collect()
 }
 
-fn stream(value: String) -> Result<String, String> {
+/// A name that is a token of a subject.
+fn token(option: &str, value: String) -> Result<String, String> {
     let is_name = (1..=64).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if is_name { Ok(value) } else { Err(format!("--stream {value:?}: allowed: 1 to 64 letters, digits, - and _")) }
+    if is_name { Ok(value) } else { Err(format!("--{option} {value:?}: allowed: 1 to 64 letters, digits, - and _")) }
 }
 
 #[cfg(test)]
@@ -133,10 +173,18 @@ mod tests {
             (&[good, ("boxes", "")], "--boxes"),
             (&[good, ("creds", "a"), ("token-file", "b")], "one of them"),
             (&[("boxes", "a")], "--boxes: only with --jetstream"),
+            (&[("consumer", "a")], "--consumer: only with"),
+            (&[good, ("consumer", "a")], "--consumer: only with --gallery-from"),
+            (&[good, ("gallery-from", "nats://a")], "one of them"),
+            (&[("gallery-from", "nats://a"), ("boxes", "a")], "--boxes"),
+            (&[("gallery-from", "a")], "--gallery-from \"a\""),
+            (&[("gallery-from", "nats://a"), ("consumer", "a.b")], "--consumer \"a.b\""),
         ] {
             let fault = of(given).expect_err(named);
             assert!(fault.contains(named), "{fault}");
         }
+        let gallery = of(&[("gallery-from", "nats://a"), ("consumer", "wall")]).unwrap().unwrap();
+        assert_eq!((gallery.is_gallery, gallery.consumer()), (true, "wall"));
         let with_store = Options { servers: vec!["nats://a".into()], ..Options::default() }.finish(true);
         assert!(with_store.unwrap_err().contains("--store"));
     }

@@ -9,6 +9,9 @@ const TEXTS = {
     rejected: "Rejected", rejected_none: "nothing wrong so far", rejected_some: "see the reason below", cut: "cut short: ",
     last_rejection: "Last rejected", empty_title: "Waiting for the first event",
     empty_text: "Point the box's event_server_url at this address, or send an event by hand:",
+    empty_stream: (name) => `Nothing is in the stream ${name} yet. Point the boxes' event_server_url at a gateway.`,
+    person: "Person", box: "Box", from: "From", to: "To", all: "Show all", nothing_title: "Nothing found",
+    nothing_text: "No event of those that are kept here is like that. New ones appear by themselves.",
     empty_hint: "It appears here by itself. Pictures go into reg_pic and ext_data.spot_pic as base64 of a JPEG.",
     registered: "Registered", spot: "On the spot", no_picture: "No picture", broken_picture: "Cannot be shown", score: "Score",
     boxes: "Boxes", history: "History", no_name: "(no name)", time: "Time", device: "Device", ip: "Device IP", unknown_keys: "Unknown keys", came: "received ",
@@ -22,6 +25,9 @@ const TEXTS = {
     rejected: "已拒绝", rejected_none: "目前没有错误", rejected_some: "原因见下方", cut: "中途断开：",
     last_rejection: "最近一次拒绝", empty_title: "正在等待第一条事件",
     empty_text: "请将盒子的 event_server_url 指向本地址，或手动发送一条事件：",
+    empty_stream: (name) => `数据流 ${name} 中还没有事件。请将盒子的 event_server_url 指向网关。`,
+    person: "人员", box: "盒子", from: "起始时间", to: "截止时间", all: "显示全部", nothing_title: "没有找到",
+    nothing_text: "此处保留的事件中没有符合条件的。新事件会自动显示。",
     empty_hint: "事件会自动显示在这里。图片以 JPEG 的 base64 放入 reg_pic 和 ext_data.spot_pic。",
     registered: "注册照片", spot: "现场照片", no_picture: "无图片", broken_picture: "无法显示", score: "相似度",
     boxes: "盒子", history: "历史事件", no_name: "（无姓名）", time: "时间", device: "设备", ip: "设备 IP", unknown_keys: "未知字段", came: "接收于 ",
@@ -105,6 +111,7 @@ function facts(list, event) {
   const isPicture = (place, name) => (event.pictures || []).some((known) => known[0] === place && known[1] === name);
   const ms = Math.abs(event.timestamp) > INT32_MAX ? event.timestamp : event.timestamp * 1000;
   const rows = [[text("time"), moment(ms)]];
+  if (event.box !== undefined) rows.push([text("box"), event.box]);
   if (device_type !== undefined) rows.push([text("device"), text("devices")[device_type]]);
   if (device_ip !== undefined) rows.push([text("ip"), device_ip]);
   for (const [place, members] of [["top", event.top || {}], ["ext_data", more]]) {
@@ -149,6 +156,9 @@ function showCounters() {
 function showAll() {
   showTexts(TEXTS);
   const event = '{"identity_id":"1001","identity_name":"Li Lei","group_name":"staff","reg_pic":"","timestamp":';
+  const source = counters && counters.source;
+  at("empty-text").textContent = source ? text("empty_stream")(source) : text("empty_text");
+  at("try").hidden = Boolean(source);
   at("curl").textContent = `curl ${location.origin}/RealTimeEvent -H 'Content-Type: application/json' ` +
     `-d '${event}'$(date +%s)',"score":0.93,"ext_data":{"device_type":"0"}}'`;
   at("cards").replaceChildren(...events.map((event) => card(event, false)));
@@ -157,7 +167,9 @@ function showAll() {
 }
 
 function showEmpty() {
-  at("empty").hidden = counters === null || events.length > 0;
+  const isEmpty = counters !== null && events.length === 0;
+  at("empty").hidden = !isEmpty || wanted().toString() !== "";
+  at("nothing").hidden = !isEmpty || wanted().toString() === "";
 }
 
 // Show new events once per frame, so that a burst does not freeze the page.
@@ -184,34 +196,70 @@ function arrived(event) {
   });
 }
 
+// --- The search ---
+
+// What the server is to search for; it is empty when nothing is. Times are the browser's.
+function wanted() {
+  const asked = new URLSearchParams();
+  for (const { name, value, type } of at("search").elements) {
+    if (!name || value.trim() === "") continue;
+    asked.set(name, type === "datetime-local" ? String(new Date(value).getTime()) : value);
+  }
+  return asked;
+}
+
+let pause;
+
+function searchSoon() {
+  clearTimeout(pause);
+  pause = setTimeout(again, 300, 0);
+}
+
+at("search").addEventListener("input", searchSoon);
+at("search").addEventListener("reset", searchSoon);
+at("search").addEventListener("submit", (submitted) => submitted.preventDefault());
+
 // --- The server ---
 
-async function fetchAll() {
-  const answer = await fetch(`/api/events?limit=${MOST_CARDS}`);
+let stream = null;
+let retry;
+
+async function fetchAll(asked) {
+  const answer = await fetch(`/api/events?limit=${MOST_CARDS}&${asked}`);
   if (!answer.ok) throw new Error(`/api/events answered ${answer.status}`);
-  const { events: list, ...rest } = await answer.json();
-  events = list;
-  counters = rest;
-  showAll();
+  return answer.json();
+}
+
+// Begins anew after so many milliseconds.
+function again(ms) {
+  stream.close();
+  clearTimeout(retry);
+  retry = setTimeout(follow, ms);
 }
 
 function follow() {
-  const stream = new EventSource("/api/stream");
+  const asked = wanted();
+  const mine = stream = new EventSource(`/api/stream?${asked}`);
   // First the list, then the events that came meanwhile: the stream is open before the list is requested, so none is missed.
   let waiting = [];
-  const again = () => {
-    stream.close();
+  const broken = () => {
+    if (mine !== stream) return;
     state = "broken";
     showCounters();
-    setTimeout(follow, 2000);
+    again(2000);
   };
   stream.onopen = async () => {
+    let list;
     try {
-      await fetchAll();
+      list = await fetchAll(asked);
     } catch {
-      return again();
+      return broken();
     }
+    if (mine !== stream) return; // another search began meanwhile
+    ({ events, ...counters } = list);
+    fresh = [];
     state = "live";
+    showAll();
     waiting.forEach(arrived);
     waiting = null;
     showCounters();
@@ -224,7 +272,7 @@ function follow() {
     counters = JSON.parse(message.data);
     showCounters();
   });
-  stream.onerror = again;
+  stream.onerror = broken;
 }
 
 onLanguage(showAll);
