@@ -16,6 +16,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import itertools
 import json
 import logging
 import signal
@@ -32,6 +33,7 @@ PATIENCE = 3  # seconds that the server may wait for the next message
 PING = 5  # seconds; two without an answer end a connection. The library's 120 keep it for minutes at a server that is cut off
 NOTHING_YET = ("404", "408")  # the server has no messages; none came in time
 JPEG = b"\xff\xd8\xff"
+PULLS = itertools.count()
 log = logging.getLogger("consumer")
 
 
@@ -109,17 +111,23 @@ async def pull(client, inbox, arguments):
     """Requests the next messages. Ends after that many, or when the server says that there are no more for now, or refuses."""
     request = {"batch": BATCH, "max_bytes": BYTES, "expires": PATIENCE * 1_000_000_000}
     where = f"$JS.API.CONSUMER.MSG.NEXT.{arguments.stream}.{arguments.consumer}"
-    await client.publish(where, json.dumps(request).encode(), reply=inbox.subject)
-    for number in range(BATCH):
+    reply = inbox.subject.replace("*", str(next(PULLS)))
+    await client.publish(where, json.dumps(request).encode(), reply=reply)
+    number = 0
+    while number < BATCH:
         try:
             message = await inbox.next_msg(timeout=2 * PATIENCE)
         except nats.errors.TimeoutError:
             return  # the connection was lost: request again
         if status := (message.headers or {}).get("Status"):
-            if number == 0 and status not in NOTHING_YET:
-                log.warning("the server refuses to send: %s", message.headers.get("Description", status))
+            if message.subject != reply:
+                continue  # the end of an earlier request
+            why = message.headers.get("Description", status)
+            if number == 0 and status not in NOTHING_YET and why != "Batch Completed":
+                log.warning("the server refuses to send: %s", why)
                 await asyncio.sleep(PATIENCE)
             return
+        number += 1
         yield message
 
 
@@ -132,7 +140,7 @@ async def consume(arguments):
         options["tls"] = ssl.create_default_context(cafile=arguments.tls_ca)
     client = await nats.connect(arguments.servers.split(","), max_reconnect_attempts=-1, ping_interval=PING, **options)
     database = await psycopg.AsyncConnection.connect(arguments.database, autocommit=True)
-    inbox = await client.subscribe(client.new_inbox())
+    inbox = await client.subscribe(f"{client.new_inbox()}.*")  # a subject for each request
     new, known = 0, 0
     while not stopped.is_set() and (arguments.count is None or new < arguments.count):
         async for message in pull(client, inbox, arguments):

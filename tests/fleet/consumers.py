@@ -122,6 +122,7 @@ def test_consumers_that_are_killed_leave_nothing_out_and_nothing_twice(scene):
             scene.kill(process)
             process = consumer(scene, cluster, database, *login)
     scene.wait(lambda: acknowledged(cluster), "the consumer had everything")
+    check("send: Batch Completed" not in scene.log("consumer"), "the end of one batch was taken for a refusal of the next one")
     ring = event_id(0).split("-")[0]
     check(database.ids() == sorted(f"{ring}:{event_id(number)}" for number in range(total)), "each once:", len(database.ids()))
     check(database.run("SELECT count(*), count(DISTINCT sha256) FROM event_pictures") == [(2 * total, 2)], "two pictures each")

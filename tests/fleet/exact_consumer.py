@@ -51,7 +51,7 @@ async def consume(servers, seed, ca, path):
     database.executescript(SCHEMA)
     tls = ssl.create_default_context(cafile=ca)
     client = await nats.connect(servers.split(","), max_reconnect_attempts=-1, ping_interval=PING, nkeys_seed=seed, tls=tls)
-    inbox = await client.subscribe(client.new_inbox())
+    inbox = await client.subscribe(f"{client.new_inbox()}.*")
     what = SimpleNamespace(stream="EVENTS", consumer="store")
     while not stopped.is_set():
         messages = [message async for message in pull(client, inbox, what)]
