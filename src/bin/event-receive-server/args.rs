@@ -60,7 +60,7 @@ impl Default for Args {
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// Serve.
-    Run(Args),
+    Run(Box<Args>),
     /// Print this text and end.
     Print(String),
 }
@@ -101,7 +101,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, String> {
     {
         args.gateway = gateway.finish(args.store.is_some())?;
     }
-    Ok(Command::Run(args))
+    Ok(Command::Run(Box::new(args)))
 }
 
 #[cfg(feature = "jetstream")]

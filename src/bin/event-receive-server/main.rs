@@ -65,7 +65,7 @@ const BAD_USAGE: u8 = 2;
 fn main() -> ExitCode {
     ignore_strays();
     let args = match args::parse(lexopt::Parser::from_env()) {
-        Ok(Command::Run(args)) => args,
+        Ok(Command::Run(args)) => *args,
         Ok(Command::Print(text)) => {
             return print(PROGRAM, text.trim_end());
         }
