@@ -145,6 +145,10 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
             }
             _ => assert_eq!(post_json(api, URL, &call).status, 200),
         }
+        // The spool knows at most 32 destinations, removed ones included, and a busy machine does not move backlogs as fast as this.
+        crate::common::wait_until("fewer destinations with a backlog", || {
+            fs::read_dir(home.spool().join("to")).map_or(0, Iterator::count) < 16
+        });
         // One more may have been published without having been counted yet.
         floors.push(published.load(Ordering::SeqCst) + 2);
         let enough = random.usize(0..20);
@@ -229,7 +233,7 @@ fn what_is_open_and_what_waits_for_a_restart_is_said_everywhere() {
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(ask(&["status"]).contains("in force after a restart: rings, spool.dir"));
+    assert!(ask(&["status"]).contains("applied only after a restart: rings, spool.dir"));
     assert!(ask(&["dead", "list"]).contains("status 422"));
     assert!(ask(&["spool"]).contains(home.spool().to_str().unwrap()));
     let requests = sink.received().len();

@@ -197,7 +197,7 @@ fn a_living_recognizer_is_not_left_for_another_file() {
     let junk = home.folder.path().join("junk");
     std::fs::write(&junk, b"junk").unwrap();
     std::fs::rename(&junk, home.ring()).unwrap();
-    daemon.wait_log("its recognizer lives");
+    daemon.wait_log("its recognizer is alive");
     (0..5).for_each(|_| assert!(recognizer.publish(&event(b"", b"")).is_ok()));
     sink.wait(6);
     // It dies, and its successor sets the junk aside.

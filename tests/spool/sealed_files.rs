@@ -322,8 +322,8 @@ fn a_key_file_is_32_random_bytes_that_nobody_else_can_read() {
     }
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    refused("no regular file");
+    refused("not a regular file");
     std::fs::remove_dir(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    refused("no regular file");
+    refused("not a regular file");
 }
