@@ -43,12 +43,12 @@ class Chaos:
 
     def while_events_flow(self, condition, what):
         """Waits for the condition. If the events end first, publishes more: those in the ring of a dead uplink do not pass."""
-        most = self.more + 40 * self.hold
+        most = self.more + 200 * self.hold
 
         def holds():
             if not condition():
                 if not self.whole.boxes.is_publishing():
-                    check(self.more < most, 40 * self.hold, "events passed before", what)
+                    check(self.more < most, 200 * self.hold, "events passed before", what)
                     self.publish(2 * self.hold)
                     self.more += 2 * self.hold
                 return False

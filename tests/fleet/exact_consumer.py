@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import nats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "fleet"))
-from consumer import PING, fields, pull, take_pictures  # noqa: E402
+from consumer import PING, fields, pull, run, take_pictures  # noqa: E402
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, box TEXT NOT NULL, sequence INTEGER NOT NULL, pictures TEXT NOT NULL);
@@ -64,4 +64,4 @@ async def consume(servers, seed, ca, path):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(consume(*sys.argv[1:]))
+    run(consume(*sys.argv[1:]))
