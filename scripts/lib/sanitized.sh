@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Builds with AddressSanitizer: the uplink that a hostile process attacks, and the fuzz targets. Sourced after lib.sh.
 
-FUZZ_TARGETS=(answers api body config ring spool)
+FUZZ_TARGETS=(answers api body config gateway ring spool)
 SANITIZED=target/asan
 FUZZED=target/fuzz
 
