@@ -1,5 +1,5 @@
-//! What a stranger sends to a gateway becomes a message of its own box, or is refused: the way from a request's head and body to the
-//! message, without sockets and without a server.
+//! Requests to a gateway: each becomes a message of its sender's own box, or is refused. Runs the code from the head and body of a request
+//! to the message, without sockets and without a server.
 //!
 //! Input: flags (u8), the id after its length (u8), the Content-Type after its length (u8) where the flags ask for one, a token after its
 //! length (u8) where they do, then the body. The oracle does not use the gateway's own escaping.
@@ -23,12 +23,12 @@ mod fleet {
     pub mod access;
     pub mod message;
 }
+#[path = "../../src/bin/event-receive-server/error.rs"]
+mod error;
 #[path = "../../src/bin/event-receive-server/json.rs"]
 mod json;
 #[path = "../../src/bin/event-receive-server/picture.rs"]
 mod picture;
-#[path = "../../src/bin/event-receive-server/error.rs"]
-mod error;
 #[path = "../../src/bin/event-receive-server/request.rs"]
 mod request;
 #[path = "../../src/bin/event-receive-server/state_report.rs"]
@@ -39,10 +39,10 @@ mod store;
 use std::cell::OnceCell;
 
 use bytes::Bytes;
+use error::ApiError;
 use fleet::access::Access;
 use fleet::message::{self, MOST_OF_HEADERS, Message};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use error::ApiError;
 use sophon_uplink_fuzz::Input;
 use store::Expected;
 use tokio::runtime::Runtime;
