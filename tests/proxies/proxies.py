@@ -83,8 +83,10 @@ class Proxy:
         self.port, self.folder = free_port(), folder
         self.config = folder / f"{kind}-{self.port}.conf"
         self.config.write_text(getattr(self, kind)(login))
+        # Squid's name for its shared memory, which another Squid's must not be. SIGKILL leaves it behind.
+        self.name = f"sophon{self.port}"
         self.command = {
-            "squid": ["squid", "-N", "-f", self.config],
+            "squid": ["squid", "-N", "-n", self.name, "-f", self.config],
             "tinyproxy": ["tinyproxy", "-d", "-c", self.config],
         }[kind]
         self.start()
@@ -127,6 +129,8 @@ visible_hostname proxy.test
     def stop(self):
         self.signal(signal.SIGKILL)
         self.process.wait()
+        for left in Path("/dev/shm").glob(f"{self.name}-*"):
+            left.unlink()
 
     def url(self, login=""):
         return f"http://{login}127.0.0.1:{self.port}"
