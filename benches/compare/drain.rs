@@ -119,7 +119,7 @@ impl Drains {
         let verdict = if is_held { "held" } else { "NOT HELD" };
         (
             format!(
-                "A backlog's rate over the limit's: {}, budget {BUDGET} (aim 0.8): {verdict}",
+                "A backlog's rate over the limit's: {}, budget {BUDGET}: {verdict}",
                 ratio(ratios).replace('*', "")
             ),
             is_held,
