@@ -4,15 +4,11 @@
 
 Says at the end what each kind of process took of the processor."""
 
-import resource
-import signal
 import sys
 import time
-from pathlib import Path
 
 from boxes import EVEN
-from scene import Failure, Scene
-from whole import Whole, conclude, costs
+from whole import Whole, conclude, costs, in_a_scene, unwind_on_signals
 
 EACH = 10  # events of a box
 
@@ -32,26 +28,17 @@ def run(scene, boxes, events, rate):
     is_good = conclude(whole, events, measure)
     for line in lines:
         print(line)
-    return 0 if is_good else 1
+    return is_good
 
 
 def main(programs, boxes, events=None, rate=None):
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with Scene(Path(programs).resolve()) as scene:
-        try:
-            return run(scene, int(boxes), int(events or EACH * int(boxes)), rate and float(rate))
-        except Failure as failure:
-            print("\n".join([*scene.logs(), f"The demo failed: {failure}"]))
-            return 1
-        finally:
-            # What ends here is ended and removed to the end, however often Ctrl-C is pressed.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return in_a_scene(
+        programs,
+        lambda scene: run(scene, int(boxes), int(events or EACH * int(boxes)), rate and float(rate)),
+        lambda failure: f"The demo failed: {failure}",
+    )
 
 
 if __name__ == "__main__":
-    # Both unwind, so that every process is ended and every folder removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    unwind_on_signals()
     sys.exit(main(*sys.argv[1:]))

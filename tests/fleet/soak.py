@@ -7,18 +7,14 @@ as the rings take)."""
 
 import os
 import random
-import resource
-import signal
 import sys
 import time
-from pathlib import Path
 
 from boxes import SMALL
 from chaos import Chaos
 from places import Places
-from scene import Failure, Scene
 from servers import operate
-from whole import Whole, conclude
+from whole import Whole, conclude, in_a_scene, unwind_on_signals
 
 FEW = 1000  # events of a slice, whose end is not to wait for a minute until what a killed consumer had comes again
 EVENT = 42_000  # bytes of an event with two of the small photographs, as a message
@@ -44,29 +40,20 @@ def run(scene, uplinks, events, rate, seed):
     whole.say("every event is published; the faults were " + ", ".join(f"{name} {count}" for name, count in done.items()))
     is_good = conclude(whole, least=events + chaos.more)
     print(f"seed {seed}, {uplinks} uplinks, {events + chaos.more} events in {time.monotonic() - began:.0f} s")
-    return 0 if is_good else 1
+    return is_good
 
 
 def main(programs, uplinks):
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     seed = int(os.environ.get("SEED") or random.randrange(1 << 32))
     print(f"SEED={seed}", flush=True)
     events, rate = int(os.environ.get("FLEET_EVENTS", "100000")), os.environ.get("FLEET_RATE")
-    rate = rate and float(rate)
-    with Scene(Path(programs).resolve()) as scene:
-        try:
-            return run(scene, int(uplinks), events, rate, seed)
-        except Failure as failure:
-            print("\n".join([*scene.logs(), f"The campaign failed: {failure}; SEED={seed}"]))
-            return 1
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return in_a_scene(
+        programs,
+        lambda scene: run(scene, int(uplinks), events, rate and float(rate), seed),
+        lambda failure: f"The campaign failed: {failure}; SEED={seed}",
+    )
 
 
 if __name__ == "__main__":
-    # Both unwind, so that every process is ended and every folder removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    unwind_on_signals()
     sys.exit(main(*sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from balancer import Balancer
 from boxes import Boxes
-from scene import ROOT, Failure, Gateway, check, free_port
+from scene import ROOT, Failure, Gateway, Scene, check, free_port
 from servers import Cluster, acknowledged, operate
 
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
@@ -157,3 +158,26 @@ def costs(whole):
     kinds |= {whole.balancer.program: [whole.balancer.process], "consumer": [whole.consumer]}
     kinds |= {"uplink": list(whole.boxes.running.values())}
     return {kind: (len(all_), sum(map(cpu_seconds, all_)), max(map(memory_mb, all_))) for kind, all_ in kinds.items()}
+
+
+def in_a_scene(programs, run, failed):
+    """Runs run(scene) with as many open files as the system allows. Returns the exit code: 1 unless it returns true. After a Failure,
+    prints the logs and what `failed` says of it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with Scene(Path(programs).resolve()) as scene:
+        try:
+            return 0 if run(scene) else 1
+        except Failure as failure:
+            print("\n".join([*scene.logs(), failed(failure)]))
+            return 1
+        finally:
+            # From here on signals are ignored, so that every process is ended and every folder removed.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def unwind_on_signals():
+    """Turns SIGTERM and SIGINT into SystemExit, so that every process is ended and every folder removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
