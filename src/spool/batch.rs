@@ -68,12 +68,12 @@ impl<D: Disk> Spool<D> {
         self.sweep()?;
         let first = self.events.next();
         let table = Table::of(first, orders.iter().map(|order| self.file_len(order.frame)));
-        let (mut entries, mut all_blocks) = (Vec::with_capacity(orders.len()), 0);
+        let (mut entries, all_blocks) = (Vec::with_capacity(orders.len()), blocks(table.file_len()));
         let mut bytes = 2 * HEAD as u64; // the table's are the first event's
         for (order, mask) in orders.iter().zip(&masks) {
             let blocks = blocks(bytes + self.file_len(order.frame));
             entries.push(Entry { counter: first + entries.len() as u64, blocks, mask: *mask });
-            (bytes, all_blocks) = (0, all_blocks + blocks);
+            bytes = 0;
         }
         self.make_room(u64::from(all_blocks), entries.len() as u64, evicted)?;
         self.make_folders(all)?;
@@ -88,7 +88,7 @@ impl<D: Disk> Spool<D> {
             self.events.add(*entry);
             slots(entry.mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
         }
-        self.events.join(first, self.events.next() - 1);
+        self.events.join(first, self.events.next() - 1, all_blocks);
         (self.state, self.eviction_helps) = (State::Usable, true);
         Ok(first)
     }

@@ -86,9 +86,9 @@ impl Events {
         self.index.add(entry);
     }
 
-    /// The events with these numbers are in one file.
-    pub fn join(&mut self, first: u64, last: u64) {
-        self.index.join(first, last);
+    /// The events with these numbers are in one file of `blocks` blocks.
+    pub fn join(&mut self, first: u64, last: u64, blocks: u32) {
+        self.index.join(first, last, blocks);
     }
 
     /// Removes an event's name in a folder. Returns why it was hidden, if it was.

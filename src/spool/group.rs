@@ -131,6 +131,8 @@ impl Table {
 #[derive(Debug)]
 pub struct Part<M> {
     mapped: M,
+    /// The number of the group's first event.
+    first: Option<u64>,
     at: usize,
     size: usize,
 }
@@ -138,7 +140,7 @@ pub struct Part<M> {
 impl<M: Mapped> Part<M> {
     /// The whole of a file.
     pub fn whole(mapped: M) -> Part<M> {
-        Part { at: 0, size: mapped.size(), mapped }
+        Part { first: None, at: 0, size: mapped.size(), mapped }
     }
 
     /// The part of a file with this event.
@@ -149,12 +151,22 @@ impl<M: Mapped> Part<M> {
         let Some(table) = Table::read(&mapped)? else { return Ok(Part::whole(mapped)) };
         let place = table.place(number).filter(|place| place.end <= mapped.size() as u64);
         let place = place.ok_or_else(|| FileError::Damaged("it is a group in which there is no such event".into()))?;
-        Ok(Part { mapped, at: place.start as usize, size: (place.end - place.start) as usize })
+        Ok(Part {
+            mapped,
+            first: Some(table.first),
+            at: place.start as usize,
+            size: (place.end - place.start) as usize,
+        })
     }
 
-    /// Whether the file has other events, too.
-    pub fn is_in_group(&self) -> bool {
-        self.at > 0
+    /// The number of the first event of its group; none if it is alone in its file.
+    pub fn first(&self) -> Option<u64> {
+        self.first
+    }
+
+    /// Bytes of the whole file.
+    pub fn file_len(&self) -> u64 {
+        self.mapped.size() as u64
     }
 }
 

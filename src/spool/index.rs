@@ -7,8 +7,8 @@
 //! the queue is empty entries.
 //!
 //! The events of one file ([`group`](super::group)) have consecutive numbers. The file's room is free when the last of them is
-//! removed; until then all of it counts. Each event counts as a part of the file. An event that gets a number in the range in
-//! another way (a dead letter that waits again) counts with the file: that is never less than it takes.
+//! removed; until then all of it counts. An event that gets a number in the range in another way (a dead letter that waits again)
+//! counts with the file: that is never less than it takes.
 
 use std::collections::VecDeque;
 
@@ -57,7 +57,7 @@ struct Group {
     last: u64,
     /// How many events are still there.
     events: u64,
-    /// The blocks of all events that were there.
+    /// The file's blocks, and those of events that were added later.
     blocks: u64,
 }
 
@@ -101,19 +101,22 @@ impl Index {
         Index { entries: entries.into(), blocks, names, name_blocks, ..Index::default() }
     }
 
-    /// Records that the events with the numbers from `first` to `last` are in one file. Must be called in the order of numbers.
-    pub fn join(&mut self, first: u64, last: u64) {
+    /// Records that the events with the numbers from `first` to `last` are in one file of `blocks` blocks. Must be called in the
+    /// order of numbers.
+    pub fn join(&mut self, first: u64, last: u64, blocks: u32) {
         let from = self.entries.partition_point(|entry| entry.counter < first);
-        let (mut events, mut blocks) = (0, 0);
+        let (mut events, mut alone) = (0, 0);
         for entry in (from..self.entries.len()).map(|place| self.entries[place]) {
             if entry.counter > last {
                 break;
             }
             events += u64::from(entry.mask != 0);
-            blocks += if entry.mask != 0 { u64::from(entry.blocks) } else { 0 };
+            alone += if entry.mask != 0 { u64::from(entry.blocks) } else { 0 };
         }
         if events > 1 {
+            let blocks = u64::from(blocks);
             self.shared += events - 1;
+            self.blocks = self.blocks - alone + blocks;
             debug_assert!(self.groups.back().is_none_or(|before| before.last < first));
             self.groups.push_back(Group { first, last, events, blocks });
         }

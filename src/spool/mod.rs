@@ -50,6 +50,7 @@
 //! | [`quarantine`] | what is damaged or not ours |
 //! | [`key`] | the key in use |
 //! | `swapped.rs` | what lies in a folder that was the spool's |
+//! | `readers.rs` | the files that are being read, which take their room without a name, too |
 //!
 //! | what [`Spool`] does with them | in |
 //! | --- | --- |
@@ -87,6 +88,7 @@ pub mod mapped_file;
 pub mod opened;
 pub mod quarantine;
 pub mod read;
+mod readers;
 pub mod reasons;
 pub mod recover;
 pub mod recovered;
@@ -114,6 +116,7 @@ use letters::Letters;
 pub use opened::SpooledEvent;
 use quarantine::Quarantine;
 pub use read::ReadError;
+use readers::Readers;
 pub use reasons::DeadLetterReason;
 use reasons::Reasons;
 pub use recovered::Recovered;
@@ -155,6 +158,7 @@ pub struct Spool<D: Disk> {
     letters: Letters<D::File>,
     quarantine: Quarantine,
     swapped: Swapped,
+    readers: Readers,
     /// Whether evictions are known to make room on a full disk.
     eviction_helps: bool,
 }
@@ -182,6 +186,7 @@ impl<D: Disk> Spool<D> {
             letters: Letters::new(Reasons::new(&config.dir)),
             quarantine: Quarantine::default(),
             swapped: Swapped::default(),
+            readers: Readers::default(),
             eviction_helps: true,
         };
         for address in destinations {

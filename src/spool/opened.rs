@@ -7,6 +7,7 @@ use super::disk::Mapped;
 use super::file::{Form, HEADER, Header, record_start};
 use super::group::Part;
 use super::key::{Key, KeyId, SALT};
+use super::readers::Reading;
 use super::seal::Sealed;
 use crate::event::EventId;
 use crate::picture::{Lost, PictureSource};
@@ -18,6 +19,8 @@ use crate::ring::layout::{ALIGN, EVENT_HEADER_WORDS, RecordHeader, RecordKind, h
 #[derive(Debug)]
 pub struct SpooledEvent<M> {
     content: Content<Part<M>>,
+    /// As long as this exists, the file takes its room.
+    pub(super) reading: Option<Reading>,
     /// Its id.
     pub id: EventId,
     /// The frame of its record, as for a record in the ring: `Event::from_record` takes both.
@@ -83,7 +86,7 @@ impl<M: Mapped> SpooledEvent<M> {
             return Err(FileError::Damaged("its header and its record contradict each other".into()));
         }
         let end = offset as u64 + header.record_len;
-        Ok(SpooledEvent { content, id: header.id, frame: Frame { header: record, offset, end } })
+        Ok(SpooledEvent { content, reading: None, id: header.id, frame: Frame { header: record, offset, end } })
     }
 }
 

@@ -70,8 +70,15 @@ impl<D: Disk> Spool<D> {
         self.available().map_err(ReadError::Shortage)?;
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
             Ok(mapped) => {
-                match Part::of(mapped, counter).and_then(|part| SpooledEvent::check_part(part, self.key.usable())) {
-                    Ok(event) => return Ok(event),
+                let opened = Part::of(mapped, counter).and_then(|part| {
+                    let (file, blocks) = (part.first().unwrap_or(counter), blocks(part.file_len()));
+                    Ok((SpooledEvent::check_part(part, self.key.usable())?, file, blocks))
+                });
+                match opened {
+                    Ok((mut event, file, blocks)) => {
+                        event.reading = Some(self.readers.add(counter, file, blocks));
+                        return Ok(event);
+                    }
                     Err(flaw) => flaw,
                 }
             }

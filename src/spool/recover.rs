@@ -202,7 +202,7 @@ impl<D: Disk> Spool<D> {
                     self.size(Home::To(self.destinations.at(slot)), entry.counter, report)
                 {
                     (entry.blocks, mask) = (blocks.max(1), mask | 1 << slot);
-                    Run::add(&mut groups, file, entry.counter);
+                    Run::add(&mut groups, file, *entry);
                 }
             }
             entry.mask = mask;
@@ -211,7 +211,7 @@ impl<D: Disk> Spool<D> {
         groups.retain(|run| run.events > 1);
         groups.iter().for_each(|run| run.divide(&mut events));
         let mut index = Index::of(events);
-        groups.iter().for_each(|run| index.join(run.first, run.last));
+        groups.iter().for_each(|run| index.join(run.first, run.last, run.blocks));
         self.events.recount(index);
     }
 }
@@ -222,16 +222,18 @@ struct Run {
     first: u64,
     last: u64,
     events: u32,
+    /// The file's.
+    blocks: u32,
 }
 
 impl Run {
     /// Adds the next event, which is in `file`.
-    fn add(runs: &mut Vec<Run>, file: u64, counter: u64) {
+    fn add(runs: &mut Vec<Run>, file: u64, Entry { counter, blocks, .. }: Entry) {
         match runs.last_mut().filter(|run| run.file == file) {
             Some(run) => (run.last, run.events) = (counter, run.events + 1),
             None => {
                 runs.pop_if(|run| run.events == 1); // a file of its own is no group
-                runs.push(Run { file, first: counter, last: counter, events: 1 });
+                runs.push(Run { file, first: counter, last: counter, events: 1, blocks });
             }
         }
     }

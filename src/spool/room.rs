@@ -24,8 +24,13 @@ impl<D: Disk> Spool<D> {
         // As for bytes, this matters only if there is something to store.
         let left_to_others = if files == 0 { 0 } else { MIN_FREE_FILES };
         let short_of_files = (left_to_others + files).saturating_sub(free.files);
-        if short > self.blocks() * BLOCK {
+        // No eviction makes room where a file is being read.
+        let in_use = self.readers.blocks(|_| false);
+        if short > self.blocks().saturating_sub(in_use) * BLOCK {
             return Err(Reason::NoRoom(free.bytes));
+        }
+        if in_use * BLOCK + wanted > max_bytes {
+            return Err(Reason::InUse(in_use * BLOCK));
         }
         if short_of_files > self.inodes() {
             return Err(Reason::NoFiles(free.files));
@@ -103,10 +108,12 @@ impl<D: Disk> Spool<D> {
         removed.map(|()| Some(u64::from(entry.blocks)))
     }
 
-    /// The blocks of all files. A dead letter that also waits for another destination counts twice, so the bound holds whichever
-    /// of its names is deleted first.
+    /// The blocks of all files, also of those that have no name any more and are still being read. A dead letter that also waits
+    /// for another destination counts twice, so the bound holds whichever of its names is deleted first.
     pub(super) fn blocks(&self) -> u64 {
-        self.events.blocks(self.volume.has_links()) + self.letters.blocks() + self.quarantine.blocks()
+        let has_name = |event| self.events.get(event).is_some() || self.events.is_in_group(event);
+        let named = self.events.blocks(self.volume.has_links()) + self.letters.blocks() + self.quarantine.blocks();
+        named + self.readers.blocks(has_name)
     }
 
     /// The blocks of the small files: the URL and the heirs of each destination, one block each whether the file exists yet or

@@ -62,6 +62,9 @@ pub enum Reason {
     /// The file system would be too full even if the spool were empty.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
+    /// So much of the spool is being read that it does not fit beside it.
+    #[error("uploads are reading {0} bytes of the spool")]
+    InUse(u64),
     /// The file system has no inodes beyond those that are left to others.
     #[error("only {0} files can still be made on its file system (df -i shows its inodes)")]
     NoFiles(u64),

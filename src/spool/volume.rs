@@ -170,7 +170,7 @@ impl<D: Disk> Volume<D> {
     /// Returns the size of the file.
     pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, DiskError> {
         let part = event_of(to).and_then(|event| Part::of(self.map(from).ok()?, event).ok());
-        if part.is_some_and(|part| part.is_in_group()) {
+        if part.is_some_and(|part| part.first().is_some()) {
             self.copy(from, event_of(to), to)?;
         } else {
             self.link(from, to)?;

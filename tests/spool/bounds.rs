@@ -99,36 +99,78 @@ fn the_spool_never_takes_more_than_max_bytes_and_the_newest_events_are_those_tha
     assert_the_newest_come(&home, daemon, &servers, last);
 }
 
+/// A spool on a small file system, of which it leaves 2 MiB to others.
+struct SmallDisk {
+    home: Home,
+    recognizer: RingProducer,
+    random: fastrand::Rng,
+    least_free: u64,
+    daemon: Daemon,
+    mounted: Mounted,
+}
+
+impl SmallDisk {
+    const MIN_FREE: u64 = 2 * MIB;
+
+    /// None where mounting is not allowed.
+    fn start(url: String) -> Option<SmallDisk> {
+        let (mounted, home) = (Mounted::new("6m")?, Home::new());
+        let random = fastrand::Rng::with_seed(crate::common::seed());
+        let recognizer = Producer::open(&home.ring(), MIB).unwrap();
+        let dir = mounted.path().join("spool");
+        std::os::unix::fs::symlink(&dir, home.spool()).unwrap(); // for who looks into it
+        let spool = json!({ "dir": dir, "max_bytes": 256 * MIB, "min_free_bytes": SmallDisk::MIN_FREE });
+        let daemon = Daemon::start(&home, &[url], json!({ "spool": spool }));
+        daemon.wait_attached();
+        Some(SmallDisk { home, recognizer, random, least_free: u64::MAX, daemon, mounted })
+    }
+
+    /// Publishes `bytes` of events, and checks again and again what is free. Returns the number of the last event.
+    fn publish(&mut self, bytes: u64) -> u64 {
+        publish_bytes(&mut self.recognizer, &mut self.random, bytes, || {
+            let free = self.daemon.frozen(|| self.mounted.free_bytes());
+            self.least_free = self.least_free.min(free);
+            assert!(free >= SmallDisk::MIN_FREE, "{free} bytes are left");
+        })
+    }
+
+    fn assert_it_was_nearly_full(&self) {
+        println!("min_free_bytes {}: at least {} were free", SmallDisk::MIN_FREE, self.least_free);
+        assert!(self.least_free < SmallDisk::MIN_FREE + MIB / 2, "the bound was not even come near");
+    }
+}
+
 #[test]
 fn others_are_left_their_free_bytes_also_when_they_need_more() {
-    let Some(mounted) = Mounted::new("6m") else {
+    let server = Meter::start();
+    server.close();
+    let Some(mut disk) = SmallDisk::start(server.url()) else {
         println!("SKIPPED: others_are_left_their_free_bytes: mounting is not allowed here");
         return;
     };
-    let mut random = fastrand::Rng::with_seed(crate::common::seed());
-    let (home, servers) = (Home::new(), [Meter::start()]);
-    servers[0].close();
-    let mut recognizer = Producer::open(&home.ring(), MIB).unwrap();
-    let spool = json!({ "dir": mounted.path().join("spool"), "max_bytes": 256 * MIB, "min_free_bytes": 2 * MIB });
-    std::os::unix::fs::symlink(mounted.path().join("spool"), home.spool()).unwrap(); // for who looks into it
-    let daemon = Daemon::start(&home, &[servers[0].url()], json!({ "spool": spool }));
-    daemon.wait_attached();
-    let mut least = u64::MAX;
-    let mut look = || {
-        let free = daemon.frozen(|| mounted.free_bytes());
-        least = least.min(free);
-        assert!(free >= 2 * MIB, "{free} bytes are left");
-    };
-    publish_bytes(&mut recognizer, &mut random, 8 * MIB, &mut look);
-    home.wait_released();
+    disk.publish(8 * MIB);
+    disk.home.wait_released();
     // Others take 1 MiB: what is spooled next has to make room for it.
-    std::fs::write(mounted.path().join("others"), vec![1; MIB as usize]).unwrap();
-    publish_bytes(&mut recognizer, &mut random, MIB / 8, || ());
-    home.wait_released();
-    let last = publish_bytes(&mut recognizer, &mut random, 2 * MIB, &mut look);
-    println!("min_free_bytes {}: at least {least} were free", 2 * MIB);
-    assert!(least < 2 * MIB + MIB / 2, "the bound was not even come near: {least}");
-    assert_the_newest_come(&home, daemon, &servers, last);
+    std::fs::write(disk.mounted.path().join("others"), vec![1; MIB as usize]).unwrap();
+    publish_bytes(&mut disk.recognizer, &mut disk.random, MIB / 8, || ());
+    disk.home.wait_released();
+    let last = disk.publish(2 * MIB);
+    disk.assert_it_was_nearly_full();
+    assert_the_newest_come(&disk.home, disk.daemon, &[server], last);
+}
+
+/// The server never answers, so its uploads read events that are evicted meanwhile: their files take room until then.
+#[test]
+fn others_are_left_their_free_bytes_also_while_evicted_events_are_being_read() {
+    let server = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap(); // nobody takes what is connected
+    let Some(mut disk) = SmallDisk::start(format!("http://{}/", server.local_addr().unwrap())) else {
+        println!("SKIPPED: others_are_left_their_free_bytes: mounting is not allowed here");
+        return;
+    };
+    disk.publish(8 * MIB);
+    disk.assert_it_was_nearly_full();
+    let status = disk.daemon.status();
+    assert!(status["shares"]["evicted"].as_u64() > Some(0), "{status}");
 }
 
 #[test]

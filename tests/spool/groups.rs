@@ -133,14 +133,35 @@ fn a_dead_letter_has_a_file_of_its_own_and_waits_again_in_the_one_that_is_there(
 #[test]
 fn a_full_spool_gives_up_a_whole_file_where_that_is_what_makes_room() {
     let mut here = Box::new();
-    here.bound(12 * BLOCK, 100);
     let first = store(&mut here, &[1, 1, 1], &[one()]);
     let second = store(&mut here, &[2, 2, 2], &[one()]);
+    let bytes = here.on_disk().0;
+    assert_eq!(here.spool.status().bytes, bytes, "a file counts as the disk counts it");
+    here.bound(bytes + 6 * BLOCK, 100); // all but one block of what the next one and the two URLs need
     let next = here.store(3, &[one()]);
     let waiting = here.waiting(one());
-    assert!(here.on_disk().0 <= 12 * BLOCK && waiting.ends_with(&[next]), "{waiting:?}");
-    assert!(first.iter().all(|counter| !waiting.contains(counter)), "the oldest, {second:?} then: {waiting:?}");
+    assert!(here.on_disk().0 <= bytes + 4 * BLOCK && waiting.ends_with(&[next]), "{waiting:?}");
+    assert_eq!(waiting[..3], second, "the oldest file went: {first:?}");
     assert_eq!(here.spool.status().tally.remaining(), waiting.len() as u64);
+}
+
+#[test]
+fn a_file_takes_its_room_until_the_last_reader_of_its_events_is_gone() {
+    let mut here = Box::new();
+    let counters = group(&mut here);
+    let bytes = here.on_disk().0;
+    let mut readers: Vec<_> = counters.iter().map(|counter| here.spool.read(one(), *counter).unwrap()).collect();
+    let about = here.spool.status().bytes;
+    assert!((bytes..=bytes + 4 * BLOCK).contains(&about), "it counts once: {about} of {bytes}");
+    for counter in &counters {
+        assert!([one(), two()].iter().all(|to| here.spool.delivered(*to, *counter).unwrap()));
+    }
+    assert_eq!(here.on_disk().0, 0);
+    while let Some(reader) = readers.pop() {
+        assert_eq!(here.spool.status().bytes, bytes);
+        drop(reader);
+    }
+    assert_eq!(here.spool.status().bytes, 0);
 }
 
 #[test]

@@ -170,6 +170,43 @@ fn an_event_that_cannot_fit_costs_no_other() {
 }
 
 #[test]
+fn an_evicted_event_that_is_being_read_takes_its_room_until_the_reader_is_gone() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..4).map(|_| here.store(3, &[one(), two()])).collect();
+    let bytes = here.on_disk().0 / 4;
+    here.bound(4 * bytes + 2 * BLOCK, 1000); // a block for the URL of each destination
+    let readers = [one(), two()].map(|destination| here.spool.read(destination, counters[0]).unwrap());
+    let stored = here.try_store(3, &[one()]).unwrap();
+    let evicted: Vec<_> = stored.evicted.iter().map(|evicted| evicted.counter).collect();
+    assert_eq!(evicted, counters[..2], "the first one gives no room yet");
+    assert_eq!(here.on_disk().0, 3 * bytes);
+    assert_eq!(here.spool.status().bytes, 4 * bytes, "the file that is read has no name and counts once");
+    here.records.assert_same(readers[0].id, &readers[0], &readers[0].frame);
+    drop(readers);
+    assert_eq!(here.spool.status().bytes, 3 * bytes);
+    assert!(here.try_store(3, &[one()]).unwrap().evicted.is_empty());
+    assert_eq!(here.on_disk().0, 4 * bytes);
+}
+
+#[test]
+fn no_event_is_evicted_for_one_that_does_not_fit_beside_what_is_being_read() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..4).map(|_| here.store(3, &[one()])).collect();
+    let bytes = here.on_disk().0;
+    here.bound(bytes + 2 * BLOCK, 1000);
+    let readers: Vec<_> = counters.iter().map(|counter| here.spool.read(one(), *counter).unwrap()).collect();
+    let error = here.try_store(0, &[one()]).unwrap_err();
+    assert!(matches!(error.reason, Reason::InUse(in_use) if in_use == bytes), "{error}");
+    assert!(error.evicted.is_empty() && here.waiting(one()) == counters);
+    here.spool.set_bounds(Bounds { max_bytes: 1 << 30, max_files: 1000, min_free_bytes: u64::MAX / 2 });
+    let error = here.try_store(0, &[one()]).unwrap_err();
+    assert!(matches!(error.reason, Reason::NoRoom(_)) && error.evicted.is_empty(), "{error}");
+    drop(readers);
+    here.bound(bytes + 2 * BLOCK, 1000);
+    assert_eq!(here.try_store(0, &[one()]).unwrap().evicted.len(), 1);
+}
+
+#[test]
 fn an_event_is_shared_with_another_destination_without_writing_it_again() {
     let mut here = Box::new();
     let counter = here.store(2, &[one()]);
