@@ -1,8 +1,8 @@
-//! Requests to a gateway: each becomes a message of its sender's own box, or is refused. Runs the code from the head and body of a request
-//! to the message, without sockets and without a server.
+//! Requests to a gateway: each becomes a message of its sender's own box, or is refused. Runs the code from the head and body of
+//! a request to the message, without sockets and without a server.
 //!
-//! Input: flags (u8), the id after its length (u8), the Content-Type after its length (u8) where the flags ask for one, a token after its
-//! length (u8) where they do, then the body. The oracle does not use the gateway's own escaping.
+//! Input: flags (u8), the id after its length (u8), the Content-Type after its length (u8) where the flags ask for one, a token
+//! after its length (u8) where they do, then the body. The oracle does not use the gateway's own escaping.
 #![no_main]
 #![allow(dead_code)] // what the rest of the program uses
 

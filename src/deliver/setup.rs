@@ -1,5 +1,5 @@
-//! Builds the settings of each destination's client from a config and the files that it names. Only this module reads these files,
-//! once for each config that is checked. So a checked config can be put into force whatever becomes of its files.
+//! Builds the settings of each destination's client from a config and the files that it names. Only this module reads these
+//! files, once for each config that is checked. So a checked config can be put into force whatever becomes of its files.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Builds the TLS settings of clients, for all destinations or for one: the trusted CAs (the built-in public ones, and a private
 //! one from a file), and the client certificate with its key, from two files. Verification cannot be turned off. The files are
-//! read once for each config that is checked, so SIGHUP is enough after a certificate was renewed, and a file that is removed later
-//! changes nothing.
+//! read once for each config that is checked, so SIGHUP is enough after a certificate was renewed, and a file that is removed
+//! later changes nothing.
 
 use std::fmt;
 use std::path::Path;

@@ -10,8 +10,9 @@
 //!    protocol may change them meanwhile. The encoder's reads are in bounds whatever the bytes are, no branch and no unmasked
 //!    index depends on them, and so its output is always base64 of the announced length. (`tests/ring/hostile_producer.rs`
 //!    rewrites pictures while they are encoded, under AddressSanitizer.)
-//! 4. If a file shrinks under its mapping, an access raises SIGBUS. [`sigbus`] then maps zeros over the whole mapping and marks it
-//!    as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has read.
+//! 4. If a file shrinks under its mapping, an access raises SIGBUS. [`sigbus`] then maps zeros over the whole mapping and marks
+//!    it as lost, and the faulting instruction goes on. A reader checks [`Memory::lost`] afterwards, and discards what it has
+//!    read.
 //! 5. In a consumer's mapping only the header page is writable.
 #![allow(unsafe_code)]
 

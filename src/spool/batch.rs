@@ -75,7 +75,7 @@ impl<D: Disk> Spool<D> {
             entries.push(Entry { counter: first + entries.len() as u64, blocks, mask: *mask });
             bytes = 0;
         }
-        self.make_room(u64::from(all_blocks), entries.len() as u64, evicted)?;
+        self.make_room(u64::from(all_blocks), entries.len() as u64, Some(evicted))?;
         self.make_folders(all)?;
         self.make_all_folders();
         self.events.take_numbers(orders.len() as u64).ok_or(Reason::NoSuchDestination)?;

@@ -13,7 +13,7 @@ use super::events::Hidden;
 use super::file::{Destination, Form, Header, URL_FILE};
 use super::index::{BLOCK, Entry, Mask, blocks, slots};
 use super::reasons::{DeadLetterReason, Letter};
-use super::store::{Evicted, Reason};
+use super::store::Evicted;
 use super::volume::{DiskError, Home};
 use super::{Spool, Waiting};
 
@@ -91,7 +91,7 @@ impl<D: Disk> Spool<D> {
         let Some(slot) = self.slot_with(destination, counter) else {
             return Ok(false);
         };
-        let moved = self.make_room_for_copy(counter, evicted).and_then(|()| {
+        let moved = self.make_room_for_copy(slot, counter, evicted).and_then(|()| {
             let is_still_there = self.events.is_in(counter, slot);
             if is_still_there {
                 self.bury(slot, counter, reason)?;
@@ -106,17 +106,9 @@ impl<D: Disk> Spool<D> {
 
     /// A letter has its own file. An event in a group is copied for that, and the group keeps its room until its last event is
     /// gone.
-    fn make_room_for_copy(&mut self, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), DiskError> {
-        let blocks = self.events.get(counter).filter(|_| self.events.is_in_group(counter)).map(|entry| entry.blocks);
-        let Some(blocks) = blocks else { return Ok(()) };
-        self.make_room(blocks.into(), 1, evicted).map_err(|reason| match reason {
-            Reason::Disk(fault) => fault,
-            _ => DiskError {
-                operation: "copy to",
-                path: self.volume.all_dead(),
-                source: io::ErrorKind::StorageFull.into(),
-            },
-        })
+    fn make_room_for_copy(&mut self, slot: usize, counter: u64, evicted: &mut Vec<Evicted>) -> Result<(), DiskError> {
+        let Some(size) = self.volume.size_in_group(&self.name_in(slot, counter), counter)? else { return Ok(()) };
+        self.make_room(blocks(size).into(), 1, Some(evicted)).map_err(|reason| self.no_room(reason))
     }
 
     /// Makes the reason and the letter durable, then deletes the event from its folder.

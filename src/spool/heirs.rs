@@ -195,7 +195,9 @@ impl<D: Disk> Spool<D> {
         }
         let is_out = |counter: &u64| self.events.why_hidden(*counter, slot) == Some(Hidden::Out);
         let page = self.events.in_slot(slot, None).map(|entry| entry.counter).filter(|counter| !is_out(counter));
-        let page: Vec<u64> = page.take(PAGE).collect();
+        // Without hard links each heir gets a copy: one event at a time, and only if there is room or none of them has any.
+        let has_links = self.volume.has_links();
+        let page: Vec<u64> = page.take(if has_links { PAGE } else { 1 }).collect();
         if mask == 0 || page.is_empty() {
             return Ok(None);
         }
@@ -204,6 +206,13 @@ impl<D: Disk> Spool<D> {
             page.into_iter().partition(|counter| self.events.why_hidden(*counter, slot) == Some(Hidden::Done));
         over.into_iter().try_for_each(|counter| self.unlink(counter, slot).map(drop))?;
         self.make_folders(mask)?;
+        let has_some = slots(mask).any(|heir| !self.events.is_empty_in(heir));
+        if let Some(entry) =
+            page.first().and_then(|counter| self.events.get(*counter)).filter(|_| !has_links && has_some)
+        {
+            let copies = u64::from((mask & !entry.mask).count_ones());
+            self.make_room(copies * u64::from(entry.blocks), copies, None).map_err(|reason| self.no_room(reason))?;
+        }
         self.hand_over(slot, &page, mask)?;
         Ok(Some(page.len() as u64))
     }

@@ -52,16 +52,16 @@ impl Quarantine {
         from: &Path,
         blocks: u32,
     ) -> Result<Option<PathBuf>, DiskError> {
-        while !self.files.is_empty() && !self.files.has_room(bounds, blocks) {
+        if !Shelf::<u64>::default().has_room(bounds, blocks) {
+            volume.unlink(from)?; // too large to be kept even alone
+            return Ok(None);
+        }
+        while !self.files.has_room(bounds, blocks) {
             self.give_up_oldest(volume)?;
         }
         let counter = self.next;
         self.next = counter.saturating_add(1);
         let path = volume.file(Home::Bad, counter);
-        if !self.files.has_room(bounds, blocks) {
-            volume.unlink(from)?; // too large to be kept even alone
-            return Ok(None);
-        }
         volume.rename(from, &path)?;
         self.files.add(counter, blocks);
         Ok(Some(path))

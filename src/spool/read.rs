@@ -71,7 +71,8 @@ impl<D: Disk> Spool<D> {
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
             Ok(mapped) => {
                 let opened = Part::of(mapped, counter).and_then(|part| {
-                    let (file, blocks) = (part.first().unwrap_or(counter), blocks(part.file_len()));
+                    let own = if self.volume.has_links() { 0 } else { slot };
+                    let (file, blocks) = ((part.first().unwrap_or(counter), own), blocks(part.file_len()));
                     Ok((SpooledEvent::check_part(part, self.key.usable())?, file, blocks))
                 });
                 match opened {
@@ -161,9 +162,16 @@ impl<D: Disk> Spool<D> {
         let counter = self.follow(destination, counter);
         let from = self.volume.file(Home::To(destination), counter);
         let known = self.destinations.slot(destination).filter(|_| self.events.get(counter).is_some());
+        // An event in a group leaves alone, not with the file of the others.
+        let alone = self.volume.file(Home::New, counter);
+        let is_in_group = self.volume.size_in_group(&from, counter)?.is_some();
+        let copied = if is_in_group { self.volume.copy(&from, Some(counter), &alone).ok() } else { None };
         // Its size may have changed since it was stored.
-        let blocks = self.volume.stat(&from).map_or(1, |found| blocks(found.bytes));
-        match self.quarantine.take(&self.volume, self.bounds, &from, blocks) {
+        let size = copied.or_else(|| self.volume.stat(&from).ok().map(|found| found.bytes));
+        let file = if copied.is_some() { &alone } else { &from };
+        let taken = self.quarantine.take(&self.volume, self.bounds, file, size.map_or(1, blocks));
+        let taken = taken.and_then(|path| self.volume.unlink(&from).map(|()| path));
+        match taken {
             Ok(path) => {
                 if let Some(slot) = known {
                     self.events.forget(counter, slot);

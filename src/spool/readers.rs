@@ -13,8 +13,8 @@ pub struct Readers(Vec<Reader>);
 struct Reader {
     /// The event's number.
     event: u64,
-    /// The number of the first event in its file.
-    file: u64,
+    /// The number of the first event in its file, and the slot where each destination has a file of its own.
+    file: (u64, usize),
     /// The file's size.
     blocks: u32,
     /// Its reader has the other one.
@@ -22,8 +22,9 @@ struct Reader {
 }
 
 impl Readers {
-    /// Adds a reader of an event whose file begins with the event `file` and takes `blocks` blocks.
-    pub fn add(&mut self, event: u64, file: u64, blocks: u32) -> Reading {
+    /// Adds a reader of an event. `file` tells its file from others: the number of its first event, and a slot. It takes `blocks`
+    /// blocks.
+    pub fn add(&mut self, event: u64, file: (u64, usize), blocks: u32) -> Reading {
         self.0.retain(Reader::is_there);
         let reading = Reading::default();
         self.0.push(Reader { event, file, blocks, reading: Arc::clone(&reading) });
@@ -32,7 +33,8 @@ impl Readers {
 
     /// The blocks of the files that are being read, except of those with an event that `is_counted` elsewhere.
     pub fn blocks(&self, is_counted: impl Fn(u64) -> bool) -> u64 {
-        let is_new = |at: usize, file: u64| !self.0[..at].iter().any(|other| other.file == file && other.is_there());
+        let is_new =
+            |at: usize, file: (u64, usize)| !self.0[..at].iter().any(|other| other.file == file && other.is_there());
         let uncounted = self
             .0
             .iter()

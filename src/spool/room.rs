@@ -11,8 +11,14 @@ use super::{Bounds, Spool};
 const MIN_FREE_FILES: u64 = 128;
 
 impl<D: Disk> Spool<D> {
-    /// Evicts the oldest events until `files` files with `blocks` blocks in total fit all bounds.
-    pub(super) fn make_room(&mut self, blocks: u64, files: u64, evicted: &mut Vec<Evicted>) -> Result<(), Reason> {
+    /// Evicts the oldest events until `files` files with `blocks` blocks in total fit all bounds. Without `evicted` it evicts
+    /// nothing, and it is an error if they do not fit.
+    pub(super) fn make_room(
+        &mut self,
+        blocks: u64,
+        files: u64,
+        mut evicted: Option<&mut Vec<Evicted>>,
+    ) -> Result<(), Reason> {
         let wanted = blocks * BLOCK;
         let max_bytes = self.bounds.max_bytes.saturating_sub(self.notes() * BLOCK);
         if wanted > max_bytes || files > self.bounds.max_files {
@@ -24,26 +30,38 @@ impl<D: Disk> Spool<D> {
         // As for bytes, this matters only if there is something to store.
         let left_to_others = if files == 0 { 0 } else { MIN_FREE_FILES };
         let short_of_files = (left_to_others + files).saturating_sub(free.files);
-        // No eviction makes room where a file is being read.
-        let in_use = self.readers.blocks(|_| false);
-        if short > self.blocks().saturating_sub(in_use) * BLOCK {
+        if short > self.named_blocks() * BLOCK {
             return Err(Reason::NoRoom(free.bytes));
         }
-        if in_use * BLOCK + wanted > max_bytes {
-            return Err(Reason::InUse(in_use * BLOCK));
-        }
+        // No eviction makes room where a file is being read. If what is read leaves too little, it does not count.
+        let in_use = self.readers.blocks(|_| false);
+        let counts_readers = in_use * BLOCK + wanted <= max_bytes && in_use * BLOCK + short <= self.blocks() * BLOCK;
+        let blocks = |spool: &Self| if counts_readers { spool.blocks() } else { spool.named_blocks() };
         if short_of_files > self.inodes() {
             return Err(Reason::NoFiles(free.files));
         }
-        let (blocks_before, files_before) = (self.blocks(), self.inodes());
-        while (blocks_before - self.blocks()) * BLOCK < short
+        let (blocks_before, files_before) = (blocks(self), self.inodes());
+        while blocks_before.saturating_sub(blocks(self)) * BLOCK < short
             || files_before - self.inodes() < short_of_files
-            || self.blocks() * BLOCK + wanted > max_bytes
+            || blocks(self) * BLOCK + wanted > max_bytes
             || self.files() + files > self.bounds.max_files
         {
+            let evicted = evicted.as_deref_mut().ok_or(Reason::NoRoom(free.bytes))?;
             self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free.bytes))?;
         }
         Ok(())
+    }
+
+    /// The error of an operation for which there is no room.
+    pub(super) fn no_room(&self, reason: Reason) -> DiskError {
+        match reason {
+            Reason::Disk(fault) => fault,
+            _ => DiskError {
+                operation: "copy to",
+                path: self.volume.root().to_owned(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            },
+        }
     }
 
     /// Makes room on the file system for others: evicts the `count` oldest files. Returns what was evicted.
@@ -71,7 +89,7 @@ impl<D: Disk> Spool<D> {
             // If others take more of the disk meanwhile, the next store handles that: they may take less by then.
             let leaves_more = bounds.min_free_bytes > before.min_free_bytes;
             self.bounds.min_free_bytes = if leaves_more { bounds.min_free_bytes } else { 0 };
-            let _the_next_store_says_so = self.make_room(0, 0, &mut evicted);
+            let _the_next_store_says_so = self.make_room(0, 0, Some(&mut evicted));
             self.bounds = bounds;
         }
         evicted
@@ -108,12 +126,16 @@ impl<D: Disk> Spool<D> {
         removed.map(|()| Some(u64::from(entry.blocks)))
     }
 
-    /// The blocks of all files, also of those that have no name any more and are still being read. A dead letter that also waits
-    /// for another destination counts twice, so the bound holds whichever of its names is deleted first.
+    /// The blocks of all files, also of those that have no name any more and are still being read.
     pub(super) fn blocks(&self) -> u64 {
         let has_name = |event| self.events.get(event).is_some() || self.events.is_in_group(event);
-        let named = self.events.blocks(self.volume.has_links()) + self.letters.blocks() + self.quarantine.blocks();
-        named + self.readers.blocks(has_name)
+        self.named_blocks() + self.readers.blocks(has_name)
+    }
+
+    /// The blocks of the files with a name. A dead letter that also waits for another destination counts twice, so the bound holds
+    /// whichever of its names is deleted first.
+    fn named_blocks(&self) -> u64 {
+        self.events.blocks(self.volume.has_links()) + self.letters.blocks() + self.quarantine.blocks()
     }
 
     /// The blocks of the small files: the URL and the heirs of each destination, one block each whether the file exists yet or

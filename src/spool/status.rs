@@ -23,8 +23,8 @@ pub enum State {
 /// What became of events in the spool since the process started. Each is counted once for each destination whose folder it was
 /// in.
 ///
-/// `recovered + stored + inherited + resent` came in; `delivered + expired + evicted + quarantined + dead + vanished + handed_over` left; the
-/// difference is what waits or is hidden.
+/// `recovered + stored + inherited + resent` came in; `delivered + expired + evicted + quarantined + dead + vanished +
+/// handed_over` left; the difference is what waits or is hidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Found by a start.

@@ -62,9 +62,6 @@ pub enum Reason {
     /// The file system would be too full even if the spool were empty.
     #[error("only {0} bytes are free on its file system")]
     NoRoom(u64),
-    /// So much of the spool is being read that it does not fit beside it.
-    #[error("uploads are reading {0} bytes of the spool")]
-    InUse(u64),
     /// The file system has no inodes beyond those that are left to others.
     #[error("only {0} files can still be made on its file system (df -i shows its inodes)")]
     NoFiles(u64),
@@ -97,7 +94,7 @@ impl<D: Disk> Spool<D> {
             self.check_key()?;
             self.sweep()?;
             let copies = self.copies(mask);
-            self.make_room(copies * u64::from(blocks(self.file_len(frame))), copies, &mut evicted)?;
+            self.make_room(copies * u64::from(blocks(self.file_len(frame))), copies, Some(&mut evicted))?;
             self.make_folders(mask)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))

@@ -8,12 +8,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Former};
 use super::events::Hidden;
 use super::file::{Destination, EVENT_SUFFIX, name};
-use super::index::{Entry, slots};
+use super::index::{Entry, blocks, slots};
 use super::volume::{DiskError, Home};
 use super::{Spool, State};
 
@@ -149,6 +149,9 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Moves one event: makes it durable here, then deletes it there. False if it cannot be reached.
+    ///
+    /// # Errors
+    /// The event stays there for another try: this disk has no room for it, or refused an operation.
     fn move_one(&mut self, entry: Entry) -> Result<bool, DiskError> {
         let old = |spool: &Self, slot: usize| {
             let root = spool.swapped.left.as_ref().map(|left| left.root.clone()).unwrap_or_default();
@@ -156,12 +159,12 @@ impl<D: Disk> Spool<D> {
         };
         let found = slots(entry.mask).map(|slot| old(self, slot)).find(|path| self.volume.stat(path).is_ok());
         let counter = self.events.next();
-        let copied = found.is_some_and(|from| {
-            let fresh = self.volume.file(Home::New, counter);
-            self.events.take_numbers(1).is_some() && self.volume.copy(&from, Some(entry.counter), &fresh).is_ok()
-        });
-        if copied {
-            let new = Entry { counter, ..entry };
+        let size = match found {
+            Some(from) => self.bring(&from, entry, counter)?,
+            None => None,
+        };
+        if let Some(size) = size {
+            let new = Entry { counter, blocks: blocks(size), ..entry };
             let placed = self.make_folders(entry.mask);
             let placed = placed.and_then(|()| self.link(&self.volume.file(Home::New, counter), new));
             self.volume.remove_fresh(counter);
@@ -180,7 +183,21 @@ impl<D: Disk> Spool<D> {
             }
         }
         self.swapped.left.iter_mut().for_each(|left| left.events.retain(|other| other.counter != entry.counter));
-        Ok(copied)
+        Ok(size.is_some())
+    }
+
+    /// Copies an event's file here, to the number `counter`, without evicting another event for it. Returns its size; none if the
+    /// file cannot be read there.
+    fn bring(&mut self, from: &Path, entry: Entry, counter: u64) -> Result<Option<u64>, DiskError> {
+        self.make_room(entry.blocks.into(), 1, None).map_err(|reason| self.no_room(reason))?;
+        let fresh = self.volume.file(Home::New, counter);
+        if self.events.take_numbers(1).is_none() {
+            return Ok(None);
+        }
+        match self.volume.copy(from, Some(entry.counter), &fresh) {
+            Err(fault) if fault.path == from && !fault.is_shortage() => Ok(None),
+            copied => copied.map(Some),
+        }
     }
 
     /// The present number of an event that was leased under the number `counter`.

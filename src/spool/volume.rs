@@ -163,19 +163,34 @@ impl<D: Disk> Volume<D> {
                 linked => return linked.map_err(fault("link", to)),
             }
         }
-        self.copy(from, event_of(to), to)
+        self.copy(from, event_of(to), to).map(drop)
     }
 
     /// Gives an event another name, which must be free. An event in a group is copied to its own file, which is durable then.
     /// Returns the size of the file.
     pub fn link_alone(&mut self, from: &Path, to: &Path) -> Result<u64, DiskError> {
-        let part = event_of(to).and_then(|event| Part::of(self.map(from).ok()?, event).ok());
-        if part.is_some_and(|part| part.first().is_some()) {
-            self.copy(from, event_of(to), to)?;
+        let size = event_of(to).map_or(Ok(None), |event| self.size_in_group(from, event))?;
+        if size.is_some() {
+            self.copy(from, event_of(to), to)
         } else {
             self.link(from, to)?;
+            self.stat(to).map(|found| found.bytes)
         }
-        self.stat(to).map(|found| found.bytes)
+    }
+
+    /// The size of an event in its own file, if it shares one with others. None if that cannot be read.
+    ///
+    /// # Errors
+    /// A shortage of descriptors or memory.
+    pub fn size_in_group(&self, from: &Path, event: u64) -> Result<Option<u64>, DiskError> {
+        match self.map(from) {
+            Err(fault) if fault.is_shortage() => Err(fault),
+            Err(_) => Ok(None),
+            Ok(mapped) => {
+                let part = Part::of(mapped, event).ok().filter(|part| part.first().is_some());
+                Ok(part.map(|part| part.size() as u64))
+            }
+        }
     }
 
     /// As [`Volume::link`], for a file whose first name is not needed any more.
@@ -194,8 +209,8 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Copies a file, or its part with this event. The copy gets the name `to` when it is complete and durable; the name itself
-    /// is not durable yet.
-    pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<(), DiskError> {
+    /// is not durable yet. Returns its size. An error about `from` itself has that path.
+    pub fn copy(&mut self, from: &Path, event: Option<u64>, to: &Path) -> Result<u64, DiskError> {
         let cannot_be_read = || fault("read", from)(io::Error::from_raw_os_error(libc::EIO));
         let (mapped, fresh) = (self.map(from)?, self.folder(Home::New).join("copy"));
         let mapped = match event {
@@ -215,7 +230,7 @@ impl<D: Disk> Volume<D> {
         let read = lent.map_err(|_| cannot_be_read());
         let copied = written.and(read).and_then(|()| self.sync(&mut file, &fresh));
         let copied = copied.and_then(|()| self.rename_to_free(&fresh, to));
-        copied.inspect_err(|_| drop(self.unlink(&fresh)))
+        copied.inspect_err(|_| drop(self.unlink(&fresh))).map(|()| at)
     }
 
     /// Checks that the folder at the spool's path may be used: it does not exist, is empty, or has the content of a spool.

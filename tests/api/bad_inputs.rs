@@ -1,7 +1,7 @@
 //! The promise: whatever is sent to the API, it gets a clear error, nothing is changed, and uploads go on.
 //!
-//! Every case is sent as it stands over a connection of its own; after each of them the config in force and the file are the same, to
-//! the byte. Some cases are generated: every prefix of good calls, random bytes (`SEED` repeats them).
+//! Every case is sent as it stands over a connection of its own; after each of them the config in force and the file are the
+//! same, to the byte. Some cases are generated: every prefix of good calls, random bytes (`SEED` repeats them).
 
 mod bodies;
 mod cases;

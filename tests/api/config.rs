@@ -145,7 +145,8 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
             }
             _ => assert_eq!(post_json(api, URL, &call).status, 200),
         }
-        // The spool knows at most 32 destinations, removed ones included, and a busy machine does not move backlogs as fast as this.
+        // The spool knows at most 32 destinations, removed ones included, and a busy machine does not move backlogs as fast as
+        // this.
         crate::common::wait_until("fewer destinations with a backlog", || {
             fs::read_dir(home.spool().join("to")).map_or(0, Iterator::count) < 16
         });

@@ -510,7 +510,8 @@ fn a_thousand_connections_are_bounded_told_so_and_gone() {
             told += 1;
         }
     }
-    // Those that were served had five seconds for a request; should the crowd have taken longer to come, others took their places.
+    // Those that were served had five seconds for a request; should the crowd have taken longer to come, others took their
+    // places.
     assert!((1000 - 4 * 32..=1000 - 32).contains(&told), "{told}");
     crate::common::wait_until("the crowd's end", || descriptors() <= before + 1);
     assert_eq!(get(api, URL).status, 200);

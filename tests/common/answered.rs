@@ -21,8 +21,8 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     }
 }
 
-/// Whether these bytes are a 2xx answer that leaves nothing to be understood in more than one way, with its whole body and nothing
-/// else: no client may fail to take it.
+/// Whether these bytes are a 2xx answer that leaves nothing to be understood in more than one way, with its whole body and
+/// nothing else: no client may fail to take it.
 pub fn is_plain_success(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

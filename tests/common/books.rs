@@ -1,8 +1,8 @@
 //! The books of a test: every event that was published, and how often it may arrive.
 //!
-//! An event arrives at each server. It arrives once more at the most for each place at which it was still here when a process ended,
-//! in the ring or in the server's folder of the spool: what was neither is never sent again. It is in both where it was spooled while
-//! an older event held the ring.
+//! An event arrives at each server. It arrives once more at the most for each place at which it was still here when a process
+//! ended, in the ring or in the server's folder of the spool: what was neither is never sent again. It is in both where it was
+//! spooled while an older event held the ring.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

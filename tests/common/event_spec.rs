@@ -73,8 +73,8 @@ impl EventSpec {
         Some(top)
     }
 
-    /// Its ext_json as an object, where the parser takes it whole and as deep as it stands in a body; else only some members may go
-    /// out, or none.
+    /// Its ext_json as an object, where the parser takes it whole and as deep as it stands in a body; else only some members may
+    /// go out, or none.
     fn ext(&self) -> Option<Map<String, Value>> {
         let text = String::from_utf8_lossy(&self.ext_json);
         let inside = |text| serde_json::from_str::<[Map<String, Value>; 1]>(&format!("[{text}]"));

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::{RingProducer, Watched};
 use sophon_uplink::ring::producer::NewEvent;
 
-/// Whether measured times decide: in a campaign that has the machine for itself (`scripts/soak isolation`, `scripts/soak drain`). Elsewhere
-/// they are printed, for what else a machine does is no fault of the uplink.
+/// Whether measured times decide: in a campaign that has the machine for itself (`scripts/soak isolation`, `scripts/soak drain`).
+/// Elsewhere they are printed, for what else a machine does is no fault of the uplink.
 pub fn times_decide() -> bool {
     std::env::var_os("SOPHON_TIMES_DECIDE").is_some()
 }

@@ -6,7 +6,8 @@
 //!   have happened or not, independently of all others, even of the other half of a rename.
 //! - A failed `sync` loses what was written since the last one; the next `sync` succeeds and changes nothing. The same for the
 //!   names of files in a folder.
-//! - Any call may fail, with or without having had its effect (but what could not be removed is still there); a write may be short.
+//! - Any call may fail, with or without having had its effect (but what could not be removed is still there); a write may be
+//!   short.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! Time as this machine lets it pass: for what is promised in seconds, on a machine whose cores are all busy.
 //!
-//! A thread naps and counts its naps. What keeps the measured program waiting for a core or for its timers keeps the naps waiting, too:
-//! so a promise of 2 s is held to the length of 2 s of naps in the same run, not to the clock on the wall.
+//! A thread naps and counts its naps. What keeps the measured program waiting for a core or for its timers keeps the naps
+//! waiting, too: so a promise of 2 s is held to the length of 2 s of naps in the same run, not to the clock on the wall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

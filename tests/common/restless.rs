@@ -1,5 +1,5 @@
-//! A ring's memory that somebody else writes while it is read: before reads that are chosen, words that are chosen change. What is
-//! read twice and believed to be the same, or used before it is checked, shows itself here each time and not by luck.
+//! A ring's memory that somebody else writes while it is read: before reads that are chosen, words that are chosen change. What
+//! is read twice and believed to be the same, or used before it is checked, shows itself here each time and not by luck.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,6 +1,6 @@
-//! A short run in which the daemon does everything that it does with a spool: three destinations, of which one is up, one fails and
-//! one says nothing while the ring fills, so that events are spooled, also under their uploads; then all are up, and the backlog
-//! drains; then it is stopped. It goes on with whatever comes when the daemon dies in between.
+//! A short run in which the daemon does everything that it does with a spool: three destinations, of which one is up, one fails
+//! and one says nothing while the ring fills, so that events are spooled, also under their uploads; then all are up, and the
+//! backlog drains; then it is stopped. It goes on with whatever comes when the daemon dies in between.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -58,7 +58,8 @@ impl<'a> ShortRun<'a> {
     pub fn new(servers: &'a Servers) -> ShortRun<'a> {
         let home = Home::new();
         let recognizer = Producer::open(&home.ring(), 64 << 10).unwrap();
-        // A server that is silent on purpose is not to be given up, and nothing more is to be waited for that may be written together.
+        // A server that is silent on purpose is not to be given up, and nothing more is to be waited for that may be written
+        // together.
         let patient = json!({ "connect": 60_000, "progress": 60_000, "response": 60_000 });
         let spool = json!({ "dir": home.spool(), "min_free_bytes": 0, "group_ms": 50 });
         home.configure(&servers.urls(), json!({ "timeouts_ms": patient, "spool": spool }));

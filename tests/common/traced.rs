@@ -1,7 +1,7 @@
 //! The daemon under strace, which counts its system calls, fails one of them, or kills the process at one.
 //!
-//! A call is named by its system call and by the how-manieth of its thread it is. Which thread gets there first may differ from run
-//! to run; a call that no run reaches is no failure.
+//! A call is named by its system call and by the how-manieth of its thread it is. Which thread gets there first may differ from
+//! run to run; a call that no run reaches is no failure.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ impl Trace {
         self
     }
 
-    /// Only this system call, and at the one with this number, and with `lasting` at all later ones, what strace's `-e inject` calls
-    /// `action`.
+    /// Only this system call, and at the one with this number, and with `lasting` at all later ones, what strace's `-e inject`
+    /// calls `action`.
     pub fn inject(self, call: &Call, action: &str, lasting: bool) -> Trace {
         let Call { name, number } = call;
         let more = if lasting { "+" } else { "" };

@@ -1,4 +1,5 @@
-//! The promise: the wall clock decides nothing but what is printed, and when TLS may begin. It may be in 1970, and jump by decades.
+//! The promise: the wall clock decides nothing but what is printed, and when TLS may begin. It may be in 1970, and jump by
+//! decades.
 //!
 //! libfaketime makes the clock: Debian's package `libfaketime`. Where it is not installed, the test says so and is skipped.
 

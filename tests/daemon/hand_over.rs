@@ -1,5 +1,5 @@
-//! The promise: the user that the uplink becomes is given what is the uplink's, and nothing else. What takes root says SKIPPED where
-//! there is none.
+//! The promise: the user that the uplink becomes is given what is the uplink's, and nothing else. What takes root says SKIPPED
+//! where there is none.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

@@ -1,5 +1,5 @@
-//! The promise: started by root the uplink becomes a user who has nothing, and everything works. What takes root says SKIPPED where there
-//! is none.
+//! The promise: started by root the uplink becomes a user who has nothing, and everything works. What takes root says SKIPPED
+//! where there is none.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

@@ -1,10 +1,10 @@
-//! The promise: what others rely on stays as it is. Requests on the wire, keys of the status, metrics, exit codes, answers of the API and
-//! of the receiver, the config as it is saved, and the files of a spool are compared with `tests/fixtures/public`, which an earlier build
-//! wrote.
+//! The promise: what others rely on stays as it is. Requests on the wire, keys of the status, metrics, exit codes, answers of the
+//! API and of the receiver, the config as it is saved, and the files of a spool are compared with `tests/fixtures/public`, which
+//! an earlier build wrote.
 //!
-//! A change that is meant is made with `UPDATE_PUBLIC=yes cargo test --test daemon public_behaviour`, and its diff is read. The spool is
-//! written by `UPDATE_PUBLIC=spool`: a new format gets a fixture of its own beside the old one.
-//! `SOPHON_BIN_DIR` names the programs of another build.
+//! A change that is meant is made with `UPDATE_PUBLIC=yes cargo test --test daemon public_behaviour`, and its diff is read. The
+//! spool is written by `UPDATE_PUBLIC=spool`: a new format gets a fixture of its own beside the old one. `SOPHON_BIN_DIR` names
+//! the programs of another build.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -367,7 +367,8 @@ fn the_receivers_answers_and_files() {
     assert_unchanged("receiver.txt", &(text + &files.concat()));
 }
 
-/// A spool that an earlier build wrote is delivered, each event as that build would have sent it; dead letters are listed as before.
+/// A spool that an earlier build wrote is delivered, each event as that build would have sent it; dead letters are listed as
+/// before.
 #[test]
 fn a_spool_of_an_earlier_build() {
     let folder = fixtures().join("spool");

@@ -1,5 +1,5 @@
-//! The promise: what waits in the spool goes out beside live events and never before them, each event once, to whom it is for; and
-//! the ring is free for new events whatever the servers do.
+//! The promise: what waits in the spool goes out beside live events and never before them, each event once, to whom it is for;
+//! and the ring is free for new events whatever the servers do.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;

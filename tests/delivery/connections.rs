@@ -174,7 +174,8 @@ fn many_connections_closed_under_their_requests_do_not_make_more_bodies_at_once(
     assert!(server.sink.received().len() >= server.before + MANY + IN_FLIGHT, "some were tried on old connections");
     let stopped = server.daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), ((server.before + MANY) as u64, 0));
-    // Twice as many as may go where the last bytes of some are not read yet when the next begin; without a bound it is all of them.
+    // Twice as many as may go where the last bytes of some are not read yet when the next begin; without a bound it is all of
+    // them.
     let (_, most) = server.here.look(|here| *here);
     assert!((IN_FLIGHT..MANY).contains(&most), "{most} at once");
 }

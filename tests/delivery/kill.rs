@@ -1,5 +1,5 @@
-//! The promise: kill -9 of the uplink at any moment loses nothing, every event keeps its id and its bytes, and nothing is sent again
-//! but what was still in the ring or in the spool.
+//! The promise: kill -9 of the uplink at any moment loses nothing, every event keeps its id and its bytes, and nothing is sent
+//! again but what was still in the ring or in the spool.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -53,7 +53,8 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Kills again and again, the spool of several servers sealed, with a mood of `moods` for each server at each kill. One in two restarts finds the first one up.
+/// Kills again and again, the spool of several servers sealed, with a mood of `moods` for each server at each kill. One in two
+/// restarts finds the first one up.
 fn campaign(name: &str, kills: u64, servers: &[Moody], moods: &[Mood]) {
     let mut random = fastrand::Rng::with_seed(crate::common::seed());
     let home = Home::new();

@@ -1,7 +1,7 @@
 //! The promise: a death of the uplink at any of its system calls loses nothing, and repeats only what was still here.
 //!
-//! Every call that touches the spool is tried, and a sample of the others; soak campaigns try them all. strace delivers the signal
-//! when the call begins, so that it does not happen any more: a death after a call is one before the next.
+//! Every call that touches the spool is tried, and a sample of the others; soak campaigns try them all. strace delivers the
+//! signal when the call begins, so that it does not happen any more: a death after a call is one before the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

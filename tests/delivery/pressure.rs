@@ -60,8 +60,8 @@ fn under_a_server_that_hangs_the_oldest_go_to_the_spool_and_what_it_answers_late
     assert_eq!((stopped.acknowledged, stopped.failed_tries, stopped.spooled), (EVENTS, 0, 0));
 }
 
-/// A server that reads the first connection's request to the end only when it is told to, and answers the others at once. Gives the
-/// body that it read slowly.
+/// A server that reads the first connection's request to the end only when it is told to, and answers the others at once. Gives
+/// the body that it read slowly.
 fn slow_at_first() -> (String, Receiver<()>, Sender<()>, Receiver<Vec<u8>>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -152,7 +152,8 @@ fn uploads_that_hang_keep_out_no_other_event_though_half_of_the_ring_is_free_or_
     let mut recognizer = Producer::open(&home.ring(), 1 << 16).unwrap();
     let daemon = Daemon::start(&home, &[server.url()], patient());
     daemon.wait_attached();
-    // Of 64 KiB: 20 that are delivered, 24 that hang, and then 24 that do not fit before the end, so that there are 20 of padding.
+    // Of 64 KiB: 20 that are delivered, 24 that hang, and then 24 that do not fit before the end, so that there are 20 of
+    // padding.
     let halves = |kib: usize| (picture(kib * 512 - 100, 1), picture(kib * 512 - 100, 2));
     let (small, large) = (halves(20), halves(24));
     publish(&mut recognizer, &event(&small.0, &small.1));

@@ -1,4 +1,5 @@
-//! The promise: whatever is changed about the destinations while events wait or are on their way, each event comes to its end once.
+//! The promise: whatever is changed about the destinations while events wait or are on their way, each event comes to its end
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

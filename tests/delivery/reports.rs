@@ -1,5 +1,5 @@
-//! The promise: the box's other reports go out as its documentation has them. All events once a period, each once or under the same id,
-//! whatever happens meanwhile; and the state of the box.
+//! The promise: the box's other reports go out as its documentation has them. All events once a period, each once or under the
+//! same id, whatever happens meanwhile; and the state of the box.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

@@ -1,8 +1,8 @@
 //! What a document names as evidence: `` `place`: the test's name as a sentence ``, or a command of `scripts/`; several are
 //! separated by semicolons.
 //!
-//! A place is a file from the project's root, or one of `tests/` without its `.rs`: `outage`, or `spool/damage` for a module of the
-//! program `spool`. A folder of the same name belongs to it.
+//! A place is a file from the project's root, or one of `tests/` without its `.rs`: `outage`, or `spool/damage` for a module of
+//! the program `spool`. A folder of the same name belongs to it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What the two languages of a page have in common: headings, code, lists and tables in the same order, and links to the same pages.
+//! What the two languages of a page have in common: headings, code, lists and tables in the same order, and links to the same
+//! pages.
 
 use std::collections::BTreeSet;
 

@@ -4,8 +4,12 @@ import asyncio
 import base64
 import hashlib
 import json
+import signal
+import statistics
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 from scene import ROOT, Gateway, check, event, event_id, picture
 from servers import Cluster, Stream, connected, operate
@@ -106,6 +110,52 @@ def operate_once(cluster, what):
             await client.close()
 
     asyncio.run(run())
+
+
+def slowed(process, stopping):
+    """Lets a process run for a tenth of the time."""
+    while not stopping.is_set():
+        process.send_signal(signal.SIGSTOP)
+        stopping.wait(0.09)
+        process.send_signal(signal.SIGCONT)
+        stopping.wait(0.01)
+
+
+def test_a_server_that_is_slow_or_silent_costs_what_its_absence_costs(scene):
+    cluster = Cluster(scene).start()
+    operate(cluster, lambda stream: stream.create())
+    leader = cluster.leader()
+    gateway = Gateway(scene, SimpleNamespace(url=leader.url), *cluster.gateway_login())  # connected to the leader
+    follower = next(node for node in cluster.nodes if node is not leader)
+    body = json.dumps(event(reg_pic=picture("chelsea-spot-50k.jpg"), ext_data={"spot_pic": picture("cameraman-spot-100k.jpg")})).encode()
+    numbers = iter(range(1, 1000))
+
+    def send(what, count=60):
+        took = []
+        for _ in range(count):
+            began = time.monotonic()
+            answer = gateway.post(body, event_id(next(numbers)))
+            took.append((time.monotonic() - began) * 1000)
+            check(answer.status == 200, f"while {what}:", answer)
+        took.sort()
+        scene.notes.append(f"{what}: p50 {statistics.median(took):.1f} ms, p90 {took[count * 9 // 10]:.1f} ms")
+
+    send("all three are well")
+    stopping = threading.Event()
+    slowing = threading.Thread(target=slowed, args=(follower.process, stopping))
+    slowing.start()
+    try:
+        send("a follower has a tenth of the time")
+    finally:
+        stopping.set()
+        slowing.join()
+    follower.process.send_signal(signal.SIGSTOP)
+    send("a follower is silent")
+    follower.process.send_signal(signal.SIGCONT)
+    scene.wait(lambda: all(node.is_healthy() for node in cluster.nodes), "the follower had caught up")
+    follower.kill()
+    send("a follower is gone")
+    check(ids(cluster) == [event_id(number) for number in range(1, next(numbers))], "each is there once, in order:", len(ids(cluster)))
 
 
 def test_the_same_event_twice_at_once_is_one_message(scene):

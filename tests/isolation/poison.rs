@@ -1,5 +1,5 @@
-//! The promise: events that the server cannot bear cost the others nothing but a little time, however many they are and whatever the server
-//! does with them.
+//! The promise: events that the server cannot bear cost the others nothing but a little time, however many they are and whatever
+//! the server does with them.
 //!
 //! Two uplinks get the same good events at the same moments, and one of them bad events in between. What else the machine does
 //! disturbs both alike.

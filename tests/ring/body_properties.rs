@@ -96,7 +96,8 @@ prop_compose! {
     }
 }
 
-/// Found with the oracle of the fuzz target `body`: a member that was taken by itself made the whole body too deep for the parser that had taken it.
+/// Found with the oracle of the fuzz target `body`: a member that was taken by itself made the whole body too deep for the parser
+/// that had taken it.
 #[test]
 fn json_that_nests_as_deep_as_parsers_go_makes_no_body_that_they_refuse() {
     for depth in 120..130 {

@@ -45,8 +45,8 @@ fn a_ring_that_is_replaced_is_emptied_first_and_the_new_one_comes_next() {
     let first_id = first.id();
     let pic = picture(10_000, 1);
     (0..20).for_each(|_| assert!(first.publish(&event(&pic, b"")).is_ok()));
-    // As an update of the recognizer might do. The first one's lock is free only when the second ring is there: an uplink that looks in
-    // between would leave the first ring for none.
+    // As an update of the recognizer might do. The first one's lock is free only when the second ring is there: an uplink that
+    // looks in between would leave the first ring for none.
     let daemon = Daemon::start(&home, &[sink.url()], json!({}));
     daemon.wait_attached();
     fs::remove_file(home.ring()).unwrap();

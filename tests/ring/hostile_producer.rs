@@ -1,6 +1,6 @@
 //! The promise: whatever a process with access to the ring does to it, the uplink neither crashes nor hangs nor reads outside the
-//! mapping, and goes on with the next good event. The attacker is a process of its own; `scripts/test asan` gives it an uplink that
-//! was built with AddressSanitizer, `scripts/soak mutations` the time for 100,000,000 writes.
+//! mapping, and goes on with the next good event. The attacker is a process of its own; `scripts/test asan` gives it an uplink
+//! that was built with AddressSanitizer, `scripts/soak mutations` the time for 100,000,000 writes.
 
 mod attacker;
 

@@ -1,5 +1,5 @@
-//! The promise: whatever is done to the spool's files between two runs, only the damaged events are set aside, and counted; every other
-//! one is delivered, and no start fails. Whether they are sealed or not.
+//! The promise: whatever is done to the spool's files between two runs, only the damaged events are set aside, and counted; every
+//! other one is delivered, and no start fails. Whether they are sealed or not.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -159,7 +159,8 @@ fn a_write_that_did_not_happen_though_the_disk_said_so_costs_that_event_alone() 
     let home = Home::new();
     let mut recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
     home.configure(&[server.url()], json!({}));
-    // Before it come the name of the destination, the first event's record and header, and a table: it is the second event's record.
+    // Before it come the name of the destination, the first event's record and header, and a table: it is the second event's
+    // record.
     let trace = Trace::of(&home).spool(&home, &[server.url()]);
     let daemon = trace.inject(&Call { name: "pwrite64".into(), number: 5 }, "retval=100", false).start(&home);
     for _ in 0..5 {

@@ -1,5 +1,5 @@
-//! The promise: events that are stored together share a file, and nothing else: each is delivered, refused, damaged, handed over and
-//! given up alone, and their room counts until the last of them is gone. On a real disk.
+//! The promise: events that are stored together share a file, and nothing else: each is delivered, refused, damaged, handed over
+//! and given up alone, and their room counts until the last of them is gone. On a real disk.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -162,6 +162,60 @@ fn a_file_takes_its_room_until_the_last_reader_of_its_events_is_gone() {
         drop(reader);
     }
     assert_eq!(here.spool.status().bytes, 0);
+}
+
+/// Damages an event's record in the file that it shares.
+fn damage(here: &Box, counter: u64) {
+    let path = here.file("to", one(), counter);
+    let mut bytes = fs::read(&path).unwrap();
+    let table = Table::read(&crate::model_disk::Bytes::of(bytes.clone())).unwrap().unwrap();
+    bytes[table.place(counter).unwrap().start as usize + 100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_event_goes_into_quarantine_alone() {
+    let mut here = Box::new();
+    // A file of 86 KB is more than the quarantine may have, which is an eighth.
+    let counters = store(&mut here, &[3, 3, 3, 3], &[one()]);
+    here.bound(64 * 8 * 1024, 1000);
+    counters[..2].iter().for_each(|counter| damage(&here, *counter));
+    for counter in &counters[..2] {
+        let error = here.spool.read(one(), *counter).unwrap_err();
+        let ReadError::Damaged { moved_to: Some(path), .. } = error else { panic!("{error}") };
+        assert!(fs::metadata(path).unwrap().len() < 24_000);
+    }
+    assert_eq!(fs::read_dir(here.path("bad")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(here.path("new")).unwrap().count(), 0);
+    assert_eq!((here.waiting(one()), here.spool.status().bytes), (counters[2..].to_vec(), here.on_disk().0));
+    for counter in &counters[2..] {
+        here.assert_read(one(), *counter, 3);
+        assert!(here.spool.delivered(one(), *counter).unwrap());
+    }
+    assert_eq!((here.spool.status().bytes, here.on_disk().1), (here.on_disk().0, 2), "the file of the group is gone");
+}
+
+#[test]
+fn room_is_made_for_a_dead_letters_own_file_also_after_a_restart() {
+    for left in [1, 2] {
+        let mut here = Box::new();
+        let counters = store(&mut here, &[0, 3, 0, 0], &[one(), two()]);
+        for counter in counters.iter().filter(|counter| **counter != counters[1]).take(4 - left) {
+            assert!([one(), two()].iter().all(|to| here.spool.delivered(*to, *counter).unwrap()));
+        }
+        here.restart();
+        let other = here.store(3, &[one()]);
+        let bytes = here.on_disk().0;
+        here.bound(bytes + 3 * BLOCK, 1000); // two for the URLs, one for the reasons
+        let mut evicted = Vec::new();
+        let is_dead = here.spool.to_dead(one(), counters[1], &refused(), &mut evicted);
+        assert!(
+            here.on_disk().0 <= bytes,
+            "{left} left: {} of {bytes} bytes, {is_dead:?}, {evicted:?}",
+            here.on_disk().0
+        );
+        assert!(!evicted.is_empty(), "{left} left: {other}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The promise: what was stored is there after a power cut at any moment, and whatever the disk answers.
 //!
-//! Sealed or in clear: what holds for the one holds for the other. A random history runs on a model disk; the power is cut between every two of its calls. `SOPHON_CUTS=N` cuts N times, and
-//! makes the disk fail in N / 8 histories.
+//! Sealed or in clear: what holds for the one holds for the other. A random history runs on a model disk; the power is cut
+//! between every two of its calls. `SOPHON_CUTS=N` cuts N times, and makes the disk fail in N / 8 histories.
 
 use crate::model_disk::{Failure, State as DiskState};
 use crate::spool_world::{Promises, Records, World, assert_bounded, is_new_empty, root, view, why};

@@ -1,11 +1,13 @@
-//! The promise: what the spool does not offer any more is kept aside, and stops nothing: what is damaged or not ours, dead letters, and
-//! what waits for destinations that were removed. On a real disk.
+//! The promise: what the spool does not offer any more is kept aside, and stops nothing: what is damaged or not ours, dead
+//! letters, and what waits for destinations that were removed. On a real disk.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
-use crate::spool_box::{Box, URLS, one, refused, two};
-use crate::spool_world::BLOCK;
+use crate::common::mounted::Mounted;
+use crate::model_disk::ModelDisk;
+use crate::spool_box::{Box, RING, URLS, config, one, refused, two};
+use crate::spool_world::{BLOCK, Records, root};
 use sophon_uplink::config::Url;
 use sophon_uplink::picture::PictureSource;
 use sophon_uplink::spool::dead::{Resent, Wanted};
@@ -363,7 +365,8 @@ fn heirs_are_known_after_a_restart_and_a_destination_that_is_configured_again_ke
 
 #[test]
 fn a_backlog_without_a_destination_is_parked_and_goes_on_when_it_or_a_new_one_comes() {
-    // (the config while it is parked, the one afterwards, who has the events then); each change made by the running uplink, and while none runs.
+    // (the config while it is parked, the one afterwards, who has the events then); each change made by the running uplink, and
+    // while none runs.
     let (a, b, c) = (URLS[0], URLS[1], "http://c/");
     for restarts in [false, true] {
         for (parked_by, then, heir) in [
@@ -451,6 +454,111 @@ fn another_folder_at_the_spools_path_is_noticed_and_no_event_that_can_be_reached
     assert_eq!(left, 2, "what says which destination it is, and what was delivered before anybody had noticed");
     here.restart();
     assert_eq!((here.waiting(one()).len(), here.waiting(two()).len()), (40, 39));
+}
+
+/// Nothing is given up for them either: they wait in the former folder until there is room.
+#[test]
+fn events_of_a_former_folder_wait_there_until_they_fit() {
+    let mut here = Box::new();
+    let counters: Vec<_> = (0..6).map(|_| here.store(3, &[one()])).collect();
+    let bytes = here.on_disk().0 / 6;
+    fs::rename(here.path(""), here.folder.path().join("away")).unwrap();
+    here.bound(2 * bytes + 2 * BLOCK, 1000);
+    assert_eq!(here.spool.open_again().left, 6);
+    for round in 0..3 {
+        while here.spool.settle().is_ok_and(|moved| moved.is_some()) {}
+        let waiting = here.waiting(one());
+        assert_eq!((waiting.len(), here.spool.status().tally.vanished), (2, 0), "round {round}: {counters:?}");
+        assert!(here.on_disk().0 <= 2 * bytes);
+        if round < 2 {
+            assert!(here.spool.settle().is_err(), "it is tried again");
+        }
+        for counter in waiting {
+            here.assert_read(one(), counter, 3);
+            assert!(here.spool.delivered(one(), counter).unwrap());
+        }
+    }
+    assert!(here.spool.settle().unwrap().is_none());
+    assert_eq!(here.spool.status().tally.delivered, 6);
+}
+
+/// An error that says nothing about the file there: the event is brought later.
+#[test]
+fn an_event_of_a_former_folder_that_this_disk_refuses_is_no_lost_one() {
+    let Some(mounted) = Mounted::new("1m") else {
+        println!("SKIPPED: an_event_of_a_former_folder: mounting is not allowed here");
+        return;
+    };
+    let mut here = Box::new();
+    (0..6).for_each(|_| assert!(here.store(3, &[one()]) > 0));
+    let root = here.folder.path().join("spool");
+    fs::rename(&root, here.folder.path().join("away")).unwrap();
+    std::os::unix::fs::symlink(mounted.path().join("spool"), &root).unwrap();
+    fs::DirBuilder::new().mode(0o700).create(mounted.path().join("spool")).unwrap();
+    assert_eq!(here.spool.open_again().left, 6);
+    mounted.remount("ro");
+    assert!(here.spool.settle().is_err() && here.spool.settle().is_err());
+    assert_eq!((here.waiting(one()).len(), here.spool.status().tally.vanished), (0, 0));
+    mounted.remount("rw");
+    assert_eq!(here.settle(), 6);
+    let waiting = here.waiting(one());
+    assert_eq!(waiting.len(), 6);
+    waiting.iter().for_each(|counter| here.assert_read(one(), *counter, 3));
+}
+
+/// Each heir's copy needs room of its own there. One event goes beyond the bound, so that they never wait for each other.
+#[test]
+fn without_hard_links_heirs_get_no_more_than_fits() {
+    const EVENTS: usize = 6;
+    let (records, disk) = (Records::new(&[100, 1_000, 3_900, 20_000]), ModelDisk::new(1));
+    disk.limit(false, u64::MAX);
+    let addresses = |urls: &[&str]| -> Vec<Address> { urls.iter().map(|url| Address::from(*url)).collect() };
+    let mut spool = Spool::open(disk, &config(&root(), None), &addresses(&["http://a/"])).0;
+    for _ in 0..EVENTS {
+        spool.store(RING, &*records.memory, &records.frames[3], &[Destination::of("http://a/")]).unwrap();
+    }
+    let one = spool.status().bytes / EVENTS as u64;
+    let max_bytes = 6 * one + 7 * BLOCK; // what says which destinations there are, and who inherits
+    spool.set_bounds(Bounds { max_bytes, max_files: 1000, min_free_bytes: 0 });
+    let heirs = ["http://b/", "http://c/", "http://d/"];
+    assert!(spool.configure(&addresses(&heirs)).is_empty());
+    let mut delivered = 0;
+    while delivered < EVENTS * heirs.len() {
+        let mut moves = 0;
+        while spool.settle().is_ok_and(|moved| moved.is_some()) {
+            moves += 1;
+            assert!(moves <= EVENTS && spool.status().bytes <= 8 * one, "{:?}", spool.status());
+        }
+        let before = delivered;
+        for heir in heirs.map(Destination::of) {
+            for counter in spool.list(heir, None).map(|waiting| waiting.counter).collect::<Vec<_>>() {
+                assert!(spool.delivered(heir, counter).unwrap());
+                delivered += 1;
+            }
+        }
+        assert!(delivered > before, "it goes on when there is room");
+    }
+    assert_eq!((spool.status().tally.evicted, spool.status().bytes), (0, 0));
+}
+
+#[test]
+fn a_file_that_is_too_large_for_the_quarantine_displaces_no_other() {
+    let mut here = Box::new();
+    here.bound(16 * BLOCK, 1000); // two blocks for the quarantine
+    let counters = [here.store(0, &[one()]), here.store(3, &[one()])];
+    let read = |here: &mut Box, counter: u64| {
+        let path = here.file("to", one(), counter);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(path, bytes).unwrap();
+        match here.spool.read(one(), counter).unwrap_err() {
+            ReadError::Damaged { moved_to, .. } => moved_to,
+            error => panic!("{error}"),
+        }
+    };
+    let kept = read(&mut here, counters[0]).expect("it fits");
+    assert!(read(&mut here, counters[1]).is_none());
+    assert!(kept.exists() && here.waiting(one()).is_empty() && here.on_disk() == (BLOCK, 1));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The promise: a sealed file gives back what was sealed, to its key alone, and whatever was changed of it is noticed; and what was
-//! sealed once can be read by every later version.
+//! The promise: a sealed file gives back what was sealed, to its key alone, and whatever was changed of it is noticed; and what
+//! was sealed once can be read by every later version.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

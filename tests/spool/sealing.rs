@@ -1,5 +1,5 @@
-//! The promise: with `spool.key_file` the flash of a stolen box shows neither faces nor names; a key that is missing or another one
-//! costs no event but by the bounds, stops no upload, and is named.
+//! The promise: with `spool.key_file` the flash of a stolen box shows neither faces nor names; a key that is missing or another
+//! one costs no event but by the bounds, stops no upload, and is named.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! The promise: an upload whose event is spooled under it goes on with the event's own bytes, whatever takes its room in the ring.
+//! The promise: an upload whose event is spooled under it goes on with the event's own bytes, whatever takes its room in the
+//! ring.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -290,8 +290,8 @@ fn certificates_and_keys_are_read_again_at_sighup_and_stay_where_the_new_ones_do
     assert!(old.requests.look(|requests| requests.len() == 4));
 }
 
-/// How often each of some files was opened since it was last asked. The kernel counts: it notes each opening and each closing before
-/// the call returns, and two in a row that are equal as one.
+/// How often each of some files was opened since it was last asked. The kernel counts: it notes each opening and each closing
+/// before the call returns, and two in a row that are equal as one.
 struct Openings(OwnedFd, Vec<i32>);
 
 impl Openings {
@@ -451,8 +451,8 @@ fn a_slow_link_under_tls_is_progress() {
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (1, 0));
 }
 
-/// Whether a connection to `port` has bytes for which the peer has no room: the kernel asks for some from time to time (4 is the timer
-/// of that, in proc_net_tcp.txt of Linux's documentation).
+/// Whether a connection to `port` has bytes for which the peer has no room: the kernel asks for some from time to time (4 is the
+/// timer of that, in proc_net_tcp.txt of Linux's documentation).
 fn is_window_shut(port: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     table

@@ -1,8 +1,8 @@
-//! The promise: a server that does not prove who it is gets not a byte of HTTP, and the operator is told in plain words why; one that
-//! does gets every event whole.
+//! The promise: a server that does not prove who it is gets not a byte of HTTP, and the operator is told in plain words why; one
+//! that does gets every event whole.
 //!
-//! The servers are nginx and `openssl s_server` from Debian (packages nginx-light and openssl; without them the tests say that they are
-//! skipped), with certificates from `forge.rs`, row by row of `table.rs`. The client is the daemon as it is shipped.
+//! The servers are nginx and `openssl s_server` from Debian (packages nginx-light and openssl; without them the tests say that
+//! they are skipped), with certificates from `forge.rs`, row by row of `table.rs`. The client is the daemon as it is shipped.
 
 mod forge;
 mod peers;

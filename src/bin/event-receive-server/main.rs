@@ -6,10 +6,11 @@
 //!  page, /api/events, /api/stream ◀── folder: journal (seen ids, recent events, counters) ◀── store
 //!                                                              └──▶ disk (--store)              └──▶ fleet (--jetstream)
 //! ```
-//! There are two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes. A gallery shows the
-//! events of such a stream on the same page. All external input is bounded: connections, headers, bodies in memory, times, lists. One
-//! thread serves the sockets. Checking and storing a large event happens on a blocking thread, because it hashes megabytes and waits for
-//! the disk. An event is answered with 200 only after it is stored. The process has no other state than its store.
+//! There are two stores: the folder, or, in a build with the feature `jetstream`, a stream for a fleet of boxes. A gallery shows
+//! the events of such a stream on the same page. All external input is bounded: connections, headers, bodies in memory, times,
+//! lists. One thread serves the sockets. Checking and storing a large event happens on a blocking thread, because it hashes
+//! megabytes and waits for the disk. An event is answered with 200 only after it is stored. The process has no other state than
+//! its store.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 

@@ -16,8 +16,8 @@ use crate::store::{Content, Delivery, Expected, Sender};
 /// The sender's id of an event, or the fault of that id.
 pub type Id = Result<Option<String>, String>;
 
-/// A body of at most so many bytes is checked on the thread of the sockets. That takes less than a millisecond, and a change of thread would
-/// cost a part of it.
+/// A body of at most so many bytes is checked on the thread of the sockets. That takes less than a millisecond, and a change of
+/// thread would cost a part of it.
 const AT_ONCE: usize = 256 << 10;
 
 /// The longest Content-Type, in bytes. A boundary has at most 70.

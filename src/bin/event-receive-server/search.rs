@@ -6,8 +6,8 @@
 //! | box | events of boxes whose name contains this text: the name by the gateway, else ext_data.dev_sno, else the event's id |
 //! | from, to | events not earlier, not later than this time: Unix time in seconds or milliseconds, as in events |
 //!
-//! An event must match all parameters. Upper and lower case are the same. The search compares with keys that were stored when the event
-//! arrived ([`Keys`]), so it reads no event again.
+//! An event must match all parameters. Upper and lower case are the same. The search compares with keys that were stored when the
+//! event arrived ([`Keys`]), so it reads no event again.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -2,7 +2,8 @@
 //! can write its own subject alone.
 //!
 //! No token is ever compared with another. What is looked up is a code of it (HMAC-SHA256) under a key that is made anew at each
-//! start, so that the time of a look-up says nothing about how much of a token was right; the codes are then compared in constant time.
+//! start, so that the time of a look-up says nothing about how much of a token was right; the codes are then compared in constant
+//! time.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

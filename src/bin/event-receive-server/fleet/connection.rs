@@ -15,14 +15,14 @@ use super::options::Options;
 /// Two of these without an answer end a connection.
 const PING: Duration = Duration::from_secs(5);
 
-/// What the library told of the connection, beside whether it is there.
+/// What the NATS library reported last about the connection.
 #[derive(Default)]
-pub struct Told {
+pub struct LastError {
     last: Mutex<String>,
     changed: Notify,
 }
 
-impl Told {
+impl LastError {
     /// The last word of trouble; empty while there is none.
     pub fn last(&self) -> String {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -35,7 +35,7 @@ impl Told {
 }
 
 /// Connects in the background, again and again; an error is one of the files'.
-pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, String> {
+pub async fn connect(options: &Options, last_error: Arc<LastError>) -> Result<Client, String> {
     let login_advice: Arc<str> = login_advice(options).into();
     let connect = ConnectOptions::new()
         .name("event-receive-server")
@@ -44,8 +44,8 @@ pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, Strin
         .ping_interval(PING)
         .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
         .event_callback(move |event| {
-            let (told, login_advice) = (told.clone(), login_advice.clone());
-            async move { tell(&told, event, &login_advice) }
+            let (last_error, login_advice) = (last_error.clone(), login_advice.clone());
+            async move { tell(&last_error, event, &login_advice) }
         });
     let connect = trust(login(connect, options)?, options)?;
     let servers: Result<Vec<async_nats::ServerAddr>, _> = options.servers.iter().map(|server| server.parse()).collect();
@@ -53,7 +53,7 @@ pub async fn connect(options: &Options, told: Arc<Told>) -> Result<Client, Strin
     connect.connect(servers).await.map_err(|error| format!("--{}: {error}", options.option()))
 }
 
-fn tell(told: &Told, event: Event, login_advice: &str) {
+fn tell(last_error: &LastError, event: Event, login_advice: &str) {
     let text = match event {
         Event::Connected => String::new(),
         event => event.to_string(),
@@ -61,8 +61,8 @@ fn tell(told: &Told, event: Event, login_advice: &str) {
     let is_refused =
         ["authorization violation", "authentication expired"].iter().any(|word| text.to_lowercase().contains(word));
     let text = if is_refused { format!("{text}: the servers refuse this login; {login_advice}") } else { text };
-    *told.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    told.changed.notify_one();
+    *last_error.last.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    last_error.changed.notify_one();
 }
 
 /// What to look at when the servers refuse the login.
@@ -80,9 +80,9 @@ fn login_advice(options: &Options) -> String {
 
 fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
     let read = |option: &str, path: &Path| {
-        let told = |error: String| format!("{option} {}: {error}", path.display());
-        let secret = secret_file::read(path, 64 << 10).map_err(told)?;
-        String::from_utf8(secret.bytes).map_err(|_| told("it is no UTF-8".into()))
+        let in_file = |error: String| format!("{option} {}: {error}", path.display());
+        let secret = secret_file::read(path, 64 << 10).map_err(in_file)?;
+        String::from_utf8(secret.bytes).map_err(|_| in_file("it is no UTF-8".into()))
     };
     if let Some(path) = &options.token_file {
         return Ok(connect.token(read("--token-file", path)?.trim().to_owned()));
@@ -101,11 +101,11 @@ fn login(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, S
 /// The certificates that are trusted: those of the file, or the system's.
 fn trust(connect: ConnectOptions, options: &Options) -> Result<ConnectOptions, String> {
     let Some(path) = &options.tls_ca else { return Ok(connect) };
-    let told = |error: String| format!("--tls-ca {}: {error}", path.display());
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))?;
+    let in_file = |error: String| format!("--tls-ca {}: {error}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| in_file(error.to_string()))?;
     let count = certificates.filter(Result::is_ok).count();
     if count == 0 {
-        return Err(told("no certificate is in it".into()));
+        return Err(in_file("no certificate is in it".into()));
     }
     Ok(connect.add_root_certificates(path.clone()).require_tls(true))
 }

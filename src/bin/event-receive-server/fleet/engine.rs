@@ -1,7 +1,7 @@
 //! The connection to the engine: publishing a message and waiting for its ack, and a look at the stream every few seconds.
 //!
-//! Whether events are taken (`ready`) and whether all is well (`fault`) differ where the stream does not answer for a while: what its
-//! settings are is known from before, and each event finds out for itself whether there is a quorum.
+//! Whether events are taken (`ready`) and whether all is well (`fault`) differ where the stream does not answer for a while: what
+//! its settings are is known from before, and each event finds out for itself whether there is a quorum.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::connection::{Told, connect};
+use super::connection::{LastError, connect};
 use super::info::{self as stated, Copies, StreamInfo};
 use super::message::Message;
 use super::options::Options;
@@ -25,9 +25,9 @@ use super::replies::Replies;
 use super::settings;
 
 /// For an ack: less than the ten seconds that a box waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 /// For STREAM.INFO.
-const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(3);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two looks, when all is well and when not.
 const LOOKS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
 /// From here on somebody should make room.
@@ -35,7 +35,7 @@ const NEARLY_FULL: f64 = 0.9;
 
 /// What the last look found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sight {
+pub struct StreamState {
     /// The largest body in bytes, or why none is taken.
     ready: Result<u64, String>,
     fault: Option<String>,
@@ -49,27 +49,27 @@ pub struct Engine {
     client: Client,
     replies: Arc<Replies>,
     stream: Arc<str>,
-    sight: watch::Receiver<Sight>,
+    state: watch::Receiver<StreamState>,
 }
 
 impl Engine {
     /// Reads the files, and begins to connect; an error is one of the files'.
     pub async fn start(options: &Options) -> Result<Engine, String> {
-        let told = Arc::new(Told::default());
-        let client = connect(options, told.clone()).await?;
+        let last_error = Arc::new(LastError::default());
+        let client = connect(options, last_error.clone()).await?;
         let replies = Arc::new(Replies::start(&client).await?);
-        let begin = Sight {
+        let begin = StreamState {
             ready: Err("not connected yet".into()),
             fault: Some("not connected yet".into()),
             fullness: 0.0,
             copies: Copies::default(),
         };
-        let (sender, sight) = watch::channel(begin);
-        let engine = Engine { client, replies, stream: options.stream().into(), sight };
+        let (sender, state) = watch::channel(begin);
+        let engine = Engine { client, replies, stream: options.stream().into(), state };
         let look = Look {
             engine: engine.cloned(),
             servers: options.servers.join(", "),
-            told,
+            last_error,
             warned: Vec::new(),
             log_limiter: RateLimited::new(1),
         };
@@ -78,8 +78,8 @@ impl Engine {
     }
 
     fn cloned(&self) -> Engine {
-        let Engine { client, replies, stream, sight } = self;
-        Engine { client: client.clone(), replies: replies.clone(), stream: stream.clone(), sight: sight.clone() }
+        let Engine { client, replies, stream, state } = self;
+        Engine { client: client.clone(), replies: replies.clone(), stream: stream.clone(), state: state.clone() }
     }
 
     /// The stream's name.
@@ -88,8 +88,8 @@ impl Engine {
     }
 
     /// What the last look found.
-    pub fn sight(&self) -> Sight {
-        self.sight.borrow().clone()
+    pub fn state(&self) -> StreamState {
+        self.state.borrow().clone()
     }
 
     /// The largest body that is taken at present, in bytes.
@@ -97,23 +97,23 @@ impl Engine {
         if !self.is_connected() {
             return Err(Trouble::soon("not_connected", "not connected to the stream's servers; send it again"));
         }
-        self.sight.borrow().ready.clone().map_err(|why| Trouble { alarm: false, ..Trouble::later("not_ready", why) })
+        self.state.borrow().ready.clone().map_err(|why| Trouble { alarm: false, ..Trouble::later("not_ready", why) })
     }
 
     /// Why all is not well.
     pub fn fault(&self) -> Option<String> {
-        self.sight.borrow().fault.clone()
+        self.state.borrow().fault.clone()
     }
 
     /// Publishes a message; `Ok` when the stream has it.
     pub async fn publish(&self, message: Message) -> Result<Ack, Trouble> {
         let Message { subject, headers, payload } = message;
-        let answer = self.ask(subject, headers, payload, PATIENCE).await?;
+        let answer = self.request(subject, headers, payload, REPLY_TIMEOUT).await?;
         outcome::of_answer(&answer.payload, &self.stream)
     }
 
     /// Sends a request and waits for its answer. What was never answered is not taken back: it may be carried out yet.
-    async fn ask(
+    async fn request(
         &self,
         subject: String,
         headers: HeaderMap,
@@ -129,7 +129,7 @@ impl Engine {
             let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload).await;
             sent.map_err(|error| self.not_sent(&error))?;
             expected
-                .come()
+                .wait()
                 .await
                 .ok_or_else(|| Trouble::soon("not_connected", "the connection to the servers has ended"))
         };
@@ -165,29 +165,29 @@ impl Engine {
 struct Look {
     engine: Engine,
     servers: String,
-    told: Arc<Told>,
+    last_error: Arc<LastError>,
     /// What was warned of at the last look.
     warned: Vec<String>,
     log_limiter: RateLimited,
 }
 
 impl Look {
-    async fn run(mut self, sender: watch::Sender<Sight>) {
+    async fn run(mut self, sender: watch::Sender<StreamState>) {
         loop {
             let before = sender.borrow().clone();
-            let sight = self.look(&before).await;
-            self.say(&before, &sight);
-            let is_well = sight.fault.is_none();
-            sender.send_replace(sight);
-            let _ = timeout(LOOKS[usize::from(!is_well)], self.told.changed()).await;
+            let state = self.look(&before).await;
+            self.say(&before, &state);
+            let is_well = state.fault.is_none();
+            sender.send_replace(state);
+            let _ = timeout(LOOKS[usize::from(!is_well)], self.last_error.changed()).await;
         }
     }
 
-    async fn look(&mut self, before: &Sight) -> Sight {
-        let blind = |ready, fault: String| Sight { ready, fault: Some(fault), ..before.clone() };
+    async fn look(&mut self, before: &StreamState) -> StreamState {
+        let blind = |ready, fault: String| StreamState { ready, fault: Some(fault), ..before.clone() };
         let refused = |fault: String| blind(Err(fault.clone()), fault);
         if !self.engine.is_connected() {
-            let last = self.told.last();
+            let last = self.last_error.last();
             let fault = format!("not connected to {}{}{last}", self.servers, if last.is_empty() { "" } else { ": " });
             // Not connected is said of each event; what the settings were is still true when the connection is back.
             return blind(before.ready.clone().or(Err(fault.clone())), fault);
@@ -197,7 +197,7 @@ impl Look {
         }
         let stream = &self.engine.stream;
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
-        let answer = self.engine.ask(subject, HeaderMap::new(), Bytes::new(), PATIENCE_OF_A_LOOK).await;
+        let answer = self.engine.request(subject, HeaderMap::new(), Bytes::new(), CHECK_TIMEOUT).await;
         match answer.map(|answer| info_of(&answer.payload)) {
             Ok(Ok(info)) => self.judge(&info),
             Ok(Err(Some(EngineError { err_code: 10059, .. }))) => {
@@ -208,7 +208,7 @@ impl Look {
             }
             Ok(Err(None)) => blind(before.ready.clone(), "STREAM.INFO is not to be understood".into()),
             Err(trouble) => {
-                let hint = self.told.last();
+                let hint = self.last_error.last();
                 let hint = if hint.is_empty() { hint } else { format!(" (the last word from there: {hint})") };
                 blind(
                     before.ready.clone(),
@@ -218,7 +218,7 @@ impl Look {
         }
     }
 
-    fn judge(&mut self, info: &StreamInfo) -> Sight {
+    fn judge(&mut self, info: &StreamInfo) -> StreamState {
         let max_payload = self.engine.client.max_payload();
         let found = settings::check(&info.config, max_payload);
         for warning in found.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
@@ -236,10 +236,10 @@ impl Look {
         let wrong = (!found.faults.is_empty()).then(|| format!("the stream {stream}: {}", found.faults.join(". ")));
         let fault = wrong.clone().or_else(|| quorum.err().map(|error| format!("the stream {stream}: {error}")));
         let limit = stated::limit(&info.config, max_payload);
-        Sight { ready: wrong.map_or(Ok(limit), Err), fault, fullness, copies }
+        StreamState { ready: wrong.map_or(Ok(limit), Err), fault, fullness, copies }
     }
 
-    fn say(&self, before: &Sight, now: &Sight) {
+    fn say(&self, before: &StreamState, now: &StreamState) {
         match (&before.fault, &now.fault) {
             (before, Some(fault)) if before.as_ref() != Some(fault) => warn!("not ready: {fault}"),
             (Some(_), None) => info!(

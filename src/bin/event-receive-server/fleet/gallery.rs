@@ -1,13 +1,14 @@
-//! `--gallery-from`: the page of events and the page of boxes, filled from a stream instead of by POST. A gallery accepts no events and
-//! keeps only what it shows. So it may be killed and started at any time, and any number of galleries may run.
+//! `--gallery-from`: the page of events and the page of boxes, filled from a stream instead of by POST. A gallery accepts no
+//! events and keeps only what it shows. So it may be killed and started at any time, and any number of galleries may run.
 //!
 //! ```text
 //!  events.*.realtime, events.*.history ──▶ consumer NAME-events (`pull`) ──▶ checked (`event`) ──▶ journal ──▶ /, /api/events, /api/stream
 //!  events.*.status, the last of each   ──▶ consumer NAME-boxes           ──▶ boxes ──▶ /boxes, /api/boxes
 //! ```
-//! It uses the journal, boxes and pages of the folder store. An event is shown once: its message id is its id here. The gallery shows the
-//! last 1,000 events, with at most 128 MiB of pictures, and knows 100,000 ids. A start begins as far back in the stream. The subject, which
-//! the gateway wrote, decides to which box an event or a report belongs: a box cannot change another box's row by what its body says.
+//! It uses the journal, boxes and pages of the folder store. An event is shown once: its message id is its id here. The gallery
+//! shows the last 1,000 events, with at most 128 MiB of pictures, and knows 100,000 ids. A start begins as far back in the
+//! stream. The subject, which the gateway wrote, decides to which box an event or a report belongs: a box cannot change another
+//! box's row by what its body says.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +20,10 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use super::connection::{Told, connect};
+use super::connection::{LastError, connect};
 use super::message::ROOT;
 use super::options::Options;
-use super::pull::{Begin, Consumer, Taker};
+use super::pull::{Begin, Consumer, MessageHandler};
 use crate::boxes::{Came, StateReport};
 use crate::dialect::Report;
 use crate::error::ApiError;
@@ -51,8 +52,8 @@ struct Faults(Arc<Mutex<BTreeMap<&'static str, String>>>);
 impl Gallery {
     /// Reads the files that the options name, and starts to look for the stream, which may not exist yet.
     pub async fn start(options: &Options) -> Result<Gallery, String> {
-        let told = Arc::new(Told::default());
-        let client = connect(options, told.clone()).await?;
+        let last_error = Arc::new(LastError::default());
+        let client = connect(options, last_error.clone()).await?;
         let shown = Arc::new(Folder::new(Journal::of_stream(options.stream().to_owned())));
         let faults = Faults::default();
         let kinds =
@@ -61,21 +62,21 @@ impl Gallery {
             faults.lock().insert(kind, "not connected yet".into());
             let (client, stream) = (client.clone(), options.stream().to_owned());
             let name = format!("{}-{kind}", options.consumer());
-            let shower = Shower {
+            let handler = GalleryHandler {
                 kind,
                 shown: shown.clone(),
                 faults: faults.clone(),
                 client: client.clone(),
-                told: told.clone(),
+                last_error: last_error.clone(),
             };
-            tokio::spawn(Consumer { client, stream, name, subjects, begin }.run(shower));
+            tokio::spawn(Consumer { client, stream, name, subjects, begin }.run(handler));
         }
         Ok(Gallery { shown, faults })
     }
 }
 
 impl Store for Gallery {
-    /// A box that is told this keeps its events and comes again.
+    /// A box that gets this answer keeps its events and comes again.
     fn admit(&self, _: &RequestHead) -> Result<Sender, ApiError> {
         const WHY: &str =
             "this is a gallery, which shows what is in a stream and takes nothing: send to a gateway (docs/fleet.md)";
@@ -102,22 +103,22 @@ impl Faults {
 }
 
 /// Puts the messages of one consumer where the pages look.
-struct Shower {
+struct GalleryHandler {
     kind: &'static str,
     shown: Arc<Folder>,
     faults: Faults,
     client: Client,
-    told: Arc<Told>,
+    last_error: Arc<LastError>,
 }
 
-impl Taker for Shower {
-    async fn take(&self, message: Message) {
+impl MessageHandler for GalleryHandler {
+    async fn handle(&self, message: Message) {
         if let Err(errors) = show(&self.shown, message).await {
             self.shown.journal.reject(&errors);
         }
     }
 
-    fn say(&self, fault: Option<String>) {
+    fn report(&self, fault: Option<String>) {
         let mut faults = self.faults.lock();
         let Some(fault) = fault else {
             if faults.remove(self.kind).is_some() {
@@ -125,7 +126,7 @@ impl Taker for Shower {
             }
             return;
         };
-        let last = self.told.last();
+        let last = self.last_error.last();
         let fault = if last.is_empty() { fault } else { format!("{fault} (the last word from there: {last})") };
         let fault = format!("{} do not come from {}: {fault}", self.kind, self.client.server_info().server_name);
         if faults.insert(self.kind, fault.clone()).as_ref() != Some(&fault) {
@@ -137,13 +138,13 @@ impl Taker for Shower {
 /// Shows what a message says; the error is why it is none that a gateway makes.
 async fn show(shown: &Arc<Folder>, message: Message) -> Result<(), Vec<String>> {
     let subject = message.subject.to_string();
-    let told = |error: &str| vec![format!("{subject}: {error}")];
+    let rejected = |error: &str| vec![format!("{subject}: {error}")];
     let mut tokens = subject.split('.');
     let (Some(ROOT), Some(name), Some(kind), None) = (tokens.next(), tokens.next(), tokens.next(), tokens.next())
     else {
-        return Err(told("no subject of a gateway's"));
+        return Err(rejected("no subject of a gateway's"));
     };
-    let name = unescaped(name).ok_or_else(|| told("no name of a box"))?;
+    let name = unescaped(name).ok_or_else(|| rejected("no name of a box"))?;
     let header = |name: &str| {
         message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
     };
@@ -155,9 +156,9 @@ async fn show(shown: &Arc<Folder>, message: Message) -> Result<(), Vec<String>> 
         return Ok(());
     }
     let report = if kind == Report::History.name() { Report::History } else { Report::RealTime };
-    let id = header(NATS_MESSAGE_ID.as_ref()).ok_or_else(|| told("no Nats-Msg-Id"))?;
-    let format = Format::of(header("Content-Type").as_deref()).map_err(|(_, error)| told(&error))?;
-    let body = Body::read(&format, message.payload).await.map_err(|error| told(&error))?;
+    let id = header(NATS_MESSAGE_ID.as_ref()).ok_or_else(|| rejected("no Nats-Msg-Id"))?;
+    let format = Format::of(header("Content-Type").as_deref()).map_err(|(_, error)| rejected(&error))?;
+    let body = Body::read(&format, message.payload).await.map_err(|error| rejected(&error))?;
     let shown = shown.clone();
     let format = format.name();
     // Base64 and SHA-256 of megabytes: not on the thread of the sockets.
@@ -170,7 +171,8 @@ async fn show(shown: &Arc<Folder>, message: Message) -> Result<(), Vec<String>> 
 }
 
 /// Where a message is in its stream, and how long it has been there, by the subject of its ack:
-/// `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.NUMBER.NANOSECONDS.PENDING`, with two more tokens before STREAM where there are domains.
+/// `$JS.ACK.STREAM.CONSUMER.DELIVERED.SEQUENCE.NUMBER.NANOSECONDS.PENDING`, with two more tokens before STREAM where there are
+/// domains.
 fn place(reply: &str) -> Option<(Option<u64>, Duration)> {
     let tokens: Vec<&str> = reply.split('.').collect();
     let rest = match tokens.as_slice() {

@@ -15,8 +15,8 @@ pub struct StreamInfo {
     pub cluster: Cluster,
 }
 
-/// Who has a copy. Without a quorum this is the only sign: STREAM.INFO is answered as ever, by a leader of before for 20 s, and then
-/// without a leader.
+/// Who has a copy. Without a quorum this is the only sign: STREAM.INFO is answered as ever, by a leader of before for 20 s, and
+/// then without a leader.
 #[derive(Debug, Default, Deserialize)]
 pub struct Cluster {
     /// Empty where there is none.

@@ -35,7 +35,7 @@ pub const ROOT: &str = "events";
 pub const MOST_OF_A_NAME: usize = 128;
 /// The longest X-Event-Id, in bytes.
 const MOST_OF_AN_ID: usize = 128;
-/// The most that headers take, in bytes, so that the limit of a body can be told before it comes.
+/// The most that headers take, in bytes, so that the limit of a body can be checked before the body comes.
 pub const MOST_OF_HEADERS: usize = 8 << 10;
 /// Milliseconds begin here, see `event`.
 const MILLISECONDS_FROM: i64 = 1_000_000_000_000;

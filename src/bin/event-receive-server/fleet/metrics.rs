@@ -80,13 +80,13 @@ impl Metrics {
     /// The page.
     pub fn text(&self, budget: Budget, engine: &Engine) -> String {
         let mut text = Text::new("sophon_gateway_");
-        let sight = engine.sight();
+        let state = engine.state();
         text.family("build_info", "gauge", "The program's version.");
         text.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         text.one("ready", "gauge", "1 while all is well, as /healthz says.", u8::from(engine.fault().is_none()));
-        text.one("stream_fullness_ratio", "gauge", "How full the stream is, of what is limited.", sight.fullness);
-        text.one("stream_copies", "gauge", "Servers that are to have the stream.", sight.copies.all);
-        text.one("stream_copies_current", "gauge", "Those that have all of it.", sight.copies.current);
+        text.one("stream_fullness_ratio", "gauge", "How full the stream is, of what is limited.", state.fullness);
+        text.one("stream_copies", "gauge", "Servers that are to have the stream.", state.copies.all);
+        text.one("stream_copies_current", "gauge", "Those that have all of it.", state.copies.current);
         text.one(
             "published_total",
             "counter",

@@ -1,4 +1,5 @@
-//! The gateway: the store of `--jetstream`, which puts every event into a NATS JetStream and answers 2xx only when the stream has it.
+//! The gateway: the store of `--jetstream`, which puts every event into a NATS JetStream and answers 2xx only when the stream has
+//! it.
 //!
 //! ```text
 //!  POST ──▶ admit: token (`access`), id, size ──▶ body, within a budget of bytes ──▶ checked (`event`)
@@ -7,14 +8,15 @@
 //!                                                           │
 //!                          what the stream and its server are set to (`settings`) ──▶ /healthz, ready or why not
 //! ```
-//! It holds no state: any number of gateways may stand behind a load balancer, and one that is killed loses nothing, for its boxes
-//! send again what was not answered, under the same id, which the stream knows. What cannot be decided here is answered with 503
-//! and never with a status that makes a box give an event up.
+//! It holds no state: any number of gateways may stand behind a load balancer, and one that is killed loses nothing, for its
+//! boxes send again what was not answered, under the same id, which the stream knows. What cannot be decided here is answered
+//! with 503 and never with a status that makes a box give an event up.
 //!
 //! `gallery` is the other direction: the page, filled from the stream.
 //!
-//! One event is one message: subject `events.<box>.<kind>`, the body as it came. Memory is bounded by the bytes in flight, whatever
-//! the number of boxes: a body's part of the budget is free again when the client library has let go of it, be that after its answer.
+//! One event is one message: subject `events.<box>.<kind>`, the body as it came. Memory is bounded by the bytes in flight,
+//! whatever the number of boxes: a body's part of the budget is free again when the client library has let go of it, be that
+//! after its answer.
 
 mod access;
 mod connection;

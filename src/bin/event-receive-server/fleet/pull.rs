@@ -1,10 +1,10 @@
 //! One consumer of a stream, read for as long as the process runs.
 //!
-//! This file creates the consumer. It is durable, so that it has as many copies as the stream. The servers delete it five minutes after its
-//! last reader has gone. A pull requests a few messages and a bounded number of bytes: a server that cannot send everything in time sends
-//! the same messages again. A message is acknowledged after it was taken. A message that is not acknowledged is delivered again after
-//! [`ACK_WAIT_SECONDS`]: a message may come twice, and none is left out. A consumer that was deleted is created again and begins where
-//! [`Begin`] says, so its reader has to know what it has seen.
+//! This file creates the consumer. It is durable, so that it has as many copies as the stream. The servers delete it five minutes
+//! after its last reader has gone. A pull requests a few messages and a bounded number of bytes: a server that cannot send
+//! everything in time sends the same messages again. A message is acknowledged after it was taken. A message that is not
+//! acknowledged is delivered again after [`ACK_WAIT_SECONDS`]: a message may come twice, and none is left out. A consumer that
+//! was deleted is created again and begins where [`Begin`] says, so its reader has to know what it has seen.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const INACTIVE_SECONDS: u64 = 300;
 const PULL: Duration = Duration::from_secs(30);
 /// The interval at which the server reports that there are no messages.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(3);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(1);
 const NANOSECONDS: u64 = 1_000_000_000;
 /// JetStream's error codes for a consumer and for a stream that does not exist.
@@ -39,7 +39,8 @@ const NO_STREAM: u64 = 10059;
 pub enum Begin {
     /// With the last message of each subject.
     LastOfEach,
-    /// Far enough back that at least this many messages come, if there are so many. It is found by doubling, so up to twice as many come.
+    /// Far enough back that at least this many messages come, if there are so many. It is found by doubling, so up to twice as
+    /// many come.
     Last(u64),
 }
 
@@ -52,56 +53,56 @@ pub struct Consumer {
     pub begin: Begin,
 }
 
-/// The receiver of the messages, which is also told how the reading goes.
-pub trait Taker {
-    /// Takes a message, which may have been taken before.
-    fn take(&self, message: Message) -> impl Future<Output = ()>;
+/// Receives the messages, and reports of how the reading goes.
+pub trait MessageHandler {
+    /// Handles a message, which may have come before.
+    fn handle(&self, message: Message) -> impl Future<Output = ()>;
 
     /// Reports why no messages arrive at present; `None` while all is well.
-    fn say(&self, fault: Option<String>);
+    fn report(&self, fault: Option<String>);
 }
 
 /// Why a pull ended.
 enum Ended {
     /// All is well.
-    Well,
+    Completed,
     /// Nothing arrived in time, or the server reported an error: check whether the consumer exists.
-    Odd(String),
+    Failed(String),
     /// The consumer is not there.
-    Gone,
+    NoConsumer,
 }
 
 impl Consumer {
     /// Reads for ever.
-    pub async fn run(self, taker: impl Taker) {
+    pub async fn run(self, handler: impl MessageHandler) {
         loop {
-            let why = match self.read(&taker).await {
+            let why = match self.read(&handler).await {
                 Ok(()) => format!("the consumer {} is gone", self.name),
                 Err(why) => why,
             };
-            taker.say(Some(why));
+            handler.report(Some(why));
             sleep(PAUSE).await;
         }
     }
 
-    /// Makes the consumer and reads it until it is gone.
-    async fn read(&self, taker: &impl Taker) -> Result<(), String> {
+    /// Creates the consumer and reads it until it is gone.
+    async fn read(&self, handler: &impl MessageHandler) -> Result<(), String> {
         let replies = Replies::start(&self.client).await?;
-        self.make(&replies).await?;
-        taker.say(None);
+        self.create(&replies).await?;
+        handler.report(None);
         let inbox = self.client.new_inbox();
         let subscribed = self.client.subscribe(format!("{inbox}.*")).await;
         let mut messages = subscribed.map_err(|error| format!("cannot subscribe: {error}"))?;
         for number in 0_u64.. {
-            match self.pull(&mut messages, &format!("{inbox}.{number}"), taker).await? {
-                Ended::Well => taker.say(None),
-                Ended::Gone => break,
-                Ended::Odd(why) => {
+            match self.pull(&mut messages, &format!("{inbox}.{number}"), handler).await? {
+                Ended::Completed => handler.report(None),
+                Ended::NoConsumer => break,
+                Ended::Failed(why) => {
                     sleep(PAUSE).await;
-                    match self.ask(&replies, "CONSUMER.INFO", &self.path(), Value::Null).await {
+                    match self.request(&replies, "CONSUMER.INFO", &self.path(), Value::Null).await {
                         Ok(_) => {}
                         Err((Some(NO_CONSUMER | NO_STREAM), _)) => break,
-                        Err((_, error)) => taker.say(Some(format!("{why}; {error}"))),
+                        Err((_, error)) => handler.report(Some(format!("{why}; {error}"))),
                     }
                 }
             }
@@ -110,7 +111,12 @@ impl Consumer {
     }
 
     /// Sends one request for messages and reads until it is done. Late messages of an earlier request are taken, too.
-    async fn pull(&self, messages: &mut Subscriber, inbox: &str, taker: &impl Taker) -> Result<Ended, String> {
+    async fn pull(
+        &self,
+        messages: &mut Subscriber,
+        inbox: &str,
+        handler: &impl MessageHandler,
+    ) -> Result<Ended, String> {
         // A message that is larger than what is asked for would never come.
         let bytes = BYTES.max(self.client.max_payload() + (64 << 10));
         let request = json!({"batch": MESSAGES, "max_bytes": bytes, "expires": nanoseconds(PULL), "idle_heartbeat": nanoseconds(HEARTBEAT)});
@@ -120,49 +126,49 @@ impl Consumer {
         let mut count = 0;
         while count < MESSAGES {
             let Ok(message) = timeout(3 * HEARTBEAT, messages.next()).await else {
-                return Ok(Ended::Odd("the stream's servers say nothing".into()));
+                return Ok(Ended::Failed("the stream's servers say nothing".into()));
             };
             let message = message.ok_or("the connection has ended")?;
             match message.status {
                 None => {
-                    self.take(message, taker).await?;
+                    self.take(message, handler).await?;
                     count += 1;
                 }
                 Some(_) if message.subject.as_str() != inbox => {} // of an earlier request
-                Some(StatusCode::IDLE_HEARTBEAT) => taker.say(None),
-                Some(StatusCode::TIMEOUT) => return Ok(Ended::Well),
+                Some(StatusCode::IDLE_HEARTBEAT) => handler.report(None),
+                Some(StatusCode::TIMEOUT) => return Ok(Ended::Completed),
                 Some(status) => {
                     let said = message.description.unwrap_or_default();
                     // The bytes are used up: that is as it should be.
                     if said.contains("MaxBytes") && count > 0 {
-                        return Ok(Ended::Well);
+                        return Ok(Ended::Completed);
                     }
                     let is_gone = said.contains("Consumer Deleted");
                     return Ok(if is_gone {
-                        Ended::Gone
+                        Ended::NoConsumer
                     } else {
-                        Ended::Odd(format!("the stream says {status} {said}"))
+                        Ended::Failed(format!("the stream says {status} {said}"))
                     });
                 }
             }
         }
-        Ok(Ended::Well)
+        Ok(Ended::Completed)
     }
 
-    async fn take(&self, message: Message, taker: &impl Taker) -> Result<(), String> {
+    async fn take(&self, message: Message, handler: &impl MessageHandler) -> Result<(), String> {
         let Some(reply) = message.reply.clone() else { return Ok(()) };
-        taker.take(message).await;
+        handler.handle(message).await;
         let acknowledged = self.client.publish(reply, "+ACK".into()).await;
         acknowledged.map_err(|error| format!("cannot acknowledge: {error}"))
     }
 
-    /// Makes the consumer anew.
-    async fn make(&self, replies: &Replies) -> Result<(), String> {
+    /// Creates the consumer where [`Begin`] says.
+    async fn create(&self, replies: &Replies) -> Result<(), String> {
         let error = |(_, error): (Option<u64>, String)| error;
         let Begin::Last(wanted) = self.begin else {
-            return self.create(replies, None).await.map(|_| ()).map_err(error);
+            return self.create_at(replies, None).await.map(|_| ()).map_err(error);
         };
-        let info = self.ask(replies, "STREAM.INFO", &self.stream, Value::Null).await.map_err(error)?;
+        let info = self.request(replies, "STREAM.INFO", &self.stream, Value::Null).await.map_err(error)?;
         let state = |key: &str| info["state"][key].as_u64().unwrap_or_default();
         let (first, last) = (state("first_seq"), state("last_seq"));
         // Large events are fewer, so that a start does not read the whole stream.
@@ -172,7 +178,7 @@ impl Consumer {
         let mut back = wanted;
         loop {
             let start = (last + 1).saturating_sub(back).max(first).max(1);
-            let pending = self.create(replies, Some(start)).await.map_err(error)?;
+            let pending = self.create_at(replies, Some(start)).await.map_err(error)?;
             if pending >= wanted || start <= first.max(1) {
                 return Ok(());
             }
@@ -180,9 +186,9 @@ impl Consumer {
         }
     }
 
-    /// The number of messages that are in the stream for it.
-    async fn create(&self, replies: &Replies, start: Option<u64>) -> Result<u64, (Option<u64>, String)> {
-        match self.ask(replies, "CONSUMER.DELETE", &self.path(), Value::Null).await {
+    /// Creates the consumer, and deletes an older one first. Returns how many messages are in the stream for it.
+    async fn create_at(&self, replies: &Replies, start: Option<u64>) -> Result<u64, (Option<u64>, String)> {
+        match self.request(replies, "CONSUMER.DELETE", &self.path(), Value::Null).await {
             Ok(_) | Err((Some(NO_CONSUMER), _)) => {}
             Err(error) => return Err(error),
         }
@@ -194,7 +200,7 @@ impl Consumer {
             config["opt_start_seq"] = start.into();
         }
         let request = json!({"stream_name": self.stream, "config": config});
-        let info = self.ask(replies, "CONSUMER.DURABLE.CREATE", &self.path(), request).await?;
+        let info = self.request(replies, "CONSUMER.DURABLE.CREATE", &self.path(), request).await?;
         Ok(info["num_pending"].as_u64().unwrap_or_default())
     }
 
@@ -202,8 +208,8 @@ impl Consumer {
         format!("{}.{}", self.stream, self.name)
     }
 
-    /// Asks JetStream; an error has its number, if it has said one.
-    async fn ask(
+    /// Sends a request to JetStream. An error has its code, if the server named one.
+    async fn request(
         &self,
         replies: &Replies,
         what: &str,
@@ -216,7 +222,7 @@ impl Consumer {
         let sent =
             self.client.publish_with_reply(format!("$JS.API.{what}.{path}"), expected.subject.clone(), body.into());
         sent.await.map_err(|error| silent(&error.to_string()))?;
-        let answer = timeout(PATIENCE, expected.come()).await.ok().flatten();
+        let answer = timeout(REPLY_TIMEOUT, expected.wait()).await.ok().flatten();
         let answer = answer.ok_or_else(|| silent("not in time"))?;
         if answer.status.is_some() {
             return Err(silent("no server of the stream is there"));

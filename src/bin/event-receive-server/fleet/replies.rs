@@ -1,7 +1,7 @@
 //! The answers to what was sent: one inbox, one subscription, and a table of those that wait.
 //!
-//! The client library has the same for its requests, but keeps an entry for ever for each that was never answered. Here an entry goes
-//! with whoever waits for it, so that an outage of days costs no memory.
+//! The client library has the same for its requests, but keeps an entry for ever for each that was never answered. Here an entry
+//! goes with whoever waits for it, so that an outage of days costs no memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +58,7 @@ impl Replies {
 
 impl Expected {
     /// The answer; none when there will be none.
-    pub async fn come(&mut self) -> Option<Message> {
+    pub async fn wait(&mut self) -> Option<Message> {
         (&mut self.receiver).await.ok()
     }
 }
@@ -85,7 +85,7 @@ mod tests {
         drop(first);
         assert_eq!(lock(&replies.waiting).len(), 1);
         lock(&replies.waiting).clear(); // as when the connection is gone for good
-        assert!(second.come().await.is_none());
+        assert!(second.wait().await.is_none());
         drop(second);
         assert!(lock(&replies.waiting).is_empty());
     }

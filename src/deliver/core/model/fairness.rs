@@ -108,6 +108,26 @@ fn one_event_that_a_server_cannot_bear_costs_no_time_and_becomes_a_dead_letter_t
     }
 }
 
+/// A `Retry-After` says that the event may come again. So does a gateway whose stream still works on the event's first try.
+#[test]
+fn an_event_that_the_server_asks_for_again_becomes_no_dead_letter_and_costs_no_time() {
+    for status in [500, 503, 409, 423] {
+        let mut world = World::new(7);
+        world.configure(1);
+        world.set(0, Mode::Well, Answer::Status(status, 2), Duration::from_millis(10));
+        for number in 0..1200_u64 {
+            world.publish(1, u8::from(number == 5), false);
+            world.go_to(world.now() + Duration::from_secs(1));
+            assert!(number == 5 || world.acknowledged(0, number).is_some(), "{status}: {number}");
+        }
+        assert!((7..60).contains(&world.tries(0, 5)), "{status}: {} tries", world.tries(0, 5));
+        assert_eq!(world.dead(), 0, "{status}");
+        world.set(0, Mode::Well, Answer::Ok, Duration::from_millis(10));
+        world.go_to(world.now() + Duration::from_secs(60));
+        assert!(world.acknowledged(0, 5).is_some(), "{status}");
+    }
+}
+
 #[test]
 fn a_destination_that_works_gets_every_event_at_once_whatever_the_others_and_the_spool_do() {
     for usable in [true, false] {

@@ -46,6 +46,8 @@ struct Failing<'a> {
     condition: Condition,
     failure: Failure,
     retry_after: Option<Duration>,
+    /// The server asks for another try, also if that is about this event alone.
+    is_asked_for: bool,
 }
 
 /// The context of a classification, and what it adds to the verdict.
@@ -82,7 +84,14 @@ impl Standing {
         id: EventId,
         outcome: AttemptOutcome,
     ) -> Verdict {
-        let failing = |condition, failure, retry_after| Failing { upload, id, condition, failure, retry_after };
+        let failing = |condition, failure, retry_after: Option<Duration>| Failing {
+            upload,
+            id,
+            condition,
+            failure,
+            retry_after,
+            is_asked_for: retry_after.is_some(),
+        };
         match outcome {
             AttemptOutcome::Acknowledged => {
                 self.succeeded(judge, upload);
@@ -108,7 +117,8 @@ impl Standing {
                 self.failed(judge, failing(Condition::Down, failure, retry_after))
             }
             AttemptOutcome::NotNow { failure, retry_after } => {
-                let mut verdict = self.failed(judge, failing(Condition::Down, failure, None));
+                let failing = failing(Condition::Down, failure, None);
+                let mut verdict = self.failed(judge, Failing { is_asked_for: retry_after.is_some(), ..failing });
                 if let (Verdict::Again(Some(retry)), Some(asked)) = (&mut verdict, retry_after) {
                     retry.retry_at = retry.retry_at.max(judge.now + asked);
                 }
@@ -241,12 +251,17 @@ impl Standing {
             self.health.pause_as_asked(asked, judge.now);
             return Verdict::Again(Some(self.retry(judge, &failing, Condition::Down)));
         }
-        let retry = self.retry(judge, &failing, Condition::Down);
+        let mut retry = self.retry(judge, &failing, Condition::Down);
+        if failing.is_asked_for {
+            // The moment that it names is the server's; the pauses of this event grow nevertheless.
+            let own = backoff::after_failure(retry.tries, None, judge.random);
+            retry.retry_at = retry.retry_at.max(judge.now + own);
+        }
         let (tries, age) = match status {
             Some(_) => (self.evidence.tries(), GIVE_UP_AFTER.0),
             None => (2 * self.evidence.tries(), GIVE_UP_AFTER.1),
         };
-        if retry.tries >= tries && retry.age(judge.now) >= age {
+        if retry.tries >= tries && retry.age(judge.now) >= age && !failing.is_asked_for {
             let reason = match status {
                 Some(status) => format!(
                     "the server answered {status} to this event {} times, and takes others: a firewall or a size limit? \
