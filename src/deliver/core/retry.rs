@@ -9,6 +9,8 @@ pub struct RetryState {
     pub tries: u32,
     /// Of these: how many the server refused before it had the whole body.
     pub early: u32,
+    /// Whether the server asked for it again in any of them.
+    pub is_asked_for: bool,
     /// When the first of them failed.
     pub first_failed: Instant,
     /// Other events go first until then.
