@@ -8,7 +8,7 @@ pub struct RetryState {
     /// How many there were, not counting those under an older config and those without a connection.
     pub tries: u32,
     /// Of these: how many the server refused before it had the whole body.
-    pub early: u32,
+    pub early: u16,
     /// Whether the server asked for it again in any of them.
     pub is_asked_for: bool,
     /// When the first of them failed.

@@ -18,7 +18,7 @@ use crate::readiness::NotReady;
 /// At least this many refusals in a row are needed before the server is at fault instead of the events.
 const BROKEN_AFTER: u32 = 5;
 /// A refusal before the whole body was sent counts only after this many of them.
-const EARLY_TRIES: u32 = 3;
+const EARLY_TRIES: u16 = 3;
 /// How long an event must have failed while others succeed before it is given up: with an answer, and without one (which also
 /// needs twice the tries).
 const GIVE_UP_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
@@ -294,7 +294,7 @@ impl Standing {
         };
         RetryState {
             tries,
-            early: before.map_or(0, |retry| retry.early) + u32::from(failing.is_early()),
+            early: before.map_or(0, |retry| retry.early).saturating_add(u16::from(failing.is_early())),
             is_asked_for: failing.is_asked_for || before.is_some_and(|retry| retry.is_asked_for),
             first_failed: before.map_or(judge.now, |retry| retry.first_failed),
             retry_at: judge.now + pause,
