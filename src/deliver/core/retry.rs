@@ -9,8 +9,8 @@ pub struct RetryState {
     pub tries: u32,
     /// Of these: how many the server refused before it had the whole body.
     pub early: u16,
-    /// Whether the server asked for it again in any of them.
-    pub is_asked_for: bool,
+    /// How many there were since the server last asked for it again.
+    pub unasked: u16,
     /// When the first of them failed.
     pub first_failed: Instant,
     /// Other events go first until then.

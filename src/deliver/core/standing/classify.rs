@@ -252,7 +252,7 @@ impl Standing {
             return Verdict::Again(Some(self.retry(judge, &failing, Condition::Down)));
         }
         let mut retry = self.retry(judge, &failing, Condition::Down);
-        if retry.is_asked_for {
+        if failing.is_asked_for {
             // The moment that it names is the server's; the pauses of this event grow nevertheless.
             let own = backoff::after_failure(retry.tries, None, judge.random);
             retry.retry_at = retry.retry_at.max(judge.now + own);
@@ -261,7 +261,7 @@ impl Standing {
             Some(_) => (self.evidence.tries(), GIVE_UP_AFTER.0),
             None => (2 * self.evidence.tries(), GIVE_UP_AFTER.1),
         };
-        if retry.tries >= tries && retry.age(judge.now) >= age && !retry.is_asked_for {
+        if u32::from(retry.unasked) >= tries && retry.age(judge.now) >= age {
             let reason = match status {
                 Some(status) => format!(
                     "the server answered {status} to this event {} times, and takes others: a firewall or a size limit? \
@@ -295,7 +295,7 @@ impl Standing {
         RetryState {
             tries,
             early: before.map_or(0, |retry| retry.early).saturating_add(u16::from(failing.is_early())),
-            is_asked_for: failing.is_asked_for || before.is_some_and(|retry| retry.is_asked_for),
+            unasked: if failing.is_asked_for { 0 } else { before.map_or(0, |retry| retry.unasked).saturating_add(1) },
             first_failed: before.map_or(judge.now, |retry| retry.first_failed),
             retry_at: judge.now + pause,
             acknowledged: self.evidence.acknowledged,

@@ -82,7 +82,8 @@ impl Answer {
 
     /// Whether an event that always gets this answer is given up in the end.
     pub(super) fn is_final(self) -> bool {
-        matches!(self, Answer::SourceLost) || !matches!(self, Answer::Ok | Answer::Unreachable | Answer::Status(429, _))
+        // An event that the server asks for again is never given up.
+        !matches!(self, Answer::Ok | Answer::Unreachable | Answer::Status(429, _) | Answer::Status(_, 1..))
     }
 }
 
