@@ -195,7 +195,7 @@ impl<D: Disk> Spool<D> {
         }
         let is_out = |counter: &u64| self.events.why_hidden(*counter, slot) == Some(Hidden::Out);
         let page = self.events.in_slot(slot, None).map(|entry| entry.counter).filter(|counter| !is_out(counter));
-        // Without hard links each heir gets a copy: one event at a time, and only if there is room or none of them has any.
+        // Without hard links each heir gets a copy: one event at a time, and only if there is room or no heir has an event.
         let has_links = self.volume.has_links();
         let page: Vec<u64> = page.take(if has_links { PAGE } else { 1 }).collect();
         if mask == 0 || page.is_empty() {

@@ -1,7 +1,7 @@
 //! Opens an event. The reader continues whatever is wrong with an event.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Spool;
 use super::disk::Disk;
@@ -162,16 +162,7 @@ impl<D: Disk> Spool<D> {
         let counter = self.follow(destination, counter);
         let from = self.volume.file(Home::To(destination), counter);
         let known = self.destinations.slot(destination).filter(|_| self.events.get(counter).is_some());
-        // An event in a group leaves alone, not with the file of the others.
-        let alone = self.volume.file(Home::New, counter);
-        let is_in_group = self.volume.size_in_group(&from, counter)?.is_some();
-        let copied = if is_in_group { self.volume.copy(&from, Some(counter), &alone).ok() } else { None };
-        // Its size may have changed since it was stored.
-        let size = copied.or_else(|| self.volume.stat(&from).ok().map(|found| found.bytes));
-        let file = if copied.is_some() { &alone } else { &from };
-        let taken = self.quarantine.take(&self.volume, self.bounds, file, size.map_or(1, blocks));
-        let taken = taken.and_then(|path| self.volume.unlink(&from).map(|()| path));
-        match taken {
+        match self.take_alone(&from, counter) {
             Ok(path) => {
                 if let Some(slot) = known {
                     self.events.forget(counter, slot);
@@ -184,5 +175,23 @@ impl<D: Disk> Spool<D> {
                 Err(fault)
             }
         }
+    }
+
+    /// Moves a file to quarantine; of a group only this event.
+    fn take_alone(&mut self, from: &Path, counter: u64) -> Result<Option<PathBuf>, DiskError> {
+        if self.volume.size_in_group(from, counter)?.is_some() {
+            let alone = self.volume.file(Home::New, counter);
+            // Without room for the copy the whole file stays with it.
+            if let Ok(size) = self.volume.copy(from, Some(counter), &alone) {
+                let taken = self.quarantine.take(&self.volume, self.bounds, &alone, blocks(size));
+                self.volume.remove_fresh(counter);
+                let path = taken?;
+                self.volume.unlink(from)?;
+                return Ok(path);
+            }
+        }
+        // Its size may have changed since it was stored.
+        let blocks = self.volume.stat(from).map_or(1, |found| blocks(found.bytes));
+        self.quarantine.take(&self.volume, self.bounds, from, blocks)
     }
 }

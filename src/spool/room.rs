@@ -33,17 +33,17 @@ impl<D: Disk> Spool<D> {
         if short > self.named_blocks() * BLOCK {
             return Err(Reason::NoRoom(free.bytes));
         }
-        // No eviction makes room where a file is being read. If what is read leaves too little, it does not count.
-        let in_use = self.readers.blocks(|_| false);
-        let counts_readers = in_use * BLOCK + wanted <= max_bytes && in_use * BLOCK + short <= self.blocks() * BLOCK;
-        let blocks = |spool: &Self| if counts_readers { spool.blocks() } else { spool.named_blocks() };
         if short_of_files > self.inodes() {
             return Err(Reason::NoFiles(free.files));
         }
-        let (blocks_before, files_before) = (blocks(self), self.inodes());
-        while blocks_before.saturating_sub(blocks(self)) * BLOCK < short
+        // An eviction makes no room while its file is being read. If what is being read leaves too little, it does not count.
+        let in_use = self.readers.blocks(|_| false);
+        let counts_readers = in_use * BLOCK + wanted <= max_bytes && in_use * BLOCK + short <= self.blocks() * BLOCK;
+        let taken = |spool: &Self| if counts_readers { spool.blocks() } else { spool.named_blocks() };
+        let (taken_before, files_before) = (taken(self), self.inodes());
+        while taken_before.saturating_sub(taken(self)) * BLOCK < short
             || files_before - self.inodes() < short_of_files
-            || blocks(self) * BLOCK + wanted > max_bytes
+            || taken(self) * BLOCK + wanted > max_bytes
             || self.files() + files > self.bounds.max_files
         {
             let evicted = evicted.as_deref_mut().ok_or(Reason::NoRoom(free.bytes))?;

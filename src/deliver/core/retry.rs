@@ -9,7 +9,7 @@ pub struct RetryState {
     pub tries: u32,
     /// Of these: how many the server refused before it had the whole body.
     pub early: u16,
-    /// How many there were since the server last asked for it again.
+    /// How many there were since the last answer with `Retry-After`.
     pub unasked: u16,
     /// When the first of them failed.
     pub first_failed: Instant,

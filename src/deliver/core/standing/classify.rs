@@ -46,7 +46,7 @@ struct Failing<'a> {
     condition: Condition,
     failure: Failure,
     retry_after: Option<Duration>,
-    /// The server asks for another try, also if that is about this event alone.
+    /// The answer has `Retry-After`. `retry_after` has it only if it is about the destination, too.
     is_asked_for: bool,
 }
 
@@ -253,7 +253,7 @@ impl Standing {
         }
         let mut retry = self.retry(judge, &failing, Condition::Down);
         if failing.is_asked_for {
-            // The moment that it names is the server's; the pauses of this event grow nevertheless.
+            // The server names the earliest moment. The pauses of this event grow nevertheless.
             let own = backoff::after_failure(retry.tries, None, judge.random);
             retry.retry_at = retry.retry_at.max(judge.now + own);
         }
