@@ -119,7 +119,8 @@ async fn run(
     let mut machine = Machine::default();
     let log_limiter = RateLimited::new(1);
     let mut moment = Instant::now() + monitor.period.mul_f64(fastrand::f64());
-    let mut pause = FIRST_PAUSE;
+    let first_pause = FIRST_PAUSE.min(monitor.period);
+    let mut pause = first_pause;
     loop {
         sleep_until(moment).await;
         let Some(status) = read_status().await else { return };
@@ -128,17 +129,19 @@ async fn run(
         match sent {
             Ok(()) => {
                 let mut results = results.borrow_mut();
-                if results.last_success.replace(now).is_none() || results.last_failure.take().is_some() {
+                let had_success = results.last_success.replace(now).is_some();
+                let had_failure = results.last_failure.take().is_some();
+                if !had_success || had_failure {
                     info!(url = %monitor.url, "the state report is sent");
                 }
                 moment = next_moment(moment.into_std(), monitor.period, now.into_std()).into();
-                pause = FIRST_PAUSE;
+                pause = first_pause;
             }
             Err(failure) => {
                 log_limiter.say(|more| warn!(url = %monitor.url, "the state report was not sent: {failure}{more}"));
                 results.borrow_mut().last_failure = Some((failure, now));
-                moment = now + pause.min(monitor.period);
-                pause *= 2;
+                moment = now + pause;
+                pause = (pause * 2).min(monitor.period);
             }
         }
     }

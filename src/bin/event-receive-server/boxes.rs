@@ -5,6 +5,7 @@
 //! a restart, because each box reports again within its period.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const MOST_BYTES: usize = 128 << 20;
 const LONGEST: usize = 256 << 10;
 /// A box that has reported once and gives no period counts as gone after this.
 const USUAL: Duration = Duration::from_secs(600);
+/// The periods that an uplink can have, in seconds; others are ignored.
+const PERIODS: RangeInclusive<u64> = 1..=86_400;
 /// Tolerance: a report may be late by half a period plus this.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -147,8 +150,8 @@ impl LastReport {
     }
 
     fn period(&self) -> Option<Duration> {
-        let said = self.uplink("period_seconds").and_then(Value::as_u64).map(Duration::from_secs);
-        said.or(self.interval)
+        let said = self.uplink("period_seconds").and_then(Value::as_u64).filter(|seconds| PERIODS.contains(seconds));
+        said.map(Duration::from_secs).or(self.interval)
     }
 
     fn state(&self, now: Instant) -> State {
@@ -227,6 +230,22 @@ mod tests {
         take(report("b", ours(10)), 100);
         assert_eq!(named(at(100))[..2], ["a:gone", "c:gone"]);
         assert_eq!(named(at(903)), ["a:gone", "b:gone", "c:gone", "d:gone", "e:gone"]);
+    }
+
+    #[test]
+    fn a_period_that_no_uplink_has_counts_as_none() {
+        let (boxes, began) = (Boxes::default(), Instant::now());
+        for period in
+            [json!(0), json!(86_401), json!(u64::MAX / 2), json!(u64::MAX), json!(-1), json!(1e300), json!("5")]
+        {
+            let name = period.to_string();
+            take(&boxes, report(&name, json!({"sophon_uplink": {"period_seconds": period}})), began);
+        }
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        let all_are = |state: &str, now| states(&boxes, now).into_iter().all(|(_, is)| is == state);
+        assert!(all_are("good", at(900)) && all_are("gone", at(903)));
+        take(&boxes, report("null", json!({"sophon_uplink": null})), at(903));
+        assert_eq!(states(&boxes, at(903)).last().unwrap(), &("null".to_owned(), "good".to_owned()));
     }
 
     #[test]

@@ -10,14 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::{Client, Message};
 use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Message>>>>;
 
-/// See the module.
+/// See the module. Dropping it ends the subscription.
 pub struct Replies {
     inbox: String,
     waiting: Waiting,
     next: AtomicU64,
+    /// Reads the answers, and owns the subscription.
+    reader: AbortHandle,
 }
 
 /// An answer that is waited for.
@@ -36,7 +39,7 @@ impl Replies {
         let mut answers =
             client.subscribe(format!("{inbox}.*")).await.map_err(|error| format!("cannot subscribe: {error}"))?;
         let table = waiting.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Some(answer) = answers.next().await {
                 let key = answer.subject.rsplit_once('.').and_then(|(_, key)| key.parse().ok());
                 if let Some(sender) = key.and_then(|key: u64| lock(&table).remove(&key)) {
@@ -44,7 +47,7 @@ impl Replies {
                 }
             }
         });
-        Ok(Replies { inbox, waiting, next: AtomicU64::new(0) })
+        Ok(Replies { inbox, waiting, next: AtomicU64::new(0), reader: reader.abort_handle() })
     }
 
     /// A place for one answer.
@@ -60,6 +63,12 @@ impl Expected {
     /// The answer; none when there will be none.
     pub async fn wait(&mut self) -> Option<Message> {
         (&mut self.receiver).await.ok()
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.reader.abort();
     }
 }
 
@@ -79,7 +88,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_no_longer_waits_leaves_nothing_behind() {
-        let replies = Replies { inbox: "_INBOX.x".into(), waiting: Waiting::default(), next: AtomicU64::new(0) };
+        let reader = tokio::spawn(std::future::pending::<()>());
+        let replies = Replies {
+            inbox: "_INBOX.x".into(),
+            waiting: Waiting::default(),
+            next: AtomicU64::new(0),
+            reader: reader.abort_handle(),
+        };
         let (first, mut second) = (replies.expect(), replies.expect());
         assert_eq!((first.subject.as_str(), second.subject.as_str()), ("_INBOX.x.0", "_INBOX.x.1"));
         drop(first);
@@ -88,5 +103,8 @@ mod tests {
         assert!(second.wait().await.is_none());
         drop(second);
         assert!(lock(&replies.waiting).is_empty());
+        // Otherwise each attempt of a gallery to reach its servers would leave a subscription.
+        drop(replies);
+        assert!(reader.await.unwrap_err().is_cancelled());
     }
 }
