@@ -77,7 +77,9 @@ fn destination(destination: &Destination) -> impl Iterator<Item = String> {
 }
 
 fn no_progress(destination: &Destination) -> Option<String> {
-    let waiting = destination.in_flight + destination.queued + destination.backlog.events;
+    // Outside its hours a backlog waits on purpose.
+    let backlog = if destination.off_hours { 0 } else { destination.backlog.events };
+    let waiting = destination.in_flight + destination.queued + backlog;
     let server = server(&destination.url);
     let for_seconds = destination.since_seconds;
     // Count only the present state: a quiet hour before it was not a lack of progress.
@@ -213,6 +215,17 @@ mod tests {
         assert_eq!(at("up", 1e6, Some(SLOWEST_UPLOAD - 1.0), 1), None, "a slow link is progress");
         assert!(at("up", 1e6, Some(SLOWEST_UPLOAD + 1.0), 1).is_some());
         assert_eq!(at("up", 5.0, Some(1e6), 1), None, "its time begins when it is up again");
+    }
+
+    #[test]
+    fn a_backlog_outside_its_hours_is_no_problem() {
+        let at = |off_hours, queued| {
+            let backlog = Backlog { events: 3, ..Backlog::default() };
+            no_progress(&Destination { off_hours, backlog, queued, last_success_seconds: Some(1e5), ..any("up") })
+        };
+        assert!(at(false, 0).is_some_and(|said| said.contains("3 events wait")));
+        assert_eq!(at(true, 0), None);
+        assert!(at(true, 1).is_some_and(|said| said.contains("1 events wait")), "live events go at any time");
     }
 
     #[test]

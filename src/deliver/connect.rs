@@ -265,7 +265,7 @@ async fn race(
     let mut left: VecDeque<IpAddr> = addresses.iter().copied().collect();
     let mut tried = Vec::new();
     let mut attempts: Vec<Attempt> = Vec::new();
-    let (mut failure, mut is_late): (Option<Failure>, _) = (None, true);
+    let (mut failure, mut awaits_more): (Option<Failure>, _) = (None, true);
     let (mut is_next, mut is_repeated) = (true, false);
     loop {
         if let Some(address) = is_next.then(|| left.pop_front()).flatten() {
@@ -274,7 +274,7 @@ async fn race(
             attempts.push(attempt(address));
             is_next = false;
         }
-        if attempts.is_empty() && left.is_empty() && !is_late {
+        if attempts.is_empty() && left.is_empty() && !awaits_more {
             return Err(failure);
         }
         tokio::select! {
@@ -288,9 +288,9 @@ async fn race(
                     is_next = true;
                 }
             },
-            more = &mut late, if is_late => {
+            more = &mut late, if awaits_more => {
                 left.extend(more);
-                (is_late, is_next) = (false, is_next || attempts.is_empty());
+                (awaits_more, is_next) = (false, is_next || attempts.is_empty());
             }
             () = sleep(ATTEMPT_DELAY), if !left.is_empty() => is_next = true,
             () = sleep(REPEAT_DELAY), if left.is_empty() && !is_repeated && !attempts.is_empty() => {
@@ -298,8 +298,13 @@ async fn race(
                 is_repeated = true;
             }
             () = deadline.passed() => {
-                let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound().as_millis());
-                return Err(Some(Failure::new(Code::ConnectTimeout, why)));
+                // A refusal tells more than the silence of others, or of the name server; see above for `ConnectUnreachable`.
+                let is_silence = |known: &Failure| known.code == Code::ConnectUnreachable && !attempts.is_empty();
+                let timeout = || {
+                    let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound().as_millis());
+                    Failure::new(Code::ConnectTimeout, why)
+                };
+                return Err(failure.filter(|known| !is_silence(known)).or_else(|| (!tried.is_empty()).then(timeout)));
             }
         }
     }

@@ -61,7 +61,8 @@ impl Choice {
 pub struct Endpoints {
     first: Rc<Client>,
     standby: RefCell<Vec<Rc<Client>>>,
-    choice: RefCell<Choice>,
+    /// The present config's; an attempt that began under another one changes that one's.
+    choice: RefCell<Rc<RefCell<Choice>>>,
 }
 
 impl Endpoints {
@@ -81,7 +82,7 @@ impl Endpoints {
 
     /// The standby server in use, if any.
     pub fn standing_in(&self) -> Option<Rc<Client>> {
-        let in_use = self.choice.borrow().in_use;
+        let in_use = self.choice.borrow().borrow().in_use;
         self.standby.borrow().get(in_use.checked_sub(1)?).cloned()
     }
 
@@ -93,8 +94,11 @@ impl Endpoints {
         self.choice.take();
     }
 
+    /// Keeps the clients of servers that stay. The others start no request any more, also none of an attempt that is under way.
     fn stand_by(&self, wanted: Vec<(Url, Settings)>) {
         let known = self.standby.take();
+        let is_wanted = |client: &&Rc<Client>| wanted.iter().any(|(url, _)| url == client.url());
+        known.iter().filter(|client| !is_wanted(client)).for_each(|client| client.retire());
         let clients =
             wanted.into_iter().map(|(url, settings)| match known.iter().find(|client| *client.url() == url) {
                 Some(client) => {
@@ -129,7 +133,8 @@ impl Endpoints {
     async fn send_to_any(&self, upload: &Upload, permit: BodyPermit) -> (AttemptOutcome, Duration) {
         let clients: Vec<Rc<Client>> =
             [Rc::clone(&self.first)].into_iter().chain(self.standby.borrow().iter().cloned()).collect();
-        let order = self.choice.borrow_mut().order(clients.len(), Instant::now());
+        let choice = Rc::clone(&self.choice.borrow());
+        let order = choice.borrow_mut().order(clients.len(), Instant::now());
         let (mut permit, mut last, mut order) = (Some(permit), None, order.peekable());
         let tried_first = *order.peek().expect("at least one server");
         for server in order {
@@ -138,7 +143,7 @@ impl Endpoints {
             let (outcome, took) = clients[server].send(upload, Some(next)).await;
             if !is_servers(&outcome) {
                 let is_taken = outcome == AttemptOutcome::Acknowledged;
-                if is_taken && self.choice.borrow_mut().works(server, tried_first, Instant::now()) {
+                if is_taken && choice.borrow_mut().works(server, tried_first, Instant::now()) {
                     self.say(server, clients[server].url(), last.as_ref());
                 }
                 return (outcome, took);

@@ -123,7 +123,8 @@ impl Ledger {
         self.entries.borrow().front().filter(|entry| !entry.done).map(|entry| entry.event)
     }
 
-    /// Whether the oldest event that is not done has been the oldest for `age` at least.
+    /// Whether the oldest event that is not done has been the oldest for at least `age`, counted from the first call that saw it
+    /// as the oldest. Has to be called regularly.
     pub fn has_older_than(&self, age: Duration) -> bool {
         if self.entries.borrow().is_empty() {
             return false;

@@ -92,7 +92,7 @@ impl AttemptOutcome {
             let why = format!("{why}{advice}");
             Failure { code: Code::of_status(number), why, status: Some(number), early }
         };
-        match number {
+        let outcome = match number {
             200..=299 => AttemptOutcome::down(Failure {
                 code: Code::EarlyAnswer,
                 ..failure(", before it had the whole event, which is no acknowledgement")
@@ -114,12 +114,19 @@ impl AttemptOutcome {
             }
             400..=499 => AttemptOutcome::Refused { failure: failure("") },
             _ => AttemptOutcome::down(failure("")),
+        };
+        match (outcome, retry_after(headers)) {
+            // The server says itself that it is not for good.
+            (AttemptOutcome::Refused { failure } | AttemptOutcome::Misconfigured { failure }, Some(asked)) => {
+                AttemptOutcome::NotNow { failure, retry_after: Some(asked) }
+            }
+            (outcome, _) => outcome,
         }
     }
 
     /// Applies the config's `answers` to the outcome. Before the server had the whole event there is no acknowledgement.
     #[must_use]
-    pub fn meaning(self, meaning: Meaning, early: Option<Early>) -> AttemptOutcome {
+    pub fn meaning(self, meaning: Meaning, early: Option<Early>, headers: &HeaderMap) -> AttemptOutcome {
         match (meaning, self) {
             (Meaning::Accept, _) if early.is_none() => AttemptOutcome::Acknowledged,
             (Meaning::Refuse, AttemptOutcome::Acknowledged) => AttemptOutcome::Refused {
@@ -127,7 +134,7 @@ impl AttemptOutcome {
             },
             (Meaning::Retry, AttemptOutcome::Acknowledged) => {
                 let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which is in answers.retry");
-                AttemptOutcome::NotNow { failure, retry_after: None }
+                AttemptOutcome::NotNow { failure, retry_after: retry_after(headers) }
             }
             (
                 Meaning::Refuse,
@@ -230,6 +237,24 @@ mod tests {
             assert_eq!((failure.code, failure.early), (code, early));
             assert!(failure.why.starts_with(words), "{failure}");
         }
+    }
+
+    #[test]
+    fn whatever_the_status_an_answer_with_retry_after_is_not_for_good() {
+        let asked = [("retry-after", "7")];
+        for status in 300..=599 {
+            let outcome = answer(status, &asked);
+            let (AttemptOutcome::Down { retry_after, .. } | AttemptOutcome::NotNow { retry_after, .. }) = outcome
+            else {
+                panic!("{status}: {outcome:?}");
+            };
+            assert_eq!(retry_after, Some(Duration::from_secs(7)), "{status}");
+        }
+        let headers: HeaderMap = [("retry-after".parse().unwrap(), "7".parse().unwrap())].into_iter().collect();
+        let accepted = AttemptOutcome::of_answer(202, &headers, None).meaning(Meaning::Retry, None, &headers);
+        assert!(matches!(accepted, AttemptOutcome::NotNow { retry_after: Some(_), .. }), "{accepted:?}");
+        let refused = AttemptOutcome::of_answer(503, &headers, None).meaning(Meaning::Refuse, None, &headers);
+        assert!(matches!(refused, AttemptOutcome::Refused { .. }), "the owner's rule comes first: {refused:?}");
     }
 
     #[test]

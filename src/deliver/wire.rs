@@ -1,6 +1,7 @@
 //! The TCP connection below TLS. It counts the bytes that the kernel took: bytes that TLS took may still be in its own buffer,
 //! and have not moved. A rate limit is applied here, too.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::rate::Rate;
 
+/// A connection that sent the last piece waits so much longer than the others that share the rate limit.
+const OTHERS_FIRST: Duration = Duration::from_millis(2);
+
 /// A TCP connection that counts its bytes.
 pub struct CountingStream {
     /// The socket.
@@ -24,14 +28,24 @@ pub struct CountingStream {
     /// How long the connection took to be made: about one round trip.
     pub rtt: Duration,
     rate: Option<Arc<Rate>>,
+    /// Whether the rate limit holds bytes back. They always count.
+    is_limited: Cell<bool>,
+    /// This connection sent the last piece: the others go first.
+    has_sent: bool,
     /// Set while the rate limit lets no byte through.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl CountingStream {
-    /// A connection on which no byte was written yet.
+    /// A connection on which no byte was written yet. Its bytes count for the rate limit, and are not held back: the few bytes of
+    /// a TLS handshake have little time.
     pub fn new(tcp: TcpStream, rtt: Duration, rate: Option<Arc<Rate>>) -> CountingStream {
-        CountingStream { tcp, taken: 0, rtt, rate, pause: None }
+        CountingStream { tcp, taken: 0, rtt, rate, is_limited: Cell::new(false), has_sent: false, pause: None }
+    }
+
+    /// From now on the rate limit holds bytes back.
+    pub fn limit(&self) {
+        self.is_limited.set(true);
     }
 
     /// Set while the rate limit holds bytes back, instead of the peer: until when at the least.
@@ -41,14 +55,17 @@ impl CountingStream {
 
     /// How many of `wanted` bytes may be sent now; pending while none may.
     fn allowed(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
-        let Some(rate) = &self.rate else { return Poll::Ready(wanted) };
+        let Some(rate) = self.rate.as_ref().filter(|_| self.is_limited.get()) else { return Poll::Ready(wanted) };
         loop {
             match rate.allowed(wanted, Instant::now()) {
                 Ok(bytes) => {
                     self.pause = None;
                     return Poll::Ready(bytes);
                 }
-                Err(at) => ready!(self.pause.insert(Box::pin(sleep_until(at))).as_mut().poll(cx)),
+                Err(at) => {
+                    let at = if std::mem::take(&mut self.has_sent) { at + OTHERS_FIRST } else { at };
+                    ready!(self.pause.insert(Box::pin(sleep_until(at))).as_mut().poll(cx));
+                }
             }
         }
     }
@@ -58,6 +75,7 @@ impl CountingStream {
             self.taken += count as u64;
             if let Some(rate) = &self.rate {
                 rate.pay(count, Instant::now());
+                self.has_sent = true;
             }
         }
         written

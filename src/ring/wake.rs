@@ -99,7 +99,13 @@ impl<M: Memory + Clone + Send + 'static> Watcher<M> {
             published.notify_one(); // for records from before the first wait
             while !stopped.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                sleep(&memory, seen, WAIT_BOUND);
+                if prepare_to_wait(&memory, WaitOn::Futex, seen) {
+                    memory.futex_wait(seen, WAIT_BOUND);
+                }
+                if stopped.load(Ordering::Relaxed) {
+                    break; // the event loop may wait for the FIFO by now, and `waiting` is its
+                }
+                finish_wait(&memory);
                 let now = publications(&memory);
                 if now != seen || memory.lost() {
                     seen = now;

@@ -132,6 +132,24 @@ fn a_200_is_an_acknowledgement_only_where_its_body_says_so() {
 }
 
 #[test]
+fn a_2xx_whose_head_breaks_the_rules_is_no_acknowledgement_where_its_body_counts() {
+    let home = Home::new();
+    let server = Sink::with(|_, before| match before {
+        0 => Answer::RawThenClose("HTTP/1.1 200 OK\r\nContent-Length: 12\r\nno colon\r\n\r\n{\"code\": 500}"),
+        1 => Answer::RawThenClose("HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nno colon\r\n\r\n"),
+        _ => body(r#"{"code": 0}"#),
+    });
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let config = json!({ "accept_body": { "/code": 0 }, "answers": { "accept": [409] } });
+    let daemon = Daemon::start(&home, &[server.url()], config);
+    publish(&mut recognizer, &event(b"reg", b"spot"));
+    daemon.wait_log("the server answered 200, and its body is not what accept_body wants: it cannot be read");
+    daemon.wait_log("the server answered 409, and its body is not what accept_body wants: it cannot be read");
+    home.wait_done();
+    assert_eq!((daemon.terminate().acknowledged, server.received().len()), (1, 3));
+}
+
+#[test]
 fn a_2xx_whose_body_has_no_end_is_no_acknowledgement_where_its_body_counts() {
     let home = Home::new();
     let server = Sink::with(|_, before| match before {

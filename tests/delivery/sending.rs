@@ -1,5 +1,7 @@
 //! The promise: what the config says of order, of servers that stand in and of a link's bounds is kept, and costs no event.
 
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::common::closed_port::ClosedPort;
@@ -94,6 +96,25 @@ fn with_no_server_left_an_event_waits_as_without_standby() {
 }
 
 #[test]
+fn a_standby_server_that_was_removed_gets_nothing_more_although_an_attempt_was_on_its_way_to_it() {
+    let home = Home::new();
+    let (first, second) = (Sink::with(|_, _| Answer::Hang), Sink::start());
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let config = |standby: &[String]| {
+        let options = json!({ "standby": standby });
+        json!({ "destinations": { first.url(): options }, "timeouts_ms": { "response": 2000 } })
+    };
+    let daemon = Daemon::start(&home, &[first.url()], config(&[second.url()]));
+    publish_many(&mut recognizer, 1);
+    first.wait(1);
+    home.configure(&[first.url()], config(&[]));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log("config read again");
+    first.wait(2); // the next attempt
+    assert!(second.received().is_empty());
+}
+
+#[test]
 fn no_more_bytes_go_out_in_a_second_than_are_allowed() {
     const RATE: u64 = 200_000;
     let home = Home::new();
@@ -127,6 +148,33 @@ fn a_rate_that_holds_bytes_back_for_longer_than_a_server_may_is_no_failure() {
     let destinations = daemon.status()["destinations"].clone();
     let failed: Vec<_> = destinations.as_array().unwrap().iter().map(|one| one["failed_tries"].clone()).collect();
     assert_eq!(failed, [0, 0, 0]);
+}
+
+#[test]
+fn who_shares_a_bound_waits_neither_for_the_events_nor_for_the_backlog_of_another() {
+    let home = Home::new();
+    let (large, small) = (Sink::start(), Sink::start());
+    let later = TcpListener::bind("127.0.0.1:0").unwrap();
+    let over_tls = format!("https://{}/", later.local_addr().unwrap());
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let config = json!({ "bounds": { "bytes_per_second": 40_000 }, "timeouts_ms": { "connect": 1000 } });
+    let daemon = Daemon::start(&home, &[large.url()], config.clone());
+    for _ in 0..4 {
+        publish(&mut recognizer, &event(&picture(30_000, 1), &picture(30_000, 2))); // two seconds each
+    }
+    large.wait_heads(1);
+    // A server that comes later, with little to get, gets its turns; and its handshake is not held back.
+    home.configure(&[large.url(), small.url(), over_tls], config);
+    daemon.signal(Signal::SIGHUP);
+    wait_until("all are there", || daemon.status()["destinations"].as_array().unwrap().len() == 3);
+    publish(&mut recognizer, &event(&picture(1000, 1), &picture(1000, 2)));
+    let (mut connection, _) = later.accept().unwrap();
+    let mut hello = [0; 6];
+    connection.read_exact(&mut hello).unwrap();
+    assert_eq!((hello[0], hello[5]), (22, 1), "a ClientHello");
+    small.wait(1);
+    assert!(large.received().len() < 4, "the small event came before the large ones were over");
+    assert_eq!(daemon.status()["destinations"][1]["failed_tries"], 0);
 }
 
 #[test]

@@ -125,9 +125,16 @@ class Server:
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()
 
+    def close(self):
+        """From now on its port refuses connections."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+
     def run(self):
         while True:
-            connection, peer = self.listener.accept()
+            try:
+                connection, peer = self.listener.accept()
+            except OSError:
+                return self.listener.close()
             threading.Thread(target=self.serve, args=(connection, peer[0]), daemon=True).start()
 
     def serve(self, connection, address):

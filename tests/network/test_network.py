@@ -145,6 +145,14 @@ def test_a_dns_server_that_never_answers_for_ipv6_delivers():
     assert names.end()["failed_tries"] == 0
 
 
+def test_an_address_that_refuses_is_named_although_the_dns_server_never_answers_for_ipv6():
+    names = Names(["10.1.0.2"], silent=(28,), config={"timeouts_ms": {"connect": 1000}})
+    names.server.close()
+    publish(names.box, 1, names.folder.name)
+    names.box.wait(lambda: names.told()["last_error"], "the failure is told")
+    assert names.end()["last_error_code"] == "connect_refused"
+
+
 def test_an_answer_for_ipv6_alone_that_leads_nowhere_waits_for_ipv4():
     names = Names(["fd00::1", "10.1.0.2"], silent=())
     DNS.delay = 0.2

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use sophon_uplink::picture::PictureSource;
 use sophon_uplink::ring::file::{Naming, OpenError, RingFile, Side};
 use sophon_uplink::ring::inspect::RingState;
 use sophon_uplink::ring::producer::Producer;
-use sophon_uplink::ring::wake::WaitOn;
+use sophon_uplink::ring::wake::{WaitOn, Watcher};
 use sophon_uplink::ring::{Memory, Word, Words, consumer, fifo};
 
 const RING: u64 = 1 << 20;
@@ -255,6 +256,26 @@ fn a_file_truncated_under_an_upload_kills_nobody_and_sends_no_false_picture() {
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.lost, stopped.acknowledged), (1, 1));
+}
+
+#[test]
+fn a_watcher_that_ends_leaves_the_ring_to_whoever_waits_next() {
+    let folder = crate::common::shm();
+    let path = folder.path().join("events");
+    let _recognizer = Producer::open(&path, RING).unwrap();
+    let file = Arc::new(RingFile::open_consumer(&path).unwrap());
+    for _ in 0..20 {
+        let watcher = Watcher::start(Arc::clone(&file), Arc::default()).unwrap();
+        wait_until("it waits", || file.load(Word::Waiting, Ordering::Relaxed) == WaitOn::Futex as u64);
+        drop(watcher);
+        file.store(Word::Waiting, WaitOn::Fifo as u64, Ordering::Relaxed);
+        wait_until("it has ended", || {
+            file.futex_wake(); // it may have been about to sleep
+            Arc::strong_count(&file) == 1
+        });
+        assert_eq!(file.load(Word::Waiting, Ordering::Relaxed), WaitOn::Fifo as u64);
+        file.store(Word::Waiting, 0, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -83,10 +83,13 @@ impl Client {
                 Try::Stale
             }
             Ok(Err(error)) => Try::Outcome(match connection.progress.status() {
-                // If hyper cannot parse the head, only the status counts.
+                // If hyper cannot parse the head, the status counts, but there is no body that could be checked.
                 Some(status) if error.is_parse() || transport::is_oversize(&error) => {
                     self.last_answer.set(Some(status));
-                    AttemptOutcome::of_answer(status, &HeaderMap::new(), connection.progress.early())
+                    match self.judge(status, &HeaderMap::new(), connection.progress.early()) {
+                        (outcome, None) => outcome,
+                        (_, Some(_)) => AttemptOutcome::not_accepted(status, "it cannot be read"),
+                    }
                 }
                 _ => AttemptOutcome::down(broken(&error, &connection.progress)),
             }),
@@ -126,7 +129,7 @@ impl Client {
         let mut outcome = AttemptOutcome::of_answer(status, headers, early);
         let answers = settings.options.answers.as_ref();
         if let Some(meaning) = answers.and_then(|answers| answers.meaning(status)) {
-            outcome = outcome.meaning(meaning, early);
+            outcome = outcome.meaning(meaning, early, headers);
         }
         let proxy = self.forward_proxy(&settings).filter(|_| status == 401);
         if let (Some(failure), Some(proxy)) = (outcome.failure_mut(), proxy) {

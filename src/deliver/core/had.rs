@@ -52,6 +52,11 @@ impl Had {
         known.is_some_and(|sequences| sequences.contains(event.sequence))
     }
 
+    /// Whether acknowledged events are still remembered.
+    pub fn remembers(&self) -> bool {
+        self.delivered.is_some()
+    }
+
     /// There is nothing left to inherit.
     pub fn forget_delivered(&mut self) {
         self.delivered = None;

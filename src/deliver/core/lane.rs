@@ -176,9 +176,8 @@ impl Lane {
 
     /// Deliveries in memory that are not done.
     pub fn open_deliveries(&self) -> u64 {
-        let uploads = self.in_flight.values().filter(|upload| upload.ring_event().is_some());
-        let uploads =
-            uploads.filter(|upload| upload.ring_event().is_none_or(|event| !self.storing.contains_key(&event)));
+        let is_elsewhere = |event: &EventNo| self.storing.contains_key(event);
+        let uploads = self.in_flight.values().filter_map(InFlight::ring_event).filter(|event| !is_elsewhere(event));
         self.queue.len() + self.rejected.len() as u64 + self.storing.len() as u64 + uploads.count() as u64
     }
 

@@ -132,7 +132,7 @@ impl<T: Held> Core<T> {
     /// left to pass on.
     pub(super) fn forget_delivered(&mut self) {
         if !self.writer.may_move() && !self.lanes.values().any(Lane::is_closed) {
-            let done = self.lanes.values_mut().filter(|lane| lane.backlog.is_empty() && lane.open_deliveries() == 0);
+            let done = self.lanes.values_mut().filter(|lane| lane.backlog.is_empty());
             done.for_each(|lane| lane.had.forget_delivered());
         }
     }

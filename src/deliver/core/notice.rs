@@ -38,6 +38,8 @@ pub enum Notice {
         lane: LaneId,
         /// The event.
         event: EventId,
+        /// They were read from the spool, not from the ring.
+        is_spooled: bool,
     },
     /// An event was given up because there was no room.
     GaveUp {

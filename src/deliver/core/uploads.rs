@@ -175,6 +175,10 @@ impl<T: Held> Core<T> {
                 if holds_room {
                     self.let_go(event, turn);
                 }
+                let verdict = match verdict {
+                    Verdict::Over(End::Lost) => Verdict::Again(begun.retry), // from the ring; its file in the spool is whole
+                    verdict => verdict,
+                };
                 self.settle_spooled(id, counter, verdict, turn);
             }
             Source::Ring(event) => {
@@ -182,7 +186,7 @@ impl<T: Held> Core<T> {
                     *meanwhile = match verdict {
                         Verdict::Again(retry) => Meanwhile::Failed(retry),
                         // The write that is under way may still succeed.
-                        Verdict::Over(End::Evicted) => Meanwhile::Failed(begun.retry),
+                        Verdict::Over(End::Evicted | End::Lost) => Meanwhile::Failed(begun.retry),
                         Verdict::Over(end) => Meanwhile::Ended(end),
                     };
                     return;
@@ -295,6 +299,9 @@ impl<T: Held> Core<T> {
         }
         self.touch(id, turn.now);
         self.remove_if_over(id, turn);
+        if self.lanes.get(&id).is_some_and(|lane| lane.had.remembers()) {
+            self.forget_delivered();
+        }
     }
 
     /// Writes a lane's queue to the spool.

@@ -67,6 +67,7 @@ impl Driver {
             }
         }
         self.handle(Input::Configured(lanes));
+        self.rearm.notify_one(); // backlogs may have other hours
     }
 
     /// The ring needs the room of these events.

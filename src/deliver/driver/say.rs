@@ -22,8 +22,14 @@ impl Driver {
                 }
                 self.log_problem(lane, &format!("{event}: {why}: a dead letter now"));
             }
-            Notice::Lost { lane, event } => {
-                self.log_problem(lane, &format!("{event}: lost: the file with its pictures was truncated under it"));
+            Notice::Lost { lane, event, is_spooled: false } => {
+                let why =
+                    "its pictures are gone: the ring's file was truncated under it, or the recognizer wrote over it";
+                self.log_problem(lane, &format!("{event}: {why}"));
+            }
+            Notice::Lost { lane, event, is_spooled: true } => {
+                let why = "its file in the spool cannot be read; it stays, and is tried again after a restart: check the disk";
+                self.log_problem(lane, &format!("{event}: {why}"));
             }
             Notice::GaveUp { lane, is_rejected: true } => {
                 self.log_problem(lane, "an event was given up: it was refused, and cannot be kept as a dead letter");

@@ -57,6 +57,7 @@ impl Drop for Transport {
 impl Transport {
     fn new(stream: Stream) -> Transport {
         let wire = wire(&stream);
+        wire.limit();
         let progress = Rc::new(Progress::new(wire.tcp.as_raw_fd(), wire.taken, wire.rtt));
         Transport { stream: TokioIo::new(stream), progress, held: Vec::new(), given: 0, broken: Cell::new(false) }
     }

@@ -343,6 +343,54 @@ fn an_event_that_is_not_taken_stops_those_behind_it_for_as_long_as_the_config_sa
 }
 
 #[test]
+fn in_strict_order_an_outage_does_not_count_against_the_event_that_waited_through_it() {
+    for (answer, asked) in [(502, 0), (503, 0), (504, 0), (429, 0), (408, 0), (500, 30), (413, 30)] {
+        let mut world = world_in_order(1800 * SECOND);
+        world.set(0, Mode::All(Answer::Status(answer, asked)), Answer::Ok, MS);
+        publish(&mut world, 3);
+        wait(&mut world, 7200 * SECOND);
+        // The server is back, and its first answers are errors of its own.
+        let tries = world.tries(0, 0);
+        world.set(0, Mode::All(Answer::Status(500, 0)), Answer::Ok, MS);
+        wait(&mut world, 1200 * SECOND);
+        assert!(tries >= 5 && world.tries(0, 0) > tries + 5, "{answer}");
+        assert_eq!(world.dead(), 0, "{answer}");
+        world.set(0, Mode::Well, Answer::Ok, MS);
+        wait(&mut world, 600 * SECOND);
+        assert!((0..3).all(|event| world.acknowledged(0, event).is_some()), "{answer}");
+    }
+}
+
+#[test]
+fn an_event_whose_room_in_the_ring_vanishes_is_sent_from_the_spool_if_it_is_there() {
+    let mut world = World::new(7);
+    world.set_capacity(100);
+    world.configure(1);
+    world.set(0, Mode::All(Answer::SourceLost), Answer::Ok, 10 * SECOND);
+    publish(&mut world, 1);
+    world.set(0, Mode::All(Answer::Unreachable), Answer::Ok, MS);
+    assert!(world.publish(95, 0, false)); // the ring needs the room: the event is stored while it is being sent
+    wait(&mut world, 5 * SECOND);
+    assert!(world.stored() > 0);
+    world.set(0, Mode::Well, Answer::Ok, MS);
+    wait(&mut world, 600 * SECOND);
+    assert!(world.acknowledged(0, 0).is_some());
+}
+
+#[test]
+fn a_lane_that_is_always_busy_forgets_what_it_delivered_once_there_is_nothing_to_inherit() {
+    let mut world = World::new(7);
+    world.configure(1);
+    world.set(0, Mode::Well, Answer::Ok, 500 * MS);
+    for _ in 0..100 {
+        publish(&mut world, 1);
+        wait(&mut world, 100 * MS);
+        assert!(world.lane_of(0).open_deliveries() > 0);
+    }
+    assert!(!world.lane_of(0).had.remembers());
+}
+
+#[test]
 fn a_destination_with_a_period_gets_all_events_at_its_moments_and_the_others_theirs_at_once() {
     let mut world = World::new(7);
     world.set_periodic(0b10);

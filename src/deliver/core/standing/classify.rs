@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Standing;
 use crate::deliver::core::counters::End;
 use crate::deliver::core::health::Condition;
-use crate::deliver::core::in_flight::InFlight;
+use crate::deliver::core::in_flight::{InFlight, Source};
 use crate::deliver::core::lane::Lane;
 use crate::deliver::core::retry::RetryState;
 use crate::deliver::core::{LaneId, Notice, Rejection, backoff};
@@ -98,7 +98,8 @@ impl Standing {
                 Verdict::Over(End::Acknowledged)
             }
             AttemptOutcome::SourceLost => {
-                judge.notices.push(Notice::Lost { lane: judge.lane, event: id });
+                let is_spooled = matches!(upload.source, Source::Spool(_));
+                judge.notices.push(Notice::Lost { lane: judge.lane, event: id, is_spooled });
                 Verdict::Over(End::Lost)
             }
             _ if upload.generation != self.health.generation => {
@@ -228,10 +229,8 @@ impl Standing {
     /// In strict order: the reason to give up an event that has stopped the others for too long, if it has.
     fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, judge: &Judge<'_>) -> Option<String> {
         let most = judge.in_order.filter(|most| !most.is_zero())?;
-        // These statuses are about the server only.
-        let is_about_server = matches!(failing.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504));
-        let is_too_long = retry.tries >= BROKEN_AFTER && retry.age(judge.now) >= most;
-        (is_too_long && !is_about_server).then(|| {
+        let is_too_long = u32::from(retry.blamed) >= BROKEN_AFTER && retry.age(judge.now) >= most;
+        (is_too_long && !failing.is_about_server()).then(|| {
             format!(
                 "it stopped the events behind it for {} s, and order_gives_up_s is {}: {}",
                 retry.age(judge.now).as_secs(),
@@ -261,7 +260,7 @@ impl Standing {
             Some(_) => (self.evidence.tries(), GIVE_UP_AFTER.0),
             None => (2 * self.evidence.tries(), GIVE_UP_AFTER.1),
         };
-        if u32::from(retry.unasked) >= tries && retry.age(judge.now) >= age {
+        if u32::from(retry.blamed) >= tries && retry.age(judge.now) >= age {
             let reason = match status {
                 Some(status) => format!(
                     "the server answered {status} to this event {} times, and takes others: a firewall or a size limit? \
@@ -288,6 +287,13 @@ impl Standing {
     fn retry(&self, judge: &mut Judge<'_>, failing: &Failing<'_>, condition: Condition) -> RetryState {
         let before = failing.upload.retry;
         let tries = before.map_or(0, |retry| retry.tries) + 1;
+        let is_strict = judge.in_order.is_some();
+        let blamed = match before.map_or(0, |retry| retry.blamed) {
+            _ if failing.is_asked_for => 0,
+            blamed if is_strict && failing.is_about_server() => blamed,
+            blamed => blamed.saturating_add(1),
+        };
+        let first = before.filter(|retry| !is_strict || retry.blamed > 0).map_or(judge.now, |retry| retry.first_failed);
         let pause = match condition {
             Condition::Misconfigured | Condition::Refusing => backoff::after_misconfiguration(tries, judge.random),
             _ => backoff::after_failure(tries, failing.retry_after, judge.random),
@@ -295,8 +301,8 @@ impl Standing {
         RetryState {
             tries,
             early: before.map_or(0, |retry| retry.early).saturating_add(u16::from(failing.is_early())),
-            unasked: if failing.is_asked_for { 0 } else { before.map_or(0, |retry| retry.unasked).saturating_add(1) },
-            first_failed: before.map_or(judge.now, |retry| retry.first_failed),
+            blamed,
+            first_failed: first,
             retry_at: judge.now + pause,
             acknowledged: self.evidence.acknowledged,
             row: self.evidence.row(),
@@ -351,5 +357,10 @@ impl Failing<'_> {
     /// Whether the server refused it before it had the whole body, for a reason other than its size or type.
     fn is_early(&self) -> bool {
         self.failure.early.is_some() && !matches!(self.failure.status, Some(413 | 415))
+    }
+
+    /// Whether the answer is about the server only.
+    fn is_about_server(&self) -> bool {
+        matches!(self.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504))
     }
 }

@@ -10,7 +10,7 @@ pub use classify::{Judge, Verdict};
 use super::evidence::Evidence;
 use super::health::Health;
 
-/// See the module. What it says of the server's health is for everybody; only what a try means changes it.
+/// See the module. Everything may read the server's health; only the outcome of an attempt changes it.
 #[derive(Debug)]
 pub struct Standing {
     health: Health,

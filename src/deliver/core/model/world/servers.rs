@@ -38,7 +38,7 @@ impl Answer {
     pub fn random(random: &mut fastrand::Rng) -> Answer {
         match random.u8(..12) {
             0 => Answer::Status([400, 413, 422][random.usize(..3)], 0),
-            1 => Answer::Status([503, 429][random.usize(..2)], random.u64(1..20)),
+            1 => Answer::Status([503, 429, 500, 413, 404, 409][random.usize(..6)], random.u64(1..20)),
             2 | 3 => Answer::Status([500, 503, 408][random.usize(..3)], 0),
             4 | 5 => Answer::Status([401, 403, 404, 302][random.usize(..4)], 0),
             6 => Answer::Status([402, 409, 423][random.usize(..3)], 0),
