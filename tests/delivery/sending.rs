@@ -1,12 +1,16 @@
 //! The promise: what the config says of order, of servers that stand in and of a link's bounds is kept, and costs no event.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::common::closed_port::ClosedPort;
 use crate::common::daemon::Home;
 use crate::common::sink::OK;
+use crate::common::tls_server::whole_request;
 use crate::common::{Answer, Daemon, Sink, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -151,30 +155,51 @@ fn a_rate_that_holds_bytes_back_for_longer_than_a_server_may_is_no_failure() {
 }
 
 #[test]
-fn who_shares_a_bound_waits_neither_for_the_events_nor_for_the_backlog_of_another() {
+fn a_tls_handshake_does_not_wait_for_the_bytes_of_others_that_share_its_bound() {
     let home = Home::new();
-    let (large, small) = (Sink::start(), Sink::start());
-    let later = TcpListener::bind("127.0.0.1:0").unwrap();
-    let over_tls = format!("https://{}/", later.local_addr().unwrap());
+    let (others, over_tls) = ([(); 10].map(|()| Sink::start()), TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut urls = others.each_ref().map(Sink::url).to_vec();
+    urls.push(format!("https://{}/", over_tls.local_addr().unwrap()));
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
-    let config = json!({ "bounds": { "bytes_per_second": 40_000 }, "timeouts_ms": { "connect": 1000 } });
-    let daemon = Daemon::start(&home, &[large.url()], config.clone());
-    for _ in 0..4 {
-        publish(&mut recognizer, &event(&picture(30_000, 1), &picture(30_000, 2))); // two seconds each
+    // A turn of all is four seconds.
+    let config = json!({ "bounds": { "bytes_per_second": 4000 }, "timeouts_ms": { "connect": 1000 } });
+    let _daemon = Daemon::start(&home, &urls, config);
+    publish(&mut recognizer, &event(&picture(15_000, 1), &picture(15_000, 2)));
+    let first = over_tls.accept().unwrap(); // this one may have been faster than the others' bytes
+    others.iter().for_each(|other| other.wait_heads(1));
+    drop(first);
+    let says_hello = || {
+        let (mut connection, mut hello) = (over_tls.accept().unwrap().0, [0; 6]);
+        connection.read_exact(&mut hello).is_ok_and(|()| (hello[0], hello[5]) == (22, 1))
+    };
+    assert!((0..5).any(|_| says_hello()), "no ClientHello came in time");
+}
+
+#[test]
+fn connections_that_share_a_bound_take_turns() {
+    let home = Home::new();
+    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let urls = listeners.each_ref().map(|listener| format!("http://{}/", listener.local_addr().unwrap()));
+    let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
+    let _daemon = Daemon::start(&home, &urls, json!({ "bounds": { "bytes_per_second": 100_000 } }));
+    let bytes = [0, 1].map(|_| Arc::new(AtomicUsize::new(0)));
+    let (tell, told) = channel();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (mine, other, tell) = (Arc::clone(&bytes[index]), Arc::clone(&bytes[1 - index]), tell.clone());
+        std::thread::spawn(move || {
+            let (mut connection, mut text, mut buffer) = (listener.accept().unwrap().0, Vec::new(), [0; 1000]);
+            while whole_request(&text).is_none() {
+                let count = connection.read(&mut buffer).unwrap();
+                text.extend_from_slice(&buffer[..count]);
+                mine.store(text.len(), Ordering::Relaxed);
+            }
+            tell.send((text.len(), other.load(Ordering::Relaxed))).unwrap();
+            let _the_test_may_be_over = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        });
     }
-    large.wait_heads(1);
-    // A server that comes later, with little to get, gets its turns; and its handshake is not held back.
-    home.configure(&[large.url(), small.url(), over_tls], config);
-    daemon.signal(Signal::SIGHUP);
-    wait_until("all are there", || daemon.status()["destinations"].as_array().unwrap().len() == 3);
-    publish(&mut recognizer, &event(&picture(1000, 1), &picture(1000, 2)));
-    let (mut connection, _) = later.accept().unwrap();
-    let mut hello = [0; 6];
-    connection.read_exact(&mut hello).unwrap();
-    assert_eq!((hello[0], hello[5]), (22, 1), "a ClientHello");
-    small.wait(1);
-    assert!(large.received().len() < 4, "the small event came before the large ones were over");
-    assert_eq!(daemon.status()["destinations"][1]["failed_tries"], 0);
+    publish(&mut recognizer, &event(&picture(45_000, 1), &picture(45_000, 2)));
+    let (whole, other) = told.recv().unwrap();
+    assert!(other > whole / 2, "when one had its {whole} bytes, the other had {other}");
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Had {
     }
 
     /// Whether acknowledged events are still remembered.
+    #[cfg(test)]
     pub fn remembers(&self) -> bool {
         self.delivered.is_some()
     }

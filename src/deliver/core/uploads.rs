@@ -299,9 +299,6 @@ impl<T: Held> Core<T> {
         }
         self.touch(id, turn.now);
         self.remove_if_over(id, turn);
-        if self.lanes.get(&id).is_some_and(|lane| lane.had.remembers()) {
-            self.forget_delivered();
-        }
     }
 
     /// Writes a lane's queue to the spool.
