@@ -5,6 +5,7 @@ Releases of a stand-in that is healthy or not; test_deliver.py and tests/vm inst
 """
 
 import os
+import shutil
 import unittest
 from pathlib import Path
 
@@ -44,6 +45,35 @@ class Promises(Installation):
 
     def test_a_first_release_that_is_not_healthy_is_code_4(self):
         self.assertIn("no release to go back to", self.install(self.archive("1.0.0", "crashing"), code=4))
+
+    def test_a_release_whose_links_cannot_be_made_gives_way_to_the_one_before(self):
+        self.install(self.archive("1.0.0"))
+        shutil.rmtree(self.gate / "script")
+        (self.gate / "script").write_text("a file where the folder of a link would be")
+        said = self.install(self.archive("2.0.0"), code=3)
+        self.assertIn("2.0.0 cannot be linked", said)
+        self.assertIn("going back to 1.0.0", said)
+        self.assertEqual(self.in_force(), "1.0.0")
+
+    def test_a_first_release_whose_links_cannot_be_made_is_code_4_and_not_called_unhealthy(self):
+        (self.gate / "script").write_text("a file where the folder of a link would be")
+        said = self.install(self.archive("1.0.0"), code=4)
+        self.assertIn("1.0.0 cannot be linked", said)
+        self.assertNotIn("healthy", said)
+
+    def test_a_switch_that_cannot_be_written_changes_nothing(self):
+        self.install(self.archive("1.0.0"))
+        before = self.uplink()
+        for link in ["trial", "current"]:
+            with self.subTest(link):
+                (self.gate / link).unlink(missing_ok=True)
+                shutil.copytree(self.gate / "versions/1.0.0", self.gate / link)  # a link cannot replace a folder
+                said = self.install(self.archive("2.0.0"), code=1)
+                self.assertIn(f"{link} cannot be written: nothing was changed", said)
+                shutil.rmtree(self.gate / link)
+                if link == "current":
+                    (self.gate / link).symlink_to("versions/1.0.0")
+                self.assertEqual((self.in_force(), self.uplink()), ("1.0.0", before))
 
     def test_servers_that_are_down_are_no_reason_to_go_back(self):
         self.install(self.archive("1.0.0"))

@@ -42,6 +42,22 @@ class Interrupted(Installation):
         self.assertEqual(first.wait(60), 3)
         self.assertEqual((self.in_force(), self.everything()), ("1.0.0", ["1.0.0", "2.0.0"]))
 
+    def test_a_way_back_that_cannot_be_written_is_said_and_left_to_the_next_boot(self):
+        self.install(self.archive("1.0.0"))
+        installer = self.begin_install(self.archive("2.0.0", "silent"))
+        trial, current = os.readlink(self.gate / "trial"), self.gate / "current"
+        current.unlink()
+        shutil.copytree(self.gate / "versions/2.0.0", current)  # a link cannot replace a folder
+        # By the time of the judgement the release would be healthy: its health must not be taken for that of the one before.
+        (self.config.parent / "behaviour").write_text("well")
+        installer.terminate()
+        said = installer.communicate(timeout=120)[0]
+        self.assertEqual(installer.returncode, 4, said)
+        self.assertIn("2.0.0 was not judged", said)
+        self.assertIn("current cannot be written", said)
+        self.assertNotIn("in force again", said)
+        self.assertEqual(os.readlink(self.gate / "trial"), trial)
+
     def test_after_an_installation_that_was_killed_the_next_one_goes_on_from_the_release_that_was_judged(self):
         for arguments, release in [([self.archive("3.0.0", "crashing")], "1.0.0"), (["--back"], "1.0.0"), ([self.archive("4.0.0")], "4.0.0")]:
             with self.subTest(arguments):
