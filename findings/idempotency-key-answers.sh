@@ -109,7 +109,7 @@ const idempotency = require("express-idempotency");
     }
 })();
 CODE
-venv/bin/python -W ignore keys.py >seen 2>errors || { cat errors >&2; exit 2; }
+venv/bin/python -W ignore keys.py >seen 2>errors || { cat errors >&2; exit 1; }
 node keys.js >>seen
 cat >expected <<'SEEN'
 asgi-idempotency-header, JSON, taken: 200, then 200; the handler was called once

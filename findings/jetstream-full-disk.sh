@@ -93,6 +93,7 @@ asyncio.run(main())
 CODE
 mkdir disk
 # A disk of its own takes a name space of its own.
+unshare --user --map-root-user --mount true || { echo "this needs user namespaces" >&2; exit 2; }
 unshare --user --map-root-user --mount bash -ec 'mount -t tmpfs -o size=16m tmpfs disk; exec venv/bin/python seen.py' >seen
 cat >expected <<'SEEN'
 room: stored; /healthz 200; core NATS works

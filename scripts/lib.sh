@@ -4,6 +4,7 @@
 # A script first names everything it needs (need, need_rust, need_target, need_python), then calls needs_met. This reports all
 # missing tools at once, with the one command that would install them.
 
+CALLED_IN=$PWD # before a script changes to ROOT
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # A fresh rustup needs a new login before cargo is in PATH, and Debian keeps nginx out of a user's PATH.
@@ -26,6 +27,9 @@ die() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# as_called PATH: PATH, absolute. A relative one starts at the folder in which the script was called.
+as_called() { if [[ $1 == /* ]]; then say "$1"; else say "$CALLED_IN/$1"; fi; }
 
 # The time for reproducible builds, in seconds: SOURCE_DATE_EPOCH, or the time of the last commit; empty if there is neither.
 source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct 2>/dev/null || true)}"; }
@@ -80,6 +84,7 @@ need_rust() {
     need cc gcc libc6-dev
     if ! have cargo; then
         warn "Rust is missing (Debian's own is too old)"
+        need curl curl
         MISSING_OTHER+=("curl https://sh.rustup.rs -sSf | sh")
         return
     fi

@@ -35,7 +35,7 @@ crates() {
     gcc -O1 -fno-builtin -fno-tree-loop-distribute-patterns -shared -fPIC -o libcounter.so counter.c
     printf '%s\n' '[package]' 'name = "seen"' 'version = "0.0.0"' 'edition = "2021"' '[[bin]]' 'name = "seen"' 'path = "main.rs"' \
         '[dependencies]' "$@" >Cargo.toml
-    RUSTFLAGS="-L native=$FOLDER" CARGO_TARGET_DIR=$FOLDER/target cargo build --quiet --release || { echo "cannot build with $*" >&2; exit 2; }
+    CARGO_ENCODED_RUSTFLAGS=$'-L\x1f'"native=$FOLDER" CARGO_TARGET_DIR=$FOLDER/target cargo build --quiet --release || { echo "cannot build with $*" >&2; exit 2; }
     ln -s target/release/seen seen
     export LD_LIBRARY_PATH=$FOLDER
 }

@@ -242,7 +242,7 @@ def check(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", default="target/release")
+    parser.add_argument("--programs", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release"))
     parser.add_argument("--against", action="append", default=[])
     arguments = parser.parse_args()
     if os.geteuid():
