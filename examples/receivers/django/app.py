@@ -1,5 +1,8 @@
-"""A receiver with Django, in one file.   pip install Django==5.2.19 gunicorn==27.0.1
-PYTHONPATH=.. STORE=/folder gunicorn --threads 4 --bind 0.0.0.0:9528 app:application"""
+"""A receiver with Django, in one file. Start it in this folder; STORE is the events' folder:
+
+    python3 -m venv venv && venv/bin/pip install Django==5.2.19 gunicorn==27.0.1
+    PYTHONPATH=.. STORE=/folder venv/bin/gunicorn --threads 4 --bind 0.0.0.0:9528 app:application
+"""
 import json
 
 from django.conf import settings

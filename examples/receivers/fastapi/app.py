@@ -1,5 +1,8 @@
-"""A receiver with FastAPI.   pip install fastapi==0.165.0 uvicorn==0.54.0 python-multipart
-PYTHONPATH=.. STORE=/folder uvicorn --host 0.0.0.0 --port 9528 app:app"""
+"""A receiver with FastAPI. Start it in this folder; STORE is the events' folder:
+
+    python3 -m venv venv && venv/bin/pip install fastapi==0.165.0 uvicorn==0.54.0 python-multipart
+    PYTHONPATH=.. STORE=/folder venv/bin/uvicorn --host 0.0.0.0 --port 9528 app:app
+"""
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse

@@ -1,5 +1,8 @@
-"""A receiver with Flask.   pip install Flask==3.1.3 gunicorn==27.0.1
-PYTHONPATH=.. STORE=/folder gunicorn --threads 4 --bind 0.0.0.0:9528 app:app"""
+"""A receiver with Flask. Start it in this folder; STORE is the events' folder:
+
+    python3 -m venv venv && venv/bin/pip install Flask==3.1.3 gunicorn==27.0.1
+    PYTHONPATH=.. STORE=/folder venv/bin/gunicorn --threads 4 --bind 0.0.0.0:9528 app:app
+"""
 from flask import Flask, request
 
 from store import LIMIT, is_signed, keep
