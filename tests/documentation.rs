@@ -29,7 +29,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            if path.is_dir() && !["target", "dist", ".git", "node_modules"].iter().any(|built| name == *built) {
+            if path.is_dir() && !["target", "dist", ".git", "node_modules", "venv"].iter().any(|built| name == *built) {
                 folders.push(path);
             } else if path.extension().is_some_and(|found| found == extension) {
                 found.push(path.strip_prefix(root()).unwrap().to_owned());

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Copies events from the stream to PostgreSQL, each exactly once.
 
-    consumer.py --servers nats://a:4222,… --database postgresql://… [--seed FILE] [--tls-ca FILE] [--count N]
+    python3 examples/fleet/consumer.py --servers nats://a:4222,… --database postgresql://… [--seed FILE] [--tls-ca FILE] [--count N]
+
+It needs Python 3.11 or newer with nats-py, nkeys and psycopg (docs/fleet.md says how to get them).
 
 The stream delivers at least once, and remembers ids only for its duplicate_window. A box that was offline for longer sends its
 unacknowledged events again. So the id is a primary key here. An event and its pictures are one transaction, which is committed
