@@ -3,10 +3,10 @@
 #
 # Guess before the run: as soon as the leader's connections to its peers are gone, STREAM.INFO shows them as offline or not
 # current, or gives an error. Without a quorum no message is acknowledged, new or not.
-# Seen with three nats-server 2.15.1 on one machine and a stream of three copies, whose leader's peers get SIGKILL: STREAM.INFO
-# names the leader and says `current: true` of both dead peers, for about 10 s. It never has `offline`, not even after the leader
-# has stepped down (about 20 s). Until then the leader acknowledges an id that it knows, at once, while a new id times out. The
-# same new id once more is refused as "in process" (10158).
+# Seen with three nats-server 2.15.1 on one machine and a stream of three copies, whose leader's peers get SIGKILL: right after
+# that, STREAM.INFO names the leader and says `current: true` of both dead peers. It has no `offline`, not even after the leader has
+# stepped down. While it leads, it acknowledges an id that it knows, and a new id times out. The same new id once more is refused as
+# "in process" (10158).
 # For a monitor: look at each copy's `active`, the nanoseconds since it was heard of. For a producer: the ack of a duplicate does
 # not say that the stream takes events.
 # shellcheck source=findings/lib/common.sh

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# JPEG allows bytes 0xFF in front of each marker. Of seven libraries, image-size, jay-peg and purepix refuse a picture that has
-# them, and jpeg-js refuses them in front of restart markers.
+# JPEG allows bytes 0xFF in front of each marker. Of eight libraries, image-size, jay-peg and purepix refuse a picture that has
+# them in front of its segments; jpeg-js and jay-peg refuse them in front of restart markers.
 #
 # Guess before the run: fill bytes have been in the standard since 1992 (ITU-T T.81, B.1.1.2), so a library that reads JPEG skips
 # them.
 # Seen for one picture with one fill byte in front of each segment: Pillow 13.0.0 (libjpeg-turbo), stb_image (2022-09-08) and
 # jpeg-js 0.4.4 decode it to the same pixels, imagesize 2.0.1 (Python) and probe-image-size 7.5.0 give its size. image-size 2.1.0
 # says "Corrupt JPG", jay-peg 1.1.1 (which react-pdf uses) "Unknown version 65535", purepix 0.3.1 "no scan found in JPEG". If only
-# the restart markers have the fill byte, Pillow and stb_image decode it, and jpeg-js does not ("unknown JPEG marker ffd0").
+# the restart markers have the fill byte, Pillow and stb_image decode it. jpeg-js ("unknown JPEG marker ffd0") and jay-peg do not.
 # For a receiver: an encoder may align its segments so. An error of these four does not say that a picture is damaged. Try a
 # second decoder before a picture is thrown away.
 # shellcheck source=findings/lib/common.sh

@@ -3,10 +3,10 @@
 # the part has a Content-Type, it reads them right.
 #
 # Guess before the run: get_content() of a form's part is the text that was sent, as with parsers made for forms.
-# Seen with Python 3.11 to 3.13: the email package reads a part without a Content-Type as us-ascii, as in mail (RFC 2045), but
-# forms are UTF-8 (RFC 7578 section 5.1.2). Each byte of a name becomes U+FFFD, without an error or an entry in `defects`;
-# get_payload() does the same. get_payload(decode=True) has the bytes. legacy-cgi 2.6.3 and multipart 1.2.1 are right in both
-# cases.
+# Seen with Python 3.11 (the script runs the machine's python3): the email package reads a part without a Content-Type as us-ascii,
+# as in mail (RFC 2045), but forms are UTF-8 (RFC 7578 section 5.1.2). Each byte of a name becomes U+FFFD, without an error or an
+# entry in `defects`; get_payload() does the same. get_payload(decode=True) has the bytes. Python's own cgi and multipart 1.2.1 are
+# right in both cases. From Python 3.13 on there is no cgi of its own: then `import cgi` gets that of legacy-cgi 2.6.3.
 # For a receiver: use part.get_payload(decode=True).decode(), or a parser for forms, or JSON.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -17,7 +17,7 @@ import warnings
 from email import policy
 from email.parser import BytesParser
 
-warnings.simplefilter("ignore")  # from 3.11 on, of Python's own cgi
+warnings.simplefilter("ignore")  # of Python's own cgi, which comes before that of legacy-cgi
 import cgi
 import multipart
 

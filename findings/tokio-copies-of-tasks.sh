@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# When a task ends, tokio copies as many bytes as the task's future has, three times, although a future that was polled cannot
-# move. For a task above 16 KiB it copies nothing.
+# When a task ends, tokio copies as many bytes as the task's future has, at least three times, although a future that was polled
+# cannot move. For a task above 16 KiB it copies nothing.
 #
 # Guess before the run: a future is moved once or twice, to its place on the heap. From its first poll on it is pinned, so only
 # its output is copied, here one byte. A larger future costs more than a smaller one.
-# Seen with tokio 1.54.1, async-executor 1.13.3 and futures 0.3.31, optimised: after the first poll of a future of 512 to 16,000
-# bytes, tokio makes three copies of that size (four if its JoinHandle is awaited), and the others none. The place of the future
-# is an enum that becomes `Finished(output)`, then `Consumed`, and each is written at its full size. tokio boxes a future above
-# 16,384 bytes by itself. A debug build does so above 2,048 bytes, so a profile of one does not show the copies.
+# Seen with tokio 1.54.1, async-executor 1.13.3 and futures 0.3.31, optimised: after the first poll of a future of 512 or 16,000
+# bytes, tokio makes at least three copies of that size, and the others none. The place of the future is an enum that becomes
+# `Finished(output)`, then `Consumed`, and each is written at its full size. Of a future of 16,400 bytes tokio copies nothing: above
+# 16,384 bytes it boxes a future by itself. A debug build does so earlier (not tried here).
 # For a task of some kilobytes: spawn(Box::pin(future)), as src/deliver/driver/uploads.rs does.
 # shellcheck source=findings/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"

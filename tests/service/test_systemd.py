@@ -33,6 +33,7 @@ class UnderSystemd(Service):
         (tools / "systemctl").write_text(SYSTEMCTL.format(tools=tools, folder=self.root))
         (tools / "systemctl").chmod(0o755)
         (self.root / "systemd").mkdir()
+        self.config.mkdir(mode=0o700)  # `prepare`, which the unit runs, has made it
         self.environment["SOPHON_SYSTEMD"] = str(self.root / "systemd")
         self.answer()
 
