@@ -40,6 +40,8 @@ pub const COMMAND: &str = "open-rings";
 pub const FILTERED: &str = "filtered";
 /// An opener that does not answer within this time has failed.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for its first answer: on a box that boots, the opener's own start may take long.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The error for a file that is not a ring.
 pub const NO_RING: i32 = libc::EBADMSG;
 /// The longest path in a request, in bytes.
@@ -52,6 +54,7 @@ struct Opener {
     process: Pid,
     /// None after a missing answer: a late answer must not be taken for the answer to the next request.
     socket: Option<OwnedFd>,
+    has_answered: bool,
 }
 
 /// Starts the opener for these rings.
@@ -60,7 +63,7 @@ struct Opener {
 /// The process cannot be started.
 pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&ours, Timeout::Recv, Some(REPLY_TIMEOUT))?;
+    set_socket_timeout(&ours, Timeout::Recv, Some(START_TIMEOUT))?;
     set_socket_timeout(&ours, Timeout::Send, Some(REPLY_TIMEOUT))?;
     let filtered = if seccomp { FILTERED } else { "unfiltered" };
     let words = ["sophon-uplink", COMMAND, filtered].into_iter().map(CString::new);
@@ -70,7 +73,7 @@ pub fn start(rings: &[PathBuf], seccomp: bool) -> io::Result<()> {
     descriptors.add_dup2(its.as_raw_fd(), 0)?;
     let environment: [CString; 0] = [];
     let process = posix_spawn(c"/proc/self/exe", &descriptors, &PosixSpawnAttr::init()?, &words, &environment)?;
-    *lock() = Some(Opener { process, socket: Some(ours) });
+    *lock() = Some(Opener { process, socket: Some(ours), has_answered: false });
     Ok(())
 }
 
@@ -89,6 +92,9 @@ pub fn open(path: &Path) -> Option<io::Result<File>> {
     let mut opener = lock();
     let opener = opener.as_mut()?;
     let answer = opener.socket.as_ref().and_then(|socket| ask(socket, path).ok());
+    if let (Some(socket), Some(_), false) = (&opener.socket, &answer, opener.has_answered) {
+        opener.has_answered = set_socket_timeout(socket, Timeout::Recv, Some(REPLY_TIMEOUT)).is_ok();
+    }
     if answer.is_none() {
         opener.socket = None; // this ends the opener, and then the uplink
     }

@@ -141,11 +141,8 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Evicts the oldest dead letter. Returns its blocks.
-    pub(super) fn give_up_dead(&mut self) -> Result<Option<u32>, DiskError> {
-        let Some(letter) = self.letters.oldest() else {
-            return Ok(None);
-        };
+    /// Evicts a dead letter. Returns its blocks.
+    pub(super) fn give_up_dead(&mut self, letter: Letter) -> Result<Option<u32>, DiskError> {
         self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
         self.destinations.count_dead_evicted();
         Ok(self.letters.forget(letter))

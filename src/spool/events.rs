@@ -112,9 +112,9 @@ impl Events {
         self.index.is_in_group(counter)
     }
 
-    /// The oldest one.
-    pub fn oldest(&self) -> Option<Entry> {
-        self.index.oldest()
+    /// The one at this place, from the oldest on.
+    pub fn at(&self, place: usize) -> Option<Entry> {
+        self.index.iter().nth(place)
     }
 
     /// All names in a folder, hidden ones too; the oldest first, from the first one after `after` on.

@@ -195,11 +195,6 @@ impl Index {
         Some(self.entries[place]).filter(|entry| entry.mask != 0)
     }
 
-    /// The oldest one.
-    pub fn oldest(&self) -> Option<Entry> {
-        self.entries.front().copied()
-    }
-
     /// The events in a folder, oldest first, after the number `after`.
     pub fn in_slot(&self, slot: usize, after: Option<u64>) -> impl Iterator<Item = Entry> {
         let from = after.map_or(0, |after| self.entries.partition_point(|entry| entry.counter <= after));
@@ -313,7 +308,7 @@ mod tests {
             let names = |known: &(u32, Mask)| u64::from(known.1.count_ones());
             assert_eq!(index.names(), map.values().map(names).sum::<u64>());
             assert_eq!(index.name_blocks(), map.values().map(|known| names(known) * u64::from(known.0)).sum::<u64>());
-            assert_eq!(index.oldest().map(|entry| entry.counter), map.keys().next().copied());
+            assert_eq!(index.iter().next().map(|entry| entry.counter), map.keys().next().copied());
             let after = random.bool().then_some(any);
             let next = index.in_slot(slot, after).next().map(|entry| entry.counter);
             let expected = map

@@ -86,11 +86,6 @@ impl<F> Letters<F> {
         from.into_iter().flat_map(|from| self.shelf.from((from, Destination([0; 8]))))
     }
 
-    /// The oldest one.
-    pub fn oldest(&self) -> Option<Letter> {
-        self.shelf.oldest()
-    }
-
     /// The reasons of these letters, as far as they are known. Reads the file once.
     pub fn reasons<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
         self.reasons.of(volume, letters)

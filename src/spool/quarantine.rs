@@ -57,7 +57,7 @@ impl Quarantine {
             return Ok(None);
         }
         while !self.files.has_room(bounds, blocks) {
-            self.give_up_oldest(volume)?;
+            self.give_up_at(volume, 0)?;
         }
         let counter = self.next;
         self.next = counter.saturating_add(1);
@@ -67,12 +67,12 @@ impl Quarantine {
         Ok(Some(path))
     }
 
-    /// Deletes the oldest file. Returns its blocks.
+    /// Deletes the file at this place, from the oldest on. Returns its blocks; none if there is no such file.
     ///
     /// # Errors
     /// If it cannot be deleted.
-    pub fn give_up_oldest<D: Disk>(&mut self, volume: &Volume<D>) -> Result<Option<u32>, DiskError> {
-        let Some(counter) = self.files.oldest() else {
+    pub fn give_up_at<D: Disk>(&mut self, volume: &Volume<D>, place: usize) -> Result<Option<u32>, DiskError> {
+        let Some((counter, _)) = self.files.iter().nth(place) else {
             return Ok(None);
         };
         let path = volume.file(Home::Bad, counter);

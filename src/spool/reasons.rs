@@ -167,12 +167,12 @@ impl<F> Reasons<F> {
     ) -> Result<(), DiskError> {
         self.serial += 1;
         let record = reason.to_bytes(letter, self.serial);
-        let place = self.free.pop_first().unwrap_or(self.end);
-        self.end = self.end.max(place + 1);
         let (mut file, is_new) = match self.file.take() {
             Some(file) => (file, false),
             None => volume.open_or_create(&self.path)?,
         };
+        let place = self.free.pop_first().unwrap_or(self.end);
+        self.end = self.end.max(place + 1);
         let written = volume.write(&mut file, &self.path, &record, u64::from(place) * RECORD as u64);
         let written = written.and_then(|()| volume.sync(&mut file, &self.path));
         let written = written.and_then(|()| if is_new { volume.sync_folder(volume.root()) } else { Ok(()) });

@@ -6,6 +6,8 @@ use super::store::{Evicted, Reason};
 use super::volume::DiskError;
 use super::{Bounds, Spool};
 
+/// So many of the oldest files are tried if they cannot be deleted, for example because of damaged inodes.
+pub(super) const MOST_UNDELETABLE: usize = 64;
 /// How many files others can still create on the file system, for example for a config that is saved or a package that is
 /// unpacked.
 const MIN_FREE_FILES: u64 = 128;
@@ -95,20 +97,36 @@ impl<D: Disk> Spool<D> {
         evicted
     }
 
-    /// Evicts the oldest event, or the oldest dead letter while dead letters take more than their share. If there is neither,
-    /// evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was.
+    /// Evicts the oldest file that can be deleted. Returns how many blocks that was; none if there is no file.
+    ///
+    /// # Errors
+    /// The first fault, if none of the oldest ones can be deleted.
     fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
-        let letter = self.letters.oldest();
-        let entry = self.events.oldest();
+        let mut first_fault = None;
+        for place in 0..MOST_UNDELETABLE {
+            match self.give_up_at(place, evicted) {
+                Ok(None) => break,
+                Ok(given_up) => return Ok(given_up),
+                Err(fault) => drop(first_fault.get_or_insert(fault)),
+            }
+        }
+        first_fault.map_or(Ok(None), Err)
+    }
+
+    /// Evicts the event at this place, from the oldest on, or a dead letter while dead letters take more than their share. If there
+    /// is neither, evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was.
+    fn give_up_at(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
+        let letter = self.letters.iter().nth(place).map(|(letter, _)| letter);
+        let entry = self.events.at(place);
         let entry = entry.filter(|entry| {
             !self.letters.has_too_much(self.bounds) || letter.is_none_or(|letter| entry.counter <= letter.0)
         });
         let Some(entry) = entry else {
             let is_letters_turn = self.letters.has_too_much(self.bounds) || self.quarantine.is_empty();
             let Some((counter, destination)) = letter.filter(|_| is_letters_turn) else {
-                return Ok(self.quarantine.give_up_oldest(&self.volume)?.map(u64::from));
+                return Ok(self.quarantine.give_up_at(&self.volume, place)?.map(u64::from));
             };
-            let blocks = self.give_up_dead()?;
+            let blocks = self.give_up_dead((counter, destination))?;
             evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
             return Ok(blocks.map(u64::from));
         };

@@ -55,11 +55,6 @@ impl<K: Ord + Copy> Shelf<K> {
         self.files.range(key..).map(|(key, _)| *key)
     }
 
-    /// The one with the lowest key.
-    pub fn oldest(&self) -> Option<K> {
-        self.files.keys().next().copied()
-    }
-
     /// How many.
     pub fn len(&self) -> u64 {
         self.files.len() as u64

@@ -7,6 +7,7 @@ use super::disk::Disk;
 use super::events::Hidden;
 use super::file::Destination;
 use super::index::{Entry, Mask, blocks, slots};
+use super::room::MOST_UNDELETABLE;
 use super::volume::{DiskError, Home};
 use super::{Spool, State};
 use crate::picture::PictureSource;
@@ -167,7 +168,8 @@ impl<D: Disk> Spool<D> {
     pub(super) fn sweep(&mut self) -> Result<(), DiskError> {
         self.volume.sweep()?;
         let done: Vec<_> = self.events.hidden_for(Hidden::Done).collect();
-        let _still_there = done.into_iter().try_for_each(|(counter, slot)| self.unlink(counter, slot).map(drop));
+        let failures = done.into_iter().filter(|(counter, slot)| self.unlink(*counter, *slot).is_err());
+        let _still_there = failures.take(MOST_UNDELETABLE).count();
         Ok(())
     }
 

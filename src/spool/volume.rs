@@ -159,7 +159,8 @@ impl<D: Disk> Volume<D> {
     pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links {
             match self.disk.link(from, to) {
-                Err(error) if means_no_links(&error) => self.has_links = false,
+                // EPERM also comes for another user's file; names of our own tell.
+                Err(error) if means_no_links(&error) && !self.probe_links() => {}
                 linked => return linked.map_err(fault("link", to)),
             }
         }
@@ -256,11 +257,12 @@ impl<D: Disk> Volume<D> {
         ))))
     }
 
-    /// Finds out whether the file system has hard links. Writes no byte. Other failures are ignored: they will recur where they
-    /// matter.
-    pub fn probe_links(&mut self) {
+    /// Finds out and returns whether the file system has hard links. Writes no byte. Other failures are ignored: they will recur
+    /// where they matter.
+    pub fn probe_links(&mut self) -> bool {
         let new = self.folder(Home::New);
         self.has_links = has_links(&self.disk, &new.join("probe"), &new.join("probe-2"));
+        self.has_links
     }
 
     /// Whether the folder at the spool's path is the one that was claimed.

@@ -27,6 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LOOK_IDLE: Duration = Duration::from_secs(5);
 /// How many events are read at once before uploads get to run.
 const BATCH: usize = 32;
+/// How often, and after which pause, a ring that is in use is tried again at the start.
+const LOCK_TRIES: u32 = 3;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,16 @@ impl Uplink {
     pub fn read_ring(self: &Rc<Self>, path: PathBuf) -> Result<tokio::task::JoinHandle<()>, OpenError> {
         let watch = Rc::new(RingWatch::new(path));
         self.rings.borrow_mut().push(Rc::clone(&watch));
-        let first = match self.attach(&watch) {
+        // A recognizer holds the consumer's lock for microseconds, when it makes an older ring one of ABI 2.
+        let is_busy = |attached: &Result<_, OpenError>| matches!(attached, Err(OpenError::Busy { .. }));
+        let mut first = self.attach(&watch);
+        for _ in 0..LOCK_TRIES {
+            if is_busy(&first) {
+                std::thread::sleep(LOCK_PAUSE);
+                first = self.attach(&watch);
+            }
+        }
+        let first = match first {
             Ok(attached) => Some(attached),
             Err(error @ OpenError::Busy { .. }) => return Err(error),
             Err(error) => {

@@ -16,6 +16,8 @@ const HIGH_WATER: u64 = 2;
 /// If the spool fails, events are given up when less than an eighth of the ring is free, and even uploads in flight when less
 /// than a sixteenth is.
 const FLOOD: (u64, u64) = (8, 16);
+/// While no further event can be read because too many wait, this part of the ring's content is spilled.
+const OLDEST: u64 = 16;
 /// An event that has been in the ring for this long is spilled if it leaves no room for the largest possible record.
 const OLD: Duration = Duration::from_secs(2);
 
@@ -72,7 +74,9 @@ impl Uplink {
         let half = level.capacity / HIGH_WATER;
         let is_urgent = refused || ring.ledger.has_older_than(OLD);
         let largest = level.missing(if is_urgent { half } else { ring.largest });
-        let excess = level.used.saturating_sub(half).max(largest);
+        // The ledger's places may be used up long before the ring: by small events that wait in it.
+        let oldest = if ring.ledger.has_room() { 0 } else { level.used / OLDEST };
+        let excess = level.used.saturating_sub(half).max(largest).max(oldest);
         if excess > 0 {
             self.driver.spill(ring.ledger.to_spill(excess));
         }
@@ -83,6 +87,7 @@ impl Uplink {
                 () if refused => Need::Refused,
                 () if level.free() < level.capacity / FLOOD.1 => Need::Now,
                 () if level.free() < level.capacity / FLOOD.0 || level.missing(ring.largest) > 0 => Need::Soon,
+                () if !ring.ledger.has_room() => Need::Soon,
                 () => return,
             };
             let Some(oldest) = ring.ledger.oldest() else { return };

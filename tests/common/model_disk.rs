@@ -48,6 +48,8 @@ pub struct State {
     pub has_links: bool,
     pub calls: u64,
     pub failure: Option<Failure>,
+    /// A file of this name can neither be deleted nor get another name: its inode is damaged, or it is another user's.
+    pub stuck: Option<(String, i32)>,
 }
 
 /// A handle on a disk; clones are the same disk.
@@ -117,6 +119,14 @@ impl State {
         self.find(path).is_ok_and(|node| matches!(*self.nodes[node], Node::File { dirty: true, .. }))
     }
 
+    /// Whether the file's names can be changed.
+    fn moves(&self, path: &Path) -> io::Result<()> {
+        match &self.stuck {
+            Some((name, number)) if path.file_name().is_some_and(|its| its == name.as_str()) => Err(errno(*number)),
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         Ok((self.find(path.parent().unwrap())?, path.file_name().unwrap().to_str().unwrap().to_owned()))
     }
@@ -168,7 +178,7 @@ impl State {
                 Rc::new(Node::Folder { durable: names.clone(), names, pending: Vec::new() })
             }
         });
-        State { nodes: nodes.collect(), random: random.fork(), calls: 0, failure: None, ..*self }
+        State { nodes: nodes.collect(), random: random.fork(), calls: 0, failure: None, stuck: None, ..*self }
     }
 
     /// Every file below `path`, by node, with its size.
@@ -227,6 +237,7 @@ impl ModelDisk {
             has_links: true,
             calls: 0,
             failure: None,
+            stuck: None,
         })
     }
 
@@ -250,6 +261,10 @@ impl ModelDisk {
 
     pub fn fail(&self, failure: Option<Failure>) {
         self.state.borrow_mut().failure = failure;
+    }
+
+    pub fn stick(&self, stuck: Option<(String, i32)>) {
+        self.state.borrow_mut().stuck = stuck;
     }
 
     pub fn calls(&self) -> u64 {
@@ -365,6 +380,7 @@ impl Disk for ModelDisk {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(|state| {
             let (node, place) = (state.find(from)?, state.place(to)?);
+            state.moves(from)?;
             if !state.has_links {
                 return Err(errno(libc::EPERM));
             }
@@ -381,6 +397,7 @@ impl Disk for ModelDisk {
             if matches!(*state.nodes[state.find(path)?], Node::Folder { .. }) {
                 return Err(errno(libc::EISDIR));
             }
+            state.moves(path)?;
             let place = state.place(path)?;
             state.set(place, None);
             Ok(())

@@ -42,7 +42,7 @@ fn cut_here(world: &World<'_>, disk: &DiskState, promises: &Promises, random: &m
     }
     let (mut after, recovered) = world.elsewhere(disk.cut(random), promises.clone(), random.u64(..));
     // In the middle of writing one reason the power may take others; never a letter.
-    after.reasons_may_be_torn |= disk.is_dirty(&root().join("reasons"));
+    after.disk_may_fail |= disk.is_dirty(&root().join("reasons"));
     assert!(recovered.unavailable.is_none(), "{recovered:?}");
     assert!(recovered.problems.is_empty() && recovered.foreign == 0, "{recovered:?}");
     assert!(is_new_empty(&after.disk.state()));

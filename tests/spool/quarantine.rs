@@ -697,3 +697,53 @@ fn what_waits_under_the_notation_of_an_earlier_release_goes_to_the_destination_i
     assert_eq!(here.spool.resend_some(&wanted).unwrap().resent, 1);
     assert_eq!(here.waiting(a), [of_a, of_all, letter]);
 }
+
+/// A spool on a model disk for one destination, with as many events as fit.
+fn full() -> (Records, ModelDisk, Spool<ModelDisk>, Destination) {
+    let (records, disk) = (Records::new(&[100, 1_000, 3_900, 20_000]), ModelDisk::new(1));
+    let a = Address::from("http://a/");
+    let mut spool = Spool::open(disk.clone(), &config(&root(), None), std::slice::from_ref(&a)).0;
+    spool.store(RING, &*records.memory, &records.frames[3], &[a.destination]).unwrap();
+    let max_bytes = 4 * spool.status().bytes + BLOCK; // and what says which destination it is
+    spool.set_bounds(Bounds { max_bytes, max_files: 1000, min_free_bytes: 0 });
+    for _ in 0..3 {
+        spool.store(RING, &*records.memory, &records.frames[3], &[a.destination]).unwrap();
+    }
+    assert_eq!(spool.status().tally.evicted, 0);
+    (records, disk, spool, a.destination)
+}
+
+#[test]
+fn a_file_that_cannot_be_deleted_keeps_no_other_from_making_room() {
+    for is_done in [false, true] {
+        let (records, disk, mut spool, a) = full();
+        let first = spool.list(a, None).next().unwrap().counter;
+        disk.stick(Some((format!("{first:020}.event"), libc::EUCLEAN)));
+        if is_done {
+            assert!(spool.delivered(a, first).is_err());
+        }
+        for evicted in 1..=20 {
+            let stored = spool.store(RING, &*records.memory, &records.frames[3], &[a]).unwrap();
+            assert_eq!(stored.evicted.iter().map(|one| one.counter).collect::<Vec<_>>(), [first + evicted]);
+        }
+        assert_eq!(spool.list(a, None).any(|one| one.counter == first), !is_done, "it is offered as before");
+        disk.stick(None);
+        let stored = spool.store(RING, &*records.memory, &records.frames[3], &[a]).unwrap();
+        assert_eq!(stored.evicted.iter().any(|one| one.counter == first), !is_done, "and is the oldest again");
+        assert!(spool.list(a, None).all(|one| one.counter != first));
+    }
+}
+
+#[test]
+fn a_file_of_another_user_does_not_mean_that_there_are_no_hard_links() {
+    let (_records, disk, mut spool, a) = full();
+    let first = spool.list(a, None).next().unwrap().counter;
+    disk.stick(Some((format!("{first:020}.event"), libc::EPERM)));
+    assert!(spool.configure(&[Address::from("http://b/")]).is_empty());
+    assert!(spool.settle().is_err());
+    assert!(spool.status().has_hard_links);
+    disk.limit(false, u64::MAX);
+    disk.stick(None);
+    spool.settle().unwrap();
+    assert!(!spool.status().has_hard_links);
+}
