@@ -22,11 +22,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How long a refused client has to read the reason.
 const REFUSAL_TIME: Duration = Duration::from_millis(100);
 
-/// A listening socket and its access rule.
-struct Open {
+/// A listening socket. It stays while `api.listen` does: a port below 1024 can be bound only by a start.
+struct Bound {
     listener: TcpListener,
     listen: SocketAddr,
-    access: Rc<Access>,
 }
 
 /// A socket bound before the process gave up root, for a port that only root may use.
@@ -46,11 +45,21 @@ impl PreboundListener {
 }
 
 /// Serves the API at the address in the current config, and follows its changes. Never returns.
-pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
+pub async fn serve(app: Rc<App>, prebound: Option<PreboundListener>) {
+    let mut bound = prebound.and_then(|PreboundListener { listener, listen }| {
+        Some(Bound { listener: TcpListener::from_std(listener).ok()?, listen })
+    });
+    let log_limiter = RateLimited::new(1);
     let mut is_told = false;
     loop {
-        let open = match open(&app, &mut prebound).await {
-            Ok(open) => open,
+        match open(&app, &mut bound).await {
+            Ok((bound, access)) => {
+                is_told = false;
+                let address = bound.listener.local_addr().unwrap_or(bound.listen);
+                let asks = if *access == Access::Loopback { "" } else { ", and asks for the token" };
+                info!("the API listens on http://{address}/{asks}");
+                until_changed(&app, bound, &access, &log_limiter).await;
+            }
             Err(problem) => {
                 app.failures.set(app.failures.get() + 1);
                 // Log each problem once, however long it lasts.
@@ -62,28 +71,36 @@ pub async fn serve(app: Rc<App>, mut prebound: Option<PreboundListener>) {
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     () = app.control.changed() => {}
+                    () = close_all(bound.as_ref(), &log_limiter) => {}
                 }
-                continue;
             }
-        };
-        is_told = false;
-        let address = open.listener.local_addr().unwrap_or(open.listen);
-        let asks = if *open.access == Access::Loopback { "" } else { ", and asks for the token" };
-        info!("the API listens on http://{address}/{asks}");
-        until_changed(&app, &open).await;
+        }
     }
 }
 
-/// Binds, or takes over the prebound socket. An address that others can reach needs a token first.
-async fn open(app: &App, prebound: &mut Option<PreboundListener>) -> Result<Open, String> {
+/// Binds the address in the config, unless it is bound. An address that others can reach needs a token first.
+async fn open<'a>(app: &App, bound: &'a mut Option<Bound>) -> Result<(&'a Bound, Rc<Access>), String> {
     let listen = app.control.config().api.listen;
+    bound.take_if(|bound| bound.listen != listen);
     let access = Rc::new(access(app).await?);
-    let listener = match prebound.take().filter(|prebound| prebound.listen == listen) {
-        Some(prebound) => TcpListener::from_std(prebound.listener),
-        None => TcpListener::bind(listen).await,
+    let kept = match bound.take() {
+        Some(kept) => kept,
+        None => {
+            let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+            Bound { listener, listen }
+        }
     };
-    let listener = listener.map_err(|error| cannot_listen(listen, &error))?;
-    Ok(Open { listener, listen, access })
+    Ok((bound.insert(kept), access))
+}
+
+/// Closes every new connection: nobody may use the API now. Never returns.
+async fn close_all(bound: Option<&Bound>, log_limiter: &RateLimited) {
+    match bound {
+        Some(bound) => loop {
+            accept(&bound.listener, "the API ", log_limiter).await;
+        },
+        None => std::future::pending().await,
+    }
 }
 
 async fn access(app: &App) -> Result<Access, String> {
@@ -96,15 +113,14 @@ async fn access(app: &App) -> Result<Access, String> {
 }
 
 /// Serves until the address or the token changes. Its connections end then.
-async fn until_changed(app: &Rc<App>, open: &Open) {
-    let log_limiter = RateLimited::new(1);
+async fn until_changed(app: &Rc<App>, bound: &Bound, access: &Rc<Access>, log_limiter: &RateLimited) {
     let mut served = JoinSet::new();
     let mut refused = JoinSet::new();
     loop {
         tokio::select! {
-            (socket, _) = accept(&open.listener, "the API ", &log_limiter), if refused.len() < app.limits.refusals => {
+            (socket, _) = accept(&bound.listener, "the API ", log_limiter), if refused.len() < app.limits.refusals => {
                 if served.len() < app.limits.connections {
-                    served.spawn_local(connection(Rc::clone(app), socket, Rc::clone(&open.access)));
+                    served.spawn_local(connection(Rc::clone(app), socket, Rc::clone(access)));
                 } else {
                     refused.spawn_local(refuse(socket));
                 }
@@ -112,8 +128,8 @@ async fn until_changed(app: &Rc<App>, open: &Open) {
             Some(_) = served.join_next() => {}
             Some(_) = refused.join_next() => {}
             () = app.control.changed() => {
-                let is_same = app.control.config().api.listen == open.listen
-                    && access(app).await.is_ok_and(|access| access == *open.access);
+                let is_same = app.control.config().api.listen == bound.listen
+                    && self::access(app).await.is_ok_and(|now| now == **access);
                 if !is_same {
                     return;
                 }

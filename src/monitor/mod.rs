@@ -151,18 +151,98 @@ async fn run(
 mod tests {
     use std::path::Path;
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::config::Config;
+    use crate::deliver::core::counters::Counters;
     use crate::deliver::setup::Setup;
+    use crate::spool::{self, Tally};
+    use crate::status::{Events, Shares, Spool};
+
+    /// Reports to this URL, with a period in seconds.
+    fn setup(url: &str, period: u64) -> (Monitor, Settings) {
+        let config = serde_json::json!({"event_server_url": [],
+            "monitor": {"monitor_server_url": url, "content-type": "json", "reported_peroid": period}});
+        let config = Config::check(config, Path::new("/")).unwrap();
+        let monitor = config.monitor.clone().unwrap();
+        let settings = Setup::read(config).unwrap().of_monitor(&monitor);
+        (monitor, settings)
+    }
+
+    fn sender() -> Sender {
+        Sender { this_box: ThisBox::default(), spool: "/".into() }
+    }
+
+    /// An uplink that has done nothing.
+    pub(super) fn idle() -> Status {
+        let config = Config::check(serde_json::json!({"event_server_url": []}), Path::new("/")).unwrap();
+        Status {
+            version: "",
+            uptime_seconds: 0.0,
+            clock_is_set: true,
+            randomness_is_ready: true,
+            max_silence_seconds: 0,
+            events: Events { read: 0, filtered: 0, malformed: 0, sent: 0 },
+            shares: Shares::of(&Counters::default(), &Tally::default(), 0),
+            pending_restart: vec![],
+            rings: vec![],
+            rings_corrupt: 0,
+            events_mended: 0,
+            spool: Spool::of(&spool::Status::of_nothing(""), Path::new("/"), &config.spool, None, None),
+            destinations: vec![],
+            monitor: None,
+        }
+    }
+
+    /// Answers each report, the first `failures` with 500.
+    async fn answer(listener: TcpListener, failures: usize) {
+        for report in 0.. {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut came = Vec::new();
+            while !came.ends_with(b"}}") && socket.read_buf(&mut came).await.is_ok_and(|read| read > 0) {}
+            let status = if report < failures { "500 x" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    }
+
+    /// The clock runs ahead whenever nothing else is to do, so some tries may also end by their timeout.
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_failures_in_a_row_lengthen_no_pause_beyond_the_period_and_a_success_ends_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (monitor, settings) = setup(&format!("http://{}/", listener.local_addr().unwrap()), 60);
+        let asked = Rc::new(RefCell::new(vec![]));
+        let kept = Rc::clone(&asked);
+        let read_status: ReadStatus = Rc::new(move || {
+            kept.borrow_mut().push(Instant::now());
+            Box::pin(async { Some(idle()) })
+        });
+        let reporter = Reporter::default();
+        let tries = async {
+            let server = tokio::task::spawn_local(answer(listener, 100));
+            reporter.configure(Some((monitor.clone(), settings)), sender(), read_status);
+            while reporter.status().unwrap().last_success_seconds.is_none() {
+                assert!(!server.is_finished() && asked.borrow().len() < 1000, "{:?}", reporter.status());
+                sleep_until(Instant::now() + Duration::from_secs(1)).await;
+            }
+            let status = reporter.status().unwrap();
+            assert_eq!((status.last_error, status.last_error_code, status.last_error_seconds), (None, None, None));
+        };
+        tokio::task::LocalSet::new().run_until(tries).await;
+        let asked = asked.borrow();
+        assert!(asked.len() > 100, "{}", asked.len());
+        let timeouts = Duration::from_secs(30);
+        let longest = asked.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!((monitor.period..monitor.period + timeouts).contains(&longest), "{longest:?}");
+        assert!(asked[1] - asked[0] < FIRST_PAUSE + timeouts, "the first pause is short");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_reports_of_a_thousand_boxes_are_spread_evenly_over_the_period() {
         const BOXES: usize = 1000;
-        let config = br#"{"event_server_url": [], "monitor":
-            {"monitor_server_url": "http://127.0.0.1:1/", "content-type": "json", "reported_peroid": 6}}"#;
-        let config = Config::of_text(config, Path::new("/config.json")).unwrap();
-        let monitor = config.monitor.clone().unwrap();
-        let settings = Setup::read(config).unwrap().of_monitor(&monitor);
+        let (monitor, settings) = setup("http://127.0.0.1:1/", 6);
         let (began, asked) = (Instant::now(), Rc::new(RefCell::new([0; 6])));
         let count = Rc::clone(&asked);
         let read_status: ReadStatus = Rc::new(move || {
@@ -173,8 +253,7 @@ mod tests {
         let reporters = || async {
             let reporters = (0..BOXES).map(|_| {
                 let reporter = Reporter::default();
-                let sender = Sender { this_box: ThisBox::default(), spool: "/".into() };
-                reporter.configure(Some((monitor.clone(), settings.clone())), sender, Rc::clone(&read_status));
+                reporter.configure(Some((monitor.clone(), settings.clone())), sender(), Rc::clone(&read_status));
                 reporter
             });
             let _running: Vec<Reporter> = reporters.collect();

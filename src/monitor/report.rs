@@ -128,7 +128,7 @@ fn uplink(status: &Status, period: Duration) -> Uplink {
         backlog: shares.open + shares.spooled,
         dead_letters: status.spool.dead_letters,
         dropped: states.map(|state| state.dropped).sum(),
-        lost: shares.evicted + shares.vanished + shares.quarantined + shares.lost,
+        lost: shares.evicted + shares.vanished + shares.quarantined + shares.refused + shares.lost,
         destinations_up: status.destinations.iter().filter(is_up).count(),
         destinations: status.destinations.len(),
         last_error_code: last.and_then(|one| one.last_error_code),
@@ -144,5 +144,24 @@ fn ring(ring: &crate::status::Ring) -> Ring {
         published: state.map(|state| state.published),
         dropped: state.map(|state| state.dropped),
         last_event_seconds: ring.last_event_seconds.map(|seconds| seconds as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_that_no_destination_gets_is_lost() {
+        let mut status = super::super::tests::idle();
+        let shares = &mut status.shares;
+        for (bit, share) in
+            [&mut shares.evicted, &mut shares.vanished, &mut shares.quarantined, &mut shares.refused, &mut shares.lost]
+                .into_iter()
+                .enumerate()
+        {
+            *share = 1 << bit;
+        }
+        assert_eq!(uplink(&status, Duration::from_secs(60)).lost, 0b11111);
     }
 }
