@@ -10,26 +10,22 @@ use super::reports::HISTORY_URLS;
 use super::{ConfigFault, Url};
 
 /// Headers that the uplink sets itself; a config must not contain them.
+#[rustfmt::skip]
 const RESERVED_HEADERS: [&str; 15] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "idempotency-key",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-event-id",
+    "connection", "content-encoding", "content-length", "content-type", "expect", "host", "idempotency-key", "keep-alive",
+    "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-event-id",
 ];
 
-/// Keys whose values are not shown if they have the wrong type: they may contain a header or a URL, and so a secret.
-const MAY_BE_SECRET: [&str; 6] = ["headers", "event_server_url", "proxy", "history", "monitor", HISTORY_URLS];
+/// Keys whose values are not shown if they have the wrong type: they may contain a header, a URL or a key, and so a secret.
+#[rustfmt::skip]
+const MAY_BE_SECRET: [&str; 11] = [
+    "headers", "event_server_url", "proxy", "no_proxy", "history", HISTORY_URLS, "monitor", "destinations", "standby", "tls", "sign",
+];
+
+/// Whether the value of this key or object may be a secret. The name of a destination's object ends with its quoted URL.
+fn may_be_secret(name: &str) -> bool {
+    name.ends_with('"') || MAY_BE_SECRET.contains(&name.rsplit('.').next().unwrap_or(name))
+}
 
 pub(super) struct Fields<'a> {
     /// Comes before each key, for example `tls.`; empty at the top.
@@ -45,7 +41,7 @@ impl<'a> Fields<'a> {
         let members = match value {
             Value::Object(members) => members,
             other => {
-                let value = (!MAY_BE_SECRET.contains(&name)).then(|| shown(&other));
+                let value = (!may_be_secret(name)).then(|| shown(&other));
                 faults.push(ConfigFault { key: name.into(), value, allowed: "a JSON object".into() });
                 Map::new()
             }
@@ -55,7 +51,7 @@ impl<'a> Fields<'a> {
 
     /// Records a fault of a key. Pass `value` only if it cannot be a secret.
     pub fn fault(&mut self, key: &str, value: Option<&Value>, allowed: &str) {
-        let value = value.filter(|_| !MAY_BE_SECRET.contains(&key));
+        let value = value.filter(|_| !may_be_secret(key));
         let key = format!("{}{key}", self.prefix);
         self.faults.push(ConfigFault { key, value: value.map(shown), allowed: allowed.into() });
     }

@@ -242,6 +242,18 @@ fn no_fault_shows_a_secret() {
         json!({ "event_server_url": [], "proxy": { "url": "https://u:hunter2@a:1" } }),
         json!({ "event_server_url": [], "headers": { "Authorization": 5, "X-Key": "hunter2\n", "Host": "hunter2" } }),
         json!({ "event_server_url": [], "headers": { "Authorization: Bearer hunter2": "" } }),
+        json!({ "event_server_url": [], "proxy": { "url": "http://a:1", "no_proxy": "http://u:hunter2@a:1" } }),
+        json!({ "event_server_url": [], "proxy": { "url": "http://a:1", "no_proxy": ["u:hunter2@a", ["hunter2"]] } }),
+        json!({ "event_server_url": [], "destinations": "http://a/?token=hunter2" }),
+        json!({ "event_server_url": [], "destinations": { "http://a/": "http://a/?token=hunter2" } }),
+        json!({ "event_server_url": [], "destinations": { "http://a/": { "standby": "http://a/?token=hunter2" } } }),
+        json!({ "event_server_url": [], "destinations": { "http://a/": { "standby": ["ftp://a/?token=hunter2"] } } }),
+        json!({ "event_server_url": [], "destinations": { "http://a/": { "sign": "hunter2" } } }),
+        json!({ "event_server_url": [], "sign": ["hunter2"] }),
+        json!({ "event_server_url": [], "tls": "https://a/?token=hunter2" }),
+        json!({ "event_server_url": [], "tls": { "destinations": ["https://a/?token=hunter2"] } }),
+        json!({ "event_server_url": [], "tls": { "destinations": { "https://a/": "https://a/?token=hunter2" } } }),
+        json!({ "event_server_url": [], "history": "http://a/?token=hunter2", "monitor": ["http://a/?token=hunter2"] }),
     ] {
         let faults = check(config).unwrap_err();
         let text: String = faults.iter().map(ConfigFault::to_string).collect();
