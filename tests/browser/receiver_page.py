@@ -180,11 +180,25 @@ def the_boxes_are_shown_as_text_with_what_is_wrong_first(browser, server):
     browser.wait(LIVE)
 
 
+def a_box_with_odd_values_stops_the_page_of_boxes_at_nothing(browser, server):
+    odd = [None, "x", 7, {"backlog": None, "last_error_code": None}, {"backlog": {"toString": None}, "dropped": {"valueOf": 1}, "last_error_code": {"toString": 1}}]
+    browser.open(server.url + "/boxes")
+    browser.wait(f"{LIVE} && {ROWS}.length === 2")
+    for number, uplink in enumerate(odd):
+        assert server.post(state_of(f"ODD-{number}", "Odd", sophon_uplink=uplink), path="/SophonFogStatus") == 200
+    browser.wait(f"{LIVE} && {ROWS}.filter((row) => row.includes('ODD-') && row.includes('none–') && !row.includes('null')).length === {len(odd)}")
+    # It still looks for what comes.
+    assert server.post(state_of("SN-3", "West"), path="/SophonFogStatus") == 200
+    browser.wait(f"{ROWS}.some((row) => row.includes('West'))")
+    browser.open(server.url)
+    browser.wait(LIVE)
+
+
 def nothing_of_it_was_run(browser, _):
     assert not browser.has_alert(), "a script of the event opened an alert"
     assert browser.run("return window.broken_in === undefined"), "a script of the event was run"
     # The 400 and the lost connections of other tests are not the page's; what the policy refused would be.
-    refused = [message for message in browser.complaints() if "Content Security Policy" in message]
+    refused = [message for message in browser.complaints() if "Content Security Policy" in message or "TypeError" in message]
     assert not refused, refused[:3]
 
 
@@ -303,6 +317,7 @@ def main():
             the_search_shows_what_is_found_and_what_comes,
             an_event_of_the_history_shows_all_its_pictures_by_name,
             the_boxes_are_shown_as_text_with_what_is_wrong_first,
+            a_box_with_odd_values_stops_the_page_of_boxes_at_nothing,
             nothing_is_wider_than_a_narrow_screen,
             the_language_can_be_switched_and_stays,
             nothing_of_it_was_run,

@@ -3,7 +3,8 @@
 //! An event is stored if its complete line is there. So the pictures are written first (to a temporary name, flushed, renamed,
 //! their folder flushed). Then the line is written in one write and flushed. After a failure everything is undone: the pictures
 //! are removed, and the file is truncated to its previous length. A power cut leaves at most an incomplete line, which the next
-//! start cuts off, and pictures without a line, which the next delivery of the same event replaces.
+//! start cuts off, and pictures without a line, which the next delivery of the same event replaces. The folder itself is flushed
+//! when the store is opened.
 //!
 //! Only one process may use the store: it holds a lock on events.jsonl. Faces are personal data, so folders have mode 0700 and
 //! files 0600.
@@ -51,6 +52,11 @@ impl Disk {
             Errno::EWOULDBLOCK => format!("another event-receive-server is using {} as --store", folder.display()),
             error => in_folder(error.into()),
         })?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(in_folder)?;
+        // A folder above that was there before may belong to somebody else.
+        if let Ok(above) = File::open(folder.join("..")) {
+            above.sync_all().map_err(in_folder)?;
+        }
         remove_unfinished(&pictures).map_err(in_folder)?;
         let length = read_events(&events, &path, each).map_err(in_folder)?;
         Ok(Disk { folder: folder.to_path_buf(), events, length })

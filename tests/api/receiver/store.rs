@@ -183,6 +183,26 @@ fn when_the_store_is_full_nothing_is_kept_by_halves() {
     assert_eq!(server.counters(), [kept as u64 + 1, 0, 0, 0]);
 }
 
+/// Else a power cut takes a new folder away, with every event in it.
+#[test]
+fn a_new_store_is_flushed_with_the_folder_above_it() {
+    let name = "a_new_store_is_flushed_with_the_folder_above_it";
+    if !crate::common::traced::is_possible(name) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (store, record) = (folder.path().join("store"), folder.path().join("record"));
+    let mut traced = Command::new("strace");
+    traced.args(["-D", "-f", "-qq", "-y", "-e", "trace=fsync", "-o"]).arg(&record);
+    traced.arg(env!("CARGO_BIN_EXE_event-receive-server"));
+    traced.args(["--listen", "127.0.0.1:0", "--store"]).arg(&store).stdout(Stdio::piped());
+    let _server = Server::of(traced);
+    for flushed in [store.as_path(), folder.path()] {
+        let call = format!("<{}>)", flushed.display());
+        crate::common::wait_until(&call, || fs::read_to_string(&record).unwrap().contains(&call));
+    }
+}
+
 #[test]
 fn a_store_has_one_server() {
     let folder = tempfile::tempdir().unwrap();

@@ -39,19 +39,26 @@ function time(seconds) {
   return `${Math.round(seconds / size)}${unit}`;
 }
 
+/** The state of a box's uplink. The server does not check it: a member may be of any type. */
+function uplinkOf({ sophon_uplink }) {
+  const { backlog, dropped, last_error_code: code } = sophon_uplink || {};
+  const count = (value) => (typeof value === "number" ? value : undefined);
+  return { backlog: count(backlog), dropped: count(dropped), code: typeof code === "string" ? code : "" };
+}
+
 function why(box) {
-  const { gateway_ext_data: ext = {}, sub_devices: devices = [], sophon_uplink: uplink = {} } = box.report;
+  const { gateway_ext_data: ext, sub_devices: devices } = box.report, { code } = uplinkOf(box.report);
   const reasons = [];
   if (box.state === "gone") reasons.push(text("silent"));
   if (ext.status_desc) reasons.push(ext.status_desc);
   const offline = devices.filter((device) => device.ep_status === "offline").map((device) => device.ep_name || device.ep_id);
   if (offline.length > 0) reasons.push(text("offline") + offline.join(", "));
-  if (uplink.last_error_code) reasons.push(text("last_error") + uplink.last_error_code);
+  if (code) reasons.push(text("last_error") + code);
   return reasons.join(" · ");
 }
 
 function row(box) {
-  const { report } = box, ext = report.gateway_ext_data || {}, devices = report.sub_devices || [], uplink = report.sophon_uplink || {};
+  const { report } = box, { gateway_ext_data: ext, sub_devices: devices } = report, uplink = uplinkOf(report);
   const online = devices.filter((device) => device.ep_status === "online").length;
   const percent = (value) => (typeof value === "number" ? `${Math.round(value)} %` : "–");
   const waiting = [uplink.backlog === undefined ? "–" : text("events_wait")(uplink.backlog)];
@@ -111,8 +118,8 @@ async function follow() {
   } catch {
     state = "broken";
   }
+  setTimeout(follow, EVERY_MS); // before the rows are shown: it looks again whatever is in them
   showRows();
-  setTimeout(follow, EVERY_MS);
 }
 
 onLanguage(showAll);
