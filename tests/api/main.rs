@@ -6,6 +6,7 @@ mod common;
 mod bad_inputs;
 
 mod config;
+mod pages;
 mod receiver;
 mod settings;
 mod status;

@@ -22,6 +22,8 @@ from webdriver import Browser  # noqa: E402
 HOSTILE = """<img src=x onerror="window.broken_in=1;alert(1)">"""
 LIVE = "document.getElementById('live').dataset.state === 'live'"
 STATE = "document.querySelector('.server')?.dataset.state"
+# A form that is still being saved takes no other submission.
+SAVED = "document.getElementById('saved').classList.contains('good') && !document.getElementById('save').hasAttribute('aria-busy')"
 
 
 def an_address_is_set_and_the_test_event_arrives(browser, box, server):
@@ -106,7 +108,7 @@ def a_server_that_is_set_up_wrongly_or_refuses_is_named_so(browser, box, server)
 def set_address(browser, url):
     browser.type("#urls input", url)
     browser.press("Enter")
-    browser.wait("document.getElementById('saved').classList.contains('good')")
+    browser.wait(SAVED)
 
 
 def a_wrong_address_is_named_in_both_languages_and_not_saved(browser, box, server):
@@ -171,6 +173,7 @@ def a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere(browser,
 
 def further_settings_are_saved_without_their_secrets_and_faults_are_said(browser, box, server):
     def write(text):
+        browser.wait("!document.getElementById('save').hasAttribute('aria-busy')")
         browser.run(f"""const more = document.getElementById('more'); document.getElementById('further').open = true;
             more.value = {json.dumps(text)}; more.dispatchEvent(new Event('input', {{ bubbles: true }}));
             document.getElementById('settings').requestSubmit();""")
@@ -178,13 +181,25 @@ def further_settings_are_saved_without_their_secrets_and_faults_are_said(browser
     before = box.config.read_text()
     write("{")
     browser.wait("document.getElementById('saved').textContent.includes('must be a JSON object')")
+    for language, words in [("en", "rounds numbers above 9007199254740991"), ("zh", "大于 9007199254740991 的数")]:
+        browser.run(f"document.querySelector('[data-language={language}]').click()")
+        for rounded in ['{"ext_data": {"a": [9007199254740993]}}', '{"top": {"a": {"b": -1e400}}}']:
+            write(rounded)
+            browser.wait(f"document.getElementById('saved').textContent.includes({json.dumps(words)})")
+            assert browser.run("return document.getElementById('more').getAttribute('aria-invalid')") == "true"
+            browser.run("document.getElementById('saved').textContent = ''")
+    browser.run("document.querySelector('[data-language=en]').click()")
+    # A key of the further settings keeps its name, whatever the rest reminds of.
+    write('{"proxy": {"url": "http://192.0.2.9:1", "no_proxy": ["a", "a b"]}}')
+    named = json.dumps('proxy.no_proxy[1]: "a b" is not allowed: a host name')
+    browser.wait(f"document.getElementById('saved').textContent.includes({named})")
     write('{"bounds": {"max_age_s": 1}}')
     browser.wait("document.getElementById('saved').textContent.includes('bounds.max_age_s: 1 is not allowed: seconds, 60')")
     assert box.config.read_text() == before
     wanted = {"order": "strict", "bounds": {"bytes_per_second": 1000000},
               "proxy": {"url": "http://gate:a%20secret@192.0.2.9:3128", "no_proxy": ["*"]}}
     write(json.dumps(wanted))
-    browser.wait("document.getElementById('saved').classList.contains('good')")
+    browser.wait(SAVED)
     saved = json.loads(box.config.read_text())
     assert all(saved[key] == value for key, value in wanted.items()), saved
     shown = browser.run("return document.getElementById('more').value")
@@ -192,11 +207,26 @@ def further_settings_are_saved_without_their_secrets_and_faults_are_said(browser
     browser.wait("document.querySelector('.facts').textContent.includes('in strict order')")
     # What was hidden stays, and what is taken out has its default again.
     write(json.dumps({key: value for key, value in json.loads(shown).items() if key != "order"}))
-    browser.wait("document.getElementById('saved').classList.contains('good')")
+    browser.wait(SAVED)
     saved = json.loads(box.config.read_text())
     assert (saved["proxy"], saved["order"]) == (wanted["proxy"], "any"), saved
     write("")
-    browser.wait("document.getElementById('saved').classList.contains('good') && !document.getElementById('further').open")
+    browser.wait(f"{SAVED} && !document.getElementById('further').open")
+    # A large number of the file stays as it is, as long as nothing beside it is changed.
+    large = '"ext_data": {"a": 9007199254740993}'
+    box.config.write_text(box.config.read_text().replace("{", "{" + large + ",", 1))
+    browser.type("#threshold", "0.25")
+    browser.run("document.getElementById('settings').requestSubmit()")
+    browser.wait(f"{SAVED} && document.getElementById('more').value.includes('ext_data')")
+    browser.type("#threshold", "0")
+    browser.run("document.getElementById('settings').requestSubmit()")
+    browser.wait(f"{SAVED} && document.getElementById('threshold').value === '0'")
+    assert large in box.config.read_text(), box.config.read_text()
+    more = json.loads(browser.run("return document.getElementById('more').value"))
+    write(json.dumps({**more, "order": "strict"}))
+    browser.wait("document.getElementById('saved').textContent.includes('rounds numbers above')")
+    write("")
+    browser.wait(f"{SAVED} && !document.getElementById('further').open")
     set_address(browser, server.url + "/RealTimeEvent")
 
 
@@ -211,6 +241,14 @@ def what_is_kept_and_what_waits_for_a_restart_is_shown(browser, box, server):
     box.config.write_text(json.dumps({**config, "privileges": {"seccomp": False}}))
     set_address(browser, server.url + "/RealTimeEvent")
     browser.wait("document.getElementById('banner-list').textContent.includes('privileges.seccomp')")
+    said = browser.run("return [...document.querySelectorAll('#banner-list li')].filter((line) => line.textContent.includes('privileges.seccomp')).length")
+    assert said == 1, f"it is said {said} times"
+    parked = {"url": "http://192.0.2.1/old", "events": 5, "bytes": 10240}
+    banner, kept, parts = browser.run("""status.spool.parked = [arguments[0]]; status.shares.in_transit = 3; show();
+        return ['banner-list', 'letters', 'balance'].map((id) => document.getElementById(id).textContent)""", parked)
+    assert "5 events wait for a server that is not in the settings any more" in banner and "undefined" not in banner, banner
+    assert "5 events (10 KB) wait: this address is not in the settings any more." in kept, kept
+    assert "in_transit" not in parts, parts
     box.config.write_text(json.dumps({**json.loads(box.config.read_text()), "privileges": {"seccomp": True}}))
     browser.type("#threshold", "0.0")
     browser.run("document.getElementById('settings').requestSubmit()")
@@ -418,6 +456,7 @@ def main():
             nothing_is_wider_than_a_narrow_screen_in_light_or_dark,
             what_a_server_says_is_text,
             a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere,
+            further_settings_are_saved_without_their_secrets_and_faults_are_said,
             what_is_kept_and_what_waits_for_a_restart_is_shown,
         ]
         checks = [(step.__name__, lambda step=step: step(browser, box, server)) for step in steps]

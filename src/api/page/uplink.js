@@ -156,8 +156,7 @@ function troubles() {
     if (server.state !== "up") found.push(text("states")[server.state] + text("colon") + server.url);
   }
   if (status.spool.problem) found.push(text("spool_trouble") + status.spool.problem);
-  for (const parked of status.spool.parked) found.push(text("parked")(number(parked.events)) + parked.url);
-  if (status.pending_restart.length > 0) found.push(text("pending_restart") + status.pending_restart.join(", "));
+  for (const parked of status.spool.parked) found.push(text("parked_banner")(number(parked.events)) + parked.url);
   for (const ring of status.rings) {
     if (ring.state && ring.state.used > 0.8 * ring.state.capacity) found.push(text("ring_full"));
     if (ring.state && ring.state.dropped > 0) found.push(text("dropped")(number(ring.state.dropped)));
@@ -165,7 +164,7 @@ function troubles() {
     if (ring.recognizer === "died" && ring.recognizer_seconds > 10) found.push(text("recognizer_died") + ring.path);
     if (ring.problem && !ring.is_removed && ring.recognizer !== "died" && status.health.problems.some((problem) => problem.includes(ring.path))) found.push(text("ring_trouble") + ring.problem);
   }
-  if (status.pending_restart.length) found.push(text("pending")(status.pending_restart.join(", ")));
+  if (status.pending_restart.length) found.push(text("pending")(status.pending_restart.join(text("comma"))));
   if (status.config.problem) found.push(text("config_trouble") + status.config.problem);
   if (status.privileges.problem) found.push(text("less_protected") + status.privileges.problem);
   if (!status.clock_is_set) found.push(text("clock"));
@@ -304,7 +303,7 @@ const TONES = { acknowledged: "good", sent: "good", spooled: "wait", open: "wait
 
 function showBalance() {
   const { read, ...events } = status.events;
-  const { entered, recovered, inherited, resent, failed_tries, ...shares } = status.shares;
+  const { entered, recovered, inherited, resent, failed_tries, in_transit, ...shares } = status.shares;
   at("balance").replaceChildren(sum(text("sum_events"), read, events), sum(text("sum_shares"), entered + recovered + inherited + resent, shares));
 }
 
@@ -336,7 +335,7 @@ function fillForm() {
   at("unit").value = settings.timestamp_unit;
   at("reg-pic").checked = settings.real_need_reg_pic;
   const more = Object.keys(settings.more).length > 0;
-  at("more").value = more ? JSON.stringify(settings.more, null, 2) : "";
+  at("more").value = at("more").defaultValue = more ? JSON.stringify(settings.more, null, 2) : "";
   at("further").open = more;
   changed(false);
 }
@@ -414,8 +413,15 @@ function furtherSettings() {
   } catch { return undefined; }
 }
 
+/** Whether there is a number that JavaScript may have rounded. */
+function isRounded(value) {
+  if (typeof value === "number") return Math.abs(value) > Number.MAX_SAFE_INTEGER;
+  return value !== null && typeof value === "object" && Object.values(value).some(isRounded);
+}
+
+/** The box's message about a faulty value; that about a key of the form itself in the page's language. */
 const fault = (said) => {
-  const found = FAULTS.find(([pattern]) => pattern.test(said));
+  const found = /^(event_server_url|threshold)\b/.test(said) && FAULTS.find(([pattern]) => pattern.test(said));
   return found ? text("faults")[found[1]] : said;
 };
 
@@ -430,9 +436,10 @@ async function save(event) {
   if (odd) say("bad", () => text("faults").number);
   const first = rows[faults.findIndex(Boolean)];
   const more = furtherSettings();
-  more ? at("more").removeAttribute("aria-invalid") : at("more").setAttribute("aria-invalid", "true");
-  if (!more) say("bad", () => text("faults").json);
-  if (first || odd || !more) return (first ? first.querySelector("input") : at(odd ? "threshold" : "more")).focus();
+  const wrong = !more ? "json" : at("more").value !== at("more").defaultValue && isRounded(more) ? "rounded" : null;
+  wrong ? at("more").setAttribute("aria-invalid", "true") : at("more").removeAttribute("aria-invalid");
+  if (wrong) say("bad", () => text("faults")[wrong]);
+  if (first || odd || wrong) return (first ? first.querySelector("input") : at(odd ? "threshold" : "more")).focus();
   await busy(at("save"), async () => {
     say("quiet", () => text("saving"));
     try {
