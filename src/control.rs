@@ -58,6 +58,12 @@ pub enum ChangeError {
     Stale(String),
 }
 
+/// Config keys and their new values.
+pub type Changes = Vec<(&'static str, Value)>;
+
+/// Makes the changes from the present document and from the one in force. They differ if somebody has edited the file.
+pub type MakeChanges = Box<dyn FnOnce(&Document, &Document) -> Result<Changes, ConfigFault>>;
+
 /// How often the spool may evict events to make room for one change.
 const MAX_EVICTIONS: u32 = 8;
 
@@ -124,35 +130,39 @@ impl CheckedConfig {
         Config::load(path).or_else(|error| other("saving").or_else(|_| other("bak")).map_err(|_| error))
     }
 
-    /// The last good config: the text of a write in place that was cut off, or else the config that was in force last.
-    fn before(path: &Path) -> Result<CheckedConfig, ConfigError> {
+    /// The last good config and its file: the text of a write in place that was cut off, or else the config that was in force last.
+    fn before(path: &Path) -> Result<(CheckedConfig, PathBuf), ConfigError> {
         let path = save::followed(path);
-        CheckedConfig::read(&save::beside(&path, "saving"))
-            .or_else(|_| CheckedConfig::read(&save::beside(&path, "bak")))
+        let read = |extension| {
+            let file = save::beside(&path, extension);
+            CheckedConfig::read(&file).map(|good| (good, file))
+        };
+        read("saving").or_else(|_| read("bak"))
     }
 
-    /// Reads like [`CheckedConfig::read`], or returns the last good config with the fault of the file.
+    /// Reads like [`CheckedConfig::read`], or returns the last good config and says what is wrong with the file.
     ///
     /// # Errors
     /// Neither is good, or the file is missing.
-    pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<ConfigError>), ConfigError> {
+    pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<String>), ConfigError> {
         let error = match CheckedConfig::read(path) {
             Ok(good) => return Ok((good, None)),
             Err(error) => error,
         };
         let before = path.exists().then(|| CheckedConfig::before(path));
         match before {
-            Some(Ok(good)) => Ok((good, Some(error))),
+            Some(Ok((good, file))) => {
+                Ok((good, Some(format!("{error}\n  in force is the last good one, {}", file.display()))))
+            }
             _ => Err(error),
         }
     }
 }
 
 impl Control {
-    /// Creates the control of the running `uplink`, which has `good` in force. `fault` says what is wrong with the file if `good`
+    /// Creates the control of the running `uplink`, which has `good` in force. `trouble` says what is wrong with the file if `good`
     /// comes from another one.
-    pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, fault: Option<ConfigError>) -> Rc<Control> {
-        let trouble = fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak", path.display()));
+    pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, trouble: Option<String>) -> Rc<Control> {
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }
@@ -200,7 +210,11 @@ impl Control {
 
     /// A key of the config in force as it was written; none if it was not.
     pub fn written(&self, key: &str) -> Option<Value> {
-        Document::parse(&self.good.borrow().text).ok()?.get(key)
+        self.document().ok()?.get(key)
+    }
+
+    fn document(&self) -> Result<Document, String> {
+        Document::parse(&self.good.borrow().text)
     }
 
     /// The revision of the config in force. It stays the same while the text does.
@@ -241,21 +255,13 @@ impl Control {
     ///
     /// # Errors
     /// [`ChangeError`]; nothing has changed then.
-    pub async fn change(
-        self: &Rc<Self>,
-        changes: Vec<(&'static str, Value)>,
-        revision: Option<Revisions>,
-    ) -> Result<(), ChangeError> {
+    pub async fn change(self: &Rc<Self>, changes: MakeChanges, revision: Option<Revisions>) -> Result<(), ChangeError> {
         let control = Rc::clone(self);
-        let change = async move { control.change_in_turn(&changes, revision.as_ref()).await };
+        let change = async move { control.change_in_turn(changes, revision.as_ref()).await };
         spawn_local(change).await.expect("changing does not panic")
     }
 
-    async fn change_in_turn(
-        &self,
-        changes: &[(&'static str, Value)],
-        revision: Option<&Revisions>,
-    ) -> Result<(), ChangeError> {
+    async fn change_in_turn(&self, changes: MakeChanges, revision: Option<&Revisions>) -> Result<(), ChangeError> {
         let _turn = self.turn.lock().await;
         let current = self.revision();
         if revision.is_some_and(|meant| !meant.contains(&current)) {
@@ -268,8 +274,10 @@ impl Control {
             Err(error) => (self.good.borrow().text.clone(), None, Some(error)),
         };
         let document = Document::parse(&base).expect("it was good");
+        let in_force = self.document().expect("it was good");
+        let changes = changes(&document, &in_force).map_err(|fault| ChangeError::Refused(vec![fault]))?;
         let is_new = fault.is_some() || changes.iter().any(|(key, value)| document.get(key).as_ref() != Some(value));
-        let text = if is_new { document.with(changes).text() } else { base.clone() };
+        let text = if is_new { document.with(&changes).text() } else { base.clone() };
         let config = Config::of_text(&text, &self.path).map_err(|error| ChangeError::Refused(error.faults))?;
         // Check this before writing: if a certificate file is missing, the new config could not come into force.
         let setup = match just_read {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::deliver::sizes::Size;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The client reads at most this many bytes of an answer; real answers are shorter.
 const LONGEST: u64 = 4 << 20;
+/// What to do without the right to read the token.
+const WHO_MAY: &str = "run this as the uplink's user or as root";
 
 /// Returns the answer of `GET /api/status` at `address`. Without `address`, uses the listen address from the config at `file`.
 /// Uses the default address if this account may not read the config.
@@ -44,9 +46,11 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
     let listen = address.or(api.as_ref().map(|api| api.listen)).unwrap_or(DEFAULT_LISTEN);
     let address = reachable(listen);
     let token = match api {
-        Some(api) if !listen.ip().to_canonical().is_loopback() => {
+        Some(api) if !api.listen.ip().to_canonical().is_loopback() && is_own(address) => {
             let read = std::fs::read_to_string(&api.token_file);
-            read.map_err(|error| format!("the token file {} cannot be read: {error}", api.token_file.display()))?
+            read.map_err(|error| {
+                format!("the token file {} cannot be read: {error}; {WHO_MAY}", api.token_file.display())
+            })?
         }
         _ => String::new(),
     };
@@ -65,6 +69,7 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
     match answer {
         None => Err(format!("another program answers at {address}; stop it, or change api.listen")),
         Some(answer) => match answer["error"]["message"].as_str() {
+            Some(message) if head.starts_with("HTTP/1.1 401") => Err(format!("{message}; or {WHO_MAY}")),
             Some(message) => Err(message.to_owned()),
             None => Ok(answer),
         },
@@ -79,6 +84,12 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// Whether this machine has the address: only such an address can be bound. The token goes to no other machine.
+fn is_own(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    TcpListener::bind(address).is_ok()
 }
 
 /// Sends the request and returns the answer's head and body.
@@ -270,6 +281,15 @@ mod tests {
             ("10.1.2.3:4", "10.1.2.3:4"),
         ] {
             assert_eq!(reachable(listen.parse().unwrap()), connect.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_token_goes_to_no_other_machine() {
+        for (address, is_here) in
+            [("127.0.0.1:5555", true), ("127.9.9.9:1", true), ("192.0.2.1:5555", false), ("[2001:db8::1]:5555", false)]
+        {
+            assert_eq!(is_own(address.parse().unwrap()), is_here, "{address}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::error::{ApiError, shortened};
 use super::read::Fields;
 use crate::body::Format;
 use crate::config::reports::{HISTORY_URLS, MONITOR_URL, PERIOD};
-use crate::control::Control;
+use crate::control::{Changes, Control, MakeChanges};
 
 const URLS: &str = "event_server_url";
 const REG_PIC: &str = "real_need_reg_pic";
@@ -115,29 +115,24 @@ impl Call {
         }
     }
 
-    /// Returns the config keys that a call changes. The config checks their values.
+    /// Returns how a call changes the config. The config checks the values.
     ///
     /// # Errors
     /// 400: a key is missing, unknown or repeated, or a value has the wrong type.
-    pub fn changes(self, fields: Fields, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
+    pub fn changes(self, fields: Fields) -> Result<MakeChanges, ApiError> {
         let values = self.values(fields)?;
-        let object =
-            |values: Vec<(&'static str, Value)>| values.into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(match self {
-            Call::EventServerUrl => values,
-            Call::HistoryEventUrl => vec![("history", object(values).collect::<Map<_, _>>().into())],
+            Call::EventServerUrl => Box::new(|_, _| Ok(values)),
+            Call::HistoryEventUrl => Box::new(|_, _| Ok(vec![("history", merged(None, values))])),
+            // Members that the call does not mention stay as they are.
             Call::MonitorServerUrl => {
-                // Members that the call does not mention stay as they are.
-                let mut kept =
-                    control.written("monitor").and_then(|kept| kept.as_object().cloned()).unwrap_or_default();
-                kept.extend(object(values));
-                vec![("monitor", kept.into())]
+                Box::new(|present, _| Ok(vec![("monitor", merged(present.get("monitor"), values))]))
             }
         })
     }
 
     /// The value of each key, in order.
-    fn values(self, fields: Fields) -> Result<Vec<(&'static str, Value)>, ApiError> {
+    fn values(self, fields: Fields) -> Result<Changes, ApiError> {
         let keys = self.keys();
         let mut values: Vec<Option<Value>> = vec![None; keys.len()];
         let place_of = |name: &str| keys.iter().position(|key| key.name == name);
@@ -197,6 +192,16 @@ impl Key {
             Kind::Seconds => seconds(value),
         })
     }
+}
+
+/// The object `kept` with these members.
+fn merged(kept: Option<Value>, values: Changes) -> Value {
+    let mut members = match kept {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    };
+    members.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    members.into()
 }
 
 /// The config's name for a format.

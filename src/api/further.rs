@@ -6,9 +6,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::error::{ApiError, shortened};
+use super::error::shortened;
+use crate::config::ConfigFault;
+use crate::config::document::Document;
 use crate::config::sending::GIVES_UP;
-use crate::control::Control;
+use crate::control::{Changes, Control};
 
 /// The member of `/api/settings`.
 pub const MORE: &str = "more";
@@ -67,42 +69,41 @@ fn without_login(url: &str) -> String {
     }
 }
 
-/// The config keys to change for `wanted`, and their values. A key that is missing in `wanted` gets its default.
+/// The config keys to change for `wanted`, and their values. A key that is missing in `wanted` gets its default. A key that
+/// `wanted` has as it is in force stays as it is in the `present` document: somebody may have edited the file.
 ///
 /// # Errors
-/// 400: `wanted` is not an object, has an unknown key, or hides the login of a different proxy.
-pub fn changes(wanted: Value, control: &Control) -> Result<Vec<(&'static str, Value)>, ApiError> {
-    changes_of(wanted, |key| control.written(key))
-}
-
-fn changes_of(wanted: Value, written: impl Fn(&str) -> Option<Value>) -> Result<Vec<(&'static str, Value)>, ApiError> {
-    let Value::Object(mut wanted) = wanted else {
-        return Err(ApiError::invalid("more: an object with further settings"));
-    };
+/// `wanted` is not an object, has an unknown key, or hides the login of a different proxy.
+pub fn changes(wanted: Value, present: &Document, in_force: &Document) -> Result<Changes, ConfigFault> {
+    let Value::Object(mut wanted) = wanted else { return Err(fault("", "an object with further settings")) };
     let mut changes = Vec::new();
     for (key, default) in keys() {
-        match (wanted.shift_remove(key), written(key)) {
-            (Some(value), before) => changes.push((key, restored(key, value, before)?)),
-            (None, Some(before)) if before != default => changes.push((key, restored(key, default, Some(before))?)),
-            (None, _) => {}
+        let value = wanted.shift_remove(key).unwrap_or_else(|| default.clone());
+        if value != in_force.get(key).map_or(default, |value| shown(key, value)) {
+            changes.push((key, restored(key, value, present.get(key))?));
         }
     }
     match wanted.keys().next() {
         None => Ok(changes),
         Some(key) => {
             let names = keys().map(|(key, _)| key).join(", ");
-            Err(ApiError::invalid(format!("more.{}: not a setting here; there are {names}", shortened(key))))
+            Err(fault(&format!(".{}", shortened(key)), &format!("not a setting here; there are {names}")))
         }
     }
 }
 
+/// What is wrong with a member of [`MORE`].
+fn fault(member: &str, allowed: &str) -> ConfigFault {
+    ConfigFault { key: format!("{MORE}{member}"), value: None, allowed: allowed.into() }
+}
+
 /// Returns `value` with the hidden parts restored from the value `before`.
-fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, ApiError> {
+fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value, ConfigFault> {
     if let ("proxy", Some(url)) = (key, value.get_mut("url")) {
         let known = before.as_ref().and_then(|before| before["url"].as_str());
         if let Some(hidden) = url.as_str().filter(|url| url.contains(&format!("://{HIDDEN}@"))) {
             let Some(known) = known.filter(|known| without_login(known) == hidden) else {
-                return Err(ApiError::invalid("more.proxy.url: another proxy: write its user and password, too"));
+                return Err(fault(".proxy.url", "another proxy: write its user and password, too"));
             };
             *url = json!(known);
         }
@@ -128,36 +129,47 @@ fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value,
 mod tests {
     use super::*;
 
-    const PROXY: &str = "http://gate:p%40ss@proxy:3128";
+    const WRITTEN: &str = r#"{"order": "strict", "proxy": {"url": "http://gate:p%40ss@proxy:3128", "no_proxy": ["10.0.0.0/8"]},
+        "destinations": {"http://a/": {"order": "strict", "sign": {"key_file": "k"}}},
+        "monitor": {"reported_peroid": 5, "headers": {"X-Key": "s3cret"}}}"#;
 
-    fn written(key: &str) -> Option<Value> {
-        match key {
-            "proxy" => Some(json!({ "url": PROXY, "no_proxy": ["10.0.0.0/8"] })),
-            "destinations" => Some(json!({ "http://a/": { "order": "strict", "sign": { "key_file": "k" } } })),
-            "order" => Some(json!("strict")),
-            "monitor" => Some(json!({ "reported_peroid": 5, "headers": { "X-Key": "s3cret" } })),
-            _ => None,
-        }
+    fn written() -> Document {
+        Document::parse(WRITTEN.as_bytes()).unwrap()
+    }
+
+    /// What the page gets of the written document.
+    fn shown_document() -> Value {
+        let keys = ["order", "proxy", "destinations", "monitor"];
+        Value::Object(keys.map(|key| (key.to_owned(), shown(key, written().get(key).unwrap()))).into_iter().collect())
+    }
+
+    fn sorted(wanted: Value, present: &Document) -> Changes {
+        let mut changed = changes(wanted, present, &written()).unwrap();
+        changed.sort_by_key(|(key, _)| *key);
+        changed
     }
 
     #[test]
-    fn what_is_shown_has_no_secret_and_comes_back_as_it_was() {
-        let proxy = shown("proxy", written("proxy").unwrap());
-        let destinations = shown("destinations", written("destinations").unwrap());
-        assert_eq!(proxy["url"], "http://***@proxy:3128");
-        assert_eq!(destinations, json!({ "http://a/": { "order": "strict" } }));
-        let monitor = shown("monitor", written("monitor").unwrap());
-        assert_eq!(monitor, json!({ "reported_peroid": 5 }));
-        let wanted = json!({ "proxy": proxy, "destinations": destinations, "order": "strict", "monitor": monitor });
-        let changed = changes_of(wanted, written).unwrap();
-        assert_eq!(changed.len(), 4);
-        assert!(changed.iter().all(|(key, value)| Some(value) == written(key).as_ref()), "{changed:?}");
+    fn what_is_shown_has_no_secret_and_changes_nothing_if_it_comes_back() {
+        let mut shown = shown_document();
+        assert_eq!(shown["proxy"]["url"], "http://***@proxy:3128");
+        assert_eq!(shown["destinations"], json!({ "http://a/": { "order": "strict" } }));
+        assert_eq!(shown["monitor"], json!({ "reported_peroid": 5 }));
+        assert_eq!(changes(shown.clone(), &written(), &written()), Ok(vec![]));
+        // What is hidden keeps its value when something beside it changes.
+        shown["proxy"]["no_proxy"] = json!([]);
+        shown["destinations"]["http://a/"]["order"] = json!("any");
+        shown["monitor"]["reported_peroid"] = json!(6);
+        let expected = [
+            ("destinations", json!({ "http://a/": { "order": "any", "sign": { "key_file": "k" } } })),
+            ("monitor", json!({ "reported_peroid": 6, "headers": { "X-Key": "s3cret" } })),
+            ("proxy", json!({ "url": "http://gate:p%40ss@proxy:3128", "no_proxy": [] })),
+        ];
+        assert_eq!(sorted(shown, &written()), expected);
     }
 
     #[test]
     fn what_is_left_out_has_its_default_again_and_a_signed_destination_stays_signed() {
-        let mut changed = changes_of(json!({ "bounds": { "max_age_s": 60 } }), written).unwrap();
-        changed.sort_by_key(|(key, _)| *key);
         let expected = [
             ("bounds", json!({ "max_age_s": 60 })),
             ("destinations", json!({ "http://a/": { "sign": { "key_file": "k" } } })),
@@ -165,18 +177,37 @@ mod tests {
             ("order", json!("any")),
             ("proxy", Value::Null),
         ];
-        assert_eq!(changed, expected);
+        assert_eq!(sorted(json!({ "bounds": { "max_age_s": 60 } }), &written()), expected);
+    }
+
+    #[test]
+    fn what_somebody_has_written_into_the_file_meanwhile_stays() {
+        let by_hand = WRITTEN.replace("s3cret", "n3w").replace("p%40ss", "n3w").replace("\"k\"", "\"n3w\"");
+        let by_hand = by_hand.replacen("strict", "any", 1).replacen('{', "{\"bounds\": {\"max_age_s\": 60}, ", 1);
+        let present = Document::parse(by_hand.as_bytes()).unwrap();
+        let mut wanted = shown_document();
+        assert_eq!(sorted(wanted.clone(), &present), [], "neither order nor bounds");
+        wanted["proxy"]["no_proxy"] = json!([]);
+        wanted["destinations"]["http://a/"] = json!({});
+        wanted["monitor"]["reported_peroid"] = json!(6);
+        let expected = [
+            ("destinations", json!({ "http://a/": { "sign": { "key_file": "n3w" } } })),
+            ("monitor", json!({ "reported_peroid": 6, "headers": { "X-Key": "n3w" } })),
+            ("proxy", json!({ "url": "http://gate:n3w@proxy:3128", "no_proxy": [] })),
+        ];
+        assert_eq!(sorted(wanted, &present), expected);
     }
 
     #[test]
     fn a_login_goes_to_no_other_proxy_and_what_is_unknown_is_named() {
-        let refused = |wanted: Value| format!("{:?}", changes_of(wanted, written).unwrap_err());
+        let refused = |wanted: Value| changes(wanted, &written(), &written()).unwrap_err().to_string();
         assert!(
             refused(json!({ "proxy": { "url": "http://***@other:3128" } })).contains("write its user and password")
         );
         assert!(refused(json!({ "headers": {} })).contains("not a setting here; there are order"));
         assert!(refused(json!(7)).contains("an object"));
         let own = json!({ "proxy": { "url": "http://new:word@other:1" } });
-        assert_eq!(changes_of(own.clone(), |_| None).unwrap(), [("proxy", own["proxy"].clone())]);
+        let empty = Document::parse(b"{}").unwrap();
+        assert_eq!(changes(own.clone(), &empty, &empty).unwrap(), [("proxy", own["proxy"].clone())]);
     }
 }

@@ -46,7 +46,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use crate::confine::Confined;
-use crate::control::{ChangeError, Control, Revisions};
+use crate::control::{ChangeError, Control, MakeChanges, Revisions};
 use crate::health;
 use crate::serve::connection::Bounds;
 use crate::serve::reply::{allowed, typed};
@@ -277,12 +277,11 @@ impl App {
         match route {
             Route::Documented(call) => {
                 let fields = read::read(&head.headers, body, &self.limits).await?;
-                self.change(call.changes(fields, &self.control)?, if_match(&head.headers)).await?;
+                self.change(call.changes(fields)?, if_match(&head.headers)).await?;
                 Ok(self.tagged(&call.changed(&self.control)))
             }
             Route::Settings => {
-                let (changes, revision) =
-                    settings::changes(read::read(&head.headers, body, &self.limits).await?, &self.control)?;
+                let (changes, revision) = settings::changes(read::read(&head.headers, body, &self.limits).await?)?;
                 self.change(changes, revision.map(|revision| vec![revision]).or_else(|| if_match(&head.headers)))
                     .await?;
                 Ok(self.tagged(&settings::show(&self.control)))
@@ -321,7 +320,7 @@ impl App {
         Ok(json(&test_event::send(&self.uplink, &headers, picture).await))
     }
 
-    async fn change(&self, changes: Vec<(&'static str, Value)>, revision: Option<Revisions>) -> Result<(), ApiError> {
+    async fn change(&self, changes: MakeChanges, revision: Option<Revisions>) -> Result<(), ApiError> {
         self.control.change(changes, revision).await.map_err(|error| match &error {
             ChangeError::Refused(_) => ApiError::invalid(error.to_string()),
             ChangeError::Stale(_) => {

@@ -1,5 +1,6 @@
 //! The promise: what the API says is in force is in force and on disk, and whoever may not use it changes nothing.
 
+mod by_hand;
 mod clients;
 
 use std::fs;
@@ -399,12 +400,40 @@ fn off_loopback_a_token_is_made_and_asked_for() {
     daemon.signal(Signal::SIGHUP);
     open.set_read_timeout(Some(crate::common::BOUND)).unwrap();
     while open.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
-    crate::common::wait_until("the new address", || daemon.api().port() != port);
-    let api = SocketAddr::from(([127, 0, 0, 1], daemon.api().port()));
     assert_eq!(call(api, "GET", URL, &right, b"").status, 401, "the old token");
     assert_eq!(call(api, "GET", URL, "Authorization: Bearer another-token-of-ours\r\n", b"").status, 200);
     let stopped = daemon.terminate();
     assert!(!stopped.log.contains(&token) && !stopped.log.contains("another-token-of-ours"));
+}
+
+/// The system chose the port, so another socket would have another one. And a port below 1024 could not be bound again.
+#[test]
+fn a_token_that_cannot_be_used_closes_the_api_and_the_next_one_opens_it_at_the_same_socket() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &[], json!({ "api": { "listen": "0.0.0.0:0", "token_file": "api.token" } }));
+    let port = daemon.api().port();
+    let api = SocketAddr::from(([127, 0, 0, 1], port));
+    let file = home.folder.path().join("api.token");
+    let token = fs::read_to_string(&file).unwrap().trim().to_owned();
+    let asked = |token: &str| {
+        let request =
+            format!("GET {URL} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+        raw(api, request.as_bytes()).map(|reply| reply.status)
+    };
+    assert_eq!(asked(&token), Some(200));
+    for round in ["the first", "the second"] {
+        fs::write(&file, "short").unwrap();
+        daemon.signal(Signal::SIGHUP);
+        crate::common::wait_until("the end of the old token", || asked(&token).is_none());
+        assert_eq!(asked("short"), None, "connections are closed: {round} time");
+        let next = format!("a-token-of-{}", round.replace(' ', "-"));
+        fs::write(&file, &next).unwrap();
+        crate::common::wait_until("the next token", || asked(&next) == Some(200));
+        assert_eq!(asked(&token), Some(401), "the old token");
+        assert_eq!(daemon.api().port(), port);
+    }
+    let stopped = daemon.terminate();
+    assert!(stopped.log.contains("the API does not listen, trying again"), "{}", stopped.log);
 }
 
 #[test]

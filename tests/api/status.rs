@@ -137,6 +137,24 @@ fn health_is_progress() {
 }
 
 #[test]
+fn off_loopback_the_command_sends_the_token_to_any_address_of_the_box() {
+    let home = Home::new();
+    let daemon = Daemon::start(&home, &[], json!({ "api": { "listen": "0.0.0.0:0", "token_file": "api.token" } }));
+    let address = format!("127.0.0.1:{}", daemon.api().port());
+    let asked = || {
+        let output = ask(&home, &["--api", &address]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, _) = asked();
+    assert!(code == Some(0) && said.contains("all is well"), "{said}");
+    // Who may not read the token learns who may.
+    fs::write(home.folder.path().join("api.token"), "not-the-token-in-force").unwrap();
+    let (code, _, fault) = asked();
+    assert!(code == Some(1) && fault.contains("run this as the uplink's user or as root"), "{fault}");
+    daemon.terminate();
+}
+
+#[test]
 fn a_test_event_shows_the_answer_and_is_in_no_count() {
     let home = Home::new();
     let good = Sink::start();
