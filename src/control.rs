@@ -130,39 +130,36 @@ impl CheckedConfig {
         Config::load(path).or_else(|error| other("saving").or_else(|_| other("bak")).map_err(|_| error))
     }
 
-    /// The last good config and its file: the text of a write in place that was cut off, or else the config that was in force last.
-    fn before(path: &Path) -> Result<(CheckedConfig, PathBuf), ConfigError> {
+    /// The last good config: the text of a write in place that was cut off, or else the config that was in force last.
+    fn before(path: &Path) -> Result<CheckedConfig, ConfigError> {
         let path = save::followed(path);
-        let read = |extension| {
-            let file = save::beside(&path, extension);
-            CheckedConfig::read(&file).map(|good| (good, file))
-        };
-        read("saving").or_else(|_| read("bak"))
+        CheckedConfig::read(&save::beside(&path, "saving"))
+            .or_else(|_| CheckedConfig::read(&save::beside(&path, "bak")))
     }
 
-    /// Reads like [`CheckedConfig::read`], or returns the last good config and says what is wrong with the file.
+    /// Reads like [`CheckedConfig::read`], or returns the last good config with the fault of the file.
     ///
     /// # Errors
     /// Neither is good, or the file is missing.
-    pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<String>), ConfigError> {
+    pub fn read_or_last(path: &Path) -> Result<(CheckedConfig, Option<ConfigError>), ConfigError> {
         let error = match CheckedConfig::read(path) {
             Ok(good) => return Ok((good, None)),
             Err(error) => error,
         };
         let before = path.exists().then(|| CheckedConfig::before(path));
         match before {
-            Some(Ok((good, file))) => {
-                Ok((good, Some(format!("{error}\n  in force is the last good one, {}", file.display()))))
-            }
+            Some(Ok(good)) => Ok((good, Some(error))),
             _ => Err(error),
         }
     }
 }
 
 impl Control {
-    /// Creates the control of the running `uplink`, which has `good` in force. `trouble` says what is wrong with the file if `good`
+    /// Creates the control of the running `uplink`, which has `good` in force. `fault` says what is wrong with the file if `good`
     /// comes from another one.
-    pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, trouble: Option<String>) -> Rc<Control> {
+    pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, fault: Option<ConfigError>) -> Rc<Control> {
+        let trouble =
+            fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak or .saving", path.display()));
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }

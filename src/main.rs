@@ -212,7 +212,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
         Err(error) => return not_started(&error),
     };
     confined.left.iter().chain(&confined.problem).for_each(|problem| warn!("{problem}"));
-    let (good, trouble) = match CheckedConfig::read_or_last(file) {
+    let (good, fault) = match CheckedConfig::read_or_last(file) {
         Ok(read) => read,
         Err(error) => return bad_config(&error),
     };
@@ -228,7 +228,7 @@ async fn upload(file: &Path, user: Option<User>, signals: Signals) -> ExitCode {
             return failed(&error);
         }
     }
-    let control = Control::new(file, Rc::clone(&uplink), good, trouble);
+    let control = Control::new(file, Rc::clone(&uplink), good, fault);
     let app = App::new(Rc::clone(&control), Rc::clone(&uplink), confined, api::Limits::default());
     tokio::task::spawn_local(api::listen::serve(app, prebound));
     let code = loop {

@@ -16,8 +16,6 @@ use crate::deliver::sizes::Size;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The client reads at most this many bytes of an answer; real answers are shorter.
 const LONGEST: u64 = 4 << 20;
-/// What to do without the right to read the token.
-const WHO_MAY: &str = "run this as the uplink's user or as root";
 
 /// Returns the answer of `GET /api/status` at `address`. Without `address`, uses the listen address from the config at `file`.
 /// Uses the default address if this account may not read the config.
@@ -47,10 +45,7 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
     let address = reachable(listen);
     let token = match api {
         Some(api) if !api.listen.ip().to_canonical().is_loopback() && is_own(address) => {
-            let read = std::fs::read_to_string(&api.token_file);
-            read.map_err(|error| {
-                format!("the token file {} cannot be read: {error}; {WHO_MAY}", api.token_file.display())
-            })?
+            std::fs::read_to_string(&api.token_file).unwrap_or_default() // the uplink then says that it wants it
         }
         _ => String::new(),
     };
@@ -69,8 +64,10 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
     match answer {
         None => Err(format!("another program answers at {address}; stop it, or change api.listen")),
         Some(answer) => match answer["error"]["message"].as_str() {
-            Some(message) if head.starts_with("HTTP/1.1 401") => Err(format!("{message}; or {WHO_MAY}")),
-            Some(message) => Err(message.to_owned()),
+            Some(message) => {
+                let hint = if head.contains(" 401 ") { "; or run this as the uplink's user or as root" } else { "" };
+                Err(format!("{message}{hint}"))
+            }
             None => Ok(answer),
         },
     }

@@ -121,14 +121,20 @@ impl Call {
     /// 400: a key is missing, unknown or repeated, or a value has the wrong type.
     pub fn changes(self, fields: Fields) -> Result<MakeChanges, ApiError> {
         let values = self.values(fields)?;
-        Ok(match self {
-            Call::EventServerUrl => Box::new(|_, _| Ok(values)),
-            Call::HistoryEventUrl => Box::new(|_, _| Ok(vec![("history", merged(None, values))])),
-            // Members that the call does not mention stay as they are.
-            Call::MonitorServerUrl => {
-                Box::new(|present, _| Ok(vec![("monitor", merged(present.get("monitor"), values))]))
-            }
-        })
+        Ok(Box::new(move |present, _| {
+            let (key, kept) = match self {
+                Call::EventServerUrl => return Ok(values),
+                Call::HistoryEventUrl => ("history", None),
+                // Members that the call does not mention stay as they are.
+                Call::MonitorServerUrl => ("monitor", present.get("monitor")),
+            };
+            let mut members = match kept {
+                Some(Value::Object(members)) => members,
+                _ => Map::new(),
+            };
+            members.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
+            Ok(vec![(key, members.into())])
+        }))
     }
 
     /// The value of each key, in order.
@@ -192,16 +198,6 @@ impl Key {
             Kind::Seconds => seconds(value),
         })
     }
-}
-
-/// The object `kept` with these members.
-fn merged(kept: Option<Value>, values: Changes) -> Value {
-    let mut members = match kept {
-        Some(Value::Object(members)) => members,
-        _ => Map::new(),
-    };
-    members.extend(values.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    members.into()
 }
 
 /// The config's name for a format.

@@ -9,28 +9,30 @@ use serde_json::{Map, Value, json};
 use super::error::shortened;
 use crate::config::ConfigFault;
 use crate::config::document::Document;
-use crate::config::sending::GIVES_UP;
 use crate::control::{Changes, Control};
 
 /// The member of `/api/settings`.
 pub const MORE: &str = "more";
 
+/// The keys, each with its default as JSON.
+const KEYS: [(&str, &str); 12] = [
+    ("order", "\"any\""),
+    ("order_gives_up_s", "3600"),
+    ("bounds", "{}"),
+    ("destinations", "{}"),
+    ("proxy", "null"),
+    ("answers", "{}"),
+    ("accept_body", "{}"),
+    ("ext_data", "{}"),
+    ("top", "{}"),
+    ("history", "null"),
+    ("monitor", "null"),
+    ("box", "{}"),
+];
+
 /// The keys, each with its default.
-fn keys() -> [(&'static str, Value); 12] {
-    [
-        ("order", json!("any")),
-        ("order_gives_up_s", json!(GIVES_UP.as_secs())),
-        ("bounds", json!({})),
-        ("destinations", json!({})),
-        ("proxy", Value::Null),
-        ("answers", json!({})),
-        ("accept_body", json!({})),
-        ("ext_data", json!({})),
-        ("top", json!({})),
-        ("history", Value::Null),
-        ("monitor", Value::Null),
-        ("box", json!({})),
-    ]
+fn keys() -> impl Iterator<Item = (&'static str, Value)> {
+    KEYS.iter().map(|(key, default)| (*key, serde_json::from_str(default).expect("it is JSON")))
 }
 
 const HIDDEN: &str = "***";
@@ -39,7 +41,7 @@ const HEADERS: &str = "headers";
 
 /// The keys that are written and differ from their default.
 pub fn show(control: &Control) -> Value {
-    let written = keys().into_iter().filter_map(|(key, default)| {
+    let written = keys().filter_map(|(key, default)| {
         let value = control.written(key).filter(|value| *value != default)?;
         Some((key.to_owned(), shown(key, value)))
     });
@@ -86,7 +88,7 @@ pub fn changes(wanted: Value, present: &Document, in_force: &Document) -> Result
     match wanted.keys().next() {
         None => Ok(changes),
         Some(key) => {
-            let names = keys().map(|(key, _)| key).join(", ");
+            let names = KEYS.map(|(key, _)| key).join(", ");
             Err(fault(&format!(".{}", shortened(key)), &format!("not a setting here; there are {names}")))
         }
     }
@@ -128,6 +130,23 @@ fn restored(key: &str, mut value: Value, before: Option<Value>) -> Result<Value,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sending::GIVES_UP;
+    use crate::config::{Config, Url};
+
+    #[test]
+    fn the_defaults_are_those_of_the_config() {
+        let written = Value::Object(keys().map(|(key, default)| (key.to_owned(), default)).collect());
+        let config = |mut written: Value| {
+            written["event_server_url"] = json!([]);
+            Config::check(written, "/".as_ref()).unwrap()
+        };
+        let [written, empty] = [written, json!({})].map(config);
+        let url = Url::parse("http://a/").unwrap();
+        let gives_up = |config: &Config| config.options_of(&url).order_gives_up.unwrap_or(GIVES_UP);
+        assert_eq!(gives_up(&written), gives_up(&empty));
+        assert_eq!((written.proxy, written.history, written.monitor), (None, None, None));
+        assert_eq!((written.constants, written.this_box), (empty.constants, empty.this_box));
+    }
 
     const WRITTEN: &str = r#"{"order": "strict", "proxy": {"url": "http://gate:p%40ss@proxy:3128", "no_proxy": ["10.0.0.0/8"]},
         "destinations": {"http://a/": {"order": "strict", "sign": {"key_file": "k"}}},

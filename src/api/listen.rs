@@ -1,7 +1,9 @@
 //! The API's listening socket. A port in use stops nothing: the API tries again. Each resource that clients take has a limit.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,16 +51,14 @@ pub async fn serve(app: Rc<App>, prebound: Option<PreboundListener>) {
     let mut bound = prebound.and_then(|PreboundListener { listener, listen }| {
         Some(Bound { listener: TcpListener::from_std(listener).ok()?, listen })
     });
-    let log_limiter = RateLimited::new(1);
     let mut is_told = false;
     loop {
-        match open(&app, &mut bound).await {
-            Ok((bound, access)) => {
+        let access = match open(&app, &mut bound).await {
+            Ok((address, access)) => {
                 is_told = false;
-                let address = bound.listener.local_addr().unwrap_or(bound.listen);
-                let asks = if *access == Access::Loopback { "" } else { ", and asks for the token" };
+                let asks = if access == Access::Loopback { "" } else { ", and asks for the token" };
                 info!("the API listens on http://{address}/{asks}");
-                until_changed(&app, bound, &access, &log_limiter).await;
+                Some(Rc::new(access))
             }
             Err(problem) => {
                 app.failures.set(app.failures.get() + 1);
@@ -68,39 +68,24 @@ pub async fn serve(app: Rc<App>, prebound: Option<PreboundListener>) {
                     warn!("the API does not listen, trying again; uploads go on: {problem}");
                     app.problem.replace(Some(problem));
                 }
-                tokio::select! {
-                    () = tokio::time::sleep(TRY_AGAIN) => {}
-                    () = app.control.changed() => {}
-                    () = close_all(bound.as_ref(), &log_limiter) => {}
-                }
+                None
             }
-        }
+        };
+        until_changed(&app, bound.as_ref(), access).await;
     }
 }
 
 /// Binds the address in the config, unless it is bound. An address that others can reach needs a token first.
-async fn open<'a>(app: &App, bound: &'a mut Option<Bound>) -> Result<(&'a Bound, Rc<Access>), String> {
+async fn open(app: &App, bound: &mut Option<Bound>) -> Result<(SocketAddr, Access), String> {
     let listen = app.control.config().api.listen;
     bound.take_if(|bound| bound.listen != listen);
-    let access = Rc::new(access(app).await?);
-    let kept = match bound.take() {
-        Some(kept) => kept,
-        None => {
-            let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
-            Bound { listener, listen }
-        }
-    };
-    Ok((bound.insert(kept), access))
-}
-
-/// Closes every new connection: nobody may use the API now. Never returns.
-async fn close_all(bound: Option<&Bound>, log_limiter: &RateLimited) {
-    match bound {
-        Some(bound) => loop {
-            accept(&bound.listener, "the API ", log_limiter).await;
-        },
-        None => std::future::pending().await,
+    let access = access(app).await?;
+    if bound.is_none() {
+        let listener = TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+        *bound = Some(Bound { listener, listen });
     }
+    let address = bound.as_ref().and_then(|bound| bound.listener.local_addr().ok());
+    Ok((address.unwrap_or(listen), access))
 }
 
 async fn access(app: &App) -> Result<Access, String> {
@@ -112,24 +97,36 @@ async fn access(app: &App) -> Result<Access, String> {
     read.expect("reading does not panic").map(Access::Token)
 }
 
-/// Serves until the address or the token changes. Its connections end then.
-async fn until_changed(app: &Rc<App>, bound: &Bound, access: &Rc<Access>, log_limiter: &RateLimited) {
+/// Serves until the address or the token changes. Its connections end then. Without `access` closes every connection, until it is
+/// time to try again.
+async fn until_changed(app: &Rc<App>, bound: Option<&Bound>, access: Option<Rc<Access>>) {
+    let log_limiter = RateLimited::new(1);
     let mut served = JoinSet::new();
     let mut refused = JoinSet::new();
+    let mut try_again = pin!(tokio::time::sleep(TRY_AGAIN));
     loop {
+        let accepted = async {
+            match bound {
+                Some(bound) => accept(&bound.listener, "the API ", &log_limiter).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
-            (socket, _) = accept(&bound.listener, "the API ", log_limiter), if refused.len() < app.limits.refusals => {
-                if served.len() < app.limits.connections {
+            (socket, _) = accepted, if refused.len() < app.limits.refusals => match &access {
+                Some(access) if served.len() < app.limits.connections => {
                     served.spawn_local(connection(Rc::clone(app), socket, Rc::clone(access)));
-                } else {
+                }
+                Some(_) => {
                     refused.spawn_local(refuse(socket));
                 }
-            }
+                None => {}
+            },
             Some(_) = served.join_next() => {}
             Some(_) = refused.join_next() => {}
+            () = &mut try_again, if access.is_none() => return,
             () = app.control.changed() => {
-                let is_same = app.control.config().api.listen == bound.listen
-                    && self::access(app).await.is_ok_and(|now| now == **access);
+                let is_same = bound.is_some_and(|bound| app.control.config().api.listen == bound.listen)
+                    && self::access(app).await.is_ok_and(|now| access.as_deref() == Some(&now));
                 if !is_same {
                     return;
                 }

@@ -16,15 +16,15 @@ const RESERVED_HEADERS: [&str; 15] = [
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-event-id",
 ];
 
-/// Keys whose values are not shown if they have the wrong type: they may contain a header, a URL or a key, and so a secret.
+/// Ends of keys whose values are not shown if they have the wrong type: they may contain a header, a URL or a key, and so a secret.
 #[rustfmt::skip]
-const MAY_BE_SECRET: [&str; 11] = [
-    "headers", "event_server_url", "proxy", "no_proxy", "history", HISTORY_URLS, "monitor", "destinations", "standby", "tls", "sign",
+const MAY_BE_SECRET: [&str; 10] = [
+    "headers", "event_server_url", "proxy", "history", HISTORY_URLS, "monitor", "destinations", "standby", "tls", "sign",
 ];
 
 /// Whether the value of this key or object may be a secret. The name of a destination's object ends with its quoted URL.
 fn may_be_secret(name: &str) -> bool {
-    name.ends_with('"') || MAY_BE_SECRET.contains(&name.rsplit('.').next().unwrap_or(name))
+    name.ends_with('"') || MAY_BE_SECRET.iter().any(|end| name.ends_with(end))
 }
 
 pub(super) struct Fields<'a> {

@@ -53,18 +53,3 @@ fn what_was_written_by_hand_beside_the_changed_members_stays() {
     assert_eq!(on_disk(&home)["monitor"]["reported_peroid"], 20);
     daemon.terminate();
 }
-
-#[test]
-fn the_file_of_the_last_good_one_is_named() {
-    let home = Home::new();
-    home.configure(&["http://192.0.2.1/".into()], json!({}));
-    let good = fs::read(home.config()).unwrap();
-    fs::write(home.config(), "{\"by hand").unwrap();
-    for extension in ["bak", "saving"] {
-        let file = home.folder.path().join(format!("uplink.json.{extension}"));
-        fs::write(&file, &good).unwrap();
-        let daemon = Daemon::restart(&home);
-        daemon.wait_log(&format!("in force is the last good one, {}\n", file.canonicalize().unwrap().display()));
-        daemon.terminate();
-    }
-}
