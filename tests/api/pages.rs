@@ -87,12 +87,13 @@ fn repeated(script: &str) -> (Vec<String>, usize) {
         match &token {
             Token::Sign('{') => objects.push(HashSet::new()),
             Token::Sign('}') => drop(objects.pop()),
-            Token::Word(name) if tokens.peek() == Some(&Token::Sign(':')) => {
-                if [Token::Sign('{'), Token::Sign(',')].contains(&before) {
-                    count += 1;
-                    let is_new = objects.last_mut().unwrap().insert(name.clone());
-                    twice.extend((!is_new).then(|| name.clone()));
-                }
+            Token::Word(name)
+                if tokens.peek() == Some(&Token::Sign(':'))
+                    && [Token::Sign('{'), Token::Sign(',')].contains(&before) =>
+            {
+                count += 1;
+                let is_new = objects.last_mut().unwrap().insert(name.clone());
+                twice.extend((!is_new).then(|| name.clone()));
             }
             _ => {}
         }
