@@ -52,9 +52,10 @@ def keep(event_id, event):
             to_disk(folder / file, data)
         to_disk(folder)
         folder.rename(STORE / event_id)  # fails if the event is stored already
-        to_disk(STORE)
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
         if not (STORE / event_id / "event.json").is_file():
             raise  # for example a full disk: answered with 500, and the event is sent again
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # there is none after the rename
+    to_disk(STORE)  # for a repeated event too: the first try may have ended just before this line
     return {"status": "ok", "received": received}

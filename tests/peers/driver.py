@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "lib"))
 from compare import compare, dropped_duplicates, read_lines  # noqa: E402
 
 EXAMPLES = ROOT / "examples" / "receivers"
+KEY = b"a key of the tests alone"
 NODE_MODULES = ROOT / "target" / "peers-node" / "node_modules"
 
 BIG = 1_500_000  # a picture of at least this many bytes is one of "2 MB"
@@ -55,6 +56,7 @@ class Scene:
         self.dir = Path(tempfile.mkdtemp(prefix="sophon-peers."))
         self.store = self.receiver = self.key = None
         self.is_example = False
+        self.before = []  # words before the command of an example
         shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.ring_dir = Path(tempfile.mkdtemp(prefix="sophon-peers.", dir=shared_memory))
         self.events = self.dir / "events.jsonl"
@@ -201,7 +203,7 @@ def example(scene, command, **environment):
     scene.store = scene.dir / "store"
     scene.received = lambda: [json.loads(file.read_text()) for file in scene.store.glob("[0-9a-f]*/event.json")]
     command = [word.replace("PORT", str(port)) if isinstance(word, str) else word for word in command]
-    scene.start("example", command, STORE=str(scene.store), PORT=str(port), PYTHONDONTWRITEBYTECODE="1", **environment)
+    scene.start("example", [*scene.before, *command], STORE=str(scene.store), PORT=str(port), PYTHONDONTWRITEBYTECODE="1", **environment)
     scene.wait_for_port(port, "the example")
     return port
 
@@ -209,7 +211,7 @@ def example(scene, command, **environment):
 def sign(scene):
     """Has the box sign its requests, and the example verify them."""
     scene.key = scene.dir / "sign.key"
-    scene.key.write_text("a key of the tests alone\n")
+    scene.key.write_bytes(KEY + b"\n")
     scene.key.chmod(0o600)
     return {"SIGN_KEY_FILE": str(scene.key)}
 
@@ -238,7 +240,7 @@ def express(scene):
 
 
 def php(scene):
-    settings = ["-d", "post_max_size=32M", "-d", "memory_limit=256M"]
+    settings = ["-n", "-d", "display_errors=0", "-d", "post_max_size=32M", "-d", "memory_limit=256M"]
     return example(scene, ["php", *settings, "-S", "127.0.0.1:PORT", EXAMPLES / "php" / "receive.php"], **sign_json(scene))
 
 
@@ -257,7 +259,7 @@ def go(scene):
 
 def servlet(scene):
     java = ["java", "-cp", os.environ["SERVLET_CLASSPATH"], "Tomcat10", "ReceiveEvents", "PORT", str(32 << 20)]
-    scene.dir.joinpath("store").mkdir()
+    scene.dir.joinpath("store").mkdir(exist_ok=True)
     return example(scene, java, BASE=str(scene.dir), **sign_json(scene))
 
 
@@ -267,42 +269,53 @@ def multipart(fields):
     return "".join([*parts, "--edge--\r\n"]).encode(), "multipart/form-data; boundary=edge"
 
 
-def check_example(scene, port, content_type):
-    """What real programs do not show of an example: its answers, the same event twice, the largest pictures, bad events."""
+def post(port, content_type, event, event_id, key=KEY):
+    """Sends an event, or the bytes of one as JSON, as a box that signs does; the status and the text of the answer."""
+    if content_type == "json":
+        body, kind = event if isinstance(event, bytes) else json.dumps(event).encode(), "application/json"
+    else:
+        body, kind = multipart({**event, "ext_data": json.dumps(event["ext_data"])} if "ext_data" in event else event)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    now = str(int(time.time()))
+    signature = f"t={now},v1={hmac.new(key, now.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+    headers = {"Content-Type": kind, "X-Event-Id": event_id, "X-Signature": signature}
+    connection.request("POST", "/RealTimeEvent", body, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, text
 
-    def post(event, event_id, key=b"a key of the tests alone"):
-        if content_type == "json":
-            body, kind = json.dumps(event).encode(), "application/json"
-        else:
-            body, kind = multipart({**event, "ext_data": json.dumps(event["ext_data"])} if "ext_data" in event else event)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        now = str(int(time.time()))
-        signature = f"t={now},v1={hmac.new(key, now.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
-        headers = {"Content-Type": kind, "X-Event-Id": event_id, "X-Signature": signature}
-        connection.request("POST", "/RealTimeEvent", body, headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        connection.close()
-        return answer.status, text
 
-    pictures = {name: bytes([number]) * (4 << 20) for number, name in enumerate(["reg_pic", "spot_pic"])}
+def event_with(pictures):
+    """A good event with these pictures, reg_pic and spot_pic."""
     texts = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
     event = {"identity_id": "1", "identity_name": "\u674e", "group_name": "Staff", "reg_pic": texts["reg_pic"]}
-    event |= {"timestamp": 1700000000, "score": 0.5, "ext_data": {"spot_pic": texts["spot_pic"]}}
-    event_id = "0123456789abcdef" * 2 + "-7"
+    return event | {"timestamp": 1700000000, "score": 0.5, "ext_data": {"spot_pic": texts["spot_pic"]}}
+
+
+def check_example(scene, port, content_type):
+    """What real programs do not show of an example: its answers, the same event twice, the largest pictures, bad events."""
+    pictures = {name: bytes([number]) * (4 << 20) for number, name in enumerate(["reg_pic", "spot_pic"])}
+    event, event_id = event_with(pictures), "0123456789abcdef" * 2 + "-7"
     wanted = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in pictures.items()}
     for turn in ("once", "twice"):
-        status, text = post(event, event_id)
+        status, text = post(port, content_type, event, event_id)
         if status != 200 or json.loads(text)["received"] != wanted:
             raise Failure(f"two pictures of 4 MiB, {turn}: answered {status} {text[:300]}")
     stored = [event for event in scene.received() if event["id"] == event_id]
     if len(stored) != 1 or stored[0]["identity_name"] != "\u674e":
         raise Failure(f"an event that came twice is stored {len(stored)} times: {stored}")
     for bad, bad_id in ((event, "no/id"), ({"identity_id": "1"}, event_id[:-1] + "8")):
-        status, text = post(bad, bad_id)
+        status, text = post(port, content_type, bad, bad_id)
         if not 400 <= status < 500:
             raise Failure(f"a bad event was answered {status} {text[:300]}")
-    if scene.key and post(event, event_id[:-1] + "9", b"another key")[0] != 401:
+    if content_type == "json":  # a number that no double can hold: refused, or stored in some way
+        small = {"identity_id": "1", "identity_name": "", "group_name": "", "reg_pic": "", "timestamp": 1700000000, "score": 0.5}
+        status, text = post(port, content_type, json.dumps(small)[:-1].encode() + b', "ext_data": {"a": 1e999}}', event_id[:-1] + "6")
+        files = list(scene.store.glob(event_id[:-1] + "6/event.json"))
+        if (status == 200) != any(json.loads(file.read_bytes() or b"{}") for file in files):
+            raise Failure(f"1e999 is answered {status} {text[:300]}, and {len(files)} files are there")
+    if scene.key and post(port, content_type, event, event_id[:-1] + "9", b"another key")[0] != 401:
         raise Failure("a wrong signature is taken")
     left = sorted(entry.name for entry in scene.store.iterdir() if entry.name.startswith(".new-"))
     if left or len(list(scene.store.iterdir())) != len(scene.received()):

@@ -12,9 +12,12 @@ const LIMIT = 32 * 1024 * 1024; // size of a request in bytes; the default of ex
 
 function toDisk(file, data) { // without data: fsyncs a folder
     const descriptor = fs.openSync(file, data === undefined ? "r" : "wx", 0o600);
-    if (data !== undefined) fs.writeFileSync(descriptor, data);
-    fs.fsyncSync(descriptor);
-    fs.closeSync(descriptor);
+    try {
+        if (data !== undefined) fs.writeFileSync(descriptor, data);
+        fs.fsyncSync(descriptor);
+    } finally {
+        fs.closeSync(descriptor); // a removed file takes space until it is closed
+    }
 }
 
 function keep(id, event) {
@@ -38,11 +41,12 @@ function keep(id, event) {
         for (const [file, data] of Object.entries(files)) toDisk(path.join(folder, file), data);
         toDisk(folder);
         fs.renameSync(folder, path.join(STORE, id)); // fails if the event is stored already
-        toDisk(STORE);
     } catch (error) {
-        fs.rmSync(folder, { recursive: true, force: true });
         if (!fs.existsSync(path.join(STORE, id, "event.json"))) throw error; // e.g. a full disk: 500, and the event is sent again
+    } finally {
+        fs.rmSync(folder, { recursive: true, force: true }); // there is none after the rename
     }
+    toDisk(STORE); // for a repeated event too: the first try may have ended just before this line
     return { status: "ok", received };
 }
 

@@ -48,6 +48,6 @@ func keep(id string, event, ext map[string]any) map[string]any {
 	if err := os.Rename(folder, store+"/"+id); err != nil { // this fails if the event is stored already
 		must(os.Stat(store + "/" + id + "/event.json"))
 	}
-	toDisk(store, os.O_RDONLY, nil)
+	toDisk(store, os.O_RDONLY, nil) // for a repeated event too: the first try may have ended just before this line
 	return received
 }

@@ -47,14 +47,16 @@ public class ReceiveEvents extends HttpServlet {
             files.put("event.json", JSON.writeValueAsBytes(event));
         } catch (Exception fault) { answer.sendError(fault instanceof SecurityException ? 401 : 400, "not an event: " + fault.getMessage()); return; }
         Path folder = Files.createTempDirectory(STORE, ".new-"); // an IOException (a full disk) is 500: the event is sent again
-        for (var file : files.entrySet()) toDisk(folder.resolve(file.getKey()), file.getValue());
-        toDisk(folder, null);
-        if (!folder.toFile().renameTo(STORE.resolve(id).toFile())) { // this fails if the event is stored already
-            for (String file : files.keySet()) Files.delete(folder.resolve(file));
-            Files.delete(folder);
-            if (!Files.exists(STORE.resolve(id).resolve("event.json"))) throw new IOException("cannot rename " + folder);
+        try {
+            for (var file : files.entrySet()) toDisk(folder.resolve(file.getKey()), file.getValue());
+            toDisk(folder, null);
+            boolean isNew = folder.toFile().renameTo(STORE.resolve(id).toFile()); // this fails if the event is stored already
+            if (!isNew && !Files.exists(STORE.resolve(id).resolve("event.json"))) throw new IOException("cannot rename");
+        } finally { // after the rename there is nothing to delete
+            for (String file : files.keySet()) Files.deleteIfExists(folder.resolve(file));
+            Files.deleteIfExists(folder);
         }
-        toDisk(STORE, null);
+        toDisk(STORE, null); // for a repeated event too: the first try may have ended just before this line
         answer.setContentType("application/json");
         JSON.writeValue(answer.getOutputStream(), JSON.createObjectNode().put("status", "ok").set("received", received));
     }
