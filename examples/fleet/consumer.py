@@ -10,6 +10,9 @@ unacknowledged events again. So the id is a primary key here. An event and its p
 before the message is acknowledged. A consumer that is killed at any moment leaves no partial event, and gets unacknowledged
 messages again. Any number of these consumers may run.
 
+A message that cannot be stored, however often it is tried, is terminated; the log says why, and its number in the stream, which keeps
+it until max_age. Other failures, as of a lost connection to the database, end the program without an acknowledgement: start it again.
+
 The durable consumer must exist (consumer.json); its max_ack_pending, max_batch and max_bytes limit the messages in flight.
 """
 
@@ -23,6 +26,7 @@ import json
 import logging
 import signal
 import ssl
+import sys
 from email import message_from_bytes
 from email.policy import HTTP
 
@@ -35,8 +39,16 @@ PATIENCE = 3  # seconds that the server may wait for the next message
 PING = 5  # seconds; two without an answer end a connection. The library's 120 keep it for minutes at a server that is cut off
 NOTHING_YET = ("404", "408")  # the server has no messages; none came in time
 JPEG = b"\xff\xd8\xff"
+# A value that PostgreSQL never takes: half a character or 1e999 in its jsonb; a text that is too long for an index.
+NEVER_STORED = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+# What Python says of data that is not as expected.
+NOT_AS_EXPECTED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 PULLS = itertools.count()
 log = logging.getLogger("consumer")
+
+
+class Unusable(Exception):
+    """A message that cannot be stored, however often it is tried."""
 
 
 def fields(content_type, data):
@@ -49,12 +61,12 @@ def fields(content_type, data):
 
 
 def take_pictures(event, noted):
-    """Removes the pictures that the gateway listed from the event: (name, digest, bytes). ValueError: one differs."""
+    """Removes the pictures that the gateway listed from the event: (name, digest, bytes). ValueError, KeyError: not as listed."""
     found = []
     for note in filter(None, noted.split(", ")):
         name, _, what = note.partition("=")
         holder, key = (event["ext_data"], name.removeprefix("ext_data/")) if name.startswith("ext_data/") else (event, name)
-        key = next(known for known in holder if escaped(known) == key)
+        key = {escaped(known): known for known in holder}[key]
         try:
             jpeg = base64.b64decode(holder[key], validate=True)
         except binascii.Error as error:
@@ -80,33 +92,53 @@ def without_nul(value):
     return [without_nul(one) for one in value] if isinstance(value, list) else value
 
 
-async def store(database, message):
-    """Stores a message in one transaction. Returns whether it was new."""
-    _, box, kind = message.subject.split(".")
-    headers = message.headers
-    event = fields(headers["Content-Type"], message.data)
-    async with database.transaction():
+def read(message):
+    """A message as a row: (kind, values, pictures). Unusable: it is none that a gateway made."""
+    try:
+        _, box, kind = message.subject.split(".")
+        headers = message.headers
+        event = fields(headers["Content-Type"], message.data)
         if kind == "status":
-            await database.execute(
-                "INSERT INTO boxes VALUES (%s, %s, %s) ON CONFLICT (box) DO UPDATE SET heard_at = excluded.heard_at,"
-                " report = excluded.report WHERE boxes.heard_at < excluded.heard_at",
-                (box, headers["Event-Received"], json.dumps(without_nul(event))),
-            )
-            return True
+            return kind, (box, headers["Event-Received"], json.dumps(without_nul(event))), []
         pictures = take_pictures(event, headers.get("Event-Pictures", ""))
-        event, message_id = without_nul(event), headers["Nats-Msg-Id"]
-        inserted = await database.execute(
-            "INSERT INTO events VALUES (%s, %s, %s, to_timestamp(%s), %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (message_id, box, kind, int(headers["Event-Time"]) / 1000, float(headers["Event-Score"]))
-            + (event["identity_id"], event["identity_name"], json.dumps(event)),
+        event = without_nul(event)
+        identity = event["identity_id"], event["identity_name"]
+        "".join(identity).encode()  # a number, or half a character
+        values = (headers["Nats-Msg-Id"], box, kind, int(headers["Event-Time"]) / 1000, float(headers["Event-Score"]))
+        return kind, (*values, *identity, json.dumps(event)), pictures
+    except NOT_AS_EXPECTED as error:
+        raise Unusable(repr(error)) from error
+
+
+async def insert(database, kind, values, pictures):
+    """Stores a row. Returns whether it was new."""
+    if kind == "status":
+        await database.execute(
+            "INSERT INTO boxes VALUES (%s, %s, %s) ON CONFLICT (box) DO UPDATE SET heard_at = excluded.heard_at,"
+            " report = excluded.report WHERE boxes.heard_at < excluded.heard_at",
+            values,
         )
-        if not inserted.rowcount:
-            return False
-        # In a fixed order, so that consumers cannot deadlock.
-        for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):
-            await database.execute("INSERT INTO pictures VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, jpeg))
-            await database.execute("INSERT INTO event_pictures VALUES (%s, %s, %s)", (message_id, name, digest))
         return True
+    inserted = await database.execute(
+        "INSERT INTO events VALUES (%s, %s, %s, to_timestamp(%s), %s, %s, %s, %s) ON CONFLICT DO NOTHING", values
+    )
+    if not inserted.rowcount:
+        return False
+    # In a fixed order, so that consumers cannot deadlock.
+    for name, digest, jpeg in sorted(pictures, key=lambda picture: picture[1]):
+        await database.execute("INSERT INTO pictures VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, jpeg))
+        await database.execute("INSERT INTO event_pictures VALUES (%s, %s, %s)", (values[0], name, digest))
+    return True
+
+
+async def store(database, message):
+    """Stores a message in one transaction. Returns whether it was new. Unusable: it cannot be stored."""
+    kind, values, pictures = read(message)
+    try:
+        async with database.transaction():
+            return await insert(database, kind, values, pictures)
+    except NEVER_STORED as error:
+        raise Unusable(repr(error)) from error
 
 
 async def pull(client, inbox, arguments):
@@ -142,14 +174,18 @@ async def consume(arguments):
         options["tls"] = ssl.create_default_context(cafile=arguments.tls_ca)
     client = await nats.connect(arguments.servers.split(","), max_reconnect_attempts=-1, ping_interval=PING, **options)
     database = await psycopg.AsyncConnection.connect(arguments.database, autocommit=True)
+    encoding = database.info.parameter_status("server_encoding")
+    if encoding != "UTF8":  # it has no characters for most names: all of their events would be left out
+        sys.exit(f"the database's encoding is {encoding}: make one with the encoding UTF8")
     inbox = await client.subscribe(f"{client.new_inbox()}.*")  # a subject for each request
     new, known = 0, 0
     while not stopped.is_set() and (arguments.count is None or new < arguments.count):
         async for message in pull(client, inbox, arguments):
             try:
                 is_new = await store(database, message)
-            except (ValueError, KeyError, StopIteration) as error:
-                log.error("%s is none that the gateway made, and is left out: %r", message.subject, error)
+            except Unusable as error:
+                number = message.metadata.sequence.stream
+                log.error("message %d, %s, cannot be stored and is left out: %s", number, message.subject, error)
                 await message.term()
                 continue
             await message.ack()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from scene import FIXTURES, Gateway, check, event, event_id, free_port, get, picture
+from scene import FIXTURES, PATIENCE, Gateway, check, event, event_id, free_port, get, picture
 from servers import EXAMPLES, Cluster, Node, acknowledged, operate
 
 
@@ -161,6 +162,58 @@ def test_a_refused_pull_is_logged_and_tried_again(scene):
     check(database.ids() == [], "nothing came")
     operate(node, lambda stream: stream.add_consumer())
     scene.wait(lambda: database.ids() == [f"gate%201:{event_id(0)}"], "the event came once the limit was raised")
+
+
+def test_a_message_that_cannot_be_stored_is_set_aside_and_the_others_go_on(scene):
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    node = Node(scene).start()
+    operate(node, lambda stream: stream.create(num_replicas=1))
+    operate(node, lambda stream: stream.add_consumer())
+    # What a gateway takes: "\ud800" is half a character, and no double is as large as 1e999.
+    gateway = Gateway(scene, node)
+    plain = event(ext_data={"dev_sno": "gate 1", "note": "NOTE"})
+    taken = [json.dumps(plain).replace('"NOTE"', note).encode() for note in (r'"\ud800"', "1e999")]
+    taken += [json.dumps({**plain, "identity_id": random.Random(1).randbytes(4000).hex()}).encode()]  # an index takes 2704 bytes
+    for number, body in enumerate(taken):
+        check((answer := gateway.post(body, event_id(number))).status == 200, "taken:", body[-100:], answer)
+    # What none made, each with one fault.
+    good = {"Content-Type": "application/json", "Event-Time": "1700000000000", "Event-Score": "0.5"}
+    form = {**good, "Content-Type": "multipart/form-data; boundary=edge"}
+    nested = b"--edge\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\nx\r\n--inner--\r\n--edge--\r\n"
+    bare = {"identity_id": "1", "identity_name": "", "ext_data": {}}
+    made = [(None, bare), (good, []), (good, {**bare, "identity_id": 7}), (good, {**bare, "identity_name": "\ud800"})]
+    made += [({**good, "Event-Pictures": f"ext_data/spot_pic={'0' * 64}:3"}, bare)]
+    made += [({**good, "Event-Pictures": "reg_pic=x"}, {**bare, "reg_pic": 7}), ({**good, "Event-Time": "9" * 400}, bare)]
+    made += [({**good, "Event-Time": "9" * 18}, bare), (form, bare)]
+    made = [(headers, json.dumps(body).encode()) for headers, body in made] + [(good, b"[" * 100_000), (good, b"{"), (form, nested)]
+    for number, (headers, body) in enumerate(made):
+        headers = headers and {**headers, "Nats-Msg-Id": f"made {number}"}
+        operate(node, lambda stream: stream.client.request("events.gate.realtime", body, timeout=20, headers=headers))
+    check(gateway.post(plain, event_id(100)).status == 200, "a good one")
+    process = consumer(scene, node, database)
+    scene.wait(lambda: acknowledged(node), "the consumer was through")
+    check(database.ids() == [f"gate%201:{event_id(100)}"], "the good one is there:", database.ids())
+    check(database.run("SELECT count(*) FROM event_pictures") == [(2,)], "and nothing of the others")
+    lines = [line for line in scene.log("consumer").splitlines() if "cannot be stored and is left out" in line]
+    numbers = [int(line.partition(" message ")[2].partition(",")[0]) for line in lines]
+    check(numbers == list(range(1, len(taken) + len(made) + 1)), "each is named once:", *lines)
+    check(scene.kill(process, 15) == 0, "the consumer ends when it is told to")
+
+
+def test_a_database_without_utf_8_is_refused(scene):
+    """It has no characters for most names: all of their events would be set aside."""
+    if not (programs := postgres()):
+        return "SKIPPED: no PostgreSQL here"
+    database = Database(scene, programs)
+    database.run("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    node = Node(scene).start()
+    database.url = database.url.replace("/postgres", "/latin")
+    process = consumer(scene, node, database)
+    scene.running.remove(process)
+    scene.ending.append(process)
+    check(process.wait(PATIENCE) == 1 and "encoding is LATIN1" in scene.log("consumer"), "refused:", scene.log("consumer"))
 
 
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
