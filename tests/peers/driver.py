@@ -270,9 +270,11 @@ def multipart(fields):
 
 
 def post(port, content_type, event, event_id, key=KEY):
-    """Sends an event, or the bytes of one as JSON, as a box that signs does; the status and the text of the answer."""
-    if content_type == "json":
-        body, kind = event if isinstance(event, bytes) else json.dumps(event).encode(), "application/json"
+    """Sends an event, or the bytes of a body, as a box that signs does; the status and the text of the answer."""
+    if isinstance(event, bytes):
+        body, kind = event, "application/json" if content_type == "json" else "multipart/form-data; boundary=edge"
+    elif content_type == "json":
+        body, kind = json.dumps(event).encode(), "application/json"
     else:
         body, kind = multipart({**event, "ext_data": json.dumps(event["ext_data"])} if "ext_data" in event else event)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
