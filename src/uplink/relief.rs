@@ -85,9 +85,9 @@ impl Uplink {
             let level = Level::of(ring);
             let need = match () {
                 () if refused => Need::Refused,
+                () if !ring.ledger.has_room() => Need::Unread,
                 () if level.free() < level.capacity / FLOOD.1 => Need::Now,
                 () if level.free() < level.capacity / FLOOD.0 || level.missing(ring.largest) > 0 => Need::Soon,
-                () if !ring.ledger.has_room() => Need::Soon,
                 () => return,
             };
             let Some(oldest) = ring.ledger.oldest() else { return };

@@ -14,6 +14,8 @@ pub enum Need {
     Soon,
     /// Now: the next event may be refused.
     Now,
+    /// So many events wait that no further one is read.
+    Unread,
     /// An event was refused because there was no room.
     Refused,
 }
@@ -37,7 +39,7 @@ impl<T: Held> Core<T> {
         let mut turn = Turn { now, effects };
         let Some(pending) = self.events.get(event) else { return true };
         let is_unfit = pending.is_unfit;
-        if need == Need::Refused {
+        if need >= Need::Unread {
             self.abort_stored(event, &mut turn);
         }
         if self.writer.trouble().is_none() && !is_unfit {
