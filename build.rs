@@ -28,13 +28,22 @@ fn compress(name: &str, parts: &[&str]) {
     let mut packed = GzBuilder::new().mtime(0).write(file, Compression::best());
     for part in parts {
         println!("cargo::rerun-if-changed={part}");
-        packed.write_all(&fs::read(part).expect("a file of the page")).expect("room on the disk");
+        let text = fs::read_to_string(part).expect("a file of the page");
+        packed.write_all(without_comments(&text).as_bytes()).expect("room on the disk");
     }
     packed.finish().expect("room on the disk");
 }
 
+/// Leaves out what only readers of the source need: lines that are comments, and indentation. No text of the page has lines of
+/// its own.
+fn without_comments(text: &str) -> String {
+    let is_comment = |line: &str| line.starts_with("//") || (line.starts_with("/*") && line.ends_with("*/"));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
+    lines.fold(String::new(), |whole, line| whole + line + "\n")
+}
+
 fn link() {
-    const SCRIPT: &str = "scripts/lib/no-unwind-tables.ld";
+    const SCRIPT: &str = "scripts/lib/box.ld";
     println!("cargo::rerun-if-changed={SCRIPT}");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     // Only in the release profile, where a panic aborts; cargo does not tell this script about panics.

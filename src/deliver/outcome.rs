@@ -92,14 +92,13 @@ impl AttemptOutcome {
             let why = format!("{why}{advice}");
             Failure { code: Code::of_status(number), why, status: Some(number), early }
         };
+        let asked = retry_after(headers);
         let outcome = match number {
             200..=299 => AttemptOutcome::down(Failure {
                 code: Code::EarlyAnswer,
                 ..failure(", before it had the whole event, which is no acknowledgement")
             }),
-            408 | 425 | 429 | 500..=599 => {
-                AttemptOutcome::Down { failure: failure(""), retry_after: retry_after(headers) }
-            }
+            408 | 425 | 429 | 500..=599 => AttemptOutcome::Down { failure: failure(""), retry_after: asked },
             300..=399 => {
                 AttemptOutcome::Misconfigured { failure: failure(": a redirect is not followed, set the final URL") }
             }
@@ -110,12 +109,12 @@ impl AttemptOutcome {
             }
             404 | 405 => AttemptOutcome::Misconfigured { failure: failure(": check the URL's path") },
             402 | 409 | 421 | 423 | 426 | 428 | 431 | 440 | 451 | 498 => {
-                AttemptOutcome::NotNow { failure: failure(""), retry_after: retry_after(headers) }
+                AttemptOutcome::NotNow { failure: failure(""), retry_after: asked }
             }
             400..=499 => AttemptOutcome::Refused { failure: failure("") },
             _ => AttemptOutcome::down(failure("")),
         };
-        match (outcome, retry_after(headers)) {
+        match (outcome, asked) {
             // The server says itself that it is not for good.
             (AttemptOutcome::Refused { failure } | AttemptOutcome::Misconfigured { failure }, Some(asked)) => {
                 AttemptOutcome::NotNow { failure, retry_after: Some(asked) }
