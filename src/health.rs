@@ -77,9 +77,10 @@ fn destination(destination: &Destination) -> impl Iterator<Item = String> {
 }
 
 fn no_progress(destination: &Destination) -> Option<String> {
-    // Outside its hours a backlog waits on purpose.
-    let backlog = if destination.off_hours { 0 } else { destination.backlog.events };
-    let waiting = destination.in_flight + destination.queued + backlog;
+    // Outside its hours a backlog waits on purpose, and so does what is behind it in strict order.
+    let (is_off, backlog) = (destination.off_hours, destination.backlog.events);
+    let queued = if is_off && destination.in_order && backlog > 0 { 0 } else { destination.queued };
+    let waiting = destination.in_flight + queued + if is_off { 0 } else { backlog };
     let server = server(&destination.url);
     let for_seconds = destination.since_seconds;
     // Count only the present state: a quiet hour before it was not a lack of progress.
@@ -226,6 +227,9 @@ mod tests {
         assert!(at(false, 0).is_some_and(|said| said.contains("3 events wait")));
         assert_eq!(at(true, 0), None);
         assert!(at(true, 1).is_some_and(|said| said.contains("1 events wait")), "live events go at any time");
+        let backlog = Backlog { events: 3, ..Backlog::default() };
+        let behind = Destination { off_hours: true, in_order: true, backlog, queued: 1, ..any("up") };
+        assert_eq!(no_progress(&behind), None, "in strict order they wait behind the backlog");
     }
 
     #[test]

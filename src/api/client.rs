@@ -43,12 +43,13 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
     };
     let listen = address.or(api.as_ref().map(|api| api.listen)).unwrap_or(DEFAULT_LISTEN);
     let address = reachable(listen);
-    let token = match api {
-        Some(api) if !api.listen.ip().to_canonical().is_loopback() && is_own(address) => {
-            std::fs::read_to_string(&api.token_file).unwrap_or_default() // the uplink then says that it wants it
+    let (mut token, mut unread) = (String::new(), String::new());
+    if let Some(api) = api.filter(|api| !api.listen.ip().to_canonical().is_loopback() && is_own(address)) {
+        match std::fs::read_to_string(&api.token_file) {
+            Ok(read) => token = read,
+            Err(error) => unread = format!("; {} cannot be read: {error}", api.token_file.display()),
         }
-        _ => String::new(),
-    };
+    }
     let (head, body) = exchange(address, token.trim(), what, body).map_err(|error| {
         let hint = if is_denied {
             format!("; this account may not read {}: give the API's address by --api", file.display())
@@ -66,7 +67,7 @@ fn request(file: &Path, address: Option<SocketAddr>, what: &str, body: &str) -> 
         Some(answer) => match answer["error"]["message"].as_str() {
             Some(message) => {
                 let hint = if head.contains(" 401 ") { "; or run this as the uplink's user or as root" } else { "" };
-                Err(format!("{message}{hint}"))
+                Err(format!("{message}{hint}{unread}"))
             }
             None => Ok(answer),
         },

@@ -116,8 +116,11 @@ impl AttemptOutcome {
         };
         match (outcome, asked) {
             // The server says itself that it is not for good.
-            (AttemptOutcome::Refused { failure } | AttemptOutcome::Misconfigured { failure }, Some(asked)) => {
-                AttemptOutcome::NotNow { failure, retry_after: Some(asked) }
+            (AttemptOutcome::Refused { failure }, asked @ Some(_)) => {
+                AttemptOutcome::NotNow { failure, retry_after: asked }
+            }
+            (AttemptOutcome::Misconfigured { failure }, asked @ Some(_)) => {
+                AttemptOutcome::Down { failure, retry_after: asked }
             }
             (outcome, _) => outcome,
         }

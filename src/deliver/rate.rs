@@ -11,6 +11,9 @@ const PIECE: Duration = Duration::from_millis(100);
 /// ... but not less than a segment, in bytes.
 const LEAST: usize = 1460;
 
+/// A sender may come so much later than it could: timers are late, and one that sent lets others go first.
+const LATE: Duration = Duration::from_millis(10);
+
 /// A rate limit, in bytes a second.
 #[derive(Debug)]
 pub struct Rate {
@@ -38,7 +41,8 @@ impl Rate {
     /// Records that bytes were sent.
     pub fn pay(&self, bytes: usize, now: Instant) {
         let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
-        *paid_at = (*paid_at).max(now) + Duration::from_secs_f64(bytes as f64 / f64::from(self.per_second));
+        let from = now.checked_sub(LATE).unwrap_or(now); // a sender that was a little late loses nothing
+        *paid_at = (*paid_at).max(from) + Duration::from_secs_f64(bytes as f64 / f64::from(self.per_second));
     }
 }
 

@@ -91,6 +91,11 @@ impl<F> Letters<F> {
         self.reasons.of(volume, letters)
     }
 
+    /// The one at this place, from the oldest on.
+    pub fn at(&self, place: usize) -> Option<Letter> {
+        self.shelf.iter().nth(place).map(|(letter, _)| letter)
+    }
+
     /// How many.
     pub fn len(&self) -> u64 {
         self.shelf.len()

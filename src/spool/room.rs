@@ -12,6 +12,15 @@ pub(super) const MOST_UNDELETABLE: usize = 64;
 /// unpacked.
 const MIN_FREE_FILES: u64 = 128;
 
+/// What can be evicted.
+#[derive(Clone, Copy)]
+enum Kind {
+    Event,
+    Letter,
+    /// A file in quarantine.
+    Bad,
+}
+
 impl<D: Disk> Spool<D> {
     /// Evicts the oldest events until `files` files with `blocks` blocks in total fit all bounds. Without `evicted` it evicts
     /// nothing, and it is an error if they do not fit.
@@ -97,39 +106,46 @@ impl<D: Disk> Spool<D> {
         evicted
     }
 
-    /// Evicts the oldest file that can be deleted. Returns how many blocks that was; none if there is no file.
+    /// Evicts the oldest event that can be deleted, or a dead letter while dead letters take more than their share. If there is
+    /// neither, evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was; none if there is
+    /// no file.
     ///
     /// # Errors
     /// The first fault, if none of the oldest ones can be deleted.
     fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
+        let oldest = self.letters.at(0).filter(|_| self.letters.has_too_much(self.bounds));
+        let is_letters_turn =
+            oldest.is_some_and(|letter| self.events.at(0).is_none_or(|entry| letter.0 < entry.counter));
+        let kinds = match is_letters_turn {
+            true => [Kind::Letter, Kind::Event, Kind::Bad],
+            false => [Kind::Event, Kind::Bad, Kind::Letter],
+        };
         let mut first_fault = None;
-        for place in 0..MOST_UNDELETABLE {
-            match self.give_up_at(place, evicted) {
-                Ok(None) => break,
+        for (kind, place) in kinds.into_iter().flat_map(|kind| (0..MOST_UNDELETABLE).map(move |place| (kind, place))) {
+            let given_up = match kind {
+                Kind::Event => self.give_up_event(place, evicted),
+                Kind::Letter => self.give_up_letter(place, evicted),
+                Kind::Bad => self.quarantine.give_up_at(&self.volume, place).map(|blocks| blocks.map(u64::from)),
+            };
+            match given_up {
+                Ok(None) => {}
                 Ok(given_up) => return Ok(given_up),
+                Err(fault) if fault.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Err(fault),
                 Err(fault) => drop(first_fault.get_or_insert(fault)),
             }
         }
         first_fault.map_or(Ok(None), Err)
     }
 
-    /// Evicts the event at this place, from the oldest on, or a dead letter while dead letters take more than their share. If there
-    /// is neither, evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was.
-    fn give_up_at(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
-        let letter = self.letters.iter().nth(place).map(|(letter, _)| letter);
-        let entry = self.events.at(place);
-        let entry = entry.filter(|entry| {
-            !self.letters.has_too_much(self.bounds) || letter.is_none_or(|letter| entry.counter <= letter.0)
-        });
-        let Some(entry) = entry else {
-            let is_letters_turn = self.letters.has_too_much(self.bounds) || self.quarantine.is_empty();
-            let Some((counter, destination)) = letter.filter(|_| is_letters_turn) else {
-                return Ok(self.quarantine.give_up_at(&self.volume, place)?.map(u64::from));
-            };
-            let blocks = self.give_up_dead((counter, destination))?;
-            evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
-            return Ok(blocks.map(u64::from));
-        };
+    fn give_up_letter(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
+        let Some((counter, destination)) = self.letters.at(place) else { return Ok(None) };
+        let blocks = self.give_up_dead((counter, destination))?;
+        evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
+        Ok(blocks.map(u64::from))
+    }
+
+    fn give_up_event(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
+        let Some(entry) = self.events.at(place) else { return Ok(None) };
         let mut destinations = Vec::new();
         let removed = slots(entry.mask).try_for_each(|slot| {
             if self.unlink(entry.counter, slot)? {

@@ -159,8 +159,8 @@ impl<D: Disk> Volume<D> {
     pub fn link(&mut self, from: &Path, to: &Path) -> Result<(), DiskError> {
         if self.has_links {
             match self.disk.link(from, to) {
-                // EPERM also comes for another user's file; names of our own tell.
-                Err(error) if means_no_links(&error) && !self.probe_links() => {}
+                // EPERM also comes for another user's file: names of our own tell. This file is copied in either case.
+                Err(error) if means_no_links(&error) => drop(self.probe_links()),
                 linked => return linked.map_err(fault("link", to)),
             }
         }

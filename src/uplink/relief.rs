@@ -13,8 +13,8 @@ use crate::ring::{Memory, Word};
 
 /// Events are spilled into the spool while more than half of the ring is used (capacity divided by this).
 const HIGH_WATER: u64 = 2;
-/// If the spool fails, events are given up when less than an eighth of the ring is free, and even uploads in flight when less
-/// than a sixteenth is.
+/// If the spool fails, events are given up when less than an eighth of the ring is free or no further event can be read, and even
+/// uploads in flight when less than a sixteenth is free.
 const FLOOD: (u64, u64) = (8, 16);
 /// While no further event can be read because too many wait, this part of the ring's content is spilled.
 const OLDEST: u64 = 16;
@@ -85,9 +85,9 @@ impl Uplink {
             let level = Level::of(ring);
             let need = match () {
                 () if refused => Need::Refused,
-                () if !ring.ledger.has_room() => Need::Unread,
                 () if level.free() < level.capacity / FLOOD.1 => Need::Now,
                 () if level.free() < level.capacity / FLOOD.0 || level.missing(ring.largest) > 0 => Need::Soon,
+                () if !ring.ledger.has_room() => Need::Unread,
                 () => return,
             };
             let Some(oldest) = ring.ledger.oldest() else { return };

@@ -11,7 +11,7 @@ use crate::common::closed_port::ClosedPort;
 use crate::common::daemon::Home;
 use crate::common::sink::OK;
 use crate::common::tls_server::whole_request;
-use crate::common::{Answer, Daemon, Sink, event, picture, publish, publish_many, wait_until};
+use crate::common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
@@ -102,11 +102,16 @@ fn with_no_server_left_an_event_waits_as_without_standby() {
 #[test]
 fn a_standby_server_that_was_removed_gets_nothing_more_although_an_attempt_was_on_its_way_to_it() {
     let home = Home::new();
-    let (first, second) = (Sink::with(|_, _| Answer::Hang), Sink::start());
+    let (second, gate) = (Sink::start(), Arc::new(Watched::<bool>::default()));
+    let waits = Arc::clone(&gate);
+    let first = Sink::with(move |_, _| {
+        waits.wait("the reload", |open| open.then_some(()));
+        Answer::Close
+    });
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();
     let config = |standby: &[String]| {
         let options = json!({ "standby": standby });
-        json!({ "destinations": { first.url(): options }, "timeouts_ms": { "response": 2000 } })
+        json!({ "destinations": { first.url(): options }, "timeouts_ms": { "response": 60_000 } })
     };
     let daemon = Daemon::start(&home, &[first.url()], config(&[second.url()]));
     publish_many(&mut recognizer, 1);
@@ -114,6 +119,7 @@ fn a_standby_server_that_was_removed_gets_nothing_more_although_an_attempt_was_o
     home.configure(&[first.url()], config(&[]));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("config read again");
+    gate.change(|open| *open = true);
     first.wait(2); // the next attempt
     assert!(second.received().is_empty());
 }

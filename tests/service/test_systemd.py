@@ -8,7 +8,7 @@ sets, and notes what it is asked to do. That the unit itself is correct, `unit` 
 import unittest
 from pathlib import Path
 
-from service import Service, under_both_shells
+from service import Service, is_running, under_both_shells
 
 # As systemctl answers: is-active prints the state, and is true only while the unit is up.
 SYSTEMCTL = """#!{tools}/sh
@@ -100,6 +100,18 @@ class UnderSystemd(Service):
                 self.start()
                 self.assertEqual([self.service(command)[0] for command in ["status", "reload", "stop", "status"]], [0, 0, 0, 3])
                 self.assertEqual(self.changes(), [])
+
+    def test_an_uplink_from_before_the_unit_gives_way_to_it(self):
+        for command, changes in [("stop", ["stop sophon-uplink"]), ("start", ["start sophon-uplink"]), ("restart", ["restart sophon-uplink"])]:
+            with self.subTest(command):
+                self.answer(unit=1)
+                pid = self.start()
+                self.answer()
+                self.assertEqual([self.service(asked)[0] for asked in ["status", "reload"]], [0, 0])
+                self.assertEqual(self.changes(), [], "they ask for the one that runs")
+                code, said = self.service(command)
+                self.assertEqual((code, is_running(pid), self.running()), (0, False, set()), said)
+                self.assertEqual(self.changes(), changes)
 
     def test_what_the_unit_itself_calls_is_done_and_not_passed_on(self):
         self.assertEqual((self.service("prepare")[0], self.changes()), (0, []))

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use sophon_uplink::config;
 use sophon_uplink::ring::file::RingId;
-use sophon_uplink::spool::{Bounds, DeadLetterReason, Destination, RealDisk, Recovered, Spool, StoreError, Stored};
+use sophon_uplink::spool::{
+    Address, Bounds, DeadLetterReason, Destination, Moved, RealDisk, Recovered, Spool, StoreError, Stored,
+};
 
-use crate::spool_world::{BLOCK, Records, addresses};
+use crate::model_disk::ModelDisk;
+use crate::spool_world::{BLOCK, Records, addresses, root};
 
 pub const RING: RingId = RingId([7; 16]);
 pub const URLS: [&str; 2] = ["http://one/RealTimeEvent", "https://two/"];
@@ -117,4 +120,37 @@ impl Box {
         }
         (inodes.values().map(|size| size.next_multiple_of(BLOCK)).sum(), inodes.len() as u64)
     }
+}
+
+/// Destinations that come and go.
+impl Box {
+    pub fn configure(&mut self, urls: &[&str]) {
+        let addresses: Vec<_> = urls.iter().map(|url| Address::from(*url)).collect();
+        assert!(self.spool.configure(&addresses).is_empty());
+    }
+
+    /// Moves everything that waits for removed destinations.
+    pub fn settle(&mut self) -> u64 {
+        std::iter::from_fn(|| self.spool.settle().unwrap()).map(Moved::events).sum()
+    }
+
+    /// What is parked, by URL.
+    pub fn parked(&self) -> Vec<(&str, u64)> {
+        self.spool.parked().map(|(_, url, events)| (url.unwrap(), events)).collect()
+    }
+}
+
+/// A spool on a model disk for one destination, with as many events as fit.
+pub fn full() -> (Records, ModelDisk, Spool<ModelDisk>, Destination) {
+    let (records, disk) = (Records::new(&[100, 1_000, 3_900, 20_000]), ModelDisk::new(1));
+    let a = Address::from("http://a/");
+    let mut spool = Spool::open(disk.clone(), &config(&root(), None), std::slice::from_ref(&a)).0;
+    spool.store(RING, &*records.memory, &records.frames[3], &[a.destination]).unwrap();
+    let max_bytes = 4 * spool.status().bytes + BLOCK; // and what says which destination it is
+    spool.set_bounds(Bounds { max_bytes, max_files: 1000, min_free_bytes: 0 });
+    for _ in 0..3 {
+        spool.store(RING, &*records.memory, &records.frames[3], &[a.destination]).unwrap();
+    }
+    assert_eq!(spool.status().tally.evicted, 0);
+    (records, disk, spool, a.destination)
 }

@@ -12,10 +12,10 @@ use super::{Core, Effect, EventNo, Held, LaneId, Turn};
 pub enum Need {
     /// The ring will need it soon.
     Soon,
-    /// Now: the next event may be refused.
-    Now,
     /// So many events wait that no further one is read.
     Unread,
+    /// Now: the next event may be refused.
+    Now,
     /// An event was refused because there was no room.
     Refused,
 }
@@ -39,7 +39,7 @@ impl<T: Held> Core<T> {
         let mut turn = Turn { now, effects };
         let Some(pending) = self.events.get(event) else { return true };
         let is_unfit = pending.is_unfit;
-        if need >= Need::Unread {
+        if matches!(need, Need::Unread | Need::Refused) {
             self.abort_stored(event, &mut turn);
         }
         if self.writer.trouble().is_none() && !is_unfit {

@@ -9,8 +9,8 @@ pub struct RetryState {
     pub tries: u32,
     /// Of these: how many the server refused before it had the whole body.
     pub early: u16,
-    /// How many count against the event: those since the last answer with `Retry-After`; in strict order without those that are
-    /// about the server only.
+    /// How many count against the event: those since the last answer with `Retry-After`; in strict order also since the last
+    /// failure that was about the server only.
     pub blamed: u16,
     /// When the first attempt failed; in strict order: the first that counts against the event.
     pub first_failed: Instant,

@@ -348,6 +348,10 @@ fn in_strict_order_an_outage_does_not_count_against_the_event_that_waited_throug
         let mut world = world_in_order(1800 * SECOND);
         world.set(0, Mode::All(Answer::Status(answer, asked)), Answer::Ok, MS);
         publish(&mut world, 3);
+        // The server fails once by itself before it is gone.
+        world.set(0, Mode::All(Answer::Status(500, 0)), Answer::Ok, MS);
+        wait(&mut world, SECOND);
+        world.set(0, Mode::All(Answer::Status(answer, asked)), Answer::Ok, MS);
         wait(&mut world, 7200 * SECOND);
         // The server is back, and its first answers are errors of its own.
         let tries = world.tries(0, 0);

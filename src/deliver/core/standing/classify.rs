@@ -98,8 +98,10 @@ impl Standing {
                 Verdict::Over(End::Acknowledged)
             }
             AttemptOutcome::SourceLost => {
-                let is_spooled = matches!(upload.source, Source::Spool(_));
-                judge.notices.push(Notice::Lost { lane: judge.lane, event: id, is_spooled });
+                if !matches!(upload.source, Source::Stored { .. }) {
+                    let is_spooled = matches!(upload.source, Source::Spool(_));
+                    judge.notices.push(Notice::Lost { lane: judge.lane, event: id, is_spooled });
+                }
                 Verdict::Over(End::Lost)
             }
             _ if upload.generation != self.health.generation => {
@@ -112,7 +114,11 @@ impl Standing {
                 let pause = self.pause(judge, Condition::Down);
                 self.doubt(judge, Condition::Down, failure);
                 self.health.pause(pause, judge.now);
-                Verdict::Again(upload.retry)
+                let retry = upload.retry.map(|retry| match judge.in_order {
+                    Some(_) => RetryState { blamed: 0, ..retry },
+                    None => retry,
+                });
+                Verdict::Again(retry)
             }
             AttemptOutcome::Down { failure, retry_after } => {
                 self.failed(judge, failing(Condition::Down, failure, retry_after))
@@ -290,7 +296,7 @@ impl Standing {
         let is_strict = judge.in_order.is_some();
         let blamed = match before.map_or(0, |retry| retry.blamed) {
             _ if failing.is_asked_for => 0,
-            blamed if is_strict && failing.is_about_server() => blamed,
+            _ if is_strict && failing.is_about_server() => 0,
             blamed => blamed.saturating_add(1),
         };
         let first = before.filter(|retry| !is_strict || retry.blamed > 0).map_or(judge.now, |retry| retry.first_failed);

@@ -1,35 +1,16 @@
-//! Resolves a host name and connects to it by TCP, with one deadline for everything. It follows RFC 8305 ("Happy Eyeballs").
-//!
-//! - A and AAAA are queried at the same time. A DNS server that answers only one of them costs `RESOLUTION_DELAY`.
-//! - Addresses are tried in the resolver's order, alternating between the families. The next attempt begins after
-//!   `ATTEMPT_DELAY`, or when one fails; earlier attempts go on.
-//! - When no address is left, the first one is tried once more in parallel, because the kernel retransmits late on a lossy link.
-//! - [`Memory`]: if another address than the first one connected, the next connection begins with it. An address on which a
-//!   request broke off comes last.
-//! - The resolver is the C library's, in a thread of its own. If a lookup hangs, all connections wait for that one lookup.
+//! The addresses of a host: lookups, which all connections share, and what is remembered of the addresses.
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dns_lookup::{AddrInfoHints, LookupErrorKind, getaddrinfo};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::deadline::Deadline;
-use super::failure::{Code, Failure};
-use crate::config::is_forbidden_address;
+use crate::deliver::failure::{Code, Failure};
 
-/// The delay between two attempts: RFC 8305 section 5.
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// The delay between the last attempt and a repeated one at the first address, so that a lost packet is not waited for.
-const REPEAT_DELAY: Duration = Duration::from_millis(500);
 /// How long to wait for the other family's addresses when one family has some: RFC 8305 section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How long an address is remembered; after that the resolver's order counts again.
@@ -40,10 +21,12 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 pub struct Memory(Mutex<Known>);
 
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// The latest lookups, for IPv6 and IPv4.
     lookups: [Option<watch::Receiver<Answer>>; 2],
-    first: Option<(IpAddr, Instant)>,
+    /// The address that connected although another one was first in order.
+    pub(super) first: Option<(IpAddr, Instant)>,
+    /// The address on which a request broke off.
     last: Option<(IpAddr, Instant)>,
 }
 
@@ -52,7 +35,7 @@ type Answer = Option<Result<Vec<IpAddr>, Unresolved>>;
 
 /// Why there is no address.
 #[derive(Clone, Debug)]
-struct Unresolved {
+pub(super) struct Unresolved {
     /// No DNS server answered, so the name may exist.
     is_unanswered: bool,
     why: String,
@@ -73,12 +56,12 @@ impl Memory {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sorts addresses into the order of attempts.
-    fn sort(&self, addresses: &mut Vec<IpAddr>) {
+    pub(super) fn sort(&self, addresses: &mut Vec<IpAddr>) {
         let known = self.known();
         let fresh = |known: Option<(IpAddr, Instant)>| {
             known.filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(address, _)| address)
@@ -96,7 +79,7 @@ impl Memory {
     }
 
     /// The addresses of `host` in one family. Joins a lookup that is under way, or starts one.
-    async fn lookup(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
+    pub(super) async fn lookup(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, Unresolved> {
         let mut answer = {
             let lookup = &mut self.known().lookups[family as usize];
             match lookup {
@@ -115,7 +98,7 @@ impl Memory {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Family {
+pub(super) enum Family {
     V6,
     V4,
 }
@@ -144,69 +127,8 @@ fn interleave(addresses: &mut Vec<IpAddr>) {
     *addresses = mixed;
 }
 
-/// Connects to `host`, a name or an address, before `deadline`. Also returns how long the TCP connection took.
-///
-/// # Errors
-/// Which step failed, and how.
-pub async fn connect(
-    host: &str,
-    port: u16,
-    memory: &Memory,
-    deadline: &Deadline,
-) -> Result<(TcpStream, Duration), Failure> {
-    let (found, late) = match host.parse() {
-        Ok(address) => (vec![address], None),
-        Err(_) => {
-            let looked_up = deadline.wait_for(resolve(host, memory)).await;
-            looked_up.unwrap_or_else(|| Err(unanswered(host, deadline.bound())))?
-        }
-    };
-    let addresses = in_order(&found, memory);
-    let first = addresses.first().copied();
-    // The other family's addresses, if they come later.
-    let late = async {
-        match late {
-            Some(family) => in_order(&memory.lookup(host, family).await.unwrap_or_default(), memory),
-            None => Vec::new(),
-        }
-    };
-    let raced = race(&addresses, Box::pin(late), port, deadline).await;
-    let (stream, took) = raced.map_err(|failure| failure.unwrap_or_else(|| nowhere(host, found.is_empty())))?;
-    let winner = stream.peer_addr().map(|peer| peer.ip()).ok();
-    if let Some(winner) = winner.filter(|_| winner != first) {
-        memory.known().first = Some((winner, Instant::now()));
-    }
-    Ok((stream, took))
-}
-
-/// The allowed addresses, in the order of attempts.
-fn in_order(found: &[IpAddr], memory: &Memory) -> Vec<IpAddr> {
-    let mut addresses: Vec<_> = found.iter().copied().filter(|address| !is_forbidden_address(*address)).collect();
-    memory.sort(&mut addresses);
-    addresses
-}
-
-/// There was no address to connect to.
-fn nowhere(host: &str, is_empty: bool) -> Failure {
-    match is_empty {
-        true => Failure::new(Code::DnsFailed, format!("the name {host} cannot be resolved: it has no address")),
-        false => {
-            let why = format!("the name {host} has no address that events may go to");
-            Failure::new(Code::AddressForbidden, why)
-        }
-    }
-}
-
-fn unanswered(host: &str, bound: Duration) -> Failure {
-    let ms = bound.as_millis();
-    let why = format!(
-        "no DNS server answered within {ms} ms for the name {host}: check the network, and the servers in /etc/resolv.conf"
-    );
-    Failure::new(Code::DnsTimeout, why)
-}
-
 /// A host's addresses, and the family whose answer is still missing, if any.
-async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Family>), Failure> {
+pub(super) async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>, Option<Family>), Failure> {
     let mut six = Box::pin(memory.lookup(host, Family::V6));
     let mut four = Box::pin(memory.lookup(host, Family::V4));
     let (first, second) = tokio::select! {
@@ -252,95 +174,13 @@ fn no_server(host: &str, why: &str) -> Failure {
     Failure::new(Code::DnsTimeout, why)
 }
 
-type Attempt = Pin<Box<dyn Future<Output = Result<(TcpStream, Duration), Failure>> + Send>>;
-
-/// Connects to the first address that answers, of `addresses` and of those that come `late`. An error without a failure: there
-/// was no address.
-async fn race(
-    addresses: &[IpAddr],
-    mut late: Pin<Box<impl Future<Output = Vec<IpAddr>>>>,
-    port: u16,
-    deadline: &Deadline,
-) -> Result<(TcpStream, Duration), Option<Failure>> {
-    let mut left: VecDeque<IpAddr> = addresses.iter().copied().collect();
-    let mut tried = Vec::new();
-    let mut attempts: Vec<Attempt> = Vec::new();
-    let (mut failure, mut awaits_more): (Option<Failure>, _) = (None, true);
-    let (mut is_next, mut is_repeated) = (true, false);
-    loop {
-        if let Some(address) = is_next.then(|| left.pop_front()).flatten() {
-            let address = SocketAddr::new(address, port);
-            tried.push(address.to_string());
-            attempts.push(attempt(address));
-            is_next = false;
-        }
-        if attempts.is_empty() && left.is_empty() && !awaits_more {
-            return Err(failure);
-        }
-        tokio::select! {
-            biased;
-            ended = poll_fn(|cx| poll_any(&mut attempts, cx)) => match ended {
-                Ok(connected) => return Ok(connected),
-                Err(failed) => {
-                    // On a host without IPv6 the failure of IPv4 tells more.
-                    let is_better = failure.as_ref().is_none_or(|known| known.code == Code::ConnectUnreachable);
-                    failure = if is_better { Some(failed) } else { failure };
-                    is_next = true;
-                }
-            },
-            more = &mut late, if awaits_more => {
-                left.extend(more);
-                (awaits_more, is_next) = (false, is_next || attempts.is_empty());
-            }
-            () = sleep(ATTEMPT_DELAY), if !left.is_empty() => is_next = true,
-            () = sleep(REPEAT_DELAY), if left.is_empty() && !is_repeated && !attempts.is_empty() => {
-                attempts.extend(addresses.first().map(|first| attempt(SocketAddr::new(*first, port))));
-                is_repeated = true;
-            }
-            () = deadline.passed() => {
-                // A refusal tells more than the silence of others, or of the name server; see above for `ConnectUnreachable`.
-                let is_silence = |known: &Failure| known.code == Code::ConnectUnreachable && !attempts.is_empty();
-                let timeout = || {
-                    let why = format!("{}: no answer within {} ms", tried.join(", "), deadline.bound().as_millis());
-                    Failure::new(Code::ConnectTimeout, why)
-                };
-                return Err(failure.filter(|known| !is_silence(known)).or_else(|| (!tried.is_empty()).then(timeout)));
-            }
-        }
-    }
-}
-
-fn attempt(address: SocketAddr) -> Attempt {
-    Box::pin(async move {
-        let began = Instant::now();
-        match TcpStream::connect(address).await {
-            Ok(stream) => Ok((stream, began.elapsed())),
-            Err(error) => Err(refused(address, &error)),
-        }
-    })
-}
-
-/// Removes and returns the first attempt that has ended.
-fn poll_any<T>(attempts: &mut Vec<Pin<Box<dyn Future<Output = T> + Send>>>, cx: &mut Context<'_>) -> Poll<T> {
-    for index in 0..attempts.len() {
-        if let Poll::Ready(ended) = attempts[index].as_mut().poll(cx) {
-            drop(attempts.remove(index));
-            return Poll::Ready(ended);
-        }
-    }
-    Poll::Pending
-}
-
-/// The failure of a connection attempt that the kernel ended.
-fn refused(address: SocketAddr, error: &io::Error) -> Failure {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let code = match error.kind() {
-        ConnectionRefused => Code::ConnectRefused,
-        HostUnreachable | NetworkUnreachable => Code::ConnectUnreachable,
-        TimedOut => Code::ConnectTimeout,
-        _ => Code::ConnectFailed,
-    };
-    Failure::new(code, format!("{address}: {error}"))
+/// No lookup ended before the deadline, which was `bound` away.
+pub(super) fn unanswered(host: &str, bound: Duration) -> Failure {
+    let ms = bound.as_millis();
+    let why = format!(
+        "no DNS server answered within {ms} ms for the name {host}: check the network, and the servers in /etc/resolv.conf"
+    );
+    Failure::new(Code::DnsTimeout, why)
 }
 
 #[cfg(test)]
