@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use crate::common::mounted::Mounted;
-use crate::spool_box::{Box, RING, config, one, two};
-use crate::spool_world::{BLOCK, root};
+use crate::spool_box::{Box, one, two};
+use crate::spool_world::BLOCK;
 use sophon_uplink::spool::judge::judge;
 use sophon_uplink::spool::{ReadError, RealDisk, Spool, State};
 

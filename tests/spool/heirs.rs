@@ -1,7 +1,7 @@
 //! The promise: what waits for a destination that was removed goes to its heirs once, or is parked until there is one.
 
 use crate::model_disk::ModelDisk;
-use crate::spool_box::{Box, RING, URLS, config, one, refused, two};
+use crate::spool_box::{Box, RING, URLS, config, full, one, refused, two};
 use crate::spool_world::{BLOCK, Records, root};
 use sophon_uplink::config::Url;
 use sophon_uplink::spool::dead::Wanted;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::spool_box::{Box, RING, one, refused, two};
+use crate::spool_box::{Box, RING, full, one};
 use crate::spool_world::BLOCK;
 use sophon_uplink::picture::PictureSource;
 use sophon_uplink::spool::file::HEADER;
