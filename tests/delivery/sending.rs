@@ -115,7 +115,7 @@ fn a_standby_server_that_was_removed_gets_nothing_more_although_an_attempt_was_o
     };
     let daemon = Daemon::start(&home, &[first.url()], config(&[second.url()]));
     publish_many(&mut recognizer, 1);
-    first.wait(1);
+    first.wait_heads(1);
     home.configure(&[first.url()], config(&[]));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_log("config read again");
