@@ -2,7 +2,7 @@
 //! where there is none.
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
@@ -373,7 +373,14 @@ fn an_ordinary_account_that_may_not_read_the_config_sees_the_status() {
     fs::copy(program("sophon-uplink"), &copy).unwrap();
     let status = |more: &[&str]| {
         let mut command = Command::new(&copy);
-        command.args(["status", "--config"]).arg(the_box.config()).args(more).uid(65534).gid(65534).output().unwrap()
+        command.args(["status", "--config"]).arg(the_box.config()).args(more).uid(65534).gid(65534);
+        loop {
+            match command.output() {
+                // A process that another test has just forked may still have the copy open for writing.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                output => return output.unwrap(),
+            }
+        }
     };
     let there = status(&["--api", &daemon.api().to_string()]);
     assert!(there.status.success(), "{}", String::from_utf8_lossy(&there.stderr));
