@@ -55,7 +55,9 @@ mod tests {
         let seed = fastrand::u64(..);
         println!("SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        for per_second in [1000, 50_000, 1_000_000] {
+        // A sender whose timer is late gets as much.
+        let rates = [1000, 50_000, 1_000_000].into_iter();
+        for (per_second, late_ms) in rates.flat_map(|rate| [0, 3].map(|late_ms| (rate, late_ms))) {
             let began = Instant::now();
             let rate = Rate::new(per_second);
             let (mut now, mut gone) = (began, 0);
@@ -65,7 +67,7 @@ mod tests {
                         rate.pay(bytes, now);
                         gone += bytes;
                     }
-                    Err(at) => now = at,
+                    Err(at) => now = at + Duration::from_millis(late_ms),
                 }
             }
             let most = f64::from(per_second) * (now - began).as_secs_f64();
