@@ -367,14 +367,19 @@ fn the_page_changes_its_settings_and_no_others() {
     daemon.terminate();
 }
 
+/// An uplink whose API others can reach: its address here, the token's file, and the token.
+fn off_loopback(home: &Home) -> (Daemon, SocketAddr, PathBuf, String) {
+    let daemon = Daemon::start(home, &[], json!({ "api": { "listen": "0.0.0.0:0", "token_file": "api.token" } }));
+    let api = SocketAddr::from(([127, 0, 0, 1], daemon.api().port()));
+    let file = home.folder.path().join("api.token");
+    let token = fs::read_to_string(&file).unwrap().trim().to_owned();
+    (daemon, api, file, token)
+}
+
 #[test]
 fn off_loopback_a_token_is_made_and_asked_for() {
     let home = Home::new();
-    let daemon = Daemon::start(&home, &[], json!({ "api": { "listen": "0.0.0.0:0", "token_file": "api.token" } }));
-    let port = daemon.api().port();
-    let api = SocketAddr::from(([127, 0, 0, 1], port));
-    let file = home.folder.path().join("api.token");
-    let token = fs::read_to_string(&file).unwrap().trim().to_owned();
+    let (daemon, api, file, token) = off_loopback(&home);
     assert!(token.len() == 32 && fs::metadata(&file).unwrap().permissions().mode() & 0o777 == 0o600);
     let change = json!({"event_server_url": ["http://192.0.2.1/"], "content-type": "json"}).to_string();
     let json_type = "Content-Type: application/json\r\n";
@@ -410,11 +415,7 @@ fn off_loopback_a_token_is_made_and_asked_for() {
 #[test]
 fn a_token_that_cannot_be_used_closes_the_api_and_the_next_one_opens_it_at_the_same_socket() {
     let home = Home::new();
-    let daemon = Daemon::start(&home, &[], json!({ "api": { "listen": "0.0.0.0:0", "token_file": "api.token" } }));
-    let port = daemon.api().port();
-    let api = SocketAddr::from(([127, 0, 0, 1], port));
-    let file = home.folder.path().join("api.token");
-    let token = fs::read_to_string(&file).unwrap().trim().to_owned();
+    let (daemon, api, file, token) = off_loopback(&home);
     let asked = |token: &str| {
         let request =
             format!("GET {URL} HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
@@ -430,7 +431,7 @@ fn a_token_that_cannot_be_used_closes_the_api_and_the_next_one_opens_it_at_the_s
         fs::write(&file, &next).unwrap();
         crate::common::wait_until("the next token", || asked(&next) == Some(200));
         assert_eq!(asked(&token), Some(401), "the old token");
-        assert_eq!(daemon.api().port(), port);
+        assert_eq!(daemon.api().port(), api.port());
     }
     let stopped = daemon.terminate();
     assert!(stopped.log.contains("the API does not listen, trying again"), "{}", stopped.log);
