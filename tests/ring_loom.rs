@@ -111,7 +111,7 @@ fn next(memory: &Arc<Model>, reader: &mut consumer::Reader<Arc<Model>>, on: Wait
             return frame;
         }
         match on {
-            WaitOn::Futex => wake::sleep(memory, seen, wake::WAIT_BOUND),
+            WaitOn::Futex => assert!(wake::sleep(memory, seen, wake::WAIT_BOUND, || false)),
             WaitOn::Fifo => sleep_on_fifo(memory, seen),
         }
     }

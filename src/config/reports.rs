@@ -1,6 +1,7 @@
 //! The box's other reports: all events once per period (`history`) and the box's state (`monitor`). The keys and their spelling
 //! are those of the box's documented API.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -21,6 +22,8 @@ pub const PERIOD: &str = "reported_peroid";
 /// Maximum number of destinations of [`History`]. The spool has room for these, those of `event_server_url` and some removed
 /// ones.
 const MOST: usize = 8;
+/// The range of a period, in seconds.
+pub const PERIOD_RANGE: RangeInclusive<u64> = 1..=86_400;
 const PERIODS: &str = "seconds, 1 to 86400 (a day)";
 
 /// The report of all events, whatever their score, once per period.
@@ -86,6 +89,6 @@ fn period(fields: &mut Fields<'_>) -> Duration {
     if !fields.has(PERIOD) {
         fields.fault(PERIOD, None, &format!("it is missing; {PERIODS}"));
     }
-    let seconds = fields.optional_integer(PERIOD, 1..=86_400, PERIODS);
+    let seconds = fields.optional_integer(PERIOD, PERIOD_RANGE, PERIODS);
     Duration::from_secs(seconds.unwrap_or(60))
 }

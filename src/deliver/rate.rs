@@ -11,7 +11,9 @@ const PIECE: Duration = Duration::from_millis(100);
 /// ... but not less than a segment, in bytes.
 const LEAST: usize = 1460;
 
-/// A sender may come so much later than it could: timers are late, and one that sent lets others go first.
+/// A connection that sent the last piece waits so much longer than the others that share the limit.
+pub const OTHERS_FIRST: Duration = Duration::from_millis(2);
+/// A sender loses nothing if it comes so much later than it could: more than [`OTHERS_FIRST`], because timers are late.
 const LATE: Duration = Duration::from_millis(10);
 
 /// A rate limit, in bytes a second.
@@ -41,7 +43,7 @@ impl Rate {
     /// Records that bytes were sent.
     pub fn pay(&self, bytes: usize, now: Instant) {
         let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = now.checked_sub(LATE).unwrap_or(now); // a sender that was a little late loses nothing
+        let from = now.checked_sub(LATE).unwrap_or(now);
         *paid_at = (*paid_at).max(from) + Duration::from_secs_f64(bytes as f64 / f64::from(self.per_second));
     }
 }

@@ -14,10 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::rate::Rate;
-
-/// A connection that sent the last piece waits so much longer than the others that share the rate limit.
-const OTHERS_FIRST: Duration = Duration::from_millis(2);
+use super::rate::{OTHERS_FIRST, Rate};
 
 /// A TCP connection that counts its bytes.
 pub struct CountingStream {

@@ -58,12 +58,17 @@ pub fn publications(memory: &impl Memory) -> u32 {
     memory.load(Word::Publications, Ordering::Acquire) as u32
 }
 
-/// Consumer: waits until `publications` is not `seen`, for at most `bound`.
-pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration) {
+/// Consumer: waits until `publications` is not `seen`, for at most `bound`. `is_over` is asked after the wait. If this was the last
+/// wait, returns false and leaves `waiting` as it is: whoever waits next may have stored its own value by then.
+pub fn sleep(memory: &impl Memory, seen: u32, bound: Duration, is_over: impl FnOnce() -> bool) -> bool {
     if prepare_to_wait(memory, WaitOn::Futex, seen) {
         memory.futex_wait(seen, bound);
     }
+    if is_over() {
+        return false;
+    }
     finish_wait(memory);
+    true
 }
 
 /// Consumer: announces that it may wait from now on, until [`finish_wait`]. Returns false if there were publications after
@@ -99,13 +104,9 @@ impl<M: Memory + Clone + Send + 'static> Watcher<M> {
             published.notify_one(); // for records from before the first wait
             while !stopped.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                if prepare_to_wait(&memory, WaitOn::Futex, seen) {
-                    memory.futex_wait(seen, WAIT_BOUND);
+                if !sleep(&memory, seen, WAIT_BOUND, || stopped.load(Ordering::Relaxed)) {
+                    break;
                 }
-                if stopped.load(Ordering::Relaxed) {
-                    break; // the event loop may wait for the FIFO by now, and `waiting` is its
-                }
-                finish_wait(&memory);
                 let now = publications(&memory);
                 if now != seen || memory.lost() {
                     seen = now;

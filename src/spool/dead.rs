@@ -141,11 +141,12 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Evicts a dead letter. Returns its blocks.
-    pub(super) fn give_up_dead(&mut self, letter: Letter) -> Result<Option<u32>, DiskError> {
+    /// Evicts a dead letter.
+    pub(super) fn give_up_dead(&mut self, letter: Letter) -> Result<(), DiskError> {
         self.volume.unlink(&self.volume.file(Home::Dead(letter.1), letter.0))?;
         self.destinations.count_dead_evicted();
-        Ok(self.letters.forget(letter))
+        self.letters.forget(letter);
+        Ok(())
     }
 
     /// All dead letters, the oldest first.

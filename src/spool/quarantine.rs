@@ -67,18 +67,18 @@ impl Quarantine {
         Ok(Some(path))
     }
 
-    /// Deletes the file at this place, from the oldest on. Returns its blocks; none if there is no such file.
+    /// Deletes the file at this place, from the oldest on. False if there is no such file.
     ///
     /// # Errors
     /// If it cannot be deleted.
-    pub fn give_up_at<D: Disk>(&mut self, volume: &Volume<D>, place: usize) -> Result<Option<u32>, DiskError> {
+    pub fn give_up_at<D: Disk>(&mut self, volume: &Volume<D>, place: usize) -> Result<bool, DiskError> {
         let Some((counter, _)) = self.files.iter().nth(place) else {
-            return Ok(None);
+            return Ok(false);
         };
         let path = volume.file(Home::Bad, counter);
         match volume.unlink(&path) {
             Err(fault) if volume.stat(&path).is_ok_and(|found| found.regular) => Err(fault),
-            _removed_or_a_folder_of_somebody_else => Ok(self.files.remove(counter)),
+            _removed_or_a_folder_of_somebody_else => Ok(self.files.remove(counter).is_some()),
         }
     }
 

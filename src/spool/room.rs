@@ -17,8 +17,7 @@ const MIN_FREE_FILES: u64 = 128;
 enum Kind {
     Event,
     Letter,
-    /// A file in quarantine.
-    Bad,
+    Quarantined,
 }
 
 impl<D: Disk> Spool<D> {
@@ -58,7 +57,9 @@ impl<D: Disk> Spool<D> {
             || self.files() + files > self.bounds.max_files
         {
             let evicted = evicted.as_deref_mut().ok_or(Reason::NoRoom(free.bytes))?;
-            self.give_up_oldest(evicted)?.ok_or(Reason::NoRoom(free.bytes))?;
+            if !self.give_up_oldest(evicted)? {
+                return Err(Reason::NoRoom(free.bytes));
+            }
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ impl<D: Disk> Spool<D> {
     pub(super) fn give_up_a_file(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
         let before = self.inodes();
         while self.inodes() == before {
-            if self.give_up_oldest(evicted)?.is_none() {
+            if !self.give_up_oldest(evicted)? {
                 return Ok(false);
             }
         }
@@ -107,45 +108,44 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Evicts the oldest event that can be deleted, or a dead letter while dead letters take more than their share. If there is
-    /// neither, evicts a file in quarantine, and last the other dead letters. Returns how many blocks that was; none if there is
-    /// no file.
+    /// neither, evicts a file in quarantine, and last the other dead letters. False if there is no file.
     ///
     /// # Errors
     /// The first fault, if none of the oldest ones can be deleted.
-    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
+    fn give_up_oldest(&mut self, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
         let oldest = self.letters.at(0).filter(|_| self.letters.has_too_much(self.bounds));
         let is_letters_turn =
             oldest.is_some_and(|letter| self.events.at(0).is_none_or(|entry| letter.0 < entry.counter));
         let kinds = match is_letters_turn {
-            true => [Kind::Letter, Kind::Event, Kind::Bad],
-            false => [Kind::Event, Kind::Bad, Kind::Letter],
+            true => [Kind::Letter, Kind::Event, Kind::Quarantined],
+            false => [Kind::Event, Kind::Quarantined, Kind::Letter],
         };
         let mut first_fault = None;
         for (kind, place) in kinds.into_iter().flat_map(|kind| (0..MOST_UNDELETABLE).map(move |place| (kind, place))) {
             let given_up = match kind {
                 Kind::Event => self.give_up_event(place, evicted),
                 Kind::Letter => self.give_up_letter(place, evicted),
-                Kind::Bad => self.quarantine.give_up_at(&self.volume, place).map(|blocks| blocks.map(u64::from)),
+                Kind::Quarantined => self.quarantine.give_up_at(&self.volume, place),
             };
             match given_up {
-                Ok(None) => {}
-                Ok(given_up) => return Ok(given_up),
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
                 Err(fault) if fault.source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Err(fault),
                 Err(fault) => drop(first_fault.get_or_insert(fault)),
             }
         }
-        first_fault.map_or(Ok(None), Err)
+        first_fault.map_or(Ok(false), Err)
     }
 
-    fn give_up_letter(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
-        let Some((counter, destination)) = self.letters.at(place) else { return Ok(None) };
-        let blocks = self.give_up_dead((counter, destination))?;
+    fn give_up_letter(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
+        let Some((counter, destination)) = self.letters.at(place) else { return Ok(false) };
+        self.give_up_dead((counter, destination))?;
         evicted.push(Evicted { counter, destinations: vec![destination], was_dead: true });
-        Ok(blocks.map(u64::from))
+        Ok(true)
     }
 
-    fn give_up_event(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<Option<u64>, DiskError> {
-        let Some(entry) = self.events.at(place) else { return Ok(None) };
+    fn give_up_event(&mut self, place: usize, evicted: &mut Vec<Evicted>) -> Result<bool, DiskError> {
+        let Some(entry) = self.events.at(place) else { return Ok(false) };
         let mut destinations = Vec::new();
         let removed = slots(entry.mask).try_for_each(|slot| {
             if self.unlink(entry.counter, slot)? {
@@ -157,7 +157,7 @@ impl<D: Disk> Spool<D> {
         if !destinations.is_empty() {
             evicted.push(Evicted { counter: entry.counter, destinations, was_dead: false });
         }
-        removed.map(|()| Some(u64::from(entry.blocks)))
+        removed.map(|()| true)
     }
 
     /// The blocks of all files, also of those that have no name any more and are still being read.

@@ -160,7 +160,7 @@ impl<D: Disk> Volume<D> {
         if self.has_links {
             match self.disk.link(from, to) {
                 // EPERM also comes for another user's file: names of our own tell. This file is copied in either case.
-                Err(error) if means_no_links(&error) => drop(self.probe_links()),
+                Err(error) if means_no_links(&error) => self.probe_links(),
                 linked => return linked.map_err(fault("link", to)),
             }
         }
@@ -257,12 +257,11 @@ impl<D: Disk> Volume<D> {
         ))))
     }
 
-    /// Finds out and returns whether the file system has hard links. Writes no byte. Other failures are ignored: they will recur
-    /// where they matter.
-    pub fn probe_links(&mut self) -> bool {
+    /// Finds out whether the file system has hard links. Writes no byte. Other failures are ignored: they will recur where they
+    /// matter.
+    pub fn probe_links(&mut self) {
         let new = self.folder(Home::New);
         self.has_links = has_links(&self.disk, &new.join("probe"), &new.join("probe-2"));
-        self.has_links
     }
 
     /// Whether the folder at the spool's path is the one that was claimed.
@@ -370,7 +369,7 @@ pub fn has_links<D: Disk>(disk: &D, one: &Path, other: &Path) -> bool {
     !linked.is_err_and(|error| means_no_links(&error))
 }
 
-/// The errors of file systems without hard links. They also come for another user's files, but these files are ours.
+/// The errors of file systems without hard links. EPERM also comes for another user's file: [`has_links`] tries files of our own.
 fn means_no_links(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS))
 }

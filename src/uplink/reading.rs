@@ -73,21 +73,20 @@ impl Uplink {
     pub fn read_ring(self: &Rc<Self>, path: PathBuf) -> Result<tokio::task::JoinHandle<()>, OpenError> {
         let watch = Rc::new(RingWatch::new(path));
         self.rings.borrow_mut().push(Rc::clone(&watch));
-        // A recognizer holds the consumer's lock for microseconds, when it makes an older ring one of ABI 2.
-        let is_busy = |attached: &Result<_, OpenError>| matches!(attached, Err(OpenError::Busy { .. }));
-        let mut first = self.attach(&watch);
-        for _ in 0..LOCK_TRIES {
-            if is_busy(&first) {
-                std::thread::sleep(LOCK_PAUSE);
-                first = self.attach(&watch);
-            }
-        }
-        let first = match first {
-            Ok(attached) => Some(attached),
-            Err(error @ OpenError::Busy { .. }) => return Err(error),
-            Err(error) => {
-                warn!("waiting: {error}");
-                None
+        let mut tries_left = LOCK_TRIES;
+        let first = loop {
+            match self.attach(&watch) {
+                Ok(attached) => break Some(attached),
+                // A recognizer holds the consumer's lock for microseconds, when it makes an older ring one of ABI 2.
+                Err(OpenError::Busy { .. }) if tries_left > 0 => {
+                    tries_left -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(error @ OpenError::Busy { .. }) => return Err(error),
+                Err(error) => {
+                    warn!("waiting: {error}");
+                    break None;
+                }
             }
         };
         let uplink = Rc::clone(self);

@@ -57,6 +57,14 @@ class Database:
         return [one for (one,) in self.run("SELECT message_id FROM events ORDER BY message_id")]
 
 
+def node_with_consumer(scene, stream_options=None, **consumer_options):
+    """A server alone, with a stream and the durable consumer; the options are those that differ from the documented ones."""
+    node = Node(scene).start()
+    operate(node, lambda stream: stream.create(num_replicas=1, **(stream_options or {})))
+    operate(node, lambda stream: stream.add_consumer(**consumer_options))
+    return node
+
+
 def consumer(scene, engine, database, *more, name="consumer"):
     command = [sys.executable, "-B", EXAMPLES / "consumer.py", "--servers", engine.url, "--database", database.url, *more]
     return scene.start(name, command)
@@ -66,10 +74,8 @@ def test_beyond_the_window_the_key_keeps_each_event_once(scene):
     if not (programs := postgres()):
         return "SKIPPED: no PostgreSQL here"
     database = Database(scene, programs)
-    node = Node(scene).start()
     second = 1_000_000_000
-    operate(node, lambda stream: stream.create(num_replicas=1, duplicate_window=second // 5))
-    operate(node, lambda stream: stream.add_consumer())
+    node = node_with_consumer(scene, {"duplicate_window": second // 5})
     gateway = Gateway(scene, node)
     process = consumer(scene, node, database)
     for number in range(3):
@@ -152,9 +158,7 @@ def test_a_refused_pull_is_logged_and_tried_again(scene):
     if not (programs := postgres()):
         return "SKIPPED: no PostgreSQL here"
     database = Database(scene, programs)
-    node = Node(scene).start()
-    operate(node, lambda stream: stream.create(num_replicas=1))
-    operate(node, lambda stream: stream.add_consumer(max_batch=2))
+    node = node_with_consumer(scene, max_batch=2)
     gateway = Gateway(scene, node)
     check(gateway.post(event(ext_data={"dev_sno": "gate 1"}), event_id(0)).status == 200, "taken")
     consumer(scene, node, database)
@@ -168,9 +172,7 @@ def test_a_message_that_cannot_be_stored_is_set_aside_and_the_others_go_on(scene
     if not (programs := postgres()):
         return "SKIPPED: no PostgreSQL here"
     database = Database(scene, programs)
-    node = Node(scene).start()
-    operate(node, lambda stream: stream.create(num_replicas=1))
-    operate(node, lambda stream: stream.add_consumer())
+    node = node_with_consumer(scene)
     # What a gateway takes: "\ud800" is half a character, and no double is as large as 1e999.
     gateway = Gateway(scene, node)
     plain = event(ext_data={"dev_sno": "gate 1", "note": "NOTE"})

@@ -5,12 +5,12 @@
 //! a restart, because each box reports again within its period.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sophon_uplink::config::reports::PERIOD_RANGE;
 use tokio::time::Instant;
 
 use crate::state_report;
@@ -26,8 +26,6 @@ const MOST_BYTES: usize = 128 << 20;
 const LONGEST: usize = 256 << 10;
 /// A box that has reported once and gives no period counts as gone after this.
 const USUAL: Duration = Duration::from_secs(600);
-/// The periods that an uplink can have, in seconds; others are ignored.
-const PERIODS: RangeInclusive<u64> = 1..=86_400;
 /// Tolerance: a report may be late by half a period plus this.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -149,8 +147,10 @@ impl LastReport {
         self.report.get("sophon_uplink")?.get(key)
     }
 
+    /// As the report says. One that no uplink can have is ignored.
     fn period(&self) -> Option<Duration> {
-        let said = self.uplink("period_seconds").and_then(Value::as_u64).filter(|seconds| PERIODS.contains(seconds));
+        let said =
+            self.uplink("period_seconds").and_then(Value::as_u64).filter(|seconds| PERIOD_RANGE.contains(seconds));
         said.map(Duration::from_secs).or(self.interval)
     }
 

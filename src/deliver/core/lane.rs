@@ -176,8 +176,8 @@ impl Lane {
 
     /// Deliveries in memory that are not done.
     pub fn open_deliveries(&self) -> u64 {
-        let is_elsewhere = |event: &EventNo| self.storing.contains_key(event);
-        let uploads = self.in_flight.values().filter_map(InFlight::ring_event).filter(|event| !is_elsewhere(event));
+        let uploads = self.in_flight.values().filter_map(InFlight::ring_event);
+        let uploads = uploads.filter(|event| !self.storing.contains_key(event));
         self.queue.len() + self.rejected.len() as u64 + self.storing.len() as u64 + uploads.count() as u64
     }
 

@@ -346,10 +346,9 @@ fn an_event_that_is_not_taken_stops_those_behind_it_for_as_long_as_the_config_sa
 fn in_strict_order_an_outage_does_not_count_against_the_event_that_waited_through_it() {
     for (answer, asked) in [(502, 0), (503, 0), (504, 0), (429, 0), (408, 0), (500, 30), (413, 30)] {
         let mut world = world_in_order(1800 * SECOND);
-        world.set(0, Mode::All(Answer::Status(answer, asked)), Answer::Ok, MS);
-        publish(&mut world, 3);
         // The server fails once by itself before it is gone.
         world.set(0, Mode::All(Answer::Status(500, 0)), Answer::Ok, MS);
+        publish(&mut world, 3);
         wait(&mut world, SECOND);
         world.set(0, Mode::All(Answer::Status(answer, asked)), Answer::Ok, MS);
         wait(&mut world, 7200 * SECOND);

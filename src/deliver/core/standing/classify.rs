@@ -236,7 +236,7 @@ impl Standing {
     fn stops_others_too_long(&self, failing: &Failing<'_>, retry: RetryState, judge: &Judge<'_>) -> Option<String> {
         let most = judge.in_order.filter(|most| !most.is_zero())?;
         let is_too_long = u32::from(retry.blamed) >= BROKEN_AFTER && retry.age(judge.now) >= most;
-        (is_too_long && !failing.is_about_server()).then(|| {
+        is_too_long.then(|| {
             format!(
                 "it stopped the events behind it for {} s, and order_gives_up_s is {}: {}",
                 retry.age(judge.now).as_secs(),
