@@ -91,7 +91,10 @@ pub fn keep(path: &Path, in_force: &[u8]) -> io::Result<()> {
 pub fn finish(path: &Path, text: Option<&[u8]>) -> io::Result<bool> {
     let path = &followed(path);
     let saving = beside(path, "saving");
-    let Ok(whole) = fs::read(&saving) else { return Ok(false) };
+    let whole = match fs::read(&saving) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        whole => whole?,
+    };
     if let Some(text) = text {
         let torn = read_file(path)?;
         let written = torn.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -295,6 +298,8 @@ mod tests {
         fs::write(beside(&path, "saving"), "not begun").unwrap();
         assert!(finish(&path, None).unwrap());
         assert_eq!((read(&path), names(folder.path())), ("torn".into(), vec!["c.json".into()]));
+        fs::create_dir(beside(&path, "saving")).unwrap();
+        assert!(finish(&path, Some(b"torn")).is_err(), "what cannot be read is not taken for nothing");
     }
 
     #[test]

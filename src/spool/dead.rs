@@ -183,7 +183,7 @@ impl<D: Disk> Spool<D> {
     }
 
     fn url_of_letters(&self, destination: Destination) -> Option<String> {
-        let url = self.read_note(&self.volume.folder(Home::Dead(destination)).join(URL_FILE))?;
+        let url = self.read_note(&self.volume.folder(Home::Dead(destination)).join(URL_FILE)).ok()??;
         Some(url.trim_end().to_owned())
     }
 

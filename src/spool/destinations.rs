@@ -15,6 +15,8 @@ const PEER: &str = "not ";
 #[derive(Debug)]
 pub struct Destinations {
     slots: [Option<DestinationEntry>; SLOTS],
+    /// Configured destinations that had no folder at the last start: they were added since the process before.
+    added: Vec<Destination>,
     /// For all destinations, including removed ones.
     tally: Tally,
 }
@@ -42,7 +44,7 @@ pub struct DestinationEntry {
 
 impl Default for Destinations {
     fn default() -> Destinations {
-        Destinations { slots: [const { None }; SLOTS], tally: Tally::default() }
+        Destinations { slots: [const { None }; SLOTS], added: Vec::new(), tally: Tally::default() }
     }
 }
 
@@ -108,6 +110,9 @@ impl Destinations {
         };
         for entry in self.slots.iter_mut().flatten().filter(|entry| !is_wanted(&entry.destination)) {
             let report = entry.report();
+            if !entry.configured && entry.heirs.is_none() {
+                continue; // the note in its folder will tell, when it can be read
+            }
             if std::mem::take(&mut entry.configured) {
                 entry.peers = if added_to(report).next().is_none() { old.clone() } else { Vec::new() };
                 entry.heirs = None;
@@ -144,9 +149,16 @@ impl Destinations {
         found.map(|(slot, entry)| (slot, entry.destination)).collect()
     }
 
-    /// Finds the heirs of the destination in a slot: those that the note in its folder names, or else the `added` ones.
-    pub fn find_heirs(&mut self, slot: usize, note: Option<&str>, added: &[Destination]) {
+    /// Sets the configured destinations that were added since the process before.
+    pub fn set_added(&mut self, added: &[Destination]) {
+        self.added = added.to_vec();
+    }
+
+    /// Finds the heirs of the destination in a slot: those that the note in its folder names, or else those that were added since
+    /// the process before.
+    pub fn find_heirs(&mut self, slot: usize, note: Option<&str>) {
         let Some(entry) = self.get(slot) else { return };
+        let added: Vec<_> = self.added.iter().copied().filter(|one| self.configured_as(*one).is_some()).collect();
         let (heirs, peers) = match note.and_then(|text| text.strip_prefix(HEIRS)) {
             Some(names) => named_in(names),
             None => {

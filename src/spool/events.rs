@@ -107,9 +107,9 @@ impl Events {
         is_in(&self.index, counter, slot)
     }
 
-    /// Whether the event may share its file with others.
-    pub fn is_in_group(&self, counter: u64) -> bool {
-        self.index.is_in_group(counter)
+    /// Whether the file counts in which the event was, or is, together with others.
+    pub fn counts_group_of(&self, counter: u64) -> bool {
+        self.index.counts_group_of(counter)
     }
 
     /// The one at this place, from the oldest on.

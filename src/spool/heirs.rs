@@ -5,16 +5,18 @@ use std::path::Path;
 
 use super::Spool;
 use super::destinations::DestinationEntry;
-use super::disk::{Disk, Mapped};
+use super::disk::Disk;
 use super::events::Hidden;
 use super::file::{Address, Destination, HEIRS_FILE, URL_FILE};
 use super::index::{Entry, Mask, SLOTS, slots};
 use super::swapped::Moved;
 use super::volume::{DiskError, Home};
-use crate::picture::PictureSource as _;
 
 /// How many events one call moves: so many share an fsync, and other calls wait for so many.
 const PAGE: usize = 256;
+
+/// No note is longer, in bytes.
+const MOST_OF_NOTE: usize = 4096;
 
 impl<D: Disk> Spool<D> {
     /// Sets the destinations. The heirs of a removed destination are the new ones of the same report; [`Spool::settle`] moves the
@@ -81,13 +83,20 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    /// Finds the heirs of destinations that are no longer configured: those that the note in the folder names, or else the
-    /// `added` ones.
-    pub(super) fn find_heirs(&mut self, added: &[Destination]) {
+    /// Finds the heirs of destinations that are no longer configured: those that the note in the folder names, or else those that
+    /// the last start found to be new.
+    ///
+    /// # Errors
+    /// A note that cannot be read. Its destination has no heirs so far, and keeps its events; the next call tries again.
+    pub(super) fn find_heirs(&mut self) -> Result<(), DiskError> {
+        let mut found = Ok(());
         for (slot, destination) in self.destinations.without_heirs() {
-            let note = self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE));
-            self.destinations.find_heirs(slot, note.as_deref(), added);
+            match self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE)) {
+                Ok(note) => self.destinations.find_heirs(slot, note.as_deref()),
+                Err(fault) => found = Err(fault),
+            }
         }
+        found
     }
 
     /// The slot of a destination. A new destination gets a free slot.
@@ -154,11 +163,12 @@ impl<D: Disk> Spool<D> {
         written.inspect_err(|_| drop(self.volume.unlink(&fresh)))
     }
 
-    pub(super) fn read_note(&self, path: &Path) -> Option<String> {
-        let mapped = self.volume.map(path).ok()?;
-        let mut text = Vec::new();
-        mapped.lend(0..mapped.size().min(4096), &mut |bytes| text.extend_from_slice(bytes)).ok()?;
-        String::from_utf8(text).ok()
+    /// The content of a small file. None if there is none, or if it is damaged.
+    ///
+    /// # Errors
+    /// If it cannot be read, so that nothing is known.
+    pub(super) fn read_note(&self, path: &Path) -> Result<Option<String>, DiskError> {
+        Ok(self.volume.read_small(path, MOST_OF_NOTE)?.and_then(|text| String::from_utf8(text).ok()))
     }
 
     /// Moves some events of removed destinations to their heirs, or some events of a former folder here. None if there is nothing
@@ -171,6 +181,7 @@ impl<D: Disk> Spool<D> {
         if let Some(moved) = self.move_some()? {
             return Ok(Some(moved));
         }
+        let found = self.find_heirs();
         self.note_removals()?;
         let removed = self.destinations.iter().filter(|(_, one)| one.heirs().is_some()).map(|(slot, _)| slot);
         for slot in removed.collect::<Vec<_>>() {
@@ -178,7 +189,7 @@ impl<D: Disk> Spool<D> {
                 return Ok(Some(Moved { to_heirs, ..Moved::default() }));
             }
         }
-        Ok(None)
+        found.map(|()| None)
     }
 
     /// Moves a page of one removed destination. Deletes its folder after the last event.

@@ -7,10 +7,10 @@
 //! the queue is empty entries.
 //!
 //! The events of one file ([`group`](super::group)) have consecutive numbers. The file's room is free when the last of them is
-//! removed; until then all of it counts. An event that gets a number in the range in another way (a dead letter that waits again)
-//! counts with the file: that is never less than it takes.
+//! removed; until then all of it counts. A dead letter that waits again has a file of its own, though its number lies between
+//! those of a group.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// How many folders the index can tell apart.
 pub const SLOTS: usize = 32;
@@ -57,7 +57,7 @@ struct Group {
     last: u64,
     /// How many events are still there.
     events: u64,
-    /// The file's blocks, and those of events that were added later.
+    /// The file's blocks.
     blocks: u64,
 }
 
@@ -73,6 +73,8 @@ pub struct Index {
     groups: VecDeque<Group>,
     /// How many events share their file with an earlier one.
     shared: u64,
+    /// Events with a file of their own whose number lay between those of a group when they were added.
+    alone: BTreeSet<u64>,
     /// How many names there are, and how many blocks they would take if each were a file.
     names: u64,
     name_blocks: u64,
@@ -128,8 +130,8 @@ impl Index {
         self.groups.get(place).is_some_and(|group| group.first <= counter).then_some(place)
     }
 
-    /// Whether the event may share its file with others.
-    pub fn is_in_group(&self, counter: u64) -> bool {
+    /// Whether the file counts in which the event was, or is, together with others.
+    pub fn counts_group_of(&self, counter: u64) -> bool {
         self.group_of(counter).is_some()
     }
 
@@ -141,16 +143,15 @@ impl Index {
     /// Counts an event that was added.
     fn came(&mut self, counter: u64, blocks: u32) {
         self.blocks += u64::from(blocks);
-        if let Some(place) = self.group_of(counter) {
-            let group = &mut self.groups[place];
-            (group.events, group.blocks) = (group.events + 1, group.blocks + u64::from(blocks));
-            self.shared += 1;
+        if self.group_of(counter).is_some() {
+            self.alone.insert(counter);
         }
     }
 
     /// Counts an event that was removed.
     fn went(&mut self, counter: u64, blocks: u32) {
-        let Some(place) = self.group_of(counter) else {
+        let is_alone = self.alone.remove(&counter);
+        let Some(place) = self.group_of(counter).filter(|_| !is_alone) else {
             self.blocks -= u64::from(blocks);
             return;
         };
@@ -318,6 +319,25 @@ mod tests {
             assert!(index.entries.capacity() <= 4 * index.entries.len() + 128);
         }
         assert!(index.iter().map(|entry| entry.counter).eq(map.keys().copied()));
+    }
+
+    #[test]
+    fn an_event_with_a_file_of_its_own_counts_beside_the_group_that_it_left() {
+        let mut index = Index::default();
+        (10..13).for_each(|counter| index.add(Entry { counter, blocks: 2, mask: 1 }));
+        index.join(10, 12, 5);
+        assert_eq!((index.blocks(), index.files()), (5, 1));
+        index.remove(11, 0); // it is a dead letter now
+        assert_eq!((index.blocks(), index.files()), (5, 1));
+        index.add(Entry { counter: 11, blocks: 2, mask: 1 }); // and waits again
+        assert_eq!((index.blocks(), index.files()), (7, 2));
+        index.remove(10, 0);
+        assert_eq!((index.blocks(), index.files()), (7, 2));
+        index.remove(12, 0);
+        assert_eq!((index.blocks(), index.files()), (2, 1), "the group's file is gone");
+        index.remove(11, 0);
+        assert_eq!((index.blocks(), index.files()), (0, 0));
+        assert!(index.is_empty() && index.alone.is_empty() && index.groups.is_empty());
     }
 
     #[test]

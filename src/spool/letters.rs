@@ -26,9 +26,12 @@ impl<F> Letters<F> {
     }
 
     /// Reads the reasons of all letters.
-    pub fn read_reasons<D: Disk<File = F>>(&mut self, volume: &Volume<D>) {
+    ///
+    /// # Errors
+    /// If their file cannot be read. The next letter tries again.
+    pub fn read_reasons<D: Disk<File = F>>(&mut self, volume: &Volume<D>) -> Result<(), DiskError> {
         let shelf = &self.shelf;
-        self.reasons.survey(volume, |letter| shelf.contains(letter));
+        self.reasons.scan(volume, |letter| shelf.contains(letter))
     }
 
     /// Closes the file with the reasons, because another file will be at its path.
@@ -56,6 +59,9 @@ impl<F> Letters<F> {
         letter: Letter,
         reason: &DeadLetterReason,
     ) -> Result<(), DiskError> {
+        if !self.reasons.is_known() {
+            self.read_reasons(volume)?;
+        }
         self.reasons.note(volume, letter, reason)
     }
 

@@ -11,6 +11,7 @@ use super::group::Part;
 use super::index::blocks;
 use super::key::{Key, KeyId};
 use super::opened::{FileError, SpooledEvent};
+use super::readers::FileId;
 use super::volume::{DiskError, Home};
 
 /// How many locked or foreign events one call looks for: other calls wait meanwhile.
@@ -71,8 +72,12 @@ impl<D: Disk> Spool<D> {
         let flaw = match self.volume.map(&self.volume.file(Home::To(destination), counter)) {
             Ok(mapped) => {
                 let opened = Part::of(mapped, counter).and_then(|part| {
-                    let own = if self.volume.has_links() { 0 } else { slot };
-                    let (file, blocks) = ((part.first().unwrap_or(counter), own), blocks(part.file_len()));
+                    let file = FileId {
+                        first: part.first().unwrap_or(counter),
+                        slot: if self.volume.has_links() { 0 } else { slot },
+                        is_group: part.first().is_some(),
+                    };
+                    let blocks = blocks(part.file_len());
                     Ok((SpooledEvent::check_part(part, self.key.usable())?, file, blocks))
                 });
                 match opened {

@@ -9,11 +9,21 @@ pub type Reading = Arc<()>;
 #[derive(Debug, Default)]
 pub struct Readers(Vec<OpenFile>);
 
+/// What tells an open file from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// The number of its first event.
+    pub first: u64,
+    /// The slot, where each destination has a file of its own.
+    pub slot: usize,
+    /// Whether several events share it.
+    pub is_group: bool,
+}
+
 /// A file that was opened, with all its readers.
 #[derive(Debug)]
-struct OpenFile {
-    /// The number of its first event, and the slot where each destination has a file of its own.
-    file: (u64, usize),
+pub struct OpenFile {
+    file: FileId,
     /// The number of the event that was opened first.
     event: u64,
     /// The file's size.
@@ -23,9 +33,8 @@ struct OpenFile {
 }
 
 impl Readers {
-    /// Adds a reader of an event. `file` tells its file from others: the number of its first event, and a slot. It takes `blocks`
-    /// blocks.
-    pub fn add(&mut self, event: u64, file: (u64, usize), blocks: u32) -> Reading {
+    /// Adds a reader of an event in this file, which takes `blocks` blocks.
+    pub fn add(&mut self, event: u64, file: FileId, blocks: u32) -> Reading {
         self.0.retain(OpenFile::is_read);
         if let Some(open) = self.0.iter().find(|open| open.file == file) {
             return Arc::clone(&open.reading);
@@ -35,14 +44,24 @@ impl Readers {
         reading
     }
 
-    /// The blocks of the files that are being read, except of those with an event that `is_counted` elsewhere.
-    pub fn blocks(&self, is_counted: impl Fn(u64) -> bool) -> u64 {
-        let uncounted = self.0.iter().filter(|open| open.is_read() && !is_counted(open.event));
+    /// The blocks of the files that are being read, except of those that `is_counted` says are counted elsewhere.
+    pub fn blocks(&self, is_counted: impl Fn(&OpenFile) -> bool) -> u64 {
+        let uncounted = self.0.iter().filter(|open| open.is_read() && !is_counted(open));
         uncounted.map(|open| u64::from(open.blocks)).sum()
     }
 }
 
 impl OpenFile {
+    /// The number of the event that was opened first.
+    pub fn event(&self) -> u64 {
+        self.event
+    }
+
+    /// Whether several events share it.
+    pub fn is_group(&self) -> bool {
+        self.file.is_group
+    }
+
     fn is_read(&self) -> bool {
         Arc::strong_count(&self.reading) > 1
     }

@@ -118,6 +118,8 @@ impl DeadLetterReason {
 pub struct Reasons<F> {
     path: PathBuf,
     file: Option<F>,
+    /// Whether its content is known. If not, nothing is written, because that could replace other letters' reasons.
+    is_known: bool,
     places: BTreeMap<Letter, u32>,
     /// Free places before `end`.
     free: BTreeSet<u32>,
@@ -130,24 +132,37 @@ impl<F> Reasons<F> {
     /// For the spool at `root`, without records yet.
     pub fn new(root: &Path) -> Reasons<F> {
         let path = root.join(REASONS_FILE);
-        Reasons { path, file: None, places: BTreeMap::new(), free: BTreeSet::new(), end: 0, serial: 0 }
+        let (places, free) = (BTreeMap::new(), BTreeSet::new());
+        Reasons { path, file: None, is_known: false, places, free, end: 0, serial: 0 }
+    }
+
+    /// Whether the file was read.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Reads the file, and keeps the records of existing letters.
-    pub fn survey<D: Disk<File = F>>(&mut self, volume: &Volume<D>, is_there: impl Fn(Letter) -> bool) {
+    ///
+    /// # Errors
+    /// If there is a file that cannot be read.
+    pub fn scan<D: Disk<File = F>>(
+        &mut self,
+        volume: &Volume<D>,
+        is_there: impl Fn(Letter) -> bool,
+    ) -> Result<(), DiskError> {
         *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
-        let Ok(mapped) = volume.map(&self.path) else { return };
-        let mut bytes = Vec::new();
-        let read = mapped.lend(0..mapped.size(), &mut |read| bytes.extend_from_slice(read));
+        let bytes = volume.read_small(&self.path, usize::MAX)?.unwrap_or_default();
         self.end = bytes.len().div_ceil(RECORD) as u32;
         self.free = (0..self.end).collect();
-        for (letter, (place, serial, _)) in if read.is_ok() { DeadLetterReason::all(&bytes) } else { BTreeMap::new() } {
+        for (letter, (place, serial, _)) in DeadLetterReason::all(&bytes) {
             self.serial = self.serial.max(serial);
             if is_there(letter) {
                 self.free.remove(&place);
                 self.places.insert(letter, place);
             }
         }
+        self.is_known = true;
+        Ok(())
     }
 
     /// Closes the file, because another file will be at its path.
@@ -193,6 +208,11 @@ impl<F> Reasons<F> {
 
     /// The reasons of these letters, as far as they are known. Reads the file once.
     pub fn of<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
+        if !self.is_known {
+            let bytes = volume.read_small(&self.path, usize::MAX).ok().flatten().unwrap_or_default();
+            let mut all = DeadLetterReason::all(&bytes);
+            return letters.iter().map(|letter| all.remove(letter).map(|(_, _, reason)| reason)).collect();
+        }
         let mapped = volume.map(&self.path).ok();
         let read = |letter: &Letter| {
             let start = *self.places.get(letter)? as usize * RECORD;

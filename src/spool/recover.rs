@@ -55,7 +55,8 @@ impl<D: Disk> Spool<D> {
         self.wipe(&new, report)?;
         self.volume.probe_links();
         self.scan_dead(&dead, report)?;
-        self.letters.read_reasons(&self.volume);
+        let read = self.letters.read_reasons(&self.volume);
+        read.unwrap_or_else(|fault| report.problem(fault));
         self.scan_to(&to, report)?;
         for folder in [&to, &dead] {
             self.volume.sync_folder(folder)?;
@@ -163,7 +164,8 @@ impl<D: Disk> Spool<D> {
             |one: &&DestinationEntry| one.is_configured() && !one.has_folder() && !is_found(one.former());
         let all = self.destinations.iter().map(|(_, one)| one);
         report.added.extend(all.filter(has_no_folder).map(DestinationEntry::destination));
-        self.find_heirs(&report.added);
+        self.destinations.set_added(&report.added);
+        self.find_heirs().unwrap_or_else(|fault| report.problem(fault));
         Ok(())
     }
 
@@ -173,7 +175,10 @@ impl<D: Disk> Spool<D> {
         if known.is_none() && counters.is_empty() {
             return self.remove_folder(Home::To(destination));
         }
-        let url = self.read_note(&self.volume.folder(Home::To(destination)).join(URL_FILE));
+        let url = self.read_note(&self.volume.folder(Home::To(destination)).join(URL_FILE)).unwrap_or_else(|fault| {
+            report.problem(fault);
+            None
+        });
         let url = url.map(|url| url.trim_end().to_owned()).filter(|url| !url.is_empty());
         let slot = match self.lodge(destination, url.clone()) {
             Ok(slot) => slot,

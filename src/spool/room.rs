@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::index::{BLOCK, SLOTS, slots};
+use super::readers::OpenFile;
 use super::store::{Evicted, Reason};
 use super::volume::DiskError;
 use super::{Bounds, Spool};
@@ -162,7 +163,10 @@ impl<D: Disk> Spool<D> {
 
     /// The blocks of all files, also of those that have no name any more and are still being read.
     pub(super) fn blocks(&self) -> u64 {
-        let has_name = |event| self.events.get(event).is_some() || self.events.is_in_group(event);
+        let has_name = |file: &OpenFile| {
+            let is_listed = self.events.get(file.event()).is_some();
+            is_listed || file.is_group() && self.events.counts_group_of(file.event())
+        };
         self.named_blocks() + self.readers.blocks(has_name)
     }
 

@@ -348,6 +348,23 @@ impl<D: Disk> Volume<D> {
         self.disk.map(path).map_err(fault("read", path))
     }
 
+    /// At most `most` bytes of a file that is no event. None if there is no such file, or if it is empty.
+    ///
+    /// # Errors
+    /// If it cannot be read, so that nothing is known.
+    pub fn read_small(&self, path: &Path, most: usize) -> Result<Option<Vec<u8>>, DiskError> {
+        let mapped = match self.map(path) {
+            Err(fault) if matches!(fault.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                return Ok(None);
+            }
+            mapped => mapped?,
+        };
+        let mut bytes = Vec::new();
+        let lent = mapped.lend(0..mapped.size().min(most), &mut |part| bytes.extend_from_slice(part));
+        lent.map_err(|_| fault("read", path)(io::Error::from_raw_os_error(libc::EIO)))?;
+        Ok(Some(bytes))
+    }
+
     /// The free space and files.
     pub fn free(&self) -> Result<Free, DiskError> {
         self.disk.free(&self.root).map_err(fault("ask for the free space at", &self.root))

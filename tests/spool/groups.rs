@@ -146,6 +146,27 @@ fn a_full_spool_gives_up_a_whole_file_where_that_is_what_makes_room() {
 }
 
 #[test]
+fn a_dead_letter_that_waits_again_counts_beside_the_file_that_it_left() {
+    let mut here = Box::new();
+    let counters = store(&mut here, &[0, 1, 2, 3], &[one()]);
+    let group = here.on_disk().0;
+    assert!(here.spool.to_dead(one(), counters[2], &refused(), &mut Vec::new()).unwrap());
+    assert!(here.spool.resend(one(), counters[2], one()).unwrap());
+    assert!(here.on_disk().0 > group && here.on_disk().0 == here.spool.status().bytes);
+    // It is delivered while it is read: its file takes room until its reader is gone, whatever the group's does.
+    let (both, reader) = (here.on_disk().0, here.spool.read(one(), counters[2]).unwrap());
+    assert!(here.spool.delivered(one(), counters[2]).unwrap());
+    assert_eq!((here.on_disk().0, here.spool.status().bytes), (group, both));
+    drop(reader);
+    assert_eq!(here.spool.status().bytes, group);
+    // The group goes first.
+    assert!(here.spool.to_dead(one(), counters[1], &refused(), &mut Vec::new()).unwrap());
+    assert!(here.spool.resend(one(), counters[1], one()).unwrap());
+    assert!([0, 3].iter().all(|at| here.spool.delivered(one(), counters[*at]).unwrap()));
+    assert_eq!((here.on_disk(), here.spool.status().files), ((here.spool.status().bytes, 1), 1));
+}
+
+#[test]
 fn a_file_takes_its_room_until_the_last_reader_of_its_events_is_gone() {
     let mut here = Box::new();
     let counters = group(&mut here);

@@ -4,7 +4,7 @@
 //! between every two of its calls. `SOPHON_CUTS=N` cuts N times, and makes the disk fail in N / 8 histories.
 
 use crate::model_disk::{Failure, State as DiskState};
-use crate::spool_world::{Promises, Records, World, assert_bounded, is_new_empty, root, view, why};
+use crate::spool_world::{Promises, Records, World, addresses, assert_bounded, is_new_empty, root, view, why};
 use sophon_uplink::spool::{Destination, State};
 
 const STEPS: usize = 30;
@@ -191,6 +191,40 @@ fn nothing_is_moved_about_in_a_spool_that_could_not_be_listed() {
         assert_eq!(world.disk.state().files_below(&root()), before);
         world.open_again();
         assert!(world.spool.resend(to, counter, to).unwrap());
+        world.assert_counted();
+    }
+}
+
+#[test]
+fn a_start_that_cannot_read_who_inherits_or_why_an_event_was_refused_forgets_neither() {
+    let records = records();
+    let [a, b, c] = ["http://a/", "http://b/", "http://c/"];
+    for call in 0..80 {
+        let mut world = World::new(&records, 1, None);
+        let stored = [(); 3].map(|()| world.store().unwrap());
+        for counter in stored {
+            world.spool.share(counter, &[a, b].map(Destination::of)).unwrap();
+        }
+        world.spool.to_dead(Destination::of(a), stored[0], &why(stored[0]), &mut Vec::new()).unwrap();
+        world.urls = [a, c].map(str::to_owned).to_vec();
+        assert!(world.spool.configure(&addresses(&world.urls)).is_empty());
+        // The heir has a folder, so without the note nobody would inherit.
+        world.spool.share(stored[2], &[Destination::of(c)]).unwrap();
+        let at = world.disk.calls() + call;
+        world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::EIO, after: false }));
+        let is_unavailable = world.restart().unavailable.is_some();
+        world.disk.fail(None);
+        if is_unavailable {
+            assert!(world.open_again().unavailable.is_none());
+        }
+        world.spool.to_dead(Destination::of(a), stored[1], &why(stored[1]), &mut Vec::new()).unwrap();
+        assert!(world.spool.configure(&addresses(&world.urls)).is_empty()); // a reload before that
+        while let Some(_moved) = world.spool.settle().unwrap() {}
+        let waiting: Vec<_> = world.spool.list(Destination::of(c), None).map(|event| event.counter).collect();
+        assert_eq!(waiting, stored, "call {call} of the start failed");
+        let letters = world.spool.letters(None, usize::MAX).1;
+        let reasons: Vec<_> = letters.into_iter().map(|letter| letter.reason).collect();
+        assert_eq!(reasons, [0, 1].map(|at| Some(why(stored[at]))), "call {call} of the start failed");
         world.assert_counted();
     }
 }
