@@ -285,9 +285,14 @@ impl<M: Memory> Producer<M> {
         for (kind, bytes) in event.sections(&event.names()) {
             self.memory.set_word(at, pack(kind, bytes.len() as u32));
             at += SECTION_HEADER;
-            for chunk in bytes.chunks(ALIGN) {
+            let (words, rest) = bytes.as_chunks::<ALIGN>();
+            for word in words {
+                self.memory.set_word(at, u64::from_le_bytes(*word));
+                at += ALIGN;
+            }
+            if !rest.is_empty() {
                 let mut word = [0; ALIGN];
-                word[..chunk.len()].copy_from_slice(chunk);
+                word[..rest.len()].copy_from_slice(rest);
                 self.memory.set_word(at, u64::from_le_bytes(word));
                 at += ALIGN;
             }

@@ -42,7 +42,7 @@ fn kill_9_while_saving_leaves_the_old_config_or_the_new_one() {
     let kills = crate::common::count("SOPHON_SAVE_KILLS", 1000);
     let mut random = fastrand::Rng::with_seed(crate::common::seed());
     let home = Home::new();
-    let filler = "x".repeat(400_000); // so that writing takes its time
+    let filler = "x".repeat(100_000); // so that writing takes its time
     home.configure(&[url(0)], json!({ "threshold": 0.625, "headers": { "X-Filler": filler } }));
     let (mut last, mut during, mut unfinished) = (0, 0, 0);
     let mut most = 8_000; // microseconds: as long as some configs take to save, however slow the machine is

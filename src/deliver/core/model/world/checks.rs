@@ -148,8 +148,7 @@ impl World {
         let over =
             totals.acknowledged + totals.spooled + totals.refused + totals.lost + totals.evicted + totals.handed_over;
         assert_eq!(totals.entered, over + self.core.open_deliveries(), "the balance: {totals:?}");
-        let open = self.events.iter().filter(|event| !event.is_released).count();
-        assert_eq!(open, self.core.open_events(), "tickets");
+        assert_eq!(self.open, self.core.open_events(), "tickets");
         for lane in self.core.lanes.keys() {
             let bodies = self.uploads.values().filter(|upload| upload.lane == *lane && upload.has_body);
             assert!(bodies.count() <= 4, "more than four bodies");
@@ -163,11 +162,11 @@ impl World {
         let (busy, slack) = (Duration::from_secs(1), Duration::from_secs(2));
         let could_be = self.usable && self.latency < Duration::from_millis(5) && self.core.writer.trouble().is_none();
         let could_be = could_be && self.busy_until <= self.now + busy;
-        let numbers = if could_be { self.core.events.numbers() } else { Vec::new() };
-        let waits = |lane: &Lane, no: EventNo| lane.queue.contains(no.0) && lane.wants_spool();
+        let wants: Vec<&Lane> = self.core.lanes.values().filter(|lane| could_be && lane.wants_spool()).collect();
+        let numbers = if wants.is_empty() { Vec::new() } else { self.core.events.numbers() };
         let is_wanted = |no: &EventNo| {
             let is_unfit = self.core.events.get(*no).is_none_or(|pending| pending.is_unfit);
-            !is_unfit && self.core.lanes.values().any(|lane| waits(lane, *no))
+            !is_unfit && wants.iter().any(|lane| lane.queue.contains(no.0))
         };
         let now = self.now;
         let wanted: Vec<u64> = numbers.into_iter().filter(is_wanted).map(|no| no.0).collect();

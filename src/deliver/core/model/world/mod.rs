@@ -96,7 +96,8 @@ pub struct World {
     latency: Duration,
     busy_until: Instant,
     folders: BTreeMap<[u8; 8], Folder>,
-    files: BTreeMap<u64, u64>,
+    /// The newest counter of each event that was ever stored.
+    counters: BTreeMap<u64, u64>,
     next_counter: u64,
     /// The number of writes.
     rounds: u64,
@@ -110,6 +111,10 @@ pub struct World {
     wanted: BTreeMap<u64, Instant>,
     // The ring.
     tail: usize,
+    /// The units between the tail and the newest event.
+    used: u64,
+    /// Events that are not released.
+    open: usize,
     spilled: usize,
     capacity: u64,
     dropped: u64,
@@ -178,7 +183,7 @@ impl World {
             latency: Duration::from_millis(1),
             busy_until: now,
             folders: BTreeMap::new(),
-            files: BTreeMap::new(),
+            counters: BTreeMap::new(),
             next_counter: 1,
             rounds: 0,
             window: Duration::ZERO,
@@ -187,6 +192,8 @@ impl World {
             dead: BTreeSet::new(),
             lost: BTreeSet::new(),
             tail: 0,
+            used: 0,
+            open: 0,
             spilled: 0,
             capacity: CAPACITY,
             dropped: 0,
@@ -450,7 +457,7 @@ impl World {
 
     /// How many events were ever stored in the spool.
     pub fn stored(&self) -> usize {
-        self.files.len()
+        self.counters.len()
     }
 
     /// The number of writes.

@@ -7,13 +7,14 @@ use crate::deliver::core::{Input, Scope};
 impl World {
     /// Publishes an event; false if the ring is full.
     pub fn publish(&mut self, length: u32, bad: u8, too_large: bool) -> bool {
-        if self.used() + u64::from(length) > self.capacity {
+        if self.used + u64::from(length) > self.capacity {
             self.dropped += 1;
             self.relieve(true);
             return false;
         }
         let number = self.events.len() as u64;
         self.events.push(Event { length, bad, too_large, is_released: false });
+        (self.used, self.open) = (self.used + u64::from(length), self.open + 1);
         // Some events have a score below the threshold.
         let is_low = self.periodic.contains(&true) && number % 3 == 2;
         let scope = if is_low { Scope::History } else { Scope::All };
@@ -28,13 +29,9 @@ impl World {
         true
     }
 
-    pub(super) fn used(&self) -> u64 {
-        self.events[self.tail..].iter().map(|event| u64::from(event.length)).sum()
-    }
-
     /// Does the same as `Uplink::relieve`.
     pub(super) fn relieve(&mut self, dropped: bool) {
-        let excess = self.used().saturating_sub(self.capacity / 2).max(if dropped { self.capacity / 2 } else { 0 });
+        let excess = self.used.saturating_sub(self.capacity / 2).max(if dropped { self.capacity / 2 } else { 0 });
         let (mut before, mut spill) = (0, Vec::new());
         for at in self.tail..self.events.len() {
             if before >= excess {
@@ -53,7 +50,7 @@ impl World {
         }
         let mut dropped = dropped;
         loop {
-            let free = self.capacity - self.used();
+            let free = self.capacity - self.used;
             let need = match () {
                 () if dropped => Need::Refused,
                 () if free < self.capacity / 16 => Need::Now,
@@ -81,8 +78,9 @@ impl World {
         assert!(!std::mem::replace(&mut event.is_released, true), "a ticket is released twice");
         let reads = self.uploads.values().any(|upload| upload.in_ring && upload.event == token.number);
         assert!(!reads, "the room of event {} is released while an upload reads there", token.number);
-        while self.events.get(self.tail).is_some_and(|event| event.is_released) {
-            self.tail += 1;
+        self.open -= 1;
+        while let Some(event) = self.events.get(self.tail).filter(|event| event.is_released) {
+            (self.used, self.tail) = (self.used - u64::from(event.length), self.tail + 1);
         }
         self.spilled = self.spilled.max(self.tail);
     }

@@ -139,13 +139,13 @@ impl World {
         if self.events[number as usize].too_large {
             return Err(NotStored::Unfit);
         }
-        let known =
-            job.counter.filter(|counter| self.folders.values().any(|folder| folder.events.contains_key(counter)));
-        let has_file = |folder: &Folder| folder.events.values().any(|one| *one == number);
-        assert!(known.is_some() || !self.folders.values().any(has_file), "event {number} gets a second file");
+        let is_listed = |counter: &u64| self.folders.values().any(|folder| folder.events.contains_key(counter));
+        let known = job.counter.filter(is_listed);
+        let earlier = self.counters.get(&number).filter(|counter| is_listed(counter));
+        assert!(known.is_some() || earlier.is_none(), "event {number} gets a second file");
         let counter = known.unwrap_or(self.next_counter);
         self.next_counter = self.next_counter.max(counter + 1);
-        self.files.insert(counter, number);
+        self.counters.insert(number, counter);
         for target in job.to.iter().chain(job.dead.iter().map(|(target, _)| target)) {
             let folder = self.folder(target.address.destination);
             if let (Some(heirs), false, true) = (&target.heirs, folder.is_configured, folder.heirs.is_none()) {
