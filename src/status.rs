@@ -338,7 +338,7 @@ impl Destination {
             next_try_seconds: health.paused_until(now).map(until),
             in_flight: lane.limit.in_flight() as u64,
             busy_seconds: lane.limit.busy_since().map(ago),
-            queued: lane.queue.len(),
+            queued: lane.deliveries.count_waiting(),
             backlog: here.map_or(Backlog::default(), |here| Backlog {
                 events: here.waiting,
                 bytes: here.bytes,

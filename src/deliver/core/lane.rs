@@ -17,22 +17,20 @@
 //! Whenever any event is written to the spool, such a lane also stores what it holds up to that event. So its numbers in the
 //! spool are in order, too.
 //!
-//! In memory a delivery is in one of `queue`, `in_flight`, `rejected` and `storing` (an upload may still be reading a delivery in
-//! `storing`).
+//! Where each delivery is in memory, [`Deliveries`] knows.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::counters::Counters;
+use super::deliveries::Deliveries;
 use super::had::Had;
-use super::in_flight::{InFlight, Meanwhile, Source};
+use super::in_flight::{InFlight, Source};
 use super::limit::ConcurrencyLimit;
-use super::queue::Queue;
 use super::retry::RetryState;
 use super::rounds::Rounds;
 use super::standing::Standing;
-use super::{EventNo, LaneId, Rejection, Target, UploadId};
+use super::{EventNo, LaneId, Target};
 use crate::config::Report;
 use crate::spool::{Address, Destination};
 
@@ -52,16 +50,10 @@ pub struct Lane {
     pub response_timeout: Duration,
     /// Whether it is open, and where its events go if not.
     pub phase: Phase,
-    /// Events that wait in memory.
-    pub queue: Queue,
-    /// Events that the server refused: they are to become dead letters.
-    pub rejected: BTreeMap<EventNo, Rejection>,
-    /// Events that are being written to the spool.
-    pub storing: BTreeMap<EventNo, Meanwhile>,
+    /// Its deliveries in memory.
+    pub deliveries: Deliveries,
     /// Events in the spool.
     pub backlog: Backlog,
-    /// Uploads in flight.
-    pub in_flight: BTreeMap<UploadId, InFlight>,
     /// How many uploads may be in flight.
     pub limit: ConcurrencyLimit,
     /// What is known of its server.
@@ -112,11 +104,8 @@ impl Lane {
             needs_box: settings.needs_box,
             response_timeout: settings.response_timeout,
             phase: Phase::Open,
-            queue: Queue::default(),
-            rejected: BTreeMap::new(),
-            storing: BTreeMap::new(),
+            deliveries: Deliveries::default(),
             backlog: Backlog::default(),
-            in_flight: BTreeMap::new(),
             limit: ConcurrencyLimit::default(),
             standing: Standing::new(now),
             live_at: None,
@@ -162,7 +151,7 @@ impl Lane {
 
     /// Whether an event waits or is in flight, as far as is known.
     pub fn has_something(&self) -> bool {
-        self.open_deliveries() > 0 || !self.in_flight.is_empty() || !self.backlog.is_empty()
+        !self.deliveries.is_empty() || !self.backlog.is_empty()
     }
 
     /// The lane as the target of an event to be stored; `destination` gives the destinations of its heirs.
@@ -174,21 +163,9 @@ impl Lane {
         Target { address: self.address.clone(), heirs }
     }
 
-    /// Deliveries in memory that are not done.
-    pub fn open_deliveries(&self) -> u64 {
-        let uploads = self.in_flight.values().filter_map(InFlight::ring_event);
-        let uploads = uploads.filter(|event| !self.storing.contains_key(event));
-        self.queue.len() + self.rejected.len() as u64 + self.storing.len() as u64 + uploads.count() as u64
-    }
-
     /// Whether it is closed and has nothing left.
     pub fn is_over(&self) -> bool {
-        self.is_closed() && self.in_flight.is_empty() && self.open_deliveries() == 0
-    }
-
-    /// The upload of an event in the ring.
-    pub fn upload_of(&mut self, event: EventNo) -> Option<&mut InFlight> {
-        self.in_flight.values_mut().find(|upload| upload.ring_event() == Some(event))
+        self.is_closed() && self.deliveries.is_empty()
     }
 
     /// The state of an event that failed, unless the configuration has changed since.
@@ -204,17 +181,8 @@ impl Lane {
         (self.needs_box, self.response_timeout) = (settings.needs_box, settings.response_timeout);
         (self.in_order, self.is_off_hours) = (settings.in_order, settings.is_off_hours);
         self.standing.begin_anew(now);
-        self.queue.forgive();
+        self.deliveries.forgive();
         self.backlog.forgive();
-    }
-
-    /// Whether the lane needs an event's room in the ring.
-    pub fn holds(&self, event: EventNo) -> bool {
-        let reads = |begun: &InFlight| begun.ring_event() == Some(event) || begun.holds_room_of_stored(event);
-        self.queue.contains(event.0)
-            || self.rejected.contains_key(&event)
-            || self.storing.contains_key(&event)
-            || self.in_flight.values().any(reads)
     }
 
     /// An upload that begins now.

@@ -82,8 +82,8 @@ impl<T: Held> Core<T> {
     }
 
     fn pass_on(&mut self, id: LaneId, turn: &mut Turn<'_, T>) {
-        let queue = std::mem::take(&mut self.lane_mut(id).queue);
-        queue.numbers().into_iter().for_each(|event| self.put(id, EventNo(event), None, turn));
+        let waiting = self.lane_mut(id).deliveries.take_waiting();
+        waiting.into_iter().for_each(|event| self.put(id, event, None, turn));
         self.remove_if_over(id, turn);
     }
 
@@ -91,7 +91,7 @@ impl<T: Held> Core<T> {
     /// spool: the heirs may also get it from there, after another removed lane, and no heir may get it twice.
     pub(super) fn hand_over(&mut self, id: LaneId, event: EventNo, heirs: &[LaneId], turn: &mut Turn<'_, T>) -> bool {
         let is_stored = self.events.get(event).is_none_or(|pending| pending.counter.is_some());
-        let is_storing = || self.lanes.values().any(|lane| lane.storing.contains_key(&event));
+        let is_storing = || self.lanes.values().any(|lane| lane.deliveries.is_storing(event));
         let heirs: Vec<LaneId> = heirs.iter().copied().filter(|heir| self.lanes.contains_key(heir)).collect();
         let have_all_had_it = || heirs.iter().all(|heir| self.lanes[heir].had.contains(event));
         if heirs.is_empty() || (is_stored || is_storing()) && !have_all_had_it() {
@@ -116,12 +116,12 @@ impl<T: Held> Core<T> {
     fn hand_over_the_same(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
         let has_had = |heir: &LaneId| self.lanes.get(heir).is_some_and(|lane| lane.had.contains(event));
         let waits_in_vain = |lane: &&Lane| match &lane.phase {
-            Phase::Closed(heirs) => lane.queue.contains(event.0) && !heirs.is_empty() && heirs.iter().all(has_had),
+            Phase::Closed(heirs) => lane.deliveries.waits(event) && !heirs.is_empty() && heirs.iter().all(has_had),
             _ => false,
         };
         for other in self.lanes.values().filter(waits_in_vain).map(|lane| lane.id).collect::<Vec<_>>() {
             let lane = self.lane_mut(other);
-            lane.queue.remove(event.0);
+            lane.deliveries.take(event);
             lane.counters.handed_over += 1;
             self.let_go(event, turn);
             self.remove_if_over(other, turn);

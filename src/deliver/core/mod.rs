@@ -26,6 +26,7 @@
 pub mod backlog;
 pub mod backoff;
 pub mod counters;
+pub mod deliveries;
 mod effect;
 pub mod events;
 pub mod evidence;

@@ -45,25 +45,25 @@ impl<T: Held> Core<T> {
         if self.writer.trouble().is_none() && !is_unfit {
             return false;
         }
-        let holders: Vec<LaneId> = self.lanes.values().filter(|lane| lane.holds(event)).map(|lane| lane.id).collect();
-        let is_ahead = |lane: &Lane| lane.is_open() && lane.had.contains(event) && !lane.holds(event);
+        let holders: Vec<LaneId> =
+            self.lanes.values().filter(|lane| lane.deliveries.holds(event)).map(|lane| lane.id).collect();
+        let is_ahead = |lane: &Lane| lane.is_open() && lane.had.contains(event) && !lane.deliveries.holds(event);
         let nobody_works = || holders.iter().all(|holder| self.lanes[holder].wants_spool());
         if !(self.lanes().any(is_ahead) || (need == Need::Refused && nobody_works())) {
             return false;
         }
         for holder in holders {
             let lane = self.lane_mut(holder);
-            if lane.queue.remove(event.0).is_some() {
+            if lane.deliveries.take(event).is_some() {
                 self.over(holder, event, &End::Evicted, &mut turn);
-            } else if let Some(reason) = lane.rejected.remove(&event) {
+            } else if let Some(reason) = lane.deliveries.take_rejected(event) {
                 self.over(holder, event, &End::Rejected(reason), &mut turn);
             } else if need >= Need::Now
-                && let Some((upload, begun)) =
-                    lane.in_flight.iter_mut().find(|(_, begun)| begun.ring_event() == Some(event))
+                && let Some((upload, begun)) = lane.deliveries.upload_of(event)
                 && !begun.is_aborted
             {
                 begun.is_aborted = true;
-                turn.effects.push(Effect::Abort(*upload));
+                turn.effects.push(Effect::Abort(upload));
             }
             self.remove_if_over(holder, &mut turn);
         }
@@ -74,10 +74,10 @@ impl<T: Held> Core<T> {
 impl<T: Held> Core<T> {
     /// Ends uploads that read a stored event in the ring: they start again from the spool.
     fn abort_stored(&mut self, event: EventNo, turn: &mut Turn<'_, T>) {
-        let uploads = self.lanes.values_mut().flat_map(|lane| lane.in_flight.iter_mut());
+        let uploads = self.lanes.values_mut().flat_map(|lane| lane.deliveries.uploads_mut());
         for (upload, begun) in uploads.filter(|(_, begun)| begun.holds_room_of_stored(event) && !begun.is_aborted) {
             begun.is_aborted = true;
-            turn.effects.push(Effect::Abort(*upload));
+            turn.effects.push(Effect::Abort(upload));
         }
     }
 }

@@ -49,7 +49,7 @@ impl<T: Held> Core<T> {
 
     /// Deliveries that are neither done nor in the spool.
     pub fn open_deliveries(&self) -> u64 {
-        self.lanes.values().map(Lane::open_deliveries).sum()
+        self.lanes.values().map(|lane| lane.deliveries.open()).sum()
     }
 
     /// The counters of all lanes, including removed ones.

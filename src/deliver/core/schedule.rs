@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::EventNo;
 use super::backlog::Pick;
-use super::in_flight::Source;
 use super::lane::Lane;
 use super::retry::RetryState;
 
@@ -70,13 +69,9 @@ impl Lane {
         let newest = !is_up && self.standing.has_failed_for_long();
         let backlog = self.next_fresh_of_backlog(now);
         let is_in_backlog = newest && backlog.is_ok() && self.backlog.knows_newest();
-        let live = match () {
-            () if is_in_backlog => None,
-            () if newest => self.queue.fresh.pop_last(),
-            () => self.queue.fresh.pop_first(),
-        };
+        let live = if is_in_backlog { None } else { self.deliveries.take_fresh(newest) };
         if let Some(event) = live {
-            return Next::Live(EventNo(event), None);
+            return Next::Live(event, None);
         }
         if let Ok(()) = backlog {
             return Next::Backlog(self.backlog.pick_fresh(newest));
@@ -90,7 +85,7 @@ impl Lane {
 
     /// The oldest event, the backlog's before the ring's; nothing while an event is in flight or being stored.
     fn next_in_order(&mut self, now: Instant) -> Next {
-        if !self.in_flight.is_empty() || !self.storing.is_empty() {
+        if !self.deliveries.is_at_rest() {
             return Next::Wait(None);
         }
         if !self.backlog.is_empty() {
@@ -100,11 +95,10 @@ impl Lane {
                 Err(moment) => Next::Wait(Some(moment)),
             };
         }
-        let Some(event) = self.queue.first() else { return Next::Wait(None) };
-        let retry_at = self.queue.failed.get(event).map(|retry| retry.retry_at);
+        let Some((event, retry_at)) = self.deliveries.oldest() else { return Next::Wait(None) };
         match retry_at.filter(|moment| *moment > now) {
             Some(moment) => Next::Wait(Some(moment)),
-            None => Next::Live(EventNo(event), self.queue.remove(event).flatten()),
+            None => Next::Live(event, self.deliveries.take(event).flatten()),
         }
     }
 
@@ -124,14 +118,14 @@ impl Lane {
 
     /// Whether to take an event that never failed out of the spool. An error: when to look again, if ever.
     fn next_fresh_of_backlog(&mut self, now: Instant) -> Result<(), Option<Instant>> {
-        if self.rests_backlog() || self.is_picking() {
+        if self.rests_backlog() || self.deliveries.is_picking() {
             return Err(None);
         }
         self.backlog.has_fresh(now)?;
         if !self.limit.is_free_for_later() {
             return Err(None); // the lane runs again when a body has been sent
         }
-        if self.backlog_in_flight() >= self.backlog_limit(now) {
+        if self.deliveries.of_backlog() >= self.backlog_limit(now) {
             if !self.is_live(now) {
                 self.limit.miss();
             }
@@ -142,19 +136,21 @@ impl Lane {
 
     /// The failed event that may be tried again first. An error: when there is one.
     fn next_retry(&mut self, now: Instant) -> Result<Next, Option<Instant>> {
-        let live = self.queue.failed.first().map(|(moment, _)| moment);
-        let backlog = self.backlog.first_retry(now).filter(|_| !self.rests_backlog() && !self.is_picking());
+        let live = self.deliveries.first_retry();
+        let backlog = self.backlog.first_retry(now).filter(|_| !self.rests_backlog() && !self.deliveries.is_picking());
         let Some(first) = live.into_iter().chain(backlog).min() else { return Err(None) };
         let first = first.max(self.standing.retries_at(now).unwrap_or(first));
         if first > now {
             return Err(Some(first));
         }
-        if self.retries_in_flight() >= self.retry_limit(now) || (self.is_live(now) && !self.limit.is_free_for_later()) {
+        if self.deliveries.of_failed() >= self.retry_limit(now)
+            || (self.is_live(now) && !self.limit.is_free_for_later())
+        {
             return Err(self.live_until(now));
         }
         if live.is_some_and(|live| backlog.is_none_or(|backlog| live <= backlog)) {
-            let (_, event) = self.queue.failed.first().expect("checked above");
-            return Ok(Next::Live(EventNo(event), self.queue.failed.remove(event)));
+            let (event, retry) = self.deliveries.take_first_retry().expect("checked above");
+            return Ok(Next::Live(event, Some(retry)));
         }
         Ok(Next::Backlog(self.backlog.pick_retry().expect("checked above")))
     }
@@ -168,20 +164,8 @@ impl Lane {
     /// Whether another upload would begin if there were a place for it.
     fn has_more(&self, now: Instant) -> bool {
         let is_backlog_ready =
-            || self.backlog_in_flight() < self.backlog_limit(now) && self.backlog.has_fresh(now).is_ok();
-        !self.queue.fresh.is_empty() || is_backlog_ready()
-    }
-
-    fn is_picking(&self) -> bool {
-        self.in_flight.values().any(|upload| matches!(upload.source, Source::Picking(_)))
-    }
-
-    fn backlog_in_flight(&self) -> usize {
-        self.in_flight.values().filter(|upload| upload.is_backlog()).count()
-    }
-
-    fn retries_in_flight(&self) -> usize {
-        self.in_flight.values().filter(|upload| upload.retry.is_some()).count()
+            || self.deliveries.of_backlog() < self.backlog_limit(now) && self.backlog.has_fresh(now).is_ok();
+        self.deliveries.has_fresh() || is_backlog_ready()
     }
 
     fn backlog_limit(&self, now: Instant) -> usize {
@@ -215,7 +199,7 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::config::Report;
-    use crate::deliver::core::in_flight::InFlight;
+    use crate::deliver::core::in_flight::{InFlight, Source};
     use crate::deliver::core::{LaneId, LaneSettings, UploadId};
     use crate::deliver::failure::{Code, Failure};
     use crate::spool::{Address, Destination};
@@ -249,12 +233,12 @@ mod tests {
                 Source::Ring(_) => live += 1,
                 _ => backlog += 1,
             }
-            let id = UploadId(lane.in_flight.len() as u64);
+            let id = UploadId(lane.deliveries.uploads().count() as u64);
             let (retry, is_aborted) = (None, false);
             let upload = InFlight { source, began: now, acknowledged: 0, generation: 0, retry, is_aborted };
             lane.limit.begin(id, now);
             let _nobody_waits = lane.limit.body_gone(id);
-            lane.in_flight.insert(id, upload);
+            lane.deliveries.begin(id, upload);
         }
     }
 
@@ -262,7 +246,7 @@ mod tests {
     fn live_events_go_before_the_backlog() {
         let now = Instant::now();
         let mut lane = lane(now);
-        (1..=9).for_each(|event| lane.queue.insert(event, None));
+        (1..=9).for_each(|event| lane.deliveries.wait(EventNo(event), None));
         assert_eq!(begin(&mut lane, now), (4, 0));
     }
 
@@ -303,7 +287,7 @@ mod tests {
             let mut turns = Vec::new();
             for event in 0..20 {
                 let now = began + Duration::from_millis(event);
-                lane.queue.insert(event, None);
+                lane.deliveries.wait(EventNo(event), None);
                 lane.yield_to_others(now);
                 match lane.next(now) {
                     Next::Live(..) => turns.push(event),
@@ -312,7 +296,7 @@ mod tests {
             }
             assert_eq!(turns, expected, "{number}");
             let later = began + Duration::from_secs(11);
-            lane.queue.insert(99, None);
+            lane.deliveries.wait(EventNo(99), None);
             lane.yield_to_others(later);
             assert_eq!(
                 matches!(lane.next(later), Next::Live(..)),
@@ -327,7 +311,7 @@ mod tests {
         let now = Instant::now();
         let mut lane = lane(now);
         lane.backlog = Default::default();
-        (1..=9).for_each(|event| lane.queue.insert(event, None));
+        (1..=9).for_each(|event| lane.deliveries.wait(EventNo(event), None));
         lane.standing.parts().0.condition = super::super::health::Condition::Down;
         let mut probes = Vec::new();
         for _ in 0..6 {

@@ -52,7 +52,7 @@ impl<T: Held> Core<T> {
         }
         let lane = self.lane_mut(id);
         let retry = lane.still_known(retry);
-        lane.queue.insert(event.0, retry);
+        lane.deliveries.wait(event, retry);
         if lane.wants_spool() || retry.is_some() {
             self.will_write(event, turn.now);
         }
@@ -77,7 +77,7 @@ impl<T: Held> Core<T> {
                 }
             };
             lane.limit.begin(upload, turn.now);
-            lane.in_flight.insert(upload, lane.upload(source, retry, turn.now));
+            lane.deliveries.begin(upload, lane.upload(source, retry, turn.now));
             self.next_upload = UploadId(upload.0 + 1);
         }
     }
@@ -85,7 +85,7 @@ impl<T: Held> Core<T> {
     /// A pick ended.
     pub(super) fn picked(&mut self, id: LaneId, upload: UploadId, picked: Picked, turn: &mut Turn<'_, T>) {
         let lane = self.lane_mut(id);
-        let Some(InFlight { source: Source::Picking(pick), retry, began, .. }) = lane.in_flight.remove(&upload) else {
+        let Some(InFlight { source: Source::Picking(pick), retry, began, .. }) = lane.deliveries.end(upload) else {
             return;
         };
         let mut retry = lane.still_known(retry);
@@ -96,7 +96,7 @@ impl<T: Held> Core<T> {
                 let has_it = lane.had.is_delivered(event);
                 if !has_it && lane.may_begin_picked(turn.now) {
                     let begun = InFlight { began, ..lane.upload(Source::Spool(counter), retry, turn.now) };
-                    lane.in_flight.insert(upload, begun);
+                    lane.deliveries.begin(upload, begun);
                     turn.effects.push(Effect::UploadPicked(id, upload));
                     return self.touch(id, turn.now);
                 }
@@ -133,7 +133,7 @@ impl<T: Held> Core<T> {
         turn: &mut Turn<'_, T>,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let Some(begun) = lane.in_flight.remove(&upload) else { return };
+        let Some(begun) = lane.deliveries.end(upload) else { return };
         if outcome == AttemptOutcome::Acknowledged {
             lane.had.acknowledged(event);
             lane.limit.acknowledged(upload, took, lane.response_timeout);
@@ -182,7 +182,7 @@ impl<T: Held> Core<T> {
                 self.settle_spooled(id, counter, verdict, turn);
             }
             Source::Ring(event) => {
-                if let Some(meanwhile) = self.lane_mut(id).storing.get_mut(&event) {
+                if let Some(meanwhile) = self.lane_mut(id).deliveries.meanwhile(event) {
                     *meanwhile = match verdict {
                         Verdict::Again(retry) => Meanwhile::Failed(retry),
                         // The write that is under way may still succeed.
@@ -194,7 +194,7 @@ impl<T: Held> Core<T> {
                 match verdict {
                     Verdict::Again(retry) => self.put(id, event, retry, turn),
                     Verdict::Over(End::Rejected(reason)) => {
-                        self.lane_mut(id).rejected.insert(event, reason);
+                        self.lane_mut(id).deliveries.reject(event, reason);
                         self.will_write(event, turn.now);
                     }
                     Verdict::Over(end) => self.over(id, event, &end, turn),
@@ -222,7 +222,7 @@ impl<T: Held> Core<T> {
 
     fn is_on_its_way(&self, destination: Destination, counter: u64) -> bool {
         let lanes = self.lanes.values().filter(|lane| lane.destination() == destination);
-        lanes.into_iter().any(|lane| lane.in_flight.values().any(|upload| upload.counter() == Some(counter)))
+        lanes.into_iter().any(|lane| lane.deliveries.uploads().any(|upload| upload.counter() == Some(counter)))
     }
 
     /// An event that is not in flight is in the spool now.
@@ -303,8 +303,8 @@ impl<T: Held> Core<T> {
 
     /// Writes a lane's queue to the spool.
     pub(super) fn spool_queue(&mut self, id: LaneId, turn: &Turn<'_, T>) {
-        let numbers = self.lane_mut(id).queue.numbers();
-        numbers.into_iter().for_each(|event| self.will_write(EventNo(event), turn.now));
+        let waiting = self.lane_mut(id).deliveries.waiting();
+        waiting.into_iter().for_each(|event| self.will_write(event, turn.now));
     }
 
     /// The event may have to be written.

@@ -45,19 +45,18 @@ impl<T: Held> Core<T> {
     fn join_in_order(&mut self, now: Instant) {
         let Some(last) = self.writer.last() else { return };
         for lane in self.lanes.values().filter(|lane| lane.in_order.is_some() && lane.is_open()) {
-            let in_flight = lane.in_flight.values().filter_map(InFlight::ring_event).map(|event| event.0);
-            let held = in_flight.chain(lane.queue.numbers()).filter(|event| *event <= last);
+            let in_flight = lane.deliveries.uploads().filter_map(InFlight::ring_event);
+            let held = in_flight.chain(lane.deliveries.waiting()).filter(|event| event.0 <= last);
             for event in held {
-                let length = self.events.get(EventNo(event)).map_or(0, |pending| pending.held.length());
-                self.writer.add(event, length, now);
+                let length = self.events.get(event).map_or(0, |pending| pending.held.length());
+                self.writer.add(event.0, length, now);
             }
         }
     }
 
     /// Whether a removed destination has events in memory that have to be written.
     pub(super) fn blocks_settling(&self) -> bool {
-        let has_more = |lane: &Lane| !lane.queue.is_empty() || !lane.storing.is_empty() || !lane.rejected.is_empty();
-        self.lanes.values().any(|lane| lane.is_closed() && has_more(lane))
+        self.lanes.values().any(|lane| lane.is_closed() && !lane.deliveries.has_only_uploads())
     }
 
     /// What the spool has to do for an event now, if anything; its deliveries then wait for [`Core::written`].
@@ -68,27 +67,27 @@ impl<T: Held> Core<T> {
         let mut job = Job { event, counter: pending.counter, to: Vec::new(), dead: Vec::new(), in_flight: Vec::new() };
         for id in self.lanes.keys().copied().collect::<Vec<_>>() {
             let lane = self.lane_mut(id);
-            if let Some(reason) = lane.rejected.remove(&event) {
-                lane.storing.insert(event, Meanwhile::Ended(End::Rejected(reason.clone())));
+            if let Some(reason) = lane.deliveries.take_rejected(event) {
+                lane.deliveries.begin_to_store(event, Meanwhile::Ended(End::Rejected(reason.clone())));
                 job.dead.push((self.target(id), reason));
-            } else if lane.queue.contains(event.0) {
+            } else if lane.deliveries.waits(event) {
                 let is_wanted =
-                    must || lane.in_order.is_some() || lane.wants_spool() || lane.queue.failed.contains(event.0);
+                    must || lane.in_order.is_some() || lane.wants_spool() || lane.deliveries.waits_after_failure(event);
                 if is_unfit && is_spilled && !self.is_ending && self.lanes[&id].wants_spool() {
-                    self.lane_mut(id).queue.remove(event.0);
+                    self.lane_mut(id).deliveries.take(event);
                     self.over(id, event, &End::Evicted, turn);
                 } else if !is_unfit && is_wanted {
                     let lane = self.lane_mut(id);
-                    let retry = lane.queue.remove(event.0).flatten();
-                    lane.storing.insert(event, Meanwhile::Waits(retry));
+                    let retry = lane.deliveries.take(event).flatten();
+                    lane.deliveries.begin_to_store(event, Meanwhile::Waits(retry));
                     job.to.push(self.target(id));
                 }
             } else if !is_unfit
                 && (must || lane.in_order.is_some())
-                && !lane.storing.contains_key(&event)
-                && lane.upload_of(event).is_some()
+                && !lane.deliveries.is_storing(event)
+                && lane.deliveries.upload_of(event).is_some()
             {
-                lane.storing.insert(event, Meanwhile::InFlight);
+                lane.deliveries.begin_to_store(event, Meanwhile::InFlight);
                 job.in_flight.push(lane.destination());
                 job.to.push(self.target(id));
             }
@@ -135,7 +134,7 @@ impl<T: Held> Core<T> {
             lane.counters.spooled += 1;
             match meanwhile {
                 Meanwhile::InFlight => {
-                    if let Some(upload) = lane.upload_of(event) {
+                    if let Some((_, upload)) = lane.deliveries.upload_of(event) {
                         upload.source = Source::Stored { event, counter, holds_room: !is_relocated };
                     }
                     if !is_relocated {
@@ -164,7 +163,7 @@ impl<T: Held> Core<T> {
             match meanwhile {
                 Meanwhile::InFlight => {}
                 Meanwhile::Ended(End::Rejected(reason)) if !gives_up && !is_lost => {
-                    self.lane_mut(id).rejected.insert(event, reason);
+                    self.lane_mut(id).deliveries.reject(event, reason);
                 }
                 Meanwhile::Ended(end) => self.over(id, event, &end, turn),
                 Meanwhile::Waits(_) | Meanwhile::Failed(_) if is_lost => self.over(id, event, &End::Lost, turn),
@@ -175,7 +174,7 @@ impl<T: Held> Core<T> {
 
     fn take_storing(&mut self, event: EventNo) -> Vec<(LaneId, Meanwhile)> {
         let lanes = self.lanes.iter_mut();
-        lanes.filter_map(|(id, lane)| Some((*id, lane.storing.remove(&event)?))).collect()
+        lanes.filter_map(|(id, lane)| Some((*id, lane.deliveries.end_storing(event)?))).collect()
     }
 
     /// The attempt to open the spool ended.

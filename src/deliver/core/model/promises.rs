@@ -154,7 +154,7 @@ fn most_of_the_backlog_on_its_way(live: bool) -> usize {
             publish(&mut world, 1);
         }
         wait(&mut world, 200 * MS);
-        most = most.max(world.lane_of(0).in_flight.values().filter(|upload| upload.is_backlog()).count());
+        most = most.max(world.lane_of(0).deliveries.of_backlog());
     }
     assert!(world.acknowledged(0, 39).is_some(), "the backlog comes to its end");
     most
@@ -232,7 +232,7 @@ fn a_request_that_is_to_be_sent_once_more_is_not_in_a_pause_that_began_meanwhile
     publish(&mut world, 1);
     wait(&mut world, 4 * SECOND);
     assert_eq!((world.tries(0, 8), world.tries(0, 9)), (1, 1));
-    assert!(world.lane_of(0).in_flight.is_empty(), "it does not wait for its body either");
+    assert!(world.lane_of(0).deliveries.is_empty(), "it does not wait for its body either");
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn a_lane_that_is_always_busy_forgets_what_it_delivered_once_there_is_nothing_to
     for _ in 0..100 {
         publish(&mut world, 1);
         wait(&mut world, 100 * MS);
-        assert!(world.lane_of(0).open_deliveries() > 0);
+        assert!(world.lane_of(0).deliveries.open() > 0);
     }
     assert!(!world.lane_of(0).had.remembers());
 }

@@ -6,7 +6,6 @@ use super::servers::{Answer, Server};
 use super::spool::Folder;
 use super::{DESTINATIONS, World, destination};
 use crate::deliver::core::EventNo;
-use crate::deliver::core::in_flight::Meanwhile;
 use crate::deliver::core::lane::Lane;
 
 /// The longest pause of a lane or of a failed event.
@@ -98,10 +97,7 @@ impl World {
             |folder: &Folder| folder.events.iter().any(|(counter, one)| *one == event && !folder.out.contains(counter));
         let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));
         let number = self.number_of(event);
-        let in_memory = |lane: &Lane| {
-            let storing = lane.storing.get(&number);
-            lane.queue.contains(number.0) || storing.is_some_and(|one| !matches!(one, Meanwhile::Ended(_)))
-        };
+        let in_memory = |lane: &Lane| lane.deliveries.waits(number) || lane.deliveries.is_storing_open(number);
         folder.is_some_and(is_spooled) || lane.is_some_and(in_memory)
     }
 
@@ -110,7 +106,7 @@ impl World {
         let folder = self.folders.get(&destination(server).0);
         let lane = self.servers[server].lane.and_then(|lane| self.core.lane(lane));
         folder.is_some_and(|folder| folder.events.values().any(|one| *one == event))
-            || lane.is_some_and(|lane| lane.holds(self.number_of(event)))
+            || lane.is_some_and(|lane| lane.deliveries.holds(self.number_of(event)))
     }
 
     /// Checks that every delivery that is done has a valid end.
@@ -166,7 +162,7 @@ impl World {
         let numbers = if wants.is_empty() { Vec::new() } else { self.core.events.numbers() };
         let is_wanted = |no: &EventNo| {
             let is_unfit = self.core.events.get(*no).is_none_or(|pending| pending.is_unfit);
-            !is_unfit && wants.iter().any(|lane| lane.queue.contains(no.0))
+            !is_unfit && wants.iter().any(|lane| lane.deliveries.waits(*no))
         };
         let now = self.now;
         let wanted: Vec<u64> = numbers.into_iter().filter(is_wanted).map(|no| no.0).collect();
