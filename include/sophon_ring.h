@@ -239,6 +239,7 @@ SOPHON_RING_FUNCTION_ void sophon_event2_init(sophon_event2 *event);
  * -EPROTONOSUPPORT   the sophon-uplink that reads this ring knows only ABI 1. Nothing was written, and the event is
  *            not counted as dropped. Update sophon-uplink, or publish the event without the new parts. An event without
  *            top_json and without named pictures never gets this error.
+ * another -errno   a lock on the ring's file failed, with the first event that needs ABI 2. Nothing was written.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_publish2(sophon_ring *ring, const sophon_event2 *event);
 
@@ -822,11 +823,13 @@ SOPHON_RING_FUNCTION_ int sophon_ring_reserve2(sophon_ring *ring, const sophon_e
     for (i = 0; i < 2; i++)
         if (target[i] != SOPHON_RING_NULL_)
             *target[i] = SOPHON_RING_NULL_;
-    if (ring == SOPHON_RING_NULL_ || !sophon_ring_is_event2_(event))
+    if (!sophon_ring_is_event2_(event))
+        return -EINVAL;
+    for (i = 0; rooms != SOPHON_RING_NULL_ && i < event->pictures_count && i < SOPHON_RING_MAX_PICTURES; i++)
+        rooms[i] = SOPHON_RING_NULL_;
+    if (ring == SOPHON_RING_NULL_)
         return -EINVAL;
     error = sophon_ring_plan_event2_(&plan, event);
-    for (i = 0; i < plan.names && error == 0 && rooms != SOPHON_RING_NULL_; i++)
-        rooms[i] = SOPHON_RING_NULL_;
     for (i = 0; i < 2 + plan.names && error == 0; i++)
         if (plan.max[i] > 0 && (i < 2 ? target[i] : rooms) == SOPHON_RING_NULL_)
             error = -EINVAL;

@@ -170,8 +170,13 @@ static void refused(sophon_ring *ring, const sophon_event2 *event, int error)
 {
     const uint64_t head = ring->head, dropped = ring->dropped;
     void *reg, *spot, *rooms[MOST];
+    size_t i;
+    for (i = 0; i < MOST; i++)
+        rooms[i] = rooms;
     CHECK(sophon_ring_publish2(ring, event) == error);
     CHECK(sophon_ring_reserve2(ring, event, &reg, &spot, rooms) == error);
+    for (i = 0; event->size >= sizeof *event && i < event->pictures_count && i < MOST; i++)
+        CHECK(rooms[i] == NULL);
     CHECK(ring->head == head && !ring->reserved && reg == NULL && spot == NULL);
     CHECK(ring->dropped == dropped + (error == -ENOSPC ? 2 : 0));
 }
