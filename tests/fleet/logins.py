@@ -103,7 +103,7 @@ def test_a_gateway_logs_in_with_credentials(scene):
     # One whose permissions leave out STREAM.INFO comes in, and hears why it is not ready.
     narrow = node.credentials("narrow", {**OF_A_GATEWAY, "pub": {"allow": ["events.>"]}})
     gateway = Gateway(scene, node, "--creds", narrow, name="narrow", ready=False)
-    scene.wait(lambda: "does not say how it is set" in gateway.fault(), "it said that it cannot look at the stream")
+    scene.wait(lambda: "does not tell its settings" in gateway.fault(), "it said that it cannot look at the stream")
 
 
 TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]

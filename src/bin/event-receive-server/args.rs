@@ -27,7 +27,7 @@ Faces and names are personal data, and whoever reaches the address can see them:
 ";
 
 #[cfg(not(feature = "jetstream"))]
-const NOT_BUILT: &str = "this program was built without it, as a box's is; \
+const NOT_BUILT: &str = "this program was built without this option, and so is the program on a box; \
                          build a gateway with cargo build --profile gateway --features jetstream --bin event-receive-server";
 
 /// Valid arguments for serving.

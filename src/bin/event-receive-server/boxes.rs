@@ -24,7 +24,7 @@ const MOST: usize = 20_000;
 const MOST_BYTES: usize = 128 << 20;
 /// Maximum length of a report, in bytes.
 const LONGEST: usize = 256 << 10;
-/// A box that has reported once and gives no period counts as gone after this.
+/// The period that is assumed for a box that has reported only once and gives none.
 const USUAL: Duration = Duration::from_secs(600);
 /// Tolerance: a report may be late by half a period plus this.
 const LATE: Duration = Duration::from_secs(2);

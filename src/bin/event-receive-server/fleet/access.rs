@@ -21,9 +21,9 @@ use crate::error::ApiError;
 use crate::json::shortened;
 use crate::store::Sender;
 
-/// The file is no longer, in bytes: a hundred thousand boxes.
+/// The maximum size of the file, in bytes: enough for a hundred thousand boxes.
 const LONGEST: usize = 16 << 20;
-/// What can be guessed is no token.
+/// The minimum length of a token; a shorter one could be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
 /// See the module.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::options::Options;
 
-/// Two of these without an answer end a connection.
+/// The interval between pings. A connection ends when two of them get no answer.
 const PING: Duration = Duration::from_secs(5);
 
 /// What the NATS library reported last about the connection.
@@ -34,7 +34,7 @@ impl LastError {
     }
 }
 
-/// Connects in the background, again and again; an error is one of the files'.
+/// Connects in the background, and tries again after each failure. An error is about a file or an address in the options.
 pub async fn connect(options: &Options, last_error: Arc<LastError>) -> Result<Client, String> {
     let login_advice: Arc<str> = login_advice(options).into();
     let connect = ConnectOptions::new()

@@ -1,7 +1,7 @@
 //! The connection to the engine: publishing a message and waiting for its ack, and a look at the stream every few seconds.
 //!
-//! Whether events are taken (`ready`) and whether all is well (`fault`) differ where the stream does not answer for a while: what
-//! its settings are is known from before, and each event finds out for itself whether there is a quorum.
+//! `ready` says whether events are accepted; `fault` says what is wrong. If the stream does not answer for a while, there is a
+//! fault, but events are still accepted: the settings are known from before, and each publish shows whether there is a quorum.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,9 @@ use super::settings;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 /// For STREAM.INFO.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two looks, when all is well and when not.
+/// The interval between two checks of the stream: while all is well, and while there is a fault.
 const LOOKS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-/// From here on somebody should make room.
+/// The log warns from this fullness on: somebody should make room.
 const NEARLY_FULL: f64 = 0.9;
 
 /// What the last look found.
@@ -112,7 +112,7 @@ impl Engine {
         outcome::of_answer(&answer.payload, &self.stream)
     }
 
-    /// Sends a request and waits for its answer. What was never answered is not taken back: it may be carried out yet.
+    /// Sends a request and waits for its answer. A request without an answer is not cancelled: the server may still carry it out.
     async fn request(
         &self,
         subject: String,
@@ -204,15 +204,15 @@ impl Look {
                 refused(format!("there is no stream {stream}: make one, see docs/fleet.md"))
             }
             Ok(Err(Some(error))) => {
-                blind(before.ready.clone(), format!("the stream {stream} does not say how it is set: {error:?}"))
+                blind(before.ready.clone(), format!("the stream {stream} does not tell its settings: {error:?}"))
             }
-            Ok(Err(None)) => blind(before.ready.clone(), "STREAM.INFO is not to be understood".into()),
+            Ok(Err(None)) => blind(before.ready.clone(), "the answer to STREAM.INFO cannot be parsed".into()),
             Err(trouble) => {
                 let hint = self.last_error.last();
-                let hint = if hint.is_empty() { hint } else { format!(" (the last word from there: {hint})") };
+                let hint = if hint.is_empty() { hint } else { format!(" (the last error of the connection: {hint})") };
                 blind(
                     before.ready.clone(),
-                    format!("the stream {stream} does not say how it is set: {}{hint}", trouble.text),
+                    format!("the stream {stream} does not tell its settings: {}{hint}", trouble.text),
                 )
             }
         }

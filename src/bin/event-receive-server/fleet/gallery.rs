@@ -127,7 +127,7 @@ impl MessageHandler for GalleryHandler {
             return;
         };
         let last = self.last_error.last();
-        let fault = if last.is_empty() { fault } else { format!("{fault} (the last word from there: {last})") };
+        let fault = if last.is_empty() { fault } else { format!("{fault} (the last error of the connection: {last})") };
         let fault = format!("{} do not come from {}: {fault}", self.kind, self.client.server_info().server_name);
         if faults.insert(self.kind, fault.clone()).as_ref() != Some(&fault) {
             tracing::warn!("{fault}");
@@ -135,16 +135,16 @@ impl MessageHandler for GalleryHandler {
     }
 }
 
-/// Shows what a message says; the error is why it is none that a gateway makes.
+/// Shows the event or state of a message. The error says why a gateway cannot have made the message.
 async fn show(shown: &Arc<Folder>, message: Message) -> Result<(), Vec<String>> {
     let subject = message.subject.to_string();
     let rejected = |error: &str| vec![format!("{subject}: {error}")];
     let mut tokens = subject.split('.');
     let (Some(ROOT), Some(name), Some(kind), None) = (tokens.next(), tokens.next(), tokens.next(), tokens.next())
     else {
-        return Err(rejected("no subject of a gateway's"));
+        return Err(rejected("a gateway makes no such subject"));
     };
-    let name = unescaped(name).ok_or_else(|| rejected("no name of a box"))?;
+    let name = unescaped(name).ok_or_else(|| rejected("the subject has no valid name of a box"))?;
     let header = |name: &str| {
         message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
     };

@@ -15,7 +15,7 @@ pub struct StreamInfo {
     pub cluster: Cluster,
 }
 
-/// Who has a copy. Without a quorum this is the only sign: STREAM.INFO is answered as ever, by a leader of before for 20 s, and
+/// The servers that have a copy. Only this shows a lost quorum: STREAM.INFO is still answered, for 20 s by the former leader,
 /// then without a leader.
 #[derive(Debug, Default, Deserialize)]
 pub struct Cluster {
@@ -62,7 +62,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// What a server means that does not say it.
+    /// The values that apply if a server leaves them out.
     fn default() -> Config {
         Config {
             subjects: Vec::new(),
@@ -91,7 +91,7 @@ pub fn limit(config: &Config, max_payload: usize) -> u64 {
     of_stream.min(max_payload as u64).saturating_sub(MOST_OF_HEADERS as u64)
 }
 
-/// How full the stream is, from 0 to 1, of what is limited.
+/// How full the stream is, from 0 to 1: in bytes or in messages, whichever limit is nearer.
 pub fn fullness(info: &StreamInfo) -> f64 {
     let of = |is: u64, most: i64| if most > 0 { is as f64 / most as f64 } else { 0.0 };
     of(info.state.bytes, info.config.max_bytes).max(of(info.state.messages, info.config.max_msgs))

@@ -11,8 +11,8 @@
 //! | `Event-Pictures` | `reg_pic=SHA256:BYTES, ext_data/spot_pic=…`: of each decoded picture, by its place in the body |
 //! | payload | the body, byte for byte |
 //!
-//! The box is whose token it is, where the gateway knows tokens; else what `ext_data.dev_sno` says, else the ring's id, which
-//! X-Event-Id begins with. In subject, id and picture's name every byte but letters, digits, - and _ is written as %XX.
+//! The box is the one that the token belongs to, if the gateway has tokens; else `ext_data.dev_sno`; else the ring's id, which is
+//! the beginning of X-Event-Id. In subject, id and picture's name every byte but letters, digits, - and _ is written as %XX.
 
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ pub struct Message {
     pub payload: Bytes,
 }
 
-/// Whether an event can be known again: an event without an id would be there once for each time it is sent.
+/// Checks that an event has an id. Without one, an event that is sent again would be a second event.
 pub fn check_id(id: &Result<Option<String>, String>) -> Result<(), ApiError> {
     let fault = match id {
         Ok(Some(id)) if id.len() <= MOST_OF_AN_ID => return Ok(()),

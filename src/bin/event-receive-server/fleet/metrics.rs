@@ -84,9 +84,14 @@ impl Metrics {
         text.family("build_info", "gauge", "The program's version.");
         text.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         text.one("ready", "gauge", "1 while all is well, as /healthz says.", u8::from(engine.fault().is_none()));
-        text.one("stream_fullness_ratio", "gauge", "How full the stream is, of what is limited.", state.fullness);
-        text.one("stream_copies", "gauge", "Servers that are to have the stream.", state.copies.all);
-        text.one("stream_copies_current", "gauge", "Those that have all of it.", state.copies.current);
+        text.one(
+            "stream_fullness_ratio",
+            "gauge",
+            "How full the stream is, in bytes or messages, whichever limit is nearer.",
+            state.fullness,
+        );
+        text.one("stream_copies", "gauge", "Number of copies that the stream should have.", state.copies.all);
+        text.one("stream_copies_current", "gauge", "Copies of the stream that are complete.", state.copies.current);
         text.one(
             "published_total",
             "counter",
@@ -96,7 +101,7 @@ impl Metrics {
         text.one(
             "duplicates_total",
             "counter",
-            "Messages that the stream had already.",
+            "Messages that the stream already had.",
             self.duplicates.load(Ordering::Relaxed),
         );
         let by_reason = |text: &mut Text, name: &str, help: &str, counts: &BTreeMap<&str, u64>| {
@@ -106,11 +111,12 @@ impl Metrics {
             }
         };
         by_reason(&mut text, "refused_total", "Requests that were not answered with 200.", &lock(&self.refused));
-        by_reason(&mut text, "alarms_total", "Troubles that somebody has to end.", &lock(&self.alarms));
-        text.one("in_flight_bytes", "gauge", "Bodies in memory.", budget.used);
-        text.one("in_flight_limit_bytes", "gauge", "The most of them.", budget.limit);
+        by_reason(&mut text, "alarms_total", "Faults that need a person.", &lock(&self.alarms));
+        text.one("in_flight_bytes", "gauge", "Size of the bodies in memory.", budget.used);
+        text.one("in_flight_limit_bytes", "gauge", "Limit of the bodies in memory.", budget.limit);
         let acks = lock(&self.acks);
-        let (help, buckets) = ("From a whole body to the stream's ack.", BOUNDS.into_iter().zip(acks.buckets));
+        let (help, buckets) =
+            ("Time from the end of a body to the stream's acknowledgement.", BOUNDS.into_iter().zip(acks.buckets));
         text.histogram("ack_seconds", help, buckets, (acks.count, acks.seconds));
         text.finish()
     }

@@ -15,8 +15,8 @@
 //! `gallery` is the other direction: the page, filled from the stream.
 //!
 //! One event is one message: subject `events.<box>.<kind>`, the body as it came. Memory is bounded by the bytes in flight,
-//! whatever the number of boxes: a body's part of the budget is free again when the client library has let go of it, be that
-//! after its answer.
+//! whatever the number of boxes: a body's part of the budget is free again when the client library has dropped the body,
+//! which may be after the answer.
 
 mod access;
 mod connection;
@@ -61,7 +61,8 @@ impl Fleet {
         Ok(Fleet { access, engine, metrics: Metrics::default() })
     }
 
-    /// What a client may take of a gateway: nobody waits for memory, for whoever is told to come again can go to another one.
+    /// The limits on what clients may use of a gateway. No request waits for memory: a client that is refused can try another
+    /// gateway.
     pub fn limits() -> Limits {
         Limits { connections: 900, room_time: std::time::Duration::ZERO, ..Limits::default() }
     }

@@ -10,7 +10,7 @@ A gateway for many boxes (docs/fleet.md): into a NATS JetStream instead of a fol
   --stream NAME     the stream [default: EVENTS]; it takes events.>
   --creds FILE      how to log in: credentials of NATS, or the seed of an nkey; or
   --token-file FILE a token
-  --tls-ca FILE     the certificates that the servers' are signed with; asks for TLS
+  --tls-ca FILE     the CA certificates of the servers; turns TLS on
   --boxes FILE      the boxes that may send, a line each: NAME TOKEN; without it everybody may
 
 A page of what is in a stream: it shows events and boxes as they come, and takes nothing

@@ -86,7 +86,7 @@ fn of_error(error: &EngineError) -> Trouble {
 }
 
 impl Trouble {
-    /// It may be stored, and can be settled at once.
+    /// It may be stored. The sender settles this if it sends the message again soon.
     pub fn soon(reason: &'static str, text: impl Into<String>) -> Trouble {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Trouble { status, retry_after: fastrand::u64(1..=5), reason, alarm: false, text: text.into() }

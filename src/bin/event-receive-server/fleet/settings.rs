@@ -1,7 +1,7 @@
-//! What the stream and its server are set to: what an acknowledged event would not survive is a fault, and a gateway with a fault
-//! takes nothing; what is only worth knowing is a warning. Each says what to do.
+//! Checks the settings of the stream and its server. A setting that could lose acknowledged events is a fault, and a gateway with a
+//! fault accepts nothing. Other unwise settings are warnings. Each message says what to do.
 //!
-//! Not to be seen from here is `sync_interval`, which only the server's own config shows: docs/fleet.md.
+//! `sync_interval` cannot be checked here: only the server's own config shows it (docs/fleet.md).
 
 use super::info::Config;
 use super::message::ROOT;
