@@ -14,4 +14,7 @@ pub trait PictureSource {
     /// # Errors
     /// [`Lost`] if the memory was lost; then `encode` did not see the picture.
     fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost>;
+
+    /// The event was read to its end: drops what is held of it in clear. It can be read again.
+    fn drop_clear(&self) {}
 }

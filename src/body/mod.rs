@@ -187,6 +187,9 @@ impl EventBody {
             (self.picture, self.offset) = (self.picture + 1, 0);
         }
         self.left -= chunk.remaining() as u64;
+        if self.left == 0 {
+            self.source.drop_clear(); // an answer may take long
+        }
         Some(Ok(chunk))
     }
 }

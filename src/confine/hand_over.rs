@@ -29,8 +29,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chow
 use super::User;
 use crate::config::folder_of;
 
-/// Names at the top of a spool.
-const SPOOL_NAMES: [&[u8]; 5] = [b"new", b"to", b"dead", b"bad", b"reasons"];
+/// Names at the top of a spool; the last one is in the root of a file system.
+const SPOOL_NAMES: [&[u8]; 6] = [b"new", b"to", b"dead", b"bad", b"reasons", b"lost+found"];
 /// `to/DESTINATION/FILE`
 const SPOOL_DEPTH: usize = 3;
 
@@ -87,7 +87,7 @@ pub fn spool(folder: &Path, user: User) -> Result<(), String> {
     let is_ours = |_: &Stat, names: &[CString]| {
         let is_spool = names.iter().any(|name| name.as_bytes() == SPOOL_NAMES[0])
             && names.iter().all(|name| SPOOL_NAMES.contains(&name.as_bytes()));
-        let why = "it does not hold what a spool holds (the folder `new`, to begin with)";
+        let why = "it does not look like a spool: `new` is missing, or there are other names";
         if is_spool { Ok(()) } else { Err(NotHandedOver::Unsure(why)) }
     };
     match give(folder, user, Extent::Whole(SPOOL_DEPTH), is_ours) {
@@ -169,7 +169,7 @@ fn give(
         let is_unfinished = is_once && kept > 0;
         chown(opened.as_fd(), Some(user.id), if is_unfinished { UNFINISHED } else { user.group })?;
     }
-    let advice = || format!("names in it of files that have other names elsewhere: {kept}; move these away");
+    let advice = || format!("files in it with hard links elsewhere: {kept}; move these files away");
     if kept == 0 { Ok(()) } else { Err(NotHandedOver::Unfit(advice())) }
 }
 

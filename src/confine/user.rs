@@ -45,7 +45,9 @@ impl FromStr for User {
         };
         // The kernel treats the largest number as "unchanged", not as a user.
         if [id, group].iter().any(|id| [0, u32::MAX].contains(id)) {
-            return Err(format!("{text:?} is root, or nobody: to stay root, leave --user out"));
+            return Err(format!(
+                "{text:?}: user and group must not be 0 or 4294967295; to stay root, leave --user out"
+            ));
         }
         Ok(User { id, group })
     }

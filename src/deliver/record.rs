@@ -57,4 +57,8 @@ impl PictureSource for Relocatable {
         let moved = |offset: usize| offset.wrapping_add(place.shift);
         place.record.lend(moved(range.start)..moved(range.end), encode)
     }
+
+    fn drop_clear(&self) {
+        self.place().record.drop_clear();
+    }
 }

@@ -31,7 +31,7 @@ pub struct DeadLetter {
     pub event: Option<String>,
     /// Whether it is sealed.
     pub sealed: bool,
-    /// None for a letter of a release that did not record it.
+    /// None if it is unknown: the record is missing or torn, or an old release did not write one.
     #[serde(flatten)]
     pub reason: Option<DeadLetterReason>,
     /// The destination that refused it.
@@ -209,7 +209,9 @@ impl<D: Disk> Spool<D> {
     /// The operation that failed. What was not sent stays a dead letter.
     pub fn resend_some(&mut self, wanted: &Wanted) -> Result<Resent, DiskError> {
         let is_meant = |letter: &Letter| wanted.numbers.as_ref().is_none_or(|numbers| numbers.contains(&letter.0));
-        let page = self.letters_page(PAGE, self.letters.after(wanted.after).filter(is_meant));
+        // Without hard links each is copied before it is deleted.
+        let most = if self.volume.has_links() { PAGE } else { 1 };
+        let page = self.letters_page(most, self.letters.after(wanted.after).filter(is_meant));
         let last = page.last().map(|letter| letter.0);
         let mut done = Resent {
             after: last.filter(|last| self.letters.after(Some(*last)).any(|letter| is_meant(&letter))),

@@ -33,7 +33,8 @@ pub struct DestinationEntry {
     configured: bool,
     /// The destinations that get its events, if it was removed from the config. None of them: it is parked.
     heirs: Option<Vec<Destination>>,
-    /// The destinations that were configured when it was removed. They were sent the same events, and inherit none.
+    /// If it has no heirs: the destinations that were configured when it was removed. They were sent the same events, and
+    /// inherit none.
     peers: Vec<Destination>,
     /// Whether its folder says all this.
     noted: bool,
@@ -147,6 +148,13 @@ impl Destinations {
     pub fn without_heirs(&self) -> Vec<(usize, Destination)> {
         let found = self.iter().filter(|(_, entry)| !entry.configured && entry.heirs.is_none());
         found.map(|(slot, entry)| (slot, entry.destination)).collect()
+    }
+
+    /// Sets the URL of the destination in a slot, if one was found.
+    pub fn set_url(&mut self, slot: usize, url: Option<String>) {
+        if let (Some(entry), Some(url)) = (&mut self.slots[slot], url) {
+            entry.url = Some(url);
+        }
     }
 
     /// Sets the configured destinations that were added since the process before.

@@ -88,7 +88,7 @@ impl Events {
 
     /// The events with these numbers are in one file of `blocks` blocks.
     pub fn join(&mut self, first: u64, last: u64, blocks: u32) {
-        self.index.join(first, last, blocks);
+        self.index.join(first, last, blocks, |_| true);
     }
 
     /// Removes an event's name in a folder. Returns why it was hidden, if it was.

@@ -47,7 +47,7 @@ const SEALED: u32 = 2;
 pub const EVENT_SUFFIX: &str = ".event";
 /// The suffix of a file in quarantine.
 pub const BAD_SUFFIX: &str = ".bad";
-/// The file in a destination's folder with its URL, for people.
+/// The file in a destination's folder with its URL. The URL also tells the destination's report, and so who may inherit its events.
 pub const URL_FILE: &str = "url";
 /// The file in a removed destination's folder that names its heirs.
 pub const HEIRS_FILE: &str = "heirs";
@@ -206,9 +206,7 @@ impl Header {
         let ring = RingId(std::array::from_fn(|index| bytes[0x18 + index]));
         let header = Header { id: EventId { ring, sequence: word(0x28) }, record_len, form };
         if header.to_bytes() != *bytes {
-            return damaged(
-                "its header says what this version does not say: where the record begins, or what is zero".into(),
-            );
+            return damaged("a fixed field of its header has a wrong value".into());
         }
         Ok(header)
     }

@@ -11,6 +11,7 @@ use super::file::{Address, Destination, HEIRS_FILE, URL_FILE};
 use super::index::{Entry, Mask, SLOTS, slots};
 use super::swapped::Moved;
 use super::volume::{DiskError, Home};
+use crate::config::Report;
 
 /// How many events one call moves: so many share an fsync, and other calls wait for so many.
 const PAGE: usize = 256;
@@ -22,7 +23,8 @@ impl<D: Disk> Spool<D> {
     /// Sets the destinations. The heirs of a removed destination are the new ones of the same report; [`Spool::settle`] moves the
     /// events. Without heirs the destination is parked: its events stay until it, or a new destination, is added. Returns what
     /// failed; that matters only if the process dies before the events have moved, because the next start may then choose other
-    /// heirs. Folders are made with the next event that is stored.
+    /// heirs. Folders are made with the next event that is stored, or at once if
+    /// something is parked.
     pub fn configure(&mut self, addresses: &[Address]) -> Vec<DiskError> {
         self.destinations.keep_only(addresses);
         let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();
@@ -91,8 +93,13 @@ impl<D: Disk> Spool<D> {
     pub(super) fn find_heirs(&mut self) -> Result<(), DiskError> {
         let mut found = Ok(());
         for (slot, destination) in self.destinations.without_heirs() {
-            match self.read_note(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE)) {
-                Ok(note) => self.destinations.find_heirs(slot, note.as_deref()),
+            let folder = self.volume.folder(Home::To(destination));
+            let url = if self.url_in(slot).is_none() { self.read_url(&folder) } else { Ok(None) };
+            match url.and_then(|url| Ok((url, self.read_note(&folder.join(HEIRS_FILE))?))) {
+                Ok((url, note)) => {
+                    self.destinations.set_url(slot, url);
+                    self.destinations.find_heirs(slot, note.as_deref());
+                }
                 Err(fault) => found = Err(fault),
             }
         }
@@ -137,8 +144,10 @@ impl<D: Disk> Spool<D> {
             let folder = self.volume.folder(Home::To(self.destinations.at(slot)));
             let url = self.url_in(slot);
             self.volume.make_folder(&folder)?;
-            let told = url.map_or(Ok(()), |url| self.write_once(&folder.join(URL_FILE), &format!("{url}\n")));
-            drop(told); // for people only: no reason to refuse an event
+            let told = url.as_ref().map_or(Ok(()), |url| self.write_once(&folder.join(URL_FILE), &format!("{url}\n")));
+            // Without this file a start takes the destination for one of the realtime report. If it is one, only people need it.
+            let is_needed = url.is_some_and(|url| Report::of_shown(&url) != Report::RealTime);
+            told.or_else(|fault| if is_needed { Err(fault) } else { Ok(()) })?;
             self.destinations.has_folder(slot);
         }
         Ok(())
@@ -161,6 +170,15 @@ impl<D: Disk> Spool<D> {
         let written = written.and_then(|()| self.volume.sync(&mut file, &fresh));
         let written = written.and_then(|()| self.volume.rename(&fresh, path));
         written.inspect_err(|_| drop(self.volume.unlink(&fresh)))
+    }
+
+    /// The URL in a destination's folder; none if the folder does not tell.
+    ///
+    /// # Errors
+    /// As [`Spool::read_note`].
+    pub(super) fn read_url(&self, folder: &Path) -> Result<Option<String>, DiskError> {
+        let url = self.read_note(&folder.join(URL_FILE))?;
+        Ok(url.map(|url| url.trim_end().to_owned()).filter(|url| !url.is_empty()))
     }
 
     /// The content of a small file. None if there is none, or if it is damaged.

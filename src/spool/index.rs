@@ -10,7 +10,7 @@
 //! removed; until then all of it counts. A dead letter that waits again has a file of its own, though its number lies between
 //! those of a group.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// How many folders the index can tell apart.
 pub const SLOTS: usize = 32;
@@ -36,7 +36,7 @@ pub fn slots(mask: Mask) -> impl Iterator<Item = usize> {
 pub struct Entry {
     /// Its number.
     pub counter: u64,
-    /// Its file's size.
+    /// Its file's size; of an event in a group, its part of the file.
     pub blocks: u32,
     /// The folders.
     pub mask: Mask,
@@ -74,7 +74,7 @@ pub struct Index {
     /// How many events share their file with an earlier one.
     shared: u64,
     /// Events with a file of their own whose number lay between those of a group when they were added.
-    alone: BTreeSet<u64>,
+    alone: Vec<u64>,
     /// How many names there are, and how many blocks they would take if each were a file.
     names: u64,
     name_blocks: u64,
@@ -103,21 +103,25 @@ impl Index {
         Index { entries: entries.into(), blocks, names, name_blocks, ..Index::default() }
     }
 
-    /// Records that the events with the numbers from `first` to `last` are in one file of `blocks` blocks. Must be called in the
-    /// order of numbers.
-    pub fn join(&mut self, first: u64, last: u64, blocks: u32) {
+    /// Records that the events with the numbers from `first` to `last`, as far as `is_member`, are in one file of `blocks` blocks.
+    /// Must be called in the order of numbers.
+    pub fn join(&mut self, first: u64, last: u64, blocks: u32, is_member: impl Fn(u64) -> bool) {
         let from = self.entries.partition_point(|entry| entry.counter < first);
-        let (mut events, mut alone) = (0, 0);
+        let (mut events, mut alone, mut others) = (0, 0, Vec::new());
         for entry in (from..self.entries.len()).map(|place| self.entries[place]) {
             if entry.counter > last {
                 break;
             }
-            events += u64::from(entry.mask != 0);
-            alone += if entry.mask != 0 { u64::from(entry.blocks) } else { 0 };
+            match entry.mask != 0 && is_member(entry.counter) {
+                true => (events, alone) = (events + 1, alone + u64::from(entry.blocks)),
+                false if entry.mask != 0 => others.push(entry.counter),
+                false => {}
+            }
         }
         if events > 1 {
             let blocks = u64::from(blocks);
             self.shared += events - 1;
+            self.alone.extend(others);
             self.blocks = self.blocks - alone + blocks;
             debug_assert!(self.groups.back().is_none_or(|before| before.last < first));
             self.groups.push_back(Group { first, last, events, blocks });
@@ -144,14 +148,14 @@ impl Index {
     fn came(&mut self, counter: u64, blocks: u32) {
         self.blocks += u64::from(blocks);
         if self.group_of(counter).is_some() {
-            self.alone.insert(counter);
+            self.alone.push(counter);
         }
     }
 
     /// Counts an event that was removed.
     fn went(&mut self, counter: u64, blocks: u32) {
-        let is_alone = self.alone.remove(&counter);
-        let Some(place) = self.group_of(counter).filter(|_| !is_alone) else {
+        let alone = self.alone.iter().position(|one| *one == counter).map(|place| self.alone.swap_remove(place));
+        let Some(place) = self.group_of(counter).filter(|_| alone.is_none()) else {
             self.blocks -= u64::from(blocks);
             return;
         };
@@ -325,7 +329,7 @@ mod tests {
     fn an_event_with_a_file_of_its_own_counts_beside_the_group_that_it_left() {
         let mut index = Index::default();
         (10..13).for_each(|counter| index.add(Entry { counter, blocks: 2, mask: 1 }));
-        index.join(10, 12, 5);
+        index.join(10, 12, 5, |_| true);
         assert_eq!((index.blocks(), index.files()), (5, 1));
         index.remove(11, 0); // it is a dead letter now
         assert_eq!((index.blocks(), index.files()), (5, 1));

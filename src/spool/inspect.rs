@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::disk::{Disk as _, Mapped as _, RealDisk};
-use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, Header, URL_FILE, counter};
+use super::file::{Address, BAD_SUFFIX, Destination, EVENT_SUFFIX, Form, HEIRS_FILE, Header, URL_FILE, counter};
 use super::group::Part;
 use super::reasons::{DeadLetterReason, Letter, REASONS_FILE};
 
@@ -77,8 +77,13 @@ impl Contents {
             .flatten()
             .map(|destination| destination.to_string())
             .collect();
-        let waiting = folders(&dir.join("to"), &mut BTreeMap::new())?;
-        let waiting = waiting.into_iter().map(|folder| Waiting { parked: !known.contains(&folder.name), folder });
+        let waiting = folders(&dir.join("to"), &Reasons::new())?;
+        let has_heirs = |folder: &Folder| {
+            let note = fs::read_to_string(dir.join("to").join(&folder.name).join(HEIRS_FILE)).unwrap_or_default();
+            note.lines().any(|line| known.iter().any(|name| name == line))
+        };
+        let is_parked = |folder: &Folder| !known.contains(&folder.name) && !has_heirs(folder);
+        let waiting = waiting.into_iter().map(|folder| Waiting { parked: is_parked(&folder), folder });
         Ok(Contents {
             dir: dir.to_owned(),
             waiting: waiting.collect(),
@@ -97,12 +102,10 @@ pub fn dead_letters(dir: &Path) -> io::Result<Vec<Folder>> {
     fs::read_dir(dir)?;
     // If the file is missing or may not be read, only the reasons are unknown.
     let reasons = DeadLetterReason::all(&fs::read(dir.join(REASONS_FILE)).unwrap_or_default());
-    let mut by_letter = BTreeMap::new();
-    by_letter.extend(reasons.into_iter().map(|(letter, (_, _, reason))| (letter, reason)));
-    folders(&dir.join("dead"), &mut by_letter)
+    folders(&dir.join("dead"), &reasons)
 }
 
-/// The names in a folder in order, which is also the order of events' numbers. None if there is no such folder.
+/// The names in a folder in order, which is also the order of events' numbers. Empty if there is no such folder.
 fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names: Vec<_> = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -112,14 +115,19 @@ fn names(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     Ok(names)
 }
 
-fn folders(above: &Path, reasons: &mut BTreeMap<Letter, DeadLetterReason>) -> io::Result<Vec<Folder>> {
+/// As [`DeadLetterReason::all`] returns them.
+type Reasons = BTreeMap<Letter, (u32, u64, DeadLetterReason)>;
+
+fn folders(above: &Path, reasons: &Reasons) -> io::Result<Vec<Folder>> {
     let mut found = Vec::new();
     for name in names(above)? {
         let (path, destination) = (above.join(&name), Destination::from_name(&name));
         if let Some(destination) = destination {
             let url = fs::read_to_string(path.join(URL_FILE)).ok().map(|url| url.trim_end().to_owned());
             let mut events = events(&path)?;
-            events.iter_mut().for_each(|filed| filed.reason = reasons.remove(&(filed.number, destination)));
+            for filed in &mut events {
+                filed.reason = reasons.get(&(filed.number, destination)).map(|(_, _, reason)| reason.clone());
+            }
             found.push(Folder { url, name: destination.to_string(), events });
         }
     }

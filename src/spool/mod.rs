@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  spool/new/00000000000000000017.event            being written; deleted at every start
-//!  spool/to/4fb1c0e2a9d37761/url                   the destination's URL, for people
+//!  spool/to/4fb1c0e2a9d37761/url                   the destination's URL, which also tells its report
 //!  spool/to/4fb1c0e2a9d37761/heirs                 the destination was removed: which destinations get its events, and which do not
 //!  spool/to/4fb1c0e2a9d37761/00000000000000000012.event    one file, a name in the folder of
 //!  spool/to/09ab…/00000000000000000012.event               each destination that lacks the event,
@@ -25,15 +25,16 @@
 //! - Deleting a name is not made durable. After a power cut the event may be there again, and is delivered again under the same
 //!   id. An fsync for each delivery would wear the flash, and the receiver must expect repeated events anyway. But a start makes
 //!   what it found durable before it uses new numbers, so no number ever means two events.
-//! - The spool is bounded in bytes (blocks of 4 KiB; every file under `spool/` except the `url` of each destination), in files,
-//!   and by the free space that it leaves to others. The oldest event is evicted first, and counted for each destination that
-//!   loses it. Never evict for an event that cannot fit; stop after one eviction if the disk still reports full.
+//! - The spool is bounded in bytes (blocks of 4 KiB; every file under `spool/`, and one block each for the `url` and the `heirs` of
+//!   a destination), in files, and by the free space that it leaves to others. The oldest event is evicted first, and counted for
+//!   each destination that loses it. Never evict for an event that cannot fit; stop after one eviction if the disk still reports full.
 //! - After a failed fsync the file is never fsynced again, because the kernel may have dropped what it could not write. The event
 //!   is written to a new file, a few times.
-//! - A name that cannot be deleted, or a file that cannot be read now, is not offered again before the next start. It stays where
-//!   it is and counts, and the reader continues.
+//! - A name that cannot be deleted, or a file that cannot be read now, is not offered again before the folders are listed anew,
+//!   at the next start or after the spool could not be used. It stays where it is and counts, and the reader continues.
 //! - If the config names a key, files are sealed ([`seal`] says how), and nothing is written in clear, even while the key is
-//!   missing. A file that is sealed with another key stays where it is, and is offered when its key is back.
+//!   missing. A file that is sealed with another key stays where it is, and is offered when its key is
+//!   back: at once if there was none, at SIGHUP if there was another one.
 //! - An intact file in an unknown format was written by another release, and stays where it is for that release.
 //! - There are no clocks, no threads, and no random numbers except the salts of sealed files: a call does its work and returns.
 //!   [`worker`] runs the spool in a thread of its own.

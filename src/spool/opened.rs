@@ -127,6 +127,12 @@ impl<M: Mapped> PictureSource for Content<M> {
             Content::Sealed(sealed) => sealed.lend(range, encode),
         }
     }
+
+    fn drop_clear(&self) {
+        if let Content::Sealed(sealed) = self {
+            sealed.drop_clear();
+        }
+    }
 }
 
 impl<M: Mapped> Words for SpooledEvent<M> {
@@ -138,5 +144,9 @@ impl<M: Mapped> Words for SpooledEvent<M> {
 impl<M: Mapped> PictureSource for SpooledEvent<M> {
     fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
         self.content.lend(range, encode)
+    }
+
+    fn drop_clear(&self) {
+        self.content.drop_clear();
     }
 }

@@ -27,7 +27,7 @@ pub enum ReadError {
     #[error("the file of the spooled event {0} was removed by another program: the event is lost")]
     Removed(u64),
     /// It is damaged and went to quarantine; take the next event.
-    #[error("the spooled event is damaged ({reason}); {}", .moved_to.as_ref().map_or("it could not be kept".into(), |path| format!("it is now {}", path.display())))]
+    #[error("the spooled event is damaged ({reason}); {}", .moved_to.as_ref().map_or("it could not be quarantined".into(), |path| format!("it is now {}", path.display())))]
     Damaged {
         /// What is wrong with it.
         reason: String,

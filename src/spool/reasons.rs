@@ -120,6 +120,8 @@ pub struct Reasons<F> {
     file: Option<F>,
     /// Whether its content is known. If not, nothing is written, because that could replace other letters' reasons.
     is_known: bool,
+    /// Whether its name is durable.
+    is_named: bool,
     places: BTreeMap<Letter, u32>,
     /// Free places before `end`.
     free: BTreeSet<u32>,
@@ -133,7 +135,7 @@ impl<F> Reasons<F> {
     pub fn new(root: &Path) -> Reasons<F> {
         let path = root.join(REASONS_FILE);
         let (places, free) = (BTreeMap::new(), BTreeSet::new());
-        Reasons { path, file: None, is_known: false, places, free, end: 0, serial: 0 }
+        Reasons { path, file: None, is_known: false, is_named: false, places, free, end: 0, serial: 0 }
     }
 
     /// Whether the file was read.
@@ -167,13 +169,13 @@ impl<F> Reasons<F> {
 
     /// Closes the file, because another file will be at its path.
     pub fn close(&mut self) {
-        self.file = None;
+        (self.file, self.is_named) = (None, false);
     }
 
     /// Records the reason of a letter. It is durable when this returns.
     ///
     /// # Errors
-    /// The operation that failed. The letter then has no reason.
+    /// The operation that failed. A new letter then has no reason; a letter that is there keeps its earlier one.
     pub fn note<D: Disk<File = F>>(
         &mut self,
         volume: &mut Volume<D>,
@@ -182,17 +184,18 @@ impl<F> Reasons<F> {
     ) -> Result<(), DiskError> {
         self.serial += 1;
         let record = reason.to_bytes(letter, self.serial);
-        let (mut file, is_new) = match self.file.take() {
-            Some(file) => (file, false),
+        let mut file = match self.file.take() {
+            Some(file) => file,
             None => volume.open_or_create(&self.path)?,
         };
         let place = self.free.pop_first().unwrap_or(self.end);
         self.end = self.end.max(place + 1);
         let written = volume.write(&mut file, &self.path, &record, u64::from(place) * RECORD as u64);
         let written = written.and_then(|()| volume.sync(&mut file, &self.path));
-        let written = written.and_then(|()| if is_new { volume.sync_folder(volume.root()) } else { Ok(()) });
+        let written = written.and_then(|()| if self.is_named { Ok(()) } else { volume.sync_folder(volume.root()) });
         match written {
             Ok(()) => {
+                self.is_named = true;
                 self.file = Some(file);
                 self.free.extend(self.places.insert(letter, place));
             }
@@ -210,8 +213,8 @@ impl<F> Reasons<F> {
     pub fn of<D: Disk<File = F>>(&self, volume: &Volume<D>, letters: &[Letter]) -> Vec<Option<DeadLetterReason>> {
         if !self.is_known {
             let bytes = volume.read_small(&self.path, usize::MAX).ok().flatten().unwrap_or_default();
-            let mut all = DeadLetterReason::all(&bytes);
-            return letters.iter().map(|letter| all.remove(letter).map(|(_, _, reason)| reason)).collect();
+            let all = DeadLetterReason::all(&bytes);
+            return letters.iter().map(|letter| Some(all.get(letter)?.2.clone())).collect();
         }
         let mapped = volume.map(&self.path).ok();
         let read = |letter: &Letter| {

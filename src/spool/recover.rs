@@ -4,12 +4,13 @@
 //! is checked when it is read. A folder that cannot be listed fails the start: it is not taken for an empty one, and tried again
 //! later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
 use super::destinations::DestinationEntry;
 use super::disk::Disk;
 use super::file::{Destination, EVENT_SUFFIX, HEIRS_FILE, URL_FILE, counter};
+use super::group::MOST;
 use super::index::{BLOCK, Entry, Index, Mask, SLOTS, blocks};
 use super::recovered::{Recovered, Removed};
 use super::volume::{DiskError, Home};
@@ -175,11 +176,10 @@ impl<D: Disk> Spool<D> {
         if known.is_none() && counters.is_empty() {
             return self.remove_folder(Home::To(destination));
         }
-        let url = self.read_note(&self.volume.folder(Home::To(destination)).join(URL_FILE)).unwrap_or_else(|fault| {
+        let url = self.read_url(&self.volume.folder(Home::To(destination))).unwrap_or_else(|fault| {
             report.problem(fault);
             None
         });
-        let url = url.map(|url| url.trim_end().to_owned()).filter(|url| !url.is_empty());
         let slot = match self.lodge(destination, url.clone()) {
             Ok(slot) => slot,
             Err(fault) => return report.problem(fault),
@@ -197,7 +197,7 @@ impl<D: Disk> Spool<D> {
     /// Makes the index of all links. Looks at each file once.
     fn count_events(&mut self, links: Vec<Entry>, report: &mut Recovered) {
         let mut events = Index::merge(links);
-        let mut groups = Vec::new();
+        let mut groups = Runs::default();
         events.retain_mut(|entry| {
             let mut mask: Mask = 0;
             for slot in super::index::slots(entry.mask) {
@@ -207,47 +207,73 @@ impl<D: Disk> Spool<D> {
                     self.size(Home::To(self.destinations.at(slot)), entry.counter, report)
                 {
                     (entry.blocks, mask) = (blocks.max(1), mask | 1 << slot);
-                    Run::add(&mut groups, file, *entry);
+                    groups.add(file, *entry);
                 }
             }
             entry.mask = mask;
             mask != 0
         });
-        groups.retain(|run| run.events > 1);
+        let groups = groups.done();
         groups.iter().for_each(|run| run.divide(&mut events));
         let mut index = Index::of(events);
-        groups.iter().for_each(|run| index.join(run.first, run.last, run.blocks));
+        groups.iter().for_each(|run| index.join(run.first, run.last, run.blocks, |counter| run.has(counter)));
         self.events.recount(index);
     }
 }
 
-/// Events with consecutive numbers in one file.
+/// The events of one file.
 struct Run {
     file: u64,
     first: u64,
     last: u64,
-    events: u32,
+    /// A bit for each of them, from the first one on: a group's numbers were consecutive when it was written.
+    members: u32,
     /// The file's.
     blocks: u32,
 }
 
+const _: () = assert!(MOST as u32 <= u32::BITS);
+
 impl Run {
-    /// Adds the next event, which is in `file`.
-    fn add(runs: &mut Vec<Run>, file: u64, Entry { counter, blocks, .. }: Entry) {
-        match runs.last_mut().filter(|run| run.file == file) {
-            Some(run) => (run.last, run.events) = (counter, run.events + 1),
-            None => {
-                runs.pop_if(|run| run.events == 1); // a file of its own is no group
-                runs.push(Run { file, first: counter, last: counter, events: 1, blocks });
-            }
-        }
+    /// Whether an event is in the file.
+    fn has(&self, counter: u64) -> bool {
+        counter.checked_sub(self.first).is_some_and(|place| place < MOST as u64 && self.members & 1 << place != 0)
     }
 
     /// Divides the file's blocks among its events. So far each has all of them.
     fn divide(&self, events: &mut [Entry]) {
         let from = events.partition_point(|entry| entry.counter < self.first);
-        let members = events[from..].iter_mut().take_while(|entry| entry.counter <= self.last);
-        members.for_each(|entry| entry.blocks = entry.blocks.div_ceil(self.events));
+        let near = events[from..].iter_mut().take_while(|entry| entry.counter <= self.last);
+        let members = near.filter(|entry| self.has(entry.counter));
+        members.for_each(|entry| entry.blocks = entry.blocks.div_ceil(self.members.count_ones()));
+    }
+}
+
+/// Finds the files that hold several events. Between the events of such a file there may be others, each in a file of its own: dead
+/// letters that wait again.
+#[derive(Default)]
+struct Runs {
+    groups: Vec<Run>,
+    /// Those that may get further events.
+    recent: VecDeque<Run>,
+}
+
+impl Runs {
+    /// Adds the next event, which is in `file`; 0: nobody knows where.
+    fn add(&mut self, file: u64, Entry { counter, blocks, .. }: Entry) {
+        while self.recent.front().is_some_and(|run| run.first + MOST as u64 <= counter) {
+            self.groups.extend(self.recent.pop_front().filter(|run| run.members.count_ones() > 1));
+        }
+        match self.recent.iter_mut().find(|run| file != 0 && run.file == file) {
+            Some(run) => (run.last, run.members) = (counter, run.members | 1 << (counter - run.first)),
+            None => self.recent.push_back(Run { file, first: counter, last: counter, members: 1, blocks }),
+        }
+    }
+
+    /// The groups, in the order of their numbers.
+    fn done(mut self) -> Vec<Run> {
+        self.groups.extend(self.recent.into_iter().filter(|run| run.members.count_ones() > 1));
+        self.groups
     }
 }
 

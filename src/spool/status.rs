@@ -49,7 +49,7 @@ pub struct Tally {
     pub dead: u64,
     /// Removed by another program.
     pub vanished: u64,
-    /// Dead letters evicted for newer events, or because they were too large to keep. Not part of the balance: they were counted
+    /// Dead letters evicted to make room. Not part of the balance: they were counted
     /// as dead.
     pub dead_evicted: u64,
 }
@@ -100,7 +100,7 @@ pub struct Status {
     pub key_problem: Option<String>,
     /// Events that are known to be sealed with another key than the one in use, counted for each destination.
     pub locked: u64,
-    /// The size of everything, in whole blocks.
+    /// The size of events, dead letters and quarantine, in whole blocks; without the small files (`notes`).
     pub bytes: u64,
     /// Events, dead letters and files in quarantine.
     pub files: u64,
@@ -114,7 +114,7 @@ pub struct Status {
     pub bytes_written: u64,
     /// For all destinations, including removed ones.
     pub tally: Tally,
-    /// In the order of the config; those that were removed and still have events last.
+    /// In the order of their slots, which is not always the order of the config; removed ones are among them.
     pub destinations: Vec<DestinationStatus>,
 }
 

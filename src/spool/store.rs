@@ -55,7 +55,7 @@ pub enum Reason {
     #[error("the spool is unavailable: {0}")]
     Unavailable(String),
     /// There is no destination, or an unknown one.
-    #[error("it has no folder for such a destination")]
+    #[error("the spool has no such destination")]
     NoSuchDestination,
     /// It exceeds the bound of the whole spool.
     #[error("its {0} bytes are more than the spool may hold")]
@@ -144,6 +144,10 @@ impl<D: Disk> Spool<D> {
         self.make_folders(mask)?;
         let from = self.name_in(from, counter);
         let mask = mask & !known.mask;
+        if !self.volume.has_links() {
+            let copies = u64::from(mask.count_ones());
+            self.make_room(copies * u64::from(known.blocks), copies, None)?;
+        }
         self.link(&from, Entry { mask, ..known })?;
         slots(mask).for_each(|slot| self.count(slot, |tally| &mut tally.stored));
         Ok(slots(mask).count() as u64)

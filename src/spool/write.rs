@@ -19,7 +19,7 @@ use crate::ring::consumer::Frame;
 use crate::ring::layout::ALIGN;
 
 /// Why no file can be sealed although there is a key.
-const NO_RANDOMNESS: &str = "the kernel has not gathered its randomness yet, which every sealed file takes some of";
+const NO_RANDOMNESS: &str = "the kernel has no random numbers yet, and every sealed file needs some";
 /// How many chunks are written at once.
 const TOGETHER: usize = 4;
 

@@ -1,8 +1,9 @@
 //! What a recognizer says of an event, the body that the uplink makes of it, and what a receiver must understand: shared by the
 //! properties of the body and its fuzzing.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +16,7 @@ use sophon_uplink::body::constants::Constants;
 use sophon_uplink::body::encoder::Pool;
 use sophon_uplink::body::{BodyOptions, EventBody, Format, Sent, Template, TimestampUnit};
 use sophon_uplink::event::{Event, Malformed, Place, is_name};
-use sophon_uplink::picture::PictureSource;
+use sophon_uplink::picture::{Lost, PictureSource};
 use sophon_uplink::ring::consumer;
 use sophon_uplink::ring::file::RingId;
 use sophon_uplink::ring::mapping::Mapping;
@@ -231,12 +232,32 @@ pub fn written(event: &Event, source: Arc<dyn PictureSource>, options: BodyOptio
     let template = Template::new(event, options, &Constants::default());
     let (length, content_type) = (template.length(), template.content_type.clone().into_owned());
     let sent = Sent::default();
-    let body = EventBody::new(template, source, POOL.with(Arc::clone), Arc::clone(&sent));
+    #[allow(clippy::arc_with_non_send_sync)] // a body takes an Arc
+    let source = Arc::new(Watched { source, is_dropped: AtomicBool::new(false) });
+    let body = EventBody::new(template, Arc::clone(&source) as _, POOL.with(Arc::clone), Arc::clone(&sent));
     assert_eq!(body.size_hint().exact(), Some(length));
     let bytes = body.collect().now_or_never().unwrap().unwrap().to_bytes();
     assert_eq!(sent.load(Ordering::Relaxed), length);
     assert_eq!(bytes.len() as u64, length);
+    assert!(source.is_dropped.load(Ordering::Relaxed), "what is in clear is dropped with the body's last byte");
     (content_type, bytes.to_vec())
+}
+
+/// Notices that nothing is read after what is in clear was dropped.
+struct Watched {
+    source: Arc<dyn PictureSource>,
+    is_dropped: AtomicBool,
+}
+
+impl PictureSource for Watched {
+    fn lend(&self, range: Range<usize>, encode: &mut dyn FnMut(&[u8])) -> Result<(), Lost> {
+        assert!(!self.is_dropped.load(Ordering::Relaxed), "it is opened again");
+        self.source.lend(range, encode)
+    }
+
+    fn drop_clear(&self) {
+        self.is_dropped.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Each part once, as text, in the order of the form.

@@ -46,7 +46,7 @@ fn what_is_handed_over_is_the_uplinks_and_nothing_that_a_name_leads_to() {
     symlink(&secret, config.join("link")).unwrap();
     fs::create_dir(config.join("folder")).unwrap();
     let said = hand_over::config_folder(&the_box.config(), USER).unwrap_err();
-    assert!(said.contains("other names elsewhere: 1;") && !said.contains("chown"), "{said}");
+    assert!(said.contains("with hard links elsewhere: 1;") && !said.contains("chown"), "{said}");
     assert_eq!((owner(&config), owner(&config.join("key.pem"))), (USER.id, USER.id));
     assert_eq!([owner(&secret), owner(&config.join("link")), owner(&config.join("folder"))], [0; 3]);
 }
@@ -70,7 +70,7 @@ fn an_event_for_two_servers_is_handed_over_and_a_second_name_of_something_else_i
     fs::hard_link(&secret, spool.join("new/2.event")).unwrap();
     for _each_start in 0..2 {
         let said = hand_over::spool(&spool, USER).unwrap_err();
-        assert!(said.contains("other names elsewhere: 1;"), "{said}");
+        assert!(said.contains("with hard links elsewhere: 1;"), "{said}");
         assert_eq!((owner(&secret), owner(&spool)), (0, USER.id));
     }
     fs::remove_file(spool.join("new/2.event")).unwrap();
@@ -180,8 +180,8 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
     let link = home.folder.path().join("link");
     symlink(&spool, &link).unwrap();
     for (path, why) in [
-        (folder("an empty home", 0o700, &[]), "what a spool holds"),
-        (folder("a home", 0o700, &["new", ".ssh"]), "what a spool holds"),
+        (folder("an empty home", 0o700, &[]), "it does not look like a spool"),
+        (folder("a home", 0o700, &["new", ".ssh"]), "it does not look like a spool"),
         (folder("a public spool", 0o755, &["new"]), "not private"),
         (link, "directory"),
     ] {
@@ -190,6 +190,8 @@ fn a_folder_that_may_be_somebody_elses_stays_and_that_is_said() {
         assert_eq!(owner(&path), 0, "{}", path.display());
     }
     assert_eq!(owner(&spool), 0);
+    let card = folder("the root of a card", 0o700, &["new", "to", "lost+found"]);
+    assert_eq!((hand_over::spool(&card, USER), owner(&card)), (Ok(()), 65528));
     assert!(hand_over::spool(&home.folder.path().join("none"), USER).is_ok(), "the user makes it");
     let etc = folder("etc", 0o755, &[]);
     assert!(hand_over::config_folder(&etc.join("uplink.json"), USER).is_err());

@@ -153,6 +153,8 @@ fn a_dead_letter_that_waits_again_counts_beside_the_file_that_it_left() {
     assert!(here.spool.to_dead(one(), counters[2], &refused(), &mut Vec::new()).unwrap());
     assert!(here.spool.resend(one(), counters[2], one()).unwrap());
     assert!(here.on_disk().0 > group && here.on_disk().0 == here.spool.status().bytes);
+    here.restart();
+    assert_eq!(here.on_disk().0, here.spool.status().bytes, "a start counts the same");
     // It is delivered while it is read: its file takes room until its reader is gone, whatever the group's does.
     let (both, reader) = (here.on_disk().0, here.spool.read(one(), counters[2]).unwrap());
     assert!(here.spool.delivered(one(), counters[2]).unwrap());

@@ -139,6 +139,38 @@ fn without_hard_links_heirs_get_no_more_than_fits() {
     assert_eq!((spool.status().tally.evicted, spool.status().bytes), (0, 0));
 }
 
+/// There each destination has a copy of its own, and a dead letter is copied before it is deleted.
+#[test]
+fn without_hard_links_copies_for_others_and_of_dead_letters_are_made_only_where_they_fit() {
+    let (records, disk) = (Records::new(&[20_000]), ModelDisk::new(1));
+    disk.limit(false, u64::MAX);
+    let addresses = ["http://a/", "http://b/"].map(Address::from);
+    let [a, b] = [addresses[0].destination, addresses[1].destination];
+    let mut spool = Spool::open(disk, &config(&root(), None), &addresses).0;
+    let stored = [(); 3].map(|()| spool.store(RING, &*records.memory, &records.frames[0], &[a]).unwrap().counter);
+    let all = spool.status().bytes;
+    let bound = |more: u64| Bounds { max_bytes: all + more + 4 * BLOCK, max_files: 1000, min_free_bytes: 0 };
+    spool.set_bounds(bound(0));
+    assert!(spool.share(stored[0], &[a, b]).is_err());
+    assert_eq!((spool.status().bytes, spool.status().tally.evicted), (all, 0));
+    spool.set_bounds(bound(all));
+    assert_eq!(spool.share(stored[0], &[a, b]).unwrap(), 1);
+    assert!(spool.delivered(b, stored[0]).unwrap());
+    for counter in stored {
+        assert!(spool.to_dead(a, counter, &refused(), &mut Vec::new()).unwrap());
+    }
+    let (mut wanted, mut calls) = (Wanted::default(), 0);
+    loop {
+        let resent = spool.resend_some(&wanted).unwrap();
+        assert_eq!(resent.resent, 1, "one at a time");
+        (wanted.after, calls) = (resent.after, calls + 1);
+        if wanted.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((calls, spool.list(a, None).count()), (3, 3));
+}
+
 /// A release that told `http://box:80/` from `http://box/` named its folders so.
 #[test]
 fn what_waits_under_the_notation_of_an_earlier_release_goes_to_the_destination_it_is_now() {

@@ -4,6 +4,7 @@
 //! between every two of its calls. `SOPHON_CUTS=N` cuts N times, and makes the disk fail in N / 8 histories.
 
 use crate::model_disk::{Failure, State as DiskState};
+use crate::spool_box::RING;
 use crate::spool_world::{Promises, Records, World, addresses, assert_bounded, is_new_empty, root, view, why};
 use sophon_uplink::spool::{Destination, State};
 
@@ -226,5 +227,29 @@ fn a_start_that_cannot_read_who_inherits_or_why_an_event_was_refused_forgets_nei
         let reasons: Vec<_> = letters.into_iter().map(|letter| letter.reason).collect();
         assert_eq!(reasons, [0, 1].map(|at| Some(why(stored[at]))), "call {call} of the start failed");
         world.assert_counted();
+    }
+}
+
+#[test]
+fn a_history_that_was_removed_leaves_its_events_to_no_other_report_whatever_failed_when_its_folder_was_made() {
+    let records = records();
+    let history = |host: &str| format!("http://{host}/#history");
+    for call in 0..40 {
+        let mut world = World::new(&records, 1, None);
+        world.urls = vec!["http://a/".to_owned(), history("h")];
+        assert!(world.spool.configure(&addresses(&world.urls)).is_empty());
+        let at = world.disk.calls() + call;
+        world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::ENOSPC, after: false }));
+        let to = [Destination::of(&history("h"))];
+        let store = |world: &mut World<'_>| world.spool.store(RING, &*records.memory, &records.frames[0], &to);
+        let stored = store(&mut world).or_else(|_| store(&mut world)).unwrap().counter;
+        world.disk.fail(None);
+        // The config is changed while no process runs.
+        world.urls = vec!["http://b/".to_owned(), history("i")];
+        assert!(world.restart().unavailable.is_none());
+        while let Some(_moved) = world.spool.settle().unwrap() {}
+        let waiting =
+            |url: &str| world.spool.list(Destination::of(url), None).map(|event| event.counter).collect::<Vec<_>>();
+        assert_eq!((waiting("http://b/"), waiting(&history("i"))), (vec![], vec![stored]), "call {call} failed");
     }
 }

@@ -318,7 +318,7 @@ fn a_key_file_is_32_random_bytes_that_nobody_else_can_read() {
     assert_eq!(format!("{key:?}"), format!("Key({})", key.id), "nothing of it is ever printed");
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(65528), None).unwrap();
-        refused("only an uplink takes it that runs as that user (run --user 65528)");
+        refused("only an uplink that runs as that user may use it (run --user 65528)");
     }
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();

@@ -155,7 +155,7 @@ fn a_spool_that_is_moved_away_under_the_uplink_keeps_its_events() {
     let (daemon, mut recognizer) = spool_twenty(&home, &server);
     // As a card that is mounted over it: what the uplink has is reached by nobody else any more.
     fs::rename(home.spool(), home.folder.path().join("away")).unwrap();
-    daemon.wait_log("another folder lies at the spool's path");
+    daemon.wait_log("another folder is at the spool's path now");
     wait_until("what was moved over", || home.spooled_for(&server.url()).len() == 20);
     publish_many(&mut recognizer, 5);
     home.wait_released();
