@@ -25,7 +25,7 @@ fn main() {
 fn compress(name: &str, parts: &[&str]) {
     let folder = std::env::var("OUT_DIR").expect("cargo says where to");
     let file = File::create(Path::new(&folder).join(format!("{name}.gz"))).expect("a file of the build");
-    let mut packed = GzBuilder::new().mtime(0).write(file, Compression::best());
+    let mut packed = GzBuilder::new().mtime(0).write(file, Compression::new(10));
     for part in parts {
         println!("cargo::rerun-if-changed={part}");
         let text = fs::read_to_string(part).expect("a file of the page");

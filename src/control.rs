@@ -32,8 +32,8 @@ use crate::config::{self, Config, ConfigError, ConfigFault, read_file, save};
 use crate::deliver::setup::Setup;
 use crate::uplink::Uplink;
 
-/// A config that can be put into force, with its text and with the content of the files that it names. Putting it into force reads
-/// nothing and cannot fail.
+/// A config that can be put into force, with its text and with the content of the files that it names. Putting it into force
+/// reads nothing and cannot fail.
 pub struct CheckedConfig {
     text: Bytes,
     setup: Arc<Setup>,
@@ -158,8 +158,8 @@ impl Control {
     /// Creates the control of the running `uplink`, which has `good` in force. `fault` says what is wrong with the file if `good`
     /// comes from another one.
     pub fn new(path: &Path, uplink: Rc<Uplink>, good: CheckedConfig, fault: Option<ConfigError>) -> Rc<Control> {
-        let trouble =
-            fault.map(|fault| format!("{fault}\n  in force is the last good one, {}.bak or .saving", path.display()));
+        let trouble = fault
+            .map(|fault| format!("{fault}\n  the last good config is in force: {}.bak or .saving", path.display()));
         if let Some(trouble) = &trouble {
             error!("{trouble}");
         }
@@ -185,8 +185,9 @@ impl Control {
         let finished =
             spawn_blocking(move || save::finish(&path, torn.as_deref())).await.expect("saving does not panic");
         match finished {
+            Ok(true) if self.trouble.borrow().is_none() => {} // the file was whole; only FILE.saving was left
             Ok(true) => {
-                info!(config = %self.path.display(), "the file's writing was cut off, and is finished");
+                info!(config = %self.path.display(), "an interrupted write of the config file was completed");
                 self.trouble.replace(None);
             }
             Ok(false) => {}
@@ -297,18 +298,22 @@ impl Control {
 
     /// Saves the file. `old` is the file's present content if it is good.
     async fn save(&self, new: Bytes, old: Option<Bytes>) -> io::Result<bool> {
-        for _ in 0..MAX_EVICTIONS {
+        let mut evictions = 0;
+        loop {
             let (path, new, old) = (self.path.clone(), new.clone(), old.clone());
             let replaced = spawn_blocking(move || save::replace(&path, &new, old.as_deref()));
             match replaced.await.expect("saving does not panic") {
                 // A new server address must be accepted even if events have filled the disk.
                 Err(error)
-                    if save::is_full(&error)
-                        && self.uplink.give_way(config::folder_of(&save::followed(&self.path))).await => {}
+                    if evictions < MAX_EVICTIONS
+                        && save::is_full(&error)
+                        && self.uplink.give_way(config::folder_of(&save::followed(&self.path))).await =>
+                {
+                    evictions += 1;
+                }
                 replaced => return replaced,
             }
         }
-        Err(io::ErrorKind::StorageFull.into())
     }
 
     /// Saves the config in force as the last good one. A failure does not undo the change: the config itself is good.

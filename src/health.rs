@@ -66,7 +66,7 @@ pub fn notes(status: &Status) -> Vec<String> {
     for parked in &status.spool.parked {
         let (events, server) = (parked.events, server(&parked.url));
         notes.push(format!(
-            "{events} events are parked: {server} is not in the config; they go out when it, or a new one, is"
+            "{events} events are parked: {server} is not in the config; they wait for it or a new destination"
         ));
     }
     notes

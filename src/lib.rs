@@ -33,6 +33,7 @@
 //! | [`readiness`], [`clock`] | whether the box has what TLS and sealing need: random numbers and the time |
 //! | [`signals`] | signals that the uplink handles, and signals that it ignores |
 //! | `backtrace` | on the box: removes backtraces and their code |
+//! | [`secret_file`] | reads files with keys |
 //! | [`log`], [`rate_limited`] | a log that never blocks the uplink, and a rate limit for messages |
 //! | [`output`] | prints the output of commands |
 

@@ -1,11 +1,12 @@
 //! The program: its commands; and for the daemon: config, privileges, start, signals and exit code.
 //!
 //! Exit codes: 0 (stopped by SIGTERM or SIGINT, or the command succeeded), 78 (`EX_CONFIG`: bad config; every fault is printed),
-//! 1 (every other failure), 2 (wrong usage).
+//! 1 (every other failure), 2 (wrong usage). The codes of `try` are in [`trial::verdict`].
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // see `output`
 
 mod command;
+mod spool_commands;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -65,20 +66,22 @@ fn perform(command: Command) -> ExitCode {
         Command::CheckConfig { file, user } => check_config(&file, user),
         Command::Status { config, api, json } => show_status(&config, api, json),
         Command::Ring { path, json } => show_ring(&path, json),
-        Command::Spool { config, json } => say(command::look_into(&config, command::contents).map(|contents| {
-            if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
-        })),
+        Command::Spool { config, json } => {
+            say(spool_commands::look_into(&config, spool_commands::contents).map(|contents| {
+                if json { serde_json::to_string(&contents).expect("plain data") } else { contents.to_string() }
+            }))
+        }
         Command::DeadList { config, json } => {
-            let folders = command::look_into(&config, |dir, _| inspect::dead_letters(dir));
+            let folders = spool_commands::look_into(&config, |dir, _| inspect::dead_letters(dir));
             say(folders.map(|folders| {
                 if json {
                     serde_json::to_string(&folders).expect("plain data")
                 } else {
-                    command::dead_letters(&folders)
+                    spool_commands::dead_letters(&folders)
                 }
             }))
         }
-        Command::DeadResend { config, letters } => say(command::resend(&config, &letters)),
+        Command::DeadResend { config, letters } => say(spool_commands::resend(&config, &letters)),
         Command::Try { url, format, config, idle, json } => try_server(url, format, config.as_deref(), idle, json),
         Command::Say(text) => print(&text),
     }

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock;
-use crate::deliver::failure::{Code, Failure};
 
 /// Something that the box does not have yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +41,6 @@ impl NotReady {
                 "the kernel has no random numbers yet, so nothing can be encrypted: an old kernel gathers them for some minutes after a boot (rngd or haveged make it faster); uploads over TLS wait, and continue by themselves"
             }
         }
-    }
-
-    /// The same as the failure of an attempt.
-    pub fn failure(self) -> Failure {
-        let code = match self {
-            NotReady::Clock => Code::ClockNotSet,
-            NotReady::Randomness => Code::RandomnessNotReady,
-        };
-        Failure::new(code, self.why())
     }
 
     /// The message when it has become ready.

@@ -30,7 +30,7 @@ pub fn read(path: &Path, most: usize) -> Result<Secret, String> {
     }
     if found.uid() != 0 && found.uid() != nix::unistd::geteuid().as_raw() {
         return Err(format!(
-            "belongs to the user {0}: only an uplink takes it that runs as that user (run --user {0}); for another chown it",
+            "belongs to the user {0}: only an uplink that runs as that user may use it (run --user {0}); for another user, chown it",
             found.uid()
         ));
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// The size of the table: more than a box has rings; test processes have more.
+/// The size of the table: more than the rings and spooled events that a box maps at once. Test processes map more than a box.
 const SLOTS: usize = 256;
 
 /// A mapping that the handler may replace. `base` is 0 while the slot is free, and 1 while it is being filled in.
@@ -84,19 +84,21 @@ extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
     if code <= 0 {
         return; // sent by a process: there was no fault, and the guard stays installed
     }
-    let ours = TABLE.iter().find(|entry| {
+    let ours = TABLE.iter().find_map(|entry| {
         let base = entry.base.load(Ordering::Acquire);
-        base > 1 && address.wrapping_sub(base) < entry.length.load(Ordering::Relaxed)
+        let length = entry.length.load(Ordering::Acquire);
+        let is_here = base > 1 && address.wrapping_sub(base) < length;
+        // Another thread may have given the slot to another mapping in between.
+        (is_here && entry.base.load(Ordering::Acquire) == base).then_some((entry, base, length))
     });
-    if !ours.is_some_and(replace_by_zeros) {
+    if !ours.is_some_and(|(entry, base, length)| replace_by_zeros(entry, base, length)) {
         hand_on();
     }
 }
 
-fn replace_by_zeros(entry: &Entry) -> bool {
+fn replace_by_zeros(entry: &Entry, base: usize, length: usize) -> bool {
     entry.lost.store(true, Ordering::Release);
-    let base = entry.base.load(Ordering::Relaxed) as *mut libc::c_void;
-    let length = entry.length.load(Ordering::Relaxed);
+    let base = base as *mut libc::c_void;
     // SAFETY: replaces a whole mapping of ours by zeros; its owner keeps it mapped until its slot is freed.
     let mapped = unsafe {
         libc::mmap(

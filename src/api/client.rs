@@ -129,7 +129,7 @@ pub fn in_words(status: &Value) -> String {
         number(&events["filtered"]),
         number(&events["malformed"])
     );
-    let lost = ["evicted", "quarantined", "vanished", "refused", "lost"];
+    let lost = ["evicted", "quarantined", "vanished", "expired", "refused", "lost"];
     let _ = writeln!(
         text,
         "deliveries    {} acknowledged, {} waiting ({} of them in the spool), {} dead letters, {} given up",

@@ -112,7 +112,7 @@ pub fn wanted(fields: Fields) -> Result<Wanted, ApiError> {
         }
     }
     if all == numbers.is_some() {
-        return Err(ApiError::invalid("either all: true or numbers says which dead letters"));
+        return Err(ApiError::invalid("say which dead letters: either \"all\": true or \"numbers\""));
     }
     Ok(Wanted { numbers, to, after })
 }

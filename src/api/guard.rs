@@ -39,7 +39,7 @@ pub fn check_source(
     let host = host(uri, headers)?;
     if !is_ours(host.host(), access) && !is_named(host.host(), hosts) {
         return Err(forbidden(format!(
-            "Host {}: this is the API of another machine's name; use the box's IP address, or localhost on the box itself, or put the name into api.hosts",
+            "Host {}: the API does not answer to this name; use the box's IP address, or localhost on the box itself, or put the name into api.hosts",
             shortened(host.as_str())
         )));
     }

@@ -176,7 +176,8 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
             "another program uses this port (ss -ltnp 'sport = :{port}' shows which); stop it, or change api.listen"
         ),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root, and only a start has it; restart, or change api.listen".into()
+            "ports below 1024 need root, and the uplink is root only at its start; restart it, or change api.listen"
+                .into()
         }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address; change api.listen".into(),
         _ => error.to_string(),

@@ -52,12 +52,12 @@ fn process(text: &mut Text, status: &Status) {
 fn events(text: &mut Text, status: &Status) {
     let events = &status.events;
     text.one("events_read_total", "counter", "Events taken out of the rings.", events.read);
-    text.one("events_filtered_total", "counter", "Of these: below the threshold.", events.filtered);
-    text.one("events_malformed_total", "counter", "Of these: unreadable.", events.malformed);
+    text.one("events_filtered_total", "counter", "Events below the threshold.", events.filtered);
+    text.one("events_malformed_total", "counter", "Events that cannot be read.", events.malformed);
     text.one(
         "events_mended_total",
         "counter",
-        "Events whose receivers do not get all as the recognizer wrote it; the log says what.",
+        "Events that the uplink repaired, or that a receiver may refuse; the log says why.",
         status.events_mended,
     );
     let shares = &status.shares;
@@ -92,7 +92,7 @@ fn rings(text: &mut Text, status: &Status) {
         }
     };
     family("ring_capacity_bytes", "gauge", "Room for records.", |ring| Some(ring.state.as_ref()?.capacity as f64));
-    family("ring_used_bytes", "gauge", "Of it, published and not released.", |ring| {
+    family("ring_used_bytes", "gauge", "Bytes published and not released.", |ring| {
         Some(ring.state.as_ref()?.used as f64)
     });
     family("ring_dropped_events_total", "counter", "Events refused because the ring was full.", |ring| {
@@ -118,7 +118,7 @@ fn rings(text: &mut Text, status: &Status) {
 fn storage(text: &mut Text, status: &Status) {
     let spool = &status.spool;
     text.one("spool_usable", "gauge", "0: events cannot be stored.", u8::from(spool.is_usable));
-    text.one("spool_bytes", "gauge", "What everything in the spool takes.", spool.bytes);
+    text.one("spool_bytes", "gauge", "Size of events, dead letters and quarantined files.", spool.bytes);
     text.one("spool_limit_bytes", "gauge", "The most that it may take.", spool.max_bytes);
     text.one("spool_dead_letters", "gauge", "Refused events that are kept.", spool.dead_letters);
     text.one(

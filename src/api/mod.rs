@@ -27,6 +27,7 @@ pub mod guard;
 pub mod listen;
 pub mod metrics;
 pub mod read;
+mod route;
 pub mod settings;
 pub mod status;
 pub mod test_event;
@@ -49,14 +50,14 @@ use crate::confine::Confined;
 use crate::control::{ChangeError, Control, MakeChanges, Revisions};
 use crate::health;
 use crate::serve::connection::Bounds;
-use crate::serve::reply::{allowed, typed};
+use crate::serve::reply::typed;
 use crate::serve::{discard, exposition, guard as guard_answer};
 use crate::status::Status;
 use crate::trial::picture::TestPicture;
 use crate::uplink::Uplink;
-use documented::Call;
 use error::{ApiError, shortened};
 use guard::Access;
+use route::Route;
 
 /// An answer.
 pub type Reply = Response<Full<Bytes>>;
@@ -104,65 +105,6 @@ pub struct App {
     failures: Cell<u64>,
     /// Locked while a test event is being sent.
     testing: tokio::sync::Mutex<()>,
-}
-
-/// A file of the page, compressed by `build.rs`.
-macro_rules! page {
-    ($name:literal) => {
-        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"))
-    };
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
-    /// The content type, and the file as gzip.
-    Asset(&'static str, &'static [u8]),
-    Documented(Call),
-    Settings,
-    Status,
-    TestEvent,
-    DeadLetters,
-    Metrics,
-    Health,
-}
-
-impl Route {
-    fn of(path: &str) -> Option<Route> {
-        Some(match path {
-            "/" => Route::Asset("text/html; charset=utf-8", page!("index.html")),
-            "/uplink.css" => Route::Asset("text/css; charset=utf-8", page!("uplink.css")),
-            "/texts.js" => Route::Asset("text/javascript; charset=utf-8", page!("texts.js")),
-            "/uplink.js" => Route::Asset("text/javascript; charset=utf-8", page!("uplink.js")),
-            "/icon.svg" => Route::Asset("image/svg+xml", page!("icon.svg")),
-            "/SophonFogSys/api/EventServerUrl" => Route::Documented(Call::EventServerUrl),
-            "/SophonFogSys/api/HistoryEventUrl" => Route::Documented(Call::HistoryEventUrl),
-            "/SophonFogSys/api/MonitorServerUrl" => Route::Documented(Call::MonitorServerUrl),
-            "/api/settings" => Route::Settings,
-            "/api/status" => Route::Status,
-            "/api/test-event" => Route::TestEvent,
-            "/api/dead-letters" => Route::DeadLetters,
-            "/metrics" => Route::Metrics,
-            "/healthz" => Route::Health,
-            _ => return None,
-        })
-    }
-
-    fn takes_post(self) -> bool {
-        matches!(self, Route::Documented(_) | Route::Settings | Route::TestEvent | Route::DeadLetters)
-    }
-
-    fn takes_get(self) -> bool {
-        self != Route::TestEvent
-    }
-
-    /// Whether it needs no token.
-    fn is_public(self) -> bool {
-        matches!(self, Route::Asset(..) | Route::Metrics | Route::Health)
-    }
-
-    fn allowed(self) -> &'static str {
-        allowed(self.takes_get(), self.takes_post())
-    }
 }
 
 impl App {

@@ -28,7 +28,7 @@ pub fn read_or_make(path: &Path) -> Result<String, String> {
             let is_good = (SHORTEST..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
             is_good.then(|| text.to_owned()).ok_or_else(|| {
                 format!(
-                    "the token file {} holds no token ({SHORTEST} to 256 letters and digits on one line); delete it to get a new one",
+                    "the token file {} holds no token: {SHORTEST} to 256 printable ASCII characters without spaces, on one line; delete it to get a new one",
                     path.display()
                 )
             })

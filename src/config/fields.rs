@@ -16,7 +16,8 @@ const RESERVED_HEADERS: [&str; 15] = [
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-event-id",
 ];
 
-/// Ends of keys whose values are not shown if they have the wrong type: they may contain a header, a URL or a key, and so a secret.
+/// Ends of keys whose values are not shown if they have the wrong type: they may contain a header, a URL or a key, and so a
+/// secret.
 #[rustfmt::skip]
 const MAY_BE_SECRET: [&str; 10] = [
     "headers", "event_server_url", "proxy", "history", HISTORY_URLS, "monitor", "destinations", "standby", "tls", "sign",
@@ -241,7 +242,7 @@ impl<'a> Fields<'a> {
             match (parsed, secret) {
                 (None, _) => self.fault(&key, None, "the name is not a header name"),
                 (Some(name), _) if RESERVED_HEADERS.contains(&name.as_str()) => {
-                    self.fault(&key, None, "this header is set by the uplink itself");
+                    self.fault(&key, None, "this header is not allowed here: the uplink controls it");
                 }
                 (Some(name), _) if headers.iter().any(|(known, _)| *known == name) => {
                     self.fault(&key, None, "it is there twice");

@@ -217,7 +217,7 @@ impl Config {
         let of_tls = self.tls_destinations.iter().map(|(url, _)| (url, tls_key(url)));
         let own = self.own_options.iter().map(|(url, _)| (url, format!("destinations.\"{url}\"")));
         let idle = of_tls.chain(own).filter(|(url, _)| !self.has_server(url));
-        let idle = idle.map(|(_, key)| format!("{key}: not in use, for event_server_url has no such URL"));
+        let idle = idle.map(|(_, key)| format!("{key}: not in use, because no report is sent to this URL"));
         let doubles = rings::doubles(&self.rings).into_iter().map(|(later, earlier)| {
             format!("rings[{later}]: the same ring as rings[{earlier}], and read as that one: remove one of the two")
         });

@@ -77,7 +77,7 @@ impl Proxy {
         self.authorization.as_ref()
     }
 
-    /// Whether requests to `url` use the proxy. Requests to the box itself never do.
+    /// Whether requests to `url` use the proxy. Requests to localhost and to loopback addresses never do.
     pub fn is_for(&self, url: &Url) -> bool {
         let host = without_brackets(url.uri().host().unwrap_or_default());
         let address = host.parse::<IpAddr>().ok();

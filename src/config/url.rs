@@ -227,7 +227,7 @@ fn checked_port(port: &str) -> Result<Option<u16>, &'static str> {
 /// The host in its canonical form.
 fn checked_host(host: &str) -> Result<String, String> {
     const NAME: &str =
-        "a host name of letters, digits, '-' and '.' (where letters of another script are not taken: their xn-- form)";
+        "a host name of letters, digits, '-', '_' and '.'; write a name that is refused in its xn-- form";
     if host.is_empty() {
         return Err(SCHEMES.into());
     }

@@ -61,7 +61,7 @@ impl Choice {
 pub struct Endpoints {
     first: Rc<Client>,
     standby: RefCell<Vec<Rc<Client>>>,
-    /// The present config's; an attempt that began under another one changes that one's.
+    /// The choice under the config in force. An attempt that began under an older config changes only the choice of that config.
     choice: RefCell<Rc<RefCell<Choice>>>,
 }
 

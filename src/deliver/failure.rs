@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::readiness::NotReady;
+
 /// A failure of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -20,10 +22,20 @@ pub struct Failure {
 /// How much of a body a server had when it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Early {
-    /// Bytes that had been sent.
+    /// Bytes of the body that the server's TCP had acknowledged.
     pub sent: u64,
     /// Bytes of the whole body.
     pub total: u64,
+}
+
+impl From<NotReady> for Failure {
+    fn from(lack: NotReady) -> Failure {
+        let code = match lack {
+            NotReady::Clock => Code::ClockNotSet,
+            NotReady::Randomness => Code::RandomnessNotReady,
+        };
+        Failure::new(code, lack.why())
+    }
 }
 
 impl Failure {

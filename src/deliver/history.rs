@@ -13,7 +13,8 @@ const MINUTES: usize = 60;
 /// Upper bounds of the histogram's buckets, in seconds. A longer duration counts only in the total.
 pub const BOUNDS: [f64; 8] = [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
 
-/// Deliveries and how long they took, from the request's first byte to the answer.
+/// Deliveries, and how long the last attempt of each took: from its beginning (with a new connection and the signature, if any)
+/// to the end of the answer.
 #[derive(Debug)]
 pub struct History {
     began: Instant,

@@ -15,7 +15,7 @@ use crate::ring::Memory as _;
 use crate::ring::consumer::{self, Frame, Releaser};
 use crate::ring::file::{RingFile, RingId};
 
-/// The most events that are read and not released; each takes 48 bytes here. Only a ring of tiny events reaches it.
+/// The most events that are read and not released; each takes 40 bytes here. Only a ring of tiny events reaches it.
 const MOST: usize = 1 << 16;
 
 /// One ring's ledger.

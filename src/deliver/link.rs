@@ -28,7 +28,8 @@ const FIRST_FLIGHT: u64 = 14_600;
 const QUEUE: Duration = Duration::from_secs(2);
 /// ... but not to fewer bytes than this.
 const LEAST_QUEUE: usize = 6 * 1024;
-/// A body up to this many times as large as the largest one so far may be sent together with others.
+/// A body may be sent together with others if its pictures, before base64, have at most this many times the bytes that the largest
+/// body so far had on the wire.
 const STEP: u64 = 4;
 /// A body delays no others once nothing moved for this long, or for this many round trips.
 const SILENT: (Duration, u32) = (Duration::from_secs(3), 5);

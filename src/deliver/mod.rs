@@ -15,7 +15,7 @@
 //! | [`setup`], [`signature`] | build each client's settings from the config and its files; sign requests |
 //! | `report` | posts a report that is not an event, once |
 //! | [`endpoints`], [`rate`] | choose between a destination's own server and its standby servers; limit the bytes per second |
-//! | [`client`], [`connect`], [`transport`], [`tunnel`], [`tls`], [`tls_error`] | make one attempt, and the connection for it |
+//! | [`client`], [`connect`], [`transport`], [`wire`], [`tunnel`], [`tls`], [`tls_error`] | make one attempt, and the connection for it |
 //! | [`answer`], [`head`], [`progress`], [`deadline`], [`link`], [`unacknowledged`] | read the response; detect a connection without progress |
 //! | [`permit`], [`record`] | what an attempt holds: the permit for its body, and the memory where its pictures are |
 //! | [`outcome`], [`failure`] | classify a response, and describe why an attempt failed |

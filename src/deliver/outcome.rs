@@ -128,15 +128,18 @@ impl AttemptOutcome {
 
     /// Applies the config's `answers` to the outcome. Before the server had the whole event there is no acknowledgement.
     #[must_use]
-    pub fn meaning(self, meaning: Meaning, early: Option<Early>, headers: &HeaderMap) -> AttemptOutcome {
+    pub fn meaning(self, meaning: Meaning, status: u16, early: Option<Early>, headers: &HeaderMap) -> AttemptOutcome {
         match (meaning, self) {
             (Meaning::Accept, _) if early.is_none() => AttemptOutcome::Acknowledged,
-            (Meaning::Refuse, AttemptOutcome::Acknowledged) => AttemptOutcome::Refused {
-                failure: Failure::new(Code::NotAccepted, "the server answered 2xx, which is in answers.refuse"),
-            },
-            (Meaning::Retry, AttemptOutcome::Acknowledged) => {
-                let failure = Failure::new(Code::NotAccepted, "the server answered 2xx, which is in answers.retry");
-                AttemptOutcome::NotNow { failure, retry_after: retry_after(headers) }
+            (Meaning::Refuse | Meaning::Retry, AttemptOutcome::Acknowledged) => {
+                let is_final = meaning == Meaning::Refuse;
+                let list = if is_final { "refuse" } else { "retry" };
+                let why = format!("the server answered {status}, which is in answers.{list}");
+                let failure = Failure { status: Some(status), ..Failure::new(Code::NotAccepted, why) };
+                match is_final {
+                    true => AttemptOutcome::Refused { failure },
+                    false => AttemptOutcome::NotNow { failure, retry_after: retry_after(headers) },
+                }
             }
             (
                 Meaning::Refuse,
@@ -253,9 +256,10 @@ mod tests {
             assert_eq!(retry_after, Some(Duration::from_secs(7)), "{status}");
         }
         let headers: HeaderMap = [("retry-after".parse().unwrap(), "7".parse().unwrap())].into_iter().collect();
-        let accepted = AttemptOutcome::of_answer(202, &headers, None).meaning(Meaning::Retry, None, &headers);
+        let accepted = AttemptOutcome::of_answer(202, &headers, None).meaning(Meaning::Retry, 202, None, &headers);
         assert!(matches!(accepted, AttemptOutcome::NotNow { retry_after: Some(_), .. }), "{accepted:?}");
-        let refused = AttemptOutcome::of_answer(503, &headers, None).meaning(Meaning::Refuse, None, &headers);
+        assert_eq!(accepted.failure().and_then(|failure| failure.status), Some(202), "the dead letter says it");
+        let refused = AttemptOutcome::of_answer(503, &headers, None).meaning(Meaning::Refuse, 503, None, &headers);
         assert!(matches!(refused, AttemptOutcome::Refused { .. }), "the owner's rule comes first: {refused:?}");
     }
 

@@ -1,8 +1,8 @@
 //! Tracks the progress of a connection, and computes its deadlines.
 //!
 //! Bytes make progress when the kernel takes them and when the peer's TCP acknowledges them. On a slow link the kernel has the
-//! whole body long before the peer has it. The kernel is asked for unacknowledged bytes (`SIOCOUTQ`) only if an answer does not
-//! come at once, and then at growing intervals. The response timeout begins when the peer has the whole body.
+//! whole body long before the peer has it. The kernel is asked for unacknowledged bytes (`SIOCOUTQ`) whenever bytes come in,
+//! and at growing intervals while no answer comes. The response timeout begins when the peer has the whole body.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;

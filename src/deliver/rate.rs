@@ -11,9 +11,9 @@ const PIECE: Duration = Duration::from_millis(100);
 /// ... but not less than a segment, in bytes.
 const LEAST: usize = 1460;
 
-/// A connection that sent the last piece waits so much longer than the others that share the limit.
+/// A connection that sent the last piece waits this much longer than the others that share the limit.
 pub const OTHERS_FIRST: Duration = Duration::from_millis(2);
-/// A sender loses nothing if it comes so much later than it could: more than [`OTHERS_FIRST`], because timers are late.
+/// A sender loses nothing if it comes at most this much later than it could: more than [`OTHERS_FIRST`], because timers are late.
 const LATE: Duration = Duration::from_millis(10);
 
 /// A rate limit, in bytes a second.

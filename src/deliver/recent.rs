@@ -28,7 +28,7 @@ pub struct Recent {
 pub struct LastHour {
     /// 2xx.
     pub acknowledged: u64,
-    /// Events that became dead letters because the server refused them.
+    /// Events that became dead letters: the server refused them, or they failed again and again.
     pub dead: u64,
     /// The server's answer to the last event that it refused since the start.
     pub last_refusal: Option<String>,
@@ -51,7 +51,7 @@ impl Recent {
         self.count(0, self.began.elapsed());
     }
 
-    /// An event became a dead letter, because the server answered `why`.
+    /// An event became a dead letter for the reason `why`.
     pub fn refused(&self, why: &str) {
         self.count(1, self.began.elapsed());
         self.last_refusal.replace(Some(why.to_owned()));

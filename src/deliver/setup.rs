@@ -173,9 +173,10 @@ fn rate(options: &Options) -> Option<Arc<Rate>> {
 fn key(file: &Path) -> Result<Key, ConfigFault> {
     let fault =
         |why: String| ConfigFault { key: "sign.key_file".into(), value: None, allowed: format!("the file {why}") };
-    let Secret { bytes, length } = secret_file::read(file, *KEY.end()).map_err(fault)?;
-    if bytes.len() > *KEY.end() {
-        return Err(fault(format!("has {length} bytes, and takes {} at the most", KEY.end())));
+    let most = *KEY.end() + 1; // with a newline
+    let Secret { bytes, length } = secret_file::read(file, most).map_err(fault)?;
+    if bytes.len() > most {
+        return Err(fault(format!("has {length} bytes, but may have {} at most", KEY.end())));
     }
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     if !KEY.contains(&secret.len()) {

@@ -1,9 +1,10 @@
 //! Learns from a destination's answers how large its events may be, so that the status shows the limit, and not only that large
 //! events fail.
 //!
-//! Evidence of a limit is an event that is larger than all accepted ones and is refused in a way that may be about its size. A
-//! 413 is enough. In other cases `SIGNS` such refusals are needed, and a smaller event must be accepted after the first of them;
-//! otherwise the server may refuse all events. A larger event that is accepted ends the limit.
+//! Evidence of a limit is an event that is larger than all accepted ones and is refused in a way that may be about its size.
+//! One 413 is enough if any smaller event was accepted. In other cases `SIGNS` such refusals are needed, and a smaller event
+//! must be accepted after the first of them; otherwise the server may refuse all events. A larger event that is accepted ends
+//! the limit.
 
 use std::fmt;
 
@@ -124,9 +125,9 @@ const fn may_be_for_size(way: Way) -> bool {
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (takes, refuses) = (Size(self.takes_body_bytes), Size(self.refuses_body_bytes));
-        write!(f, "of {} it takes requests of {takes} and refuses those of {refuses}", self.format)?;
+        write!(f, "for {}, it accepts requests of {takes} and refuses requests of {refuses}", self.format)?;
         for (index, likely) in self.likely.iter().take(2).enumerate() {
-            let before = if index == 0 { ": is it " } else { ", or " };
+            let before = if index == 0 { "; the setting may be, for " } else { ", or for " };
             write!(f, "{before}{}: {}", likely.row.server, likely.row.setting)?;
         }
         Ok(())
@@ -170,7 +171,7 @@ mod tests {
         let words = sizes.known(Format::Json).unwrap().to_string();
         assert_eq!(
             words,
-            "of json it takes requests of 900 kB and refuses those of 1.1 MB: is it nginx: client_max_body_size 32m;"
+            "for json, it accepts requests of 900 kB and refuses requests of 1.1 MB; the setting may be, for nginx: client_max_body_size 32m;"
         );
         sizes.took(of(2_000_000));
         assert_eq!(limit(&sizes), None, "somebody has raised it");

@@ -125,7 +125,10 @@ fn read(files: &TlsFiles, key: &str) -> Result<Arc<ClientConfig>, ConfigFault> {
                 PrivateKeyDer::from_pem_slice(&text).map_err(|error| bad_key(&without(&error, "private key")))?;
             match readiness::randomness() {
                 true => builder.with_client_auth_cert(chain, secret).map_err(|error| bad_key(&error))?,
-                false => builder.with_client_cert_resolver(Arc::new(LaterKey::new(chain, secret))),
+                false => {
+                    let key = format!("{key}.client_key_file");
+                    builder.with_client_cert_resolver(Arc::new(LaterKey { key, chain, secret, made: OnceLock::new() }))
+                }
             }
         }
         _ => builder.with_no_client_auth(),
@@ -165,21 +168,19 @@ fn has_aes() -> bool {
 /// A client certificate whose key is prepared with the first handshake. Preparing an ECDSA key needs random numbers, and neither
 /// a start nor a check of the config may wait for these.
 struct LaterKey {
+    /// The key of the config that names the file.
+    key: String,
     chain: Vec<CertificateDer<'static>>,
     secret: PrivateKeyDer<'static>,
     made: OnceLock<Option<Arc<CertifiedKey>>>,
 }
 
 impl LaterKey {
-    fn new(chain: Vec<CertificateDer<'static>>, secret: PrivateKeyDer<'static>) -> LaterKey {
-        LaterKey { chain, secret, made: OnceLock::new() }
-    }
-
     fn make(&self) -> Option<Arc<CertifiedKey>> {
         let provider = rustls::crypto::ring::default_provider();
         let made = CertifiedKey::from_der(self.chain.clone(), self.secret.clone_key(), &provider);
         made.map(Arc::new)
-            .map_err(|error| warn!("tls.client_key_file is not usable: servers get no client certificate: {error}"))
+            .map_err(|error| warn!("{} is not usable: servers get no client certificate: {error}", self.key))
             .ok()
     }
 }

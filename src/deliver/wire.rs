@@ -45,7 +45,7 @@ impl CountingStream {
         self.is_limited.set(true);
     }
 
-    /// Set while the rate limit holds bytes back, instead of the peer: until when at the least.
+    /// While our rate limit, and not the peer, holds bytes back: the earliest time at which it lets bytes through.
     pub fn held_back_until(&self) -> Option<Instant> {
         self.pause.as_ref().map(|pause| pause.deadline())
     }

@@ -80,7 +80,8 @@ pub struct Event {
     pub mended: Vec<Mended>,
 }
 
-/// A difference between the event as written and as sent. The text contains nothing of the event except keys and numbers.
+/// A difference between the event as written and as sent, or a value that a receiver may refuse. The text contains nothing of
+/// the event except keys and numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mended {
     /// The name of the field.

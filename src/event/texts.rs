@@ -26,7 +26,8 @@ impl<W: Words> Texts<'_, W> {
         let length = range.len();
         // Include all bytes of a character that crosses the limit.
         let read = range.start..range.end.min(range.start + MAX_TEXT + 3);
-        let mut text = self.decode(read, field);
+        let is_cut = read.end < range.end;
+        let mut text = self.decode(read, field, is_cut);
         if length > MAX_TEXT || text.len() > MAX_TEXT {
             let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
             text.truncate(end);
@@ -41,7 +42,7 @@ impl<W: Words> Texts<'_, W> {
         let why = if range.len() > MAX_JSON {
             format!("{} bytes, more than {MAX_JSON}", range.len())
         } else {
-            match members(&self.decode(range, field)) {
+            match members(&self.decode(range, field, false)) {
                 Ok(members) => return members,
                 Err(error) if error.is_data() => "it is no JSON object".into(), // the error's own text would contain the content
                 Err(error) => error.to_string(),
@@ -83,8 +84,13 @@ impl<W: Words> Texts<'_, W> {
         }
     }
 
-    fn decode(&mut self, range: Range<usize>, field: &'static str) -> String {
+    /// Decodes a text. If it `is_cut`, its last character may be incomplete, and is left out.
+    fn decode(&mut self, range: Range<usize>, field: &'static str, is_cut: bool) -> String {
         String::from_utf8(bytes(self.words, range)).unwrap_or_else(|error| {
+            let flaw = error.utf8_error();
+            if is_cut && flaw.error_len().is_none() {
+                return String::from_utf8_lossy(&error.as_bytes()[..flaw.valid_up_to()]).into_owned();
+            }
             let what = "is not UTF-8 (GBK?): what cannot be read became U+FFFD".into();
             self.note(field, How::Decoded, what);
             String::from_utf8_lossy(error.as_bytes()).into_owned()

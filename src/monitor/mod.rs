@@ -76,7 +76,7 @@ struct LastResults {
 }
 
 impl Reporter {
-    /// Applies a new config. A report with the same URL and period keeps its schedule.
+    /// Applies a new config. A report whose settings and sender are the same keeps its schedule.
     pub fn configure(&self, wanted: Option<(Monitor, Settings)>, sender: Sender, read_status: ReadStatus) {
         let Some((monitor, settings)) = wanted else { return drop(self.running.take()) };
         if let Some(running) = &*self.running.borrow()

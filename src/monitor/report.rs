@@ -57,7 +57,7 @@ struct Uplink {
     dead_letters: u64,
     /// Events that the rings refused because they were full.
     dropped: u64,
-    /// Events that no destination will get.
+    /// Deliveries (an event for one destination) that were lost.
     lost: u64,
     destinations_up: usize,
     destinations: usize,
@@ -128,7 +128,7 @@ fn uplink(status: &Status, period: Duration) -> Uplink {
         backlog: shares.open + shares.spooled,
         dead_letters: status.spool.dead_letters,
         dropped: states.map(|state| state.dropped).sum(),
-        lost: shares.evicted + shares.vanished + shares.quarantined + shares.refused + shares.lost,
+        lost: shares.evicted + shares.vanished + shares.expired + shares.quarantined + shares.refused + shares.lost,
         destinations_up: status.destinations.iter().filter(is_up).count(),
         destinations: status.destinations.len(),
         last_error_code: last.and_then(|one| one.last_error_code),

@@ -12,13 +12,12 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::file::{
-    Naming, OpenError, RingFile, RingId, Side, inode, io_error, lock, lock_error, names, not_a_ring, open_regular,
-    unlock,
-};
+use super::file::{Naming, OpenError, RingFile, RingId, inode, names, open_regular};
 use super::identity;
 use super::layout::{self, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, Word};
+use super::lock::{Side, lock, lock_error, unlock};
 use super::mapping::{Access, Mapping};
+use super::open_error::{io_error, not_a_ring};
 use super::{Memory, Words as _, fifo};
 
 /// How often a producer tries again after another process was faster.

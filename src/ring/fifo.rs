@@ -86,7 +86,7 @@ pub struct Fifo {
     inode: u64,
     /// The last wait was shorter than [`REST`].
     is_busy: bool,
-    /// Consecutive publications without a byte in the FIFO.
+    /// Checks since the last byte that found publications.
     missed: u8,
 }
 
@@ -114,7 +114,7 @@ impl Fifo {
     /// publications during a wait on `seen` and no byte came. The first time may be chance: the byte may be about to come.
     pub fn is_silent(&mut self, memory: &impl Memory, seen: u32) -> bool {
         let missed = !self.is_busy && wake::publications(memory) != seen;
-        self.missed += u8::from(missed);
+        self.missed = self.missed.saturating_add(u8::from(missed));
         self.missed > 1
     }
 

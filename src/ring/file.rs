@@ -1,7 +1,9 @@
 //! The ring's file, and the locks that decide who may use it.
 //!
 //! A lock is an open file description lock on one byte, so the kernel releases it when its owner ends. A dead producer or
-//! consumer is therefore detected for certain, without a timeout or a pid. The pids in the header are only for messages.
+//! consumer is therefore detected for certain, without a timeout or a pid. The pids in the header do not tell who lives. They
+//! are for messages, and tell which process wrote other words: `FifoPid`, `ConsumerAbiPid`; and a producer pid of 0 tells that
+//! the last producer closed the ring.
 //!
 //! The consumer only opens the file. The producer creates it, takes it over, replaces it or sets it aside ([`super::create`]).
 
@@ -9,63 +11,20 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::offset_of;
 use std::ops::{Deref, Range};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::geteuid;
 
-use super::layout::{
-    self, ABI_VERSION, CONSUMER_LOCK, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, PRODUCER_LOCK, Word,
-};
+use super::layout::{self, ABI_VERSION, FileHeader, HEADER_SIZE, MAGIC, OLDEST_ABI, Word};
+pub use super::lock::Side;
+use super::lock::{is_locked, lock, lock_error, unlock};
 use super::mapping::{Access, Mapping};
+pub use super::open_error::OpenError;
+use super::open_error::{io_error, not_a_ring};
 use super::{Memory, opener};
 use crate::picture::{Lost, PictureSource};
-
-/// Why a ring cannot be used at present.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no file: the recognizer has not created it yet.
-    #[error("there is no ring at {0} yet")]
-    Missing(PathBuf),
-    /// The file is not a usable ring.
-    #[error("{path} is not a usable ring: {reason}")]
-    NotARing {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A running process uses the same side of the ring.
-    #[error("{path} is in use by another {side}, process {pid}; stop that one first")]
-    Busy {
-        /// The file.
-        path: PathBuf,
-        /// "producer" or "consumer".
-        side: &'static str,
-        /// The pid of that process, from the header.
-        pid: u32,
-        /// The file's device and inode number.
-        inode: (u64, u64),
-    },
-    /// This process uses the ring itself.
-    #[error("{path} is {what}")]
-    Ours {
-        /// The file.
-        path: PathBuf,
-        /// Why, and what to do.
-        what: String,
-    },
-    /// An error of the system.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// For example permission or memory.
-        source: io::Error,
-    },
-}
 
 /// Distinguishes a ring's events from those of every other ring ([`super::identity`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,45 +50,6 @@ pub struct RingFile {
     /// From the header.
     pub id: RingId,
     pub(super) inode: (u64, u64),
-}
-
-/// The two sides of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The side of the recognizer.
-    Producer,
-    /// The side of the uplink.
-    Consumer,
-}
-
-impl Side {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Side::Producer => "producer",
-            Side::Consumer => "consumer",
-        }
-    }
-
-    fn lock_range(self, kind: libc::c_int) -> libc::flock {
-        let byte = match self {
-            Side::Producer => PRODUCER_LOCK,
-            Side::Consumer => CONSUMER_LOCK,
-        };
-        libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: byte as libc::off_t,
-            l_len: 1,
-            l_pid: 0,
-        }
-    }
-
-    fn pid_word(self) -> Word {
-        match self {
-            Side::Producer => Word::ProducerPid,
-            Side::Consumer => Word::ConsumerPid,
-        }
-    }
 }
 
 /// What the path of an open ring names.
@@ -217,14 +137,11 @@ impl RingFile {
 
     /// The pid of the process that holds `side`, from the header; none if no process does.
     pub fn holder(&self, side: Side) -> Option<u32> {
-        let mut range = side.lock_range(libc::F_WRLCK);
-        let asked = fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut range));
-        (asked.is_ok() && i32::from(range.l_type) != libc::F_UNLCK)
-            .then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
+        is_locked(&self.file, side).then(|| self.mapping.load(side.pid_word(), Ordering::Relaxed) as u32)
     }
 
-    /// Called by the producer: changes the ring to the newest version. Returns false if that is not possible, because a consumer
-    /// reads the ring that knows only an older version. The consumer's lock is held meanwhile if it is free, so that no such
+    /// Called by the producer: changes the ring to the newest version. Returns false if that is not possible, because the
+    /// consumer of the ring knows only an older version. The consumer's lock is held meanwhile if it is free, so that no such
     /// consumer can attach between the check and the change.
     pub(super) fn become_newest(&self) -> bool {
         if self.load(Word::AbiVersion, Ordering::Relaxed) == u64::from(ABI_VERSION) {
@@ -322,17 +239,6 @@ pub(super) fn open_regular(path: &Path, write: bool) -> Result<File, OpenError> 
     }
 }
 
-/// Why `side` could not be locked: another process holds it (its pid is in the header), or an error of the system.
-pub(super) fn lock_error(path: &Path, file: &File, side: Side, error: io::Error) -> OpenError {
-    if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
-        return io_error(path, error);
-    }
-    let mut pid = [0; 4];
-    let read = file.read_exact_at(&mut pid, side.pid_word().offset() as u64);
-    let pid = read.map_or(0, |()| u32::from_le_bytes(pid));
-    OpenError::Busy { path: path.to_owned(), side: side.name(), pid, inode: inode(file).unwrap_or_default() }
-}
-
 pub(super) fn inode(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
@@ -340,34 +246,6 @@ pub(super) fn inode(file: &File) -> io::Result<(u64, u64)> {
 /// Whether `path` names the file with this device and inode number.
 pub(super) fn names(path: &Path, inode: (u64, u64)) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == inode)
-}
-
-pub(super) fn lock(file: &File, side: Side) -> io::Result<()> {
-    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range(libc::F_WRLCK))).map(drop)?)
-}
-
-pub(super) fn unlock(file: &File, side: Side) -> io::Result<()> {
-    Ok(fcntl(file, FcntlArg::F_OFD_SETLK(&side.lock_range(libc::F_UNLCK))).map(drop)?)
-}
-
-pub(super) fn not_a_ring(path: &Path, reason: String) -> OpenError {
-    OpenError::NotARing { path: path.to_owned(), reason }
-}
-
-/// An error of the system; if access was denied, with the owner of the file: in /dev/shm only the owner and root can remove it.
-pub(super) fn io_error(path: &Path, source: io::Error) -> OpenError {
-    let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
-    let source = match fs::symlink_metadata(path).map(|found| found.uid()) {
-        Ok(owner) if is_denied && owner != geteuid().as_raw() => {
-            let me = geteuid();
-            let hint = format!(
-                "{source}: it is user {owner}'s, and this is user {me}: run as user {owner}, or let user {owner} or root remove it"
-            );
-            io::Error::new(source.kind(), hint)
-        }
-        _ => source,
-    };
-    OpenError::Io { path: path.to_owned(), source }
 }
 
 impl Drop for RingFile {

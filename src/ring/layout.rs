@@ -56,7 +56,7 @@ pub struct FileHeader {
     pub sequence: u64,
     /// The number of events refused because the ring was full.
     pub dropped: u64,
-    /// The producer's pid, for messages only.
+    /// The producer's pid; 0 once it has closed the ring. Also tells whether `fifo_pid` is its own.
     pub producer_pid: u32,
     /// Equal to `producer_pid` if that producer writes to the FIFO; otherwise the FIFO is that of an earlier producer.
     pub fifo_pid: u32,
@@ -72,7 +72,7 @@ pub struct FileHeader {
     pub consumed: u64,
     /// Not 0 while the consumer may be waiting: on the futex (1) or on the FIFO (2).
     pub waiting: u32,
-    /// The consumer's pid, for messages only.
+    /// The consumer's pid. Also tells whether `consumer_abi` is its own.
     pub consumer_pid: u32,
     /// How often the consumer found the ring corrupt.
     pub resyncs: u64,

@@ -3,7 +3,9 @@
 //! ```text
 //!  layout.rs    the constants of docs/ring-abi.md
 //!  mapping.rs   the memory itself: the only `unsafe` for shared memory, the futex calls
-//!  file.rs      the ring's file, and its two locks
+//!  file.rs      the ring's file
+//!  lock.rs      its two locks
+//!  open_error.rs  why it cannot be opened
 //!  identity.rs  builds an id that is unique to the ring
 //!  create.rs    creates, takes over and replaces that file
 //!  producer.rs  publishes (fake-recognizer and tests; the recognizer uses include/sophon_ring.h)
@@ -24,7 +26,9 @@ pub mod file;
 pub mod identity;
 pub mod inspect;
 pub mod layout;
+mod lock;
 pub mod mapping;
+mod open_error;
 pub mod opener;
 pub mod producer;
 pub mod wake;

@@ -201,13 +201,12 @@ impl fmt::Display for Ladder {
 
 fn validity_in_words(Validity { not_before, not_after }: Validity, now: u64) -> String {
     const DAY: u64 = 24 * 3600;
-    let left = not_after.saturating_sub(now) / DAY;
-    let advice = if left < WARNING_DAYS { ": renew it" } else { "" };
-    format!(
-        "its certificate is valid from {} until {} ({left} days from now){advice}",
-        clock::date(not_before),
-        clock::date(not_after)
-    )
+    let left = match not_after.saturating_sub(now) / DAY {
+        _ if not_after <= now => "it has expired: renew it".to_owned(),
+        days if days < WARNING_DAYS => format!("{days} days from now: renew it"),
+        days => format!("{days} days from now"),
+    };
+    format!("its certificate is valid from {} until {} ({left})", clock::date(not_before), clock::date(not_after))
 }
 
 fn idle_in_words(idle: Idle, most: Duration) -> String {
@@ -226,10 +225,14 @@ mod tests {
     fn a_certificate_that_ends_soon_is_to_be_renewed() {
         const DAY: u64 = 24 * 3600;
         let validity = Validity { not_before: 0, not_after: 100 * DAY };
-        for (now, left, is_told) in [(70, 30, false), (71, 29, true), (200, 0, true)] {
+        for (now, told) in [
+            (70, "30 days from now"),
+            (71, "29 days from now: renew it"),
+            (100, "it has expired: renew it"),
+            (200, "it has expired: renew it"),
+        ] {
             let words = validity_in_words(validity, now * DAY);
-            assert!(words.contains(&format!("({left} days from now)")), "{words}");
-            assert_eq!(words.ends_with("renew it"), is_told, "{words}");
+            assert!(words.ends_with(&format!(" ({told})")), "{words}");
         }
     }
 }

@@ -227,7 +227,11 @@ impl Uplink {
             spool.configure(&addresses).iter().for_each(|fault| warn!("{fault}"));
             for (destination, url, events) in spool.parked() {
                 let url = url.map_or_else(|| destination.to_string(), str::to_owned);
-                info!(url, events, "parked: not in the config, and its events wait until it, or a new destination, is");
+                info!(
+                    url,
+                    events,
+                    "parked: this destination is not in the config; its events wait for it or a new destination"
+                );
             }
         }));
         self.driver.settle();
@@ -270,7 +274,7 @@ impl Uplink {
         self.driver.worker.call(move |spool| spool.letters(after, limit)).await
     }
 
-    /// Sends the first of the wanted dead letters again.
+    /// Sends a batch of the wanted dead letters again, the first ones first.
     ///
     /// # Errors
     /// What failed; letters that were not sent stay dead letters.

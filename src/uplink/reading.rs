@@ -36,7 +36,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 enum Batch {
     /// There may be more events.
     Full,
-    /// No event can be read before one is released, or because reading ends here.
+    /// No event can be read: one must be released first, or reading ends here.
     NoRoom,
     /// All published events were read.
     End,
@@ -170,7 +170,7 @@ impl Uplink {
             }
             if ring.file.lost() {
                 watch.log_limiter.say(|more| {
-                    warn!(ring = %watch.path.display(), "its file was truncated under us: left, waiting for a new one{more}");
+                    warn!(ring = %watch.path.display(), "the ring's file was truncated: waiting for a new one{more}");
                 });
                 return Some(None);
             }

@@ -13,8 +13,9 @@ use crate::ring::{Memory, Word};
 
 /// Events are spilled into the spool while more than half of the ring is used (capacity divided by this).
 const HIGH_WATER: u64 = 2;
-/// If the spool fails, events are given up when less than an eighth of the ring is free or no further event can be read, and even
-/// uploads in flight when less than a sixteenth is free.
+/// If the spool fails, waiting events are given up when less than an eighth of the ring is free, when a record as large as the
+/// largest so far has no room, or when no further event can be read. Uploads in flight are given up only when less than a
+/// sixteenth is free or an event was refused.
 const FLOOD: (u64, u64) = (8, 16);
 /// While no further event can be read because too many wait, this part of the ring's content is spilled.
 const OLDEST: u64 = 16;

@@ -102,20 +102,20 @@ impl RingWatch {
         });
         match (before, self.recognizer.get()) {
             (Recognizer::Alive, Recognizer::Closed) => {
-                self.log_limiter.say(|more| info!(ring = %path, "its recognizer has closed it{more}"));
+                self.log_limiter.say(|more| info!(ring = %path, "the recognizer has closed the ring{more}"));
             }
             (Recognizer::Alive, Recognizer::Died) => {
-                self.log_limiter.say(|more| warn!(ring = %path, "its recognizer has died: no event comes until it is started again{more}"));
+                self.log_limiter.say(|more| warn!(ring = %path, "the recognizer has died: no event comes until it is started again{more}"));
             }
             (Recognizer::Closed | Recognizer::Died, Recognizer::Alive) => {
-                self.log_limiter.say(|more| info!(ring = %path, pid, "it has a recognizer again{more}"));
+                self.log_limiter.say(|more| info!(ring = %path, pid, "the ring has a recognizer again{more}"));
             }
             _ => {}
         }
         let naming = file.naming(&self.path);
         if self.naming.replace(naming) != Naming::Nothing && naming == Naming::Nothing && pid.is_some() {
             self.log_limiter.say(|more| {
-                warn!(ring = %path, "its file was removed while its recognizer uses it: read on; {REMOVED}{more}");
+                warn!(ring = %path, "the ring's file was removed while both sides still use it; {REMOVED}{more}");
             });
         }
         naming
@@ -140,10 +140,11 @@ impl RingWatch {
             self.set(Recognizer::Alive); // for a ring that another process reads
         }
         let is_removed = file.is_some_and(|file| self.look(&file) == Naming::Nothing);
+        let is_lost_to_its_recognizer = is_removed && self.has_recognizer();
         let removed = || format!("{} was removed while its recognizer uses it: {REMOVED}", self.path.display());
         status::Ring {
             path: self.path.clone(),
-            problem: state.as_ref().err().map(ToString::to_string).or_else(|| is_removed.then(removed)),
+            problem: state.as_ref().err().map(ToString::to_string).or_else(|| is_lost_to_its_recognizer.then(removed)),
             is_missing: matches!(state, Err(OpenError::Missing(_))),
             state: state.ok(),
             is_removed,

@@ -290,7 +290,7 @@ fn a_config_that_is_a_mount_of_its_own_is_written_in_place_and_healed_where_that
         fs::write(&outside, &whole[..written]).unwrap();
         let daemon = Daemon::spawn(&mut start(run));
         assert_eq!(in_force(&daemon), json!([url(4)]));
-        daemon.wait_log("the file's writing was cut off, and is finished");
+        daemon.wait_log("an interrupted write of the config file was completed");
         assert_eq!(get(daemon.api(), "/api/status").json()["config"]["problem"], Value::Null);
         assert_eq!(fs::read_to_string(&outside).unwrap(), whole);
         assert!(!here("uplink.json.saving").exists());

@@ -297,7 +297,7 @@ fn a_recognizer_that_died_is_told_from_one_that_closed_its_ring() {
     assert_eq!(ring("state")["consumer"], daemon.pid(), "it is itself the consumer");
     drop(recognizer);
     crate::common::wait_until("its end in order", || ring("recognizer") == "closed");
-    daemon.wait_log("its recognizer has closed it");
+    daemon.wait_log("the recognizer has closed the ring");
     let mut killed = Command::new(program("fake-recognizer"))
         .args(["--rate", "20", "--ring"])
         .arg(home.ring())
@@ -308,7 +308,7 @@ fn a_recognizer_that_died_is_told_from_one_that_closed_its_ring() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     crate::common::wait_until("its death", || ring("recognizer") == "died");
-    daemon.wait_log("its recognizer has died");
+    daemon.wait_log("the recognizer has died");
     assert_eq!((sample("ring_recognizer_alive"), sample("ring_recognizer_died")), (0.0, 1.0));
     daemon.terminate();
 }

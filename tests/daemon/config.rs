@@ -62,7 +62,7 @@ fn what_is_written_is_what_is_in_force() {
     assert_eq!(own.client_key_file, Some("/etc/box/k".into()));
     assert_eq!(
         config.warnings(),
-        ["tls.destinations.\"https://elsewhere/\": not in use, for event_server_url has no such URL"]
+        ["tls.destinations.\"https://elsewhere/\": not in use, because no report is sent to this URL"]
     );
     assert!(!format!("{config:?}").contains("Bearer secret"));
 }

@@ -201,7 +201,7 @@ fn a_key_that_does_not_do_is_named_and_never_shown() {
         (None, 0, "cannot be read"),
         (Some("0123456789abcdef"), 0o640, "may be read or changed by others"),
         (Some("0123456789abcde\n"), 0o600, "has 15 bytes"),
-        (Some(&*"s3cret".repeat(200)), 0o600, "takes 1024 at the most"),
+        (Some(&*"s3cret".repeat(200)), 0o600, "may have 1024 at most"),
     ] {
         if let Some(content) = content {
             std::fs::write(&key, content).unwrap();

@@ -340,7 +340,9 @@ fn dead_resend_by_root_acts_in_no_folder_that_the_uplinks_user_names() {
     fs::create_dir(&etc).unwrap();
     fs::set_permissions(&etc, Permissions::from_mode(0o755)).unwrap();
     symlink(&etc, &link).unwrap();
-    for (dir, why) in [(&link, "no folder, or a link"), (&etc, "is user 0's, and the config's folder user 65528's")] {
+    for (dir, why) in
+        [(&link, "no folder, or a link"), (&etc, "belongs to user 0, and the config's folder to user 65528")]
+    {
         the_box.configure(&[], json!({ "spool": { "dir": dir } }));
         for path in [the_box.config(), the_box.home.folder.path().join("config"), link.clone()] {
             std::os::unix::fs::lchown(path, Some(USER.id), Some(USER.group)).unwrap();

@@ -181,7 +181,7 @@ fn an_event_that_is_gone_while_it_is_read_is_not_sent() {
     publish(&mut recognizer, &NewEvent { ext_json: ext.as_bytes(), ..event(&pic, &pic) });
     std::fs::OpenOptions::new().write(true).open(home.ring()).unwrap().set_len(8192).unwrap();
     daemon.signal(Signal::SIGCONT);
-    daemon.wait_log("truncated under us");
+    daemon.wait_log("the ring's file was truncated");
     let stopped = daemon.terminate();
     assert_eq!((stopped.read, sink.received().len()), (0, 0));
 }
@@ -324,8 +324,8 @@ fn each_thing_that_is_mended_has_its_line_in_the_log() {
             &["identity_name is not UTF-8", "group_name is not UTF-8"],
         ),
         (
-            NewEvent { identity_name: long.as_bytes(), ..event(b"", b"") },
-            &["identity_name was cut off: 4095 of its 6000 bytes"],
+            NewEvent { identity_id: long.as_bytes(), ..event(b"", b"") }, // and is UTF-8: the seventh event is not
+            &["identity_id was cut off: 4095 of its 6000 bytes"],
         ),
         (NewEvent { ext_json: b"{\"dept\": \"\xD1\xD0\"}", ..event(b"", b"") }, &["ext_json is not UTF-8"]),
         (
@@ -352,7 +352,7 @@ fn each_thing_that_is_mended_has_its_line_in_the_log() {
         }
     }
     let received = sink.received();
-    let name = received[1].json()["identity_name"].as_str().unwrap().to_owned();
+    let name = received[1].json()["identity_id"].as_str().unwrap().to_owned();
     assert!(name.len() == 4095 && name.chars().all(|letter| letter == '张'), "cut between two characters");
     assert_eq!(received[3].json()["ext_data"], json!({ "a": 1 }));
     // The same again and again: a line now and then, with the count.

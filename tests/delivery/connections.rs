@@ -50,7 +50,7 @@ fn a_server_that_was_heard_to_answer_what_nobody_asked_gets_a_connection_for_eac
     assert_eq!(connections, [0, 0, 0, 1, 2, 3, 4, 5], "kept until an answer came twice");
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.failed_tries), (8, 0));
-    assert_eq!(stopped.log.matches("answers what nobody asked").count(), 1, "{}", stopped.log);
+    assert_eq!(stopped.log.matches("sent an unsolicited response").count(), 1, "{}", stopped.log);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_server_that_speaks_on_an_idle_connection_gets_a_connection_for_each_event()
         crate::common::wait_until("the release", || RingState::of(&home.ring()).unwrap().consumed == sent as u64);
         if sent == 2 {
             sink.say_to_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-            daemon.wait_log("answers what nobody asked");
+            daemon.wait_log("sent an unsolicited response");
         }
     }
     let connections: Vec<_> = sink.received().iter().map(|request| request.connection).collect();

@@ -124,8 +124,8 @@ fn a_servers_limit_is_told_by_status_log_and_dead_letter_until_a_larger_event_is
     assert!(told["refuses_body_bytes"].as_u64().unwrap() > LIMIT as u64, "{told}");
     let likely = json!([{"server": "nginx", "setting": "client_max_body_size 32m;", "is_named": true}]);
     assert_eq!((&told["status"], &told["likely"]), (&json!(413), &likely), "{told}");
-    let words = "it takes requests of 800 kB and refuses those of 1.2 MB: is it nginx: client_max_body_size 32m;";
-    daemon.wait_log(&format!("the server has a limit: of json {words}"));
+    let words = "it accepts requests of 800 kB and refuses requests of 1.2 MB; the setting may be, for nginx: client_max_body_size 32m;";
+    daemon.wait_log(&format!("the server has a limit: for json, {words}"));
     let list = command(&home, Some(&daemon), &["dead", "list"]).unwrap();
     assert!(list.contains(words), "{list}");
     let asked = command(&home, Some(&daemon), &["status"]).unwrap();

@@ -255,7 +255,7 @@ fn a_refused_event_is_given_up_but_not_one_after_another() {
     home.wait_done();
     let stopped = daemon.terminate();
     assert_eq!((stopped.acknowledged, stopped.dead), (3, 1));
-    assert!(stopped.log.contains("the server answered 400 Bad Request: a dead letter now"), "{}", stopped.log);
+    assert!(stopped.log.contains("became a dead letter: the server answered 400 Bad Request"), "{}", stopped.log);
 
     let home = Home::new();
     let sink = Sink::with(|_, _| Answer::Status(422, ""));

@@ -149,7 +149,7 @@ fn what_waits_for_removed_destinations_goes_to_all_that_were_added_once_and_else
     let third = down();
     home.configure(&[third.url()], json!({}));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_log(&format!("what waits goes to {}", third.url()));
+    daemon.wait_log(&format!("its waiting events go to {}", third.url()));
     publish_many(&mut recognizer, 10);
     home.wait_released();
     home.configure(&[], json!({}));

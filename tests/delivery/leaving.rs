@@ -84,7 +84,7 @@ fn a_ring_whose_name_is_removed_under_both_is_made_again_and_nothing_is_lost() {
     server.wait_seen(1);
     let first = recognizer.id();
     std::fs::remove_file(home.ring()).unwrap();
-    daemon.wait_log("was removed while its recognizer uses it");
+    daemon.wait_log("was removed while both sides still use it");
     let said = |daemon: &Daemon| daemon.status()["rings"][0].clone();
     let ring = said(&daemon);
     assert_eq!((&ring["is_removed"], &ring["recognizer"]), (&json!(true), &json!("alive")), "{ring}");

@@ -17,4 +17,5 @@ mod removals;
 mod reports;
 mod sending;
 mod shutdown;
+mod state_reports;
 mod trial;

@@ -225,7 +225,9 @@ fn check(row: &Row, count: u64, stopped: &Stopped, server: &Server) -> String {
         }
         Expect::Refused(text) => {
             assert_eq!((stopped.failed_tries, stopped.dead, acknowledged), (0, refused, count - refused), "{log}");
-            assert!(refused > 0 && log.lines().any(|line| line.contains("a dead letter now") && line.contains(text)));
+            assert!(
+                refused > 0 && log.lines().any(|line| line.contains("became a dead letter") && line.contains(text))
+            );
         }
         Expect::RefusedOrDown => {}
         Expect::Acknowledged => assert_eq!(stopped.dead, 0, "{log}"),

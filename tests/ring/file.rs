@@ -240,7 +240,7 @@ fn a_file_truncated_under_an_upload_kills_nobody_and_sends_no_false_picture() {
     }
     assert!(rest < 32 << 20, "the request broke off");
     daemon.wait_log("was truncated under it");
-    daemon.wait_log("left, waiting for a new one");
+    daemon.wait_log("truncated: waiting for a new one");
     // What is left is no ring: the next recognizer sets it aside, and goes on.
     drop(recognizer);
     let mut recognizer = Producer::open(&home.ring(), RING).unwrap();

@@ -106,9 +106,9 @@ const differing = (one, other) => Object.keys(one).filter((key) => JSON.stringif
 
 /** The page does not wait for this: a hanging disk must not block it. */
 function readLetters() {
-  const count = status.spool.dead_letters;
-  if (letters.count === count) return;
-  letters.count = count;
+  const { dead_letters: count, dead_letters_evicted: evicted } = status.spool;
+  if (letters.count === count && letters.evicted === evicted) return;
+  Object.assign(letters, { count, evicted });
   if (count) ask("api/dead-letters?limit=20").then(({ dead }) => { letters.dead = dead; show(); }, () => { letters.count = -1; });
 }
 
@@ -138,7 +138,7 @@ function show() {
   set(at("acknowledged"), number(shares.acknowledged));
   set(at("waiting"), number(shares.spooled + shares.open));
   set(at("waiting-note"), text("waiting_note")(number(shares.spooled)));
-  const undelivered = shares.dead + shares.evicted + shares.quarantined + shares.vanished + shares.refused + shares.lost;
+  const undelivered = shares.dead + shares.evicted + shares.quarantined + shares.vanished + shares.expired + shares.refused + shares.lost;
   set(at("undelivered"), number(undelivered));
   at("lost-tile").classList.toggle("bad", undelivered > 0);
   showServers();
@@ -158,7 +158,7 @@ function troubles() {
   if (status.spool.problem) found.push(text("spool_trouble") + status.spool.problem);
   for (const parked of status.spool.parked) found.push(text("parked_banner")(number(parked.events)) + parked.url);
   for (const ring of status.rings) {
-    if (ring.state && ring.state.used > 0.8 * ring.state.capacity) found.push(text("ring_full"));
+    if (ring.state && ring.state.used > 0.9 * ring.state.capacity) found.push(text("ring_full"));
     if (ring.state && ring.state.dropped > 0) found.push(text("dropped")(number(ring.state.dropped)));
     if (ring.is_removed) found.push(text("ring_removed") + ring.path);
     if (ring.recognizer === "died" && ring.recognizer_seconds > 10) found.push(text("recognizer_died") + ring.path);

@@ -27,7 +27,7 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(4);
 const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// The most requests on one connection.
 const MOST_REQUESTS: u32 = 1000;
-/// After an unsolicited response each connection serves one request for this long.
+/// For this long after an unsolicited response, each connection serves only one request.
 const AVOID_REUSE: Duration = Duration::from_secs(3600);
 
 /// What happens to a connection that is idle.
@@ -136,8 +136,8 @@ impl Client {
         let (progress, is_tls) = (Rc::clone(&transport.progress), transport.is_tls());
         let (peer, local) = (transport.peer(), transport.local());
         let (sender, connection) = http1::Builder::new()
-            // hyper also collects up to this much of a request before it writes. That is two of our chunks, the first being a
-            // little shorter.
+            // hyper also collects up to this much of a request before it writes. One chunk is a little shorter than that, so
+            // hyper collects two.
             .max_buf_size(HYPER_TAKES)
             .title_case_headers(true)
             .allow_spaces_after_header_name_in_responses(true)
@@ -177,6 +177,6 @@ pub(super) fn note_unsolicited(error: &hyper::Error, unsolicited_response: &Cell
     }
     let before = unsolicited_response.replace(Some(Instant::now()));
     if before.is_none_or(|at| at.elapsed() >= AVOID_REUSE) {
-        warn!(%url, "the server answers what nobody asked: each event gets a connection of its own for {} s", AVOID_REUSE.as_secs());
+        warn!(%url, "the server sent an unsolicited response: each event gets a connection of its own for {} s", AVOID_REUSE.as_secs());
     }
 }

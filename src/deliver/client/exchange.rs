@@ -129,7 +129,7 @@ impl Client {
         let mut outcome = AttemptOutcome::of_answer(status, headers, early);
         let answers = settings.options.answers.as_ref();
         if let Some(meaning) = answers.and_then(|answers| answers.meaning(status)) {
-            outcome = outcome.meaning(meaning, early, headers);
+            outcome = outcome.meaning(meaning, status, early, headers);
         }
         let proxy = self.forward_proxy(&settings).filter(|_| status == 401);
         if let (Some(failure), Some(proxy)) = (outcome.failure_mut(), proxy) {

@@ -62,7 +62,7 @@ pub struct Client {
     last_answer: Cell<Option<u16>>,
     /// Whether the destination was removed.
     is_retired: Cell<bool>,
-    /// The content of the last answer, if it was not a 2xx or `is_listening`.
+    /// The content of the last answer, if it was no acknowledgement, or if `is_listening`.
     heard: RefCell<Heard>,
     /// Whether answers are kept for people to read.
     is_listening: bool,
@@ -215,8 +215,8 @@ impl Client {
                 if permit.is_none() {
                     return AttemptOutcome::NotBegun { failure: closed() };
                 }
-                *began = Instant::now();
             }
+            *began = Instant::now();
         }
     }
 

@@ -48,7 +48,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Set for strict order: how long an event that is not taken may stop the others; zero: without a limit.
+    /// Set for strict order: how long an event that is not taken stops the others at least, before it is given up; zero: it is
+    /// never given up.
     pub fn in_order(&self) -> Option<Duration> {
         let is_strict = self.options.order == Some(Order::Strict);
         is_strict.then(|| self.options.order_gives_up.unwrap_or(GIVES_UP))

@@ -41,6 +41,11 @@ pub(super) struct Unresolved {
     why: String,
 }
 
+/// An address that is not remembered for too long.
+fn fresh(known: Option<(IpAddr, Instant)>) -> Option<IpAddr> {
+    known.filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(address, _)| address)
+}
+
 impl Memory {
     /// A request on a connection to `address` ended well, or broke off.
     pub fn note(&self, address: IpAddr, is_good: bool) {
@@ -63,9 +68,6 @@ impl Memory {
     /// Sorts addresses into the order of attempts.
     pub(super) fn sort(&self, addresses: &mut Vec<IpAddr>) {
         let known = self.known();
-        let fresh = |known: Option<(IpAddr, Instant)>| {
-            known.filter(|(_, at)| at.elapsed() < REMEMBERED).map(|(address, _)| address)
-        };
         let (first, last) = (fresh(known.first), fresh(known.last));
         interleave(addresses);
         let mut move_to = |address: Option<IpAddr>, is_front: bool| {
@@ -137,7 +139,7 @@ pub(super) async fn resolve(host: &str, memory: &Memory) -> Result<(Vec<IpAddr>,
         found = &mut four => (found, Family::V6),
     };
     let has_some = first.as_ref().is_ok_and(|found| !found.is_empty());
-    let remembered = memory.known().first.map(|(address, _)| address);
+    let remembered = fresh(memory.known().first);
     let is_enough = has_some && first.as_ref().is_ok_and(|found| found.iter().any(|one| Some(*one) == remembered));
     let rest = async { if second == Family::V4 { four.await } else { six.await } };
     let other = match () {

@@ -16,7 +16,7 @@ pub struct Backlog {
     failed: Failed,
     /// All events up to this number were tried, as far as is known.
     cursor: u64,
-    /// The newest event that was added since then; 0 if it was tried.
+    /// The newest event that was added and not tried yet; 0 if there is none.
     newest: u64,
     /// Whether all events were tried, as far as is known.
     dry: bool,

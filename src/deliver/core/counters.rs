@@ -1,6 +1,6 @@
 //! What became of a lane's deliveries, as counted in memory.
 
-/// Counts of deliveries: `entered` is the sum of all others except `failures`, and of the open deliveries.
+/// Counts of deliveries: `entered` equals the sum of the other counts (without `failures`) plus the open deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Entered the lane.
@@ -11,7 +11,7 @@ pub struct Counters {
     pub spooled: u64,
     /// The server refused the event, and it could not be kept as a dead letter.
     pub refused: u64,
-    /// The event's pictures are no longer available (the ring's file was truncated).
+    /// The event or its pictures are no longer available: the ring's file was truncated, or the recognizer wrote over it.
     pub lost: u64,
     /// The ring needed the event's room, and the spool could not take it.
     pub evicted: u64,

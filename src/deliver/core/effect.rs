@@ -20,7 +20,7 @@ pub enum Effect<T> {
     Abort(UploadId),
     /// The answer to an upload that wants to send its body again: true if it may.
     Body(UploadId, bool),
-    /// Take an event out of the spool.
+    /// Read an event from the spool, and lease it.
     Pick(LaneId, UploadId, Destination, Wanted),
     /// Record what becomes of an event in the spool.
     Spooled(LaneId, Destination, u64, Fate),

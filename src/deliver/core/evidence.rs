@@ -135,7 +135,7 @@ fn row(rate: f64, chance: f64) -> u32 {
 mod tests {
     use super::*;
 
-    /// The evidence of a destination that acknowledged `acknowledged` in 10 of its last 200 events.
+    /// The evidence of a destination that acknowledged `acknowledged` of every 10 of its last 200 events.
     fn of(acknowledged: u32) -> Evidence {
         let mut evidence = Evidence::default();
         for number in 0..200 {

@@ -24,7 +24,8 @@ impl Had {
         Had { born, taken_over: RunSet::default(), delivered: Some(BTreeMap::new()) }
     }
 
-    /// Whether the lane was given an event.
+    /// Whether the lane needs no copy of an event from another lane: it was given the event, or was there when the event was
+    /// published.
     pub fn contains(&self, event: EventNo) -> bool {
         event >= self.born || self.taken_over.contains(event.0)
     }

@@ -91,7 +91,7 @@ impl Health {
         if self.waits() == Some(lack) {
             return false;
         }
-        (self.condition, self.since, self.last_failure) = (Condition::Waits(lack), now, Some((lack.failure(), now)));
+        (self.condition, self.since, self.last_failure) = (Condition::Waits(lack), now, Some((lack.into(), now)));
         true
     }
 
@@ -165,8 +165,8 @@ impl Health {
         is_news
     }
 
-    /// No upload starts before `pause` is over, unless the box lacks something anyway. Uploads that fail together make one pause,
-    /// the longest of theirs.
+    /// No upload starts before `pause` is over. Does nothing while the lane waits for the box (clock, random numbers). Uploads
+    /// that fail together make one pause, the longest of theirs.
     pub fn pause(&mut self, pause: Duration, now: Instant) {
         if self.waits().is_some() {
             return;
@@ -210,7 +210,7 @@ mod tests {
         assert!(!health.doubt(Condition::Down, failure("broken"), now) && !health.succeeded(now));
         health.pause(Duration::from_secs(60), now);
         assert!(health.waits() == Some(NotReady::Clock) && health.paused_until(now).is_none() && health.pauses == 0);
-        assert_eq!(health.last_failure.as_ref().unwrap().0, NotReady::Clock.failure());
+        assert_eq!(health.last_failure.as_ref().unwrap().0, Failure::from(NotReady::Clock));
         health.begin_anew(now);
         assert!(health.is_up());
     }

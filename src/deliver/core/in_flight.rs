@@ -79,7 +79,7 @@ impl InFlight {
         matches!(self.source, Source::Picking(_) | Source::Spool(_))
     }
 
-    /// Whether it reads on in the ring although this event of its is stored.
+    /// Whether it still reads this event in the ring, although the event is stored.
     pub fn holds_room_of_stored(&self, event: EventNo) -> bool {
         matches!(self.source, Source::Stored { event: other, holds_room: true, .. } if other == event)
     }

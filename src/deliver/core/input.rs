@@ -88,8 +88,8 @@ pub struct LaneSettings {
     pub needs_box: bool,
     /// How long an answer may take.
     pub response_timeout: Duration,
-    /// Strict order: events go one at a time, the oldest first. An event that the server does not take stops the others for this
-    /// long at most; zero: without a limit.
+    /// Strict order: events go one at a time, the oldest first. An event that the server does not take stops the others until
+    /// it has failed five times and for at least this long; zero: without a limit.
     pub in_order: Option<Duration>,
     /// At this time of the day nothing is taken out of the spool; see [`Input::BacklogHours`].
     pub is_off_hours: bool,
@@ -131,6 +131,6 @@ pub enum NotStored {
     Later(String, Needs),
     /// This event can never be stored.
     Unfit,
-    /// The ring's file was truncated.
+    /// The event cannot be read any more: the ring's file was truncated, or the recognizer wrote over the event.
     Lost,
 }

@@ -17,7 +17,7 @@
 //! Whenever any event is written to the spool, such a lane also stores what it holds up to that event. So its numbers in the
 //! spool are in order, too.
 //!
-//! Where each delivery is in memory, [`Deliveries`] knows.
+//! [`Deliveries`] records where each delivery in memory is.
 
 use std::time::{Duration, Instant};
 

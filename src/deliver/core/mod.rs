@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | `mod.rs` | the state of all deliveries, and how one input is handled |
 //! | `input.rs`, `effect.rs`, `notice.rs`, `questions.rs` | the inputs, the resulting actions, what is to be logged, and the queries |
-//! | [`lane`], [`queue`], [`backlog`], [`in_flight`], [`had`] | one destination; its events in memory, in the spool, and in flight; those it was given |
+//! | [`lane`], [`deliveries`], [`queue`], [`backlog`], [`in_flight`], [`had`] | one destination; its events in memory, in the spool, and in flight; those it was given |
 //! | [`schedule`], [`limit`], [`rounds`] | what is sent next, how many uploads run at once, and when a lane sends that sends once a period |
 //! | [`standing`], [`evidence`], [`health`], [`retry`], [`backoff`] | what is known of the server; what the outcome of an attempt means, and what caused a failure |
 //! | [`events`] | the pending events, and how many deliveries need each |

@@ -20,8 +20,8 @@ pub const YIELD: Duration = Duration::from_millis(5);
 const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// The interval between checks whether the box has what it lacked.
 const BOX_LOOK: Duration = Duration::from_secs(1);
-/// While there are live events, the backlog rests after an upload for so many times the duration of that upload, up to this
-/// limit. So few live events meet a backlog upload.
+/// While there are live events, the backlog rests after an upload for this many times the duration of that upload, up to this
+/// limit. Thus a live event rarely meets an upload of the backlog.
 const REST: (u32, Duration) = (8, Duration::from_millis(50));
 
 /// The next action of a lane.

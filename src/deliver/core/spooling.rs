@@ -17,8 +17,8 @@ use crate::spool::group;
 pub const BATCH: usize = group::MOST;
 /// A group of this many bytes is full.
 pub const GROUP_BYTES: u64 = 4 << 20;
-/// The least time that an event waits before it is written, so that the write does not take the processor from the uploads of the
-/// same event. It is in the ring meanwhile.
+/// The least time that an event waits before it is written (except in a hurry), so that the write does not take the processor
+/// from the uploads of the same event. It is in the ring meanwhile.
 const LINGER: Duration = Duration::from_millis(10);
 /// The shortest and the longest pause between attempts while the spool cannot be used.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

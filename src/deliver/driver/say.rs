@@ -20,7 +20,7 @@ impl Driver {
                 if let Some(one) = self.destination(lane) {
                     one.recent.refused(&why);
                 }
-                self.log_problem(lane, &format!("{event}: {why}: a dead letter now"));
+                self.log_problem(lane, &format!("{event} became a dead letter: {why}"));
             }
             Notice::Lost { lane, event, is_spooled: false } => {
                 let why =
@@ -51,7 +51,7 @@ impl Driver {
             }
             Notice::Removed { lane, heirs } => {
                 let heirs: Vec<String> = heirs.into_iter().map(|heir| self.url(heir)).collect();
-                info!(url = self.url(lane), "removed: what waits goes to {}", heirs.join(", "));
+                info!(url = self.url(lane), "removed: its waiting events go to {}", heirs.join(", "));
             }
             Notice::SpoolFails(why) => {
                 self.log_limiter.say(|more| warn!("{why}: events stay in the ring, uploads go on{more}"));

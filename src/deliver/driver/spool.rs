@@ -37,7 +37,7 @@ impl Driver {
             if found.left > 0 {
                 warn!(
                     events = found.left,
-                    "another folder lies at the spool's path: what can be reached of the one before is moved into it"
+                    "another folder is at the spool's path now: the events of the former folder that can be reached are moved into it"
                 );
             }
             if found.vanished > 0 {
@@ -45,7 +45,7 @@ impl Driver {
             }
             for (from, to) in &found.quarantine {
                 let to = to.as_ref().map_or("removed, it was too large".into(), |to| format!("now {}", to.display()));
-                warn!("not a file of the spool: {} is {to}", from.display());
+                warn!("{} is not a file of the spool: it was {to}", from.display());
             }
             found.problems.iter().for_each(|fault| warn!("{fault}"));
             for removed in &found.removed {
@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// Sealed events need a key that is missing: checks until it is there, or nothing is sealed any more. Writes check for the
-    /// key as well, but there may be none.
+    /// key as well, but there may be no writes.
     fn look_for_key(&self) {
         if self.looks_for_key.replace(true) {
             return;
@@ -85,7 +85,7 @@ impl Driver {
         });
     }
 
-    /// Takes an event out of the spool.
+    /// Reads an event from the spool, and leases it.
     pub(super) fn pick(&self, lane: LaneId, upload: UploadId, destination: Destination, wanted: Wanted) {
         self.in_background(async move |driver| {
             let opened = driver.worker.call(move |spool| open(spool, destination, &wanted)).await;

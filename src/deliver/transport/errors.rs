@@ -5,8 +5,8 @@ use crate::deliver::tls_error;
 
 /// The texts for [`is_unsolicited`]: the first is hyper's, which has no predicate for it, the second ours.
 const UNSOLICITED_BY_HYPER: &str = "received unexpected message from connection";
-pub(super) const UNSOLICITED: &str = "the server spoke before it was asked";
-pub(super) const TOO_LARGE: &str = "the server's answer has a head without end";
+pub(super) const UNSOLICITED: &str = "the server sent a response before the request";
+pub(super) const TOO_LARGE: &str = "the head of the server's answer is too long";
 pub(super) const OVERSIZE: &str = "the head of the server's answer is larger than 64 KiB";
 
 /// Whether a connection failed because of an unsolicited response.

@@ -27,9 +27,9 @@ use crate::readiness;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The most unsent bytes in the kernel: bytes count as progress only when they leave, so they must not pile up there.
+/// The most unsent bytes in the kernel: bytes count as progress as soon as the kernel takes them, so only a few may wait there.
 const UNSENT: u32 = 16 * 1024;
-/// The kernel closes no connection before it has received nothing for this long.
+/// The kernel closes a connection only after the peer has been silent for at least this long.
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(24);
 
 /// Connects by TCP and, for https, TLS, before `deadline`.
@@ -46,7 +46,7 @@ pub async fn connect(
 ) -> Result<Transport, Failure> {
     let is_tls = uri.scheme_str() == Some("https");
     if let Some(lack) = is_tls.then(readiness::of_tls).flatten() {
-        return Err(lack.failure()); // lanes wait before this; a test event does not
+        return Err(lack.into()); // lanes wait before this; a test event does not
     }
     let tcp = Tcp { timeouts, route, deadline: deadline.clone(), memory: Arc::clone(memory) };
     let mut connector = HttpsConnector::new(tcp, tls, false, Arc::new(DefaultServerNameResolver::default()));

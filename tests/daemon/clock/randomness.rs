@@ -99,7 +99,7 @@ fn a_sealed_spool_waits_for_random_numbers_and_uploads_go_on() {
     publish_many(&mut recognizer, 5);
     plain.wait(5);
     let problem = || daemon.status()["spool"]["problem"].as_str().unwrap_or_default().to_owned();
-    wait_until("the problem", || problem().contains("not gathered its randomness"));
+    wait_until("the problem", || problem().contains("has no random numbers yet"));
     let ring = RingState::of(&home.ring()).unwrap();
     assert!(ring.consumed == 0 && home.spooled_files().is_empty(), "{ring}");
     assert!(!daemon.log().contains(WAITS), "{}", daemon.log());

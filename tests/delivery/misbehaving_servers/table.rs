@@ -192,7 +192,7 @@ pub static TABLE: &[Row] = &[
     row(
         "100 Continue without end",
         Whole(|peer| peer.say_for_ever("HTTP/1.1 100 Continue\r\n\r\n")),
-        Down("a head without end|closed|reset|Broken pipe"),
+        Down("is too long|closed|reset|Broken pipe"),
     ),
     says("only 100 Continue", "HTTP/1.1 100 Continue\r\n\r\n", Hold, Down("no answer within 300 ms")).quick(),
     says("101 Switching Protocols", "HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", Hold, Down("")),

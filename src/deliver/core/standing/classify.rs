@@ -1,79 +1,32 @@
 //! Decides what the outcome of an attempt means for the destination's health and for the event. `evidence.rs` tells which of the
 //! two is at fault.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Standing;
+use super::judge::{Failing, Judge, TOO_MANY, Verdict};
 use crate::deliver::core::counters::End;
 use crate::deliver::core::health::Condition;
 use crate::deliver::core::in_flight::{InFlight, Source};
-use crate::deliver::core::lane::Lane;
 use crate::deliver::core::retry::RetryState;
-use crate::deliver::core::{LaneId, Notice, Rejection, backoff};
+use crate::deliver::core::{Notice, Rejection, backoff};
 use crate::deliver::failure::Failure;
 use crate::deliver::outcome::AttemptOutcome;
 use crate::event::EventId;
-use crate::readiness::NotReady;
 
 /// At least this many refusals in a row are needed before the server is at fault instead of the events.
 const BROKEN_AFTER: u32 = 5;
-/// A refusal before the whole body was sent counts only after this many of them.
+/// A refusal before the whole body was sent counts only from this one of the event on (the third); the event is tried again
+/// after the earlier ones.
 const EARLY_TRIES: u16 = 3;
 /// How long an event must have failed while others succeed before it is given up: with an answer, and without one (which also
 /// needs twice the tries).
 const GIVE_UP_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
-/// One failed event does not make a destination fail that acknowledged another one within this time.
+/// If a destination acknowledged an event within this time, one failed event does not count as a failure of the destination.
 const RECENT: Duration = Duration::from_secs(30);
-/// A destination is reliable if its row of failures may be no longer than this: a `Retry-After` then is about the destination,
-/// not about one event.
+/// A destination is reliable if so few failures in a row already show that it is at fault: a `Retry-After` then is about the
+/// destination, not about one event.
 const RELIABLE: u32 = 3;
-/// Too Many Requests: never the fault of the event.
-const TOO_MANY: u16 = 429;
-
-/// What an outcome means for the event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The delivery is done.
-    Over(End),
-    /// The event is tried again.
-    Again(Option<RetryState>),
-}
-
-/// A failed attempt.
-struct Failing<'a> {
-    upload: &'a InFlight,
-    id: EventId,
-    condition: Condition,
-    failure: Failure,
-    retry_after: Option<Duration>,
-    /// The answer has `Retry-After`. `retry_after` has it only if it is about the destination, too.
-    is_asked_for: bool,
-}
-
-/// The context of a classification, and what it adds to the verdict.
-pub struct Judge<'a> {
-    lane: LaneId,
-    in_order: Option<Duration>,
-    needs_box: bool,
-    /// The current time.
-    pub now: Instant,
-    /// Random numbers for pauses.
-    pub random: &'a mut fastrand::Rng,
-    /// Notices to be logged or reported.
-    pub notices: Vec<Notice>,
-    /// Attempts that failed.
-    pub failures: u64,
-    /// The server is in doubt: uploads may not send their bodies again.
-    pub is_doubted: bool,
-}
-
-impl Judge<'_> {
-    /// The context of a lane, without notices.
-    pub fn new<'a>(lane: &Lane, now: Instant, random: &'a mut fastrand::Rng) -> Judge<'a> {
-        let Lane { id, in_order, needs_box, .. } = *lane;
-        Judge { lane: id, in_order, needs_box, now, random, notices: Vec::new(), failures: 0, is_doubted: false }
-    }
-}
 
 impl Standing {
     /// Records the outcome of an attempt, and returns what it means for its event.
@@ -267,17 +220,14 @@ impl Standing {
             None => (2 * self.evidence.tries(), GIVE_UP_AFTER.1),
         };
         if u32::from(retry.blamed) >= tries && retry.age(judge.now) >= age {
-            let reason = match status {
-                Some(status) => format!(
-                    "the server answered {status} to this event {} times, and takes others: a firewall or a size limit? \
-                     ({why})",
-                    retry.tries
-                ),
-                None => format!(
-                    "the server gave no answer to this event {} times, and takes others: does this event crash it? ({why})",
-                    retry.tries
-                ),
+            let (last, guess) = match status {
+                Some(status) => (format!("with {status}"), "a firewall or a size limit"),
+                None => ("without an answer".into(), "does it crash the server"),
             };
+            let tries = retry.tries;
+            let reason = format!(
+                "this event failed {tries} times, the last time {last}, and the server takes others: {guess}? ({why})"
+            );
             return Verdict::Over(self.reject(judge, &failing, reason));
         }
         self.not_taken(judge, &failing);
@@ -338,35 +288,5 @@ impl Standing {
         self.health.note(failing.failure.clone(), judge.now);
         let why = failing.failure.why.clone();
         judge.notices.push(Notice::NotTaken { lane: judge.lane, event: failing.id, why });
-    }
-
-    /// Sets what the box lacks for TLS, if anything. Returns whether that changes the lane's state.
-    pub fn look_at_box(&mut self, lack: Option<NotReady>, judge: &mut Judge<'_>) -> bool {
-        let lack = lack.filter(|_| judge.needs_box);
-        let lacked = self.health.waits();
-        if let Some(lack) = lack {
-            let is_news = self.health.wait_for(lack, judge.now);
-            if is_news {
-                judge.notices.push(Notice::Waits { lane: judge.lane, lack });
-            }
-            return is_news;
-        }
-        if let Some(lacked) = lacked {
-            self.health.begin_anew(judge.now);
-            judge.notices.push(Notice::WaitsNoMore { lane: judge.lane, lacked });
-        }
-        lacked.is_some()
-    }
-}
-
-impl Failing<'_> {
-    /// Whether the server refused it before it had the whole body, for a reason other than its size or type.
-    fn is_early(&self) -> bool {
-        self.failure.early.is_some() && !matches!(self.failure.status, Some(413 | 415))
-    }
-
-    /// Whether the answer is about the server only.
-    fn is_about_server(&self) -> bool {
-        matches!(self.failure.status, Some(408 | 425 | TOO_MANY | 502 | 503 | 504))
     }
 }

@@ -29,7 +29,7 @@ impl World {
         true
     }
 
-    /// Does the same as `Uplink::relieve`.
+    /// A simpler form of `Uplink::relieve`: without the rules for the largest record, for old events and for a full ledger.
     pub(super) fn relieve(&mut self, dropped: bool) {
         let excess = self.used.saturating_sub(self.capacity / 2).max(if dropped { self.capacity / 2 } else { 0 });
         let (mut before, mut spill) = (0, Vec::new());
