@@ -39,7 +39,7 @@ source_date() { printf '%s' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --form
 MISSING_PACKAGES=() # Debian packages that could not be installed from here
 MISSING_OTHER=()    # commands that would get the rest
 
-# The prefix for commands that must run as root. Fails if a person would have to type a password.
+# Runs a command as root. Fails if a person would have to type a password.
 as_root() {
     if ((EUID == 0)); then
         "$@"
