@@ -310,6 +310,9 @@ fn a_recognizer_that_died_is_told_from_one_that_closed_its_ring() {
     crate::common::wait_until("its death", || ring("recognizer") == "died");
     daemon.wait_log("the recognizer has died");
     assert_eq!((sample("ring_recognizer_alive"), sample("ring_recognizer_died")), (0.0, 1.0));
+    std::fs::remove_file(home.ring()).unwrap();
+    let problem = ring("problem").to_string();
+    assert!(!problem.contains("while its recognizer uses it"), "it is dead: {problem}");
     daemon.terminate();
 }
 

@@ -211,4 +211,6 @@ fn a_key_that_does_not_do_is_named_and_never_shown() {
         assert_eq!(code, Some(78), "{said}");
         assert!(said.contains("sign.key_file") && said.contains(words) && !said.contains("s3cret"), "{said}");
     }
+    std::fs::write(&key, "x".repeat(1024) + "\n").unwrap();
+    assert_eq!(home.check_config().0, Some(0), "the longest key, on a line");
 }

@@ -26,7 +26,7 @@ fn publish_many(recognizer: &mut RingProducer, count: usize) {
 
 /// What a command on the home's config prints; its error where it fails. The running daemon listens on a port of the system's
 /// choice, so its config is not quite the command's.
-fn command(home: &Home, daemon: Option<&Daemon>, words: &[&str]) -> Result<String, String> {
+pub fn command(home: &Home, daemon: Option<&Daemon>, words: &[&str]) -> Result<String, String> {
     let mut config: Value = serde_json::from_slice(&std::fs::read(home.config()).unwrap()).unwrap();
     if let Some(daemon) = daemon {
         config["api"]["listen"] = daemon.api().to_string().into();

@@ -12,6 +12,7 @@ use crate::common::daemon::Home;
 use crate::common::sink::OK;
 use crate::common::tls_server::whole_request;
 use crate::common::{Answer, Daemon, Sink, Watched, event, picture, publish, publish_many, wait_until};
+use crate::dead_letters::command;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sophon_uplink::ring::producer::{NewEvent, Producer};
@@ -230,6 +231,8 @@ fn what_waited_longer_than_allowed_is_let_go_and_counted() {
     assert_eq!(came, [2, 4]);
     let status = daemon.status();
     assert_eq!((&status["shares"]["expired"], &status["destinations"][0]["expired"]), (&json!(2), &json!(2)));
+    let told = command(&home, Some(&daemon), &["status"]).unwrap();
+    assert!(told.contains("2 acknowledged, 0 waiting (0 of them in the spool), 0 dead letters, 2 given up"), "{told}");
     let log = daemon.terminate().log;
     assert!(log.contains("older than bounds.max_age_s"), "{log}");
 }
