@@ -248,8 +248,8 @@ SOPHON_RING_FUNCTION_ int sophon_ring_publish2(sophon_ring *ring, const sophon_e
  * bytes; its pointers to pictures are ignored.
  *
  * reg_pic, spot_pic   as for sophon_ring_reserve.
- * rooms               an array of pictures_count pointers, set like those two; may be NULL if no named picture has a
- *                     maximum.
+ * rooms               an array of pictures_count pointers, set like those two, unless `event` is NULL or not initialized;
+ *                     may be NULL if no named picture has a maximum.
  */
 SOPHON_RING_FUNCTION_ int sophon_ring_reserve2(sophon_ring *ring, const sophon_event2 *event, void **reg_pic,
                                                void **spot_pic, void **rooms);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// The size of the table: more than the rings and spooled events that a box maps at once. Test processes map more than a box.
-const SLOTS: usize = 256;
+const SLOTS: usize = 1024;
 
 /// A mapping that the handler may replace. `base` is 0 while the slot is free, and 1 while it is being filled in.
 struct Entry {
@@ -54,7 +54,7 @@ pub fn watch(base: NonNull<u8>, length: usize) -> io::Result<Watched> {
         .position(|entry| entry.base.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
         .ok_or_else(|| io::Error::other("too many rings and spooled events are mapped in this process"))?;
     TABLE[free].lost.store(false, Ordering::Relaxed);
-    TABLE[free].length.store(length, Ordering::Relaxed);
+    TABLE[free].length.store(length, Ordering::Release);
     TABLE[free].base.store(base.as_ptr() as usize, Ordering::Release);
     Ok(Watched(free))
 }

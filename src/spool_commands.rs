@@ -8,7 +8,7 @@ use sophon_uplink::api::client;
 use sophon_uplink::config::{self, Config, Url};
 use sophon_uplink::confine::User;
 use sophon_uplink::control::CheckedConfig;
-use sophon_uplink::spool::dead::Wanted;
+use sophon_uplink::spool::dead::{PAGE, Wanted};
 use sophon_uplink::spool::inspect::{Contents, Folder};
 use sophon_uplink::spool::{Address, RealDisk, Resent, Spool, State};
 use sophon_uplink::uplink;
@@ -123,11 +123,14 @@ fn in_batches(mut send: impl FnMut(Option<u64>) -> Result<Resent, String>) -> Re
             0 => why,
             resent => format!("{resent} dead letters wait to be sent again; the others failed: {why}"),
         })?;
+        let before = done.resent / PAGE as u64;
         done.add(batch);
         if done.after.is_none() {
             break;
         }
-        complain(format_args!("{} dead letters so far", done.resent));
+        if done.resent / PAGE as u64 > before {
+            complain(format_args!("{} dead letters so far", done.resent));
+        }
     }
     let left = done.skipped.iter().map(|(url, letters)| {
         format!("{letters} for {url} stay: its destination is not in the config; --to URL sends them to another one")

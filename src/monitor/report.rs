@@ -155,13 +155,15 @@ mod tests {
     fn every_event_that_no_destination_gets_is_lost() {
         let mut status = super::super::tests::idle();
         let shares = &mut status.shares;
-        for (bit, share) in
-            [&mut shares.evicted, &mut shares.vanished, &mut shares.quarantined, &mut shares.refused, &mut shares.lost]
-                .into_iter()
-                .enumerate()
-        {
-            *share = 1 << bit;
-        }
-        assert_eq!(uplink(&status, Duration::from_secs(60)).lost, 0b11111);
+        let lost = [
+            &mut shares.evicted,
+            &mut shares.vanished,
+            &mut shares.quarantined,
+            &mut shares.refused,
+            &mut shares.lost,
+            &mut shares.expired,
+        ];
+        lost.into_iter().enumerate().for_each(|(bit, share)| *share = 1 << bit);
+        assert_eq!(uplink(&status, Duration::from_secs(60)).lost, 0b111111);
     }
 }

@@ -192,7 +192,8 @@ impl<M: Memory> Producer<M> {
 
     /// Publishes `event` and returns its sequence number.
     ///
-    /// # Errors [`PublishError`]; the event is not in the ring. The ring may have been upgraded to ABI 2 or replaced, and its
+    /// # Errors
+    /// [`PublishError`]; the event is not in the ring. The ring may have been upgraded to ABI 2 or replaced, and its
     /// count of dropped events and its `head` may have been written.
     pub fn publish(&mut self, event: &NewEvent<'_>) -> Result<u64, PublishError> {
         self.look_at_name();

@@ -76,7 +76,7 @@ impl<D: Disk> Spool<D> {
             bytes = 0;
         }
         self.make_room(u64::from(all_blocks), entries.len() as u64, Some(evicted))?;
-        self.make_folders(all)?;
+        self.make_needed_folders(all, evicted)?;
         self.make_all_folders();
         self.events.take_numbers(orders.len() as u64).ok_or(Reason::NoSuchDestination)?;
         let fresh = self.volume.file(Home::New, first);

@@ -21,6 +21,9 @@ pub struct Destinations {
     tally: Tally,
 }
 
+/// A note that could not be read so often counts as none. The uplink tries twice a minute.
+const UNREAD: u8 = 20;
+
 /// A destination's place.
 #[derive(Debug)]
 pub struct DestinationEntry {
@@ -40,6 +43,10 @@ pub struct DestinationEntry {
     noted: bool,
     /// Whether its folder exists and is durable.
     made: bool,
+    /// Whether its folder tells its report, or need not.
+    told: bool,
+    /// How often the note in its folder could not be read.
+    unread: u8,
     tally: Tally,
 }
 
@@ -105,8 +112,8 @@ impl Destinations {
         let is_wanted = |one: &Destination| addresses.iter().any(|address| address.destination == *one);
         let old: Vec<_> = self.configured().map(|one| one.destination).collect();
         let new: Vec<(Destination, Report)> = addresses.iter().map(|one| (one.destination, one.report())).collect();
-        let added_to = |report: Report| {
-            let new = new.iter().filter(move |(_, its)| *its == report).map(|(one, _)| *one);
+        let added_to = |report: Option<Report>| {
+            let new = new.iter().filter(move |(_, its)| Some(*its) == report).map(|(one, _)| *one);
             new.filter(|one| !old.contains(one))
         };
         for entry in self.slots.iter_mut().flatten().filter(|entry| !is_wanted(&entry.destination)) {
@@ -127,14 +134,16 @@ impl Destinations {
             entry.noted &= heirs == before;
             entry.heirs = heirs;
         }
+        self.added.extend(new.iter().map(|(one, _)| *one).filter(|one| !old.contains(one)));
     }
 
     /// Marks the destination in a slot as configured. Returns whether it was a removed one.
     pub fn configure(&mut self, slot: usize, former: Option<Destination>) -> bool {
         let Some(entry) = &mut self.slots[slot] else { return false };
         entry.peers.clear();
+        let was_removed = entry.heirs.take().is_some() || !entry.configured && entry.made;
         (entry.configured, entry.former) = (true, former);
-        entry.heirs.take().is_some()
+        was_removed
     }
 
     /// Sets the heirs of the destination in a slot, unless it is configured or has heirs already.
@@ -157,9 +166,18 @@ impl Destinations {
         }
     }
 
-    /// Sets the configured destinations that were added since the process before.
-    pub fn set_added(&mut self, added: &[Destination]) {
-        self.added = added.to_vec();
+    /// Sets the configured destinations that were added since the process before. `is_more`: the earlier ones count, too, because
+    /// the heirs of some destination are still unknown.
+    pub fn set_added(&mut self, added: &[Destination], is_more: bool) {
+        self.added.truncate(if is_more { usize::MAX } else { 0 });
+        self.added.extend(added);
+    }
+
+    /// The note in a slot's folder could not be read. Returns whether to go on without it.
+    pub fn could_not_read(&mut self, slot: usize) -> bool {
+        let Some(entry) = &mut self.slots[slot] else { return false };
+        entry.unread = entry.unread.saturating_add(1);
+        entry.unread >= UNREAD
     }
 
     /// Finds the heirs of the destination in a slot: those that the note in its folder names, or else those that were added since
@@ -202,17 +220,20 @@ impl Destinations {
 impl Destinations {
     /// Forgets which folders exist.
     pub fn forget_folders(&mut self) {
-        self.slots.iter_mut().flatten().for_each(|entry| entry.made = false);
+        self.slots.iter_mut().flatten().for_each(|entry| (entry.made, entry.told) = (false, false));
     }
 
-    /// Marks the folder of a slot as existing and durable.
-    pub fn has_folder(&mut self, slot: usize) {
-        self.slots[slot].iter_mut().for_each(|entry| entry.made = true);
+    /// Marks the folder of a slot as existing and durable; `is_told`: it has the URL. Without it a folder tells the realtime
+    /// report.
+    pub fn has_folder(&mut self, slot: usize, is_told: bool) {
+        if let Some(entry) = &mut self.slots[slot] {
+            (entry.made, entry.told) = (true, is_told || entry.report() != Some(Report::History));
+        }
     }
 
-    /// The slots among these whose folders do not exist yet.
+    /// The slots among these whose folders do not exist yet, or do not tell their report.
     pub fn without_folder(&self, mask: Mask) -> Vec<usize> {
-        slots(mask).filter(|slot| self.get(*slot).is_some_and(|entry| !entry.made)).collect()
+        slots(mask).filter(|slot| self.get(*slot).is_some_and(|entry| !entry.made || !entry.told)).collect()
     }
 
     /// The slots whose folders exist.
@@ -263,6 +284,8 @@ impl DestinationEntry {
             peers: Vec::new(),
             noted: false,
             made: false,
+            told: false,
+            unread: 0,
             tally: Tally::default(),
         }
     }
@@ -298,8 +321,13 @@ impl DestinationEntry {
     }
 
     /// Whether it was removed and has no heirs.
-    pub fn is_parked(&self) -> bool {
+    pub fn has_no_heirs(&self) -> bool {
         self.heirs.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// The same, or its heirs are not known yet.
+    pub fn is_parked(&self) -> bool {
+        !self.configured && self.heirs.as_ref().is_none_or(Vec::is_empty)
     }
 
     /// What became of its events.
@@ -307,9 +335,9 @@ impl DestinationEntry {
         self.tally
     }
 
-    /// The report that its destination gets; the realtime report if its URL is unknown.
-    fn report(&self) -> Report {
-        self.url.as_deref().map_or(Report::RealTime, Report::of_shown)
+    /// The report that its destination gets; none if its URL is unknown.
+    fn report(&self) -> Option<Report> {
+        self.url.as_deref().map(Report::of_shown)
     }
 
     /// The content of the file with its heirs.

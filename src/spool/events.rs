@@ -107,6 +107,11 @@ impl Events {
         is_in(&self.index, counter, slot)
     }
 
+    /// Whether an event has a file of its own although its number lay between those of a group.
+    pub fn is_alone(&self, counter: u64) -> bool {
+        self.index.is_alone(counter)
+    }
+
     /// Whether the file counts in which the event was, or is, together with others.
     pub fn counts_group_of(&self, counter: u64) -> bool {
         self.index.counts_group_of(counter)

@@ -68,9 +68,9 @@ impl<D: Disk> Spool<D> {
         let of = |is_such: fn(&DestinationEntry) -> bool| {
             self.destinations.iter().filter(|(_, one)| is_such(one)).fold(0, |mask: Mask, (slot, _)| mask | 1 << slot)
         };
-        let (with_heirs, configured) = (of(|one| !one.is_parked()), of(DestinationEntry::is_configured));
+        let (with_heirs, configured) = (of(|one| !one.has_no_heirs()), of(DestinationEntry::is_configured));
         slots(with_heirs).try_for_each(|slot| self.write_heirs(slot))?;
-        if self.parked().next().is_some() {
+        if self.destinations.iter().any(|(slot, one)| one.has_no_heirs() && self.kept(slot) > 0) {
             self.make_folders(configured)?;
         }
         (0..SLOTS).try_for_each(|slot| self.write_heirs(slot))
@@ -99,6 +99,10 @@ impl<D: Disk> Spool<D> {
                 Ok((url, note)) => {
                     self.destinations.set_url(slot, url);
                     self.destinations.find_heirs(slot, note.as_deref());
+                }
+                Err(_) if self.destinations.could_not_read(slot) => {
+                    self.destinations.find_heirs(slot, None);
+                    self.destinations.is_noted(slot); // whatever the note says, it stays
                 }
                 Err(fault) => found = Err(fault),
             }
@@ -148,7 +152,7 @@ impl<D: Disk> Spool<D> {
             // Without this file a start takes the destination for one of the realtime report. If it is one, only people need it.
             let is_needed = url.is_some_and(|url| Report::of_shown(&url) != Report::RealTime);
             told.or_else(|fault| if is_needed { Err(fault) } else { Ok(()) })?;
-            self.destinations.has_folder(slot);
+            self.destinations.has_folder(slot, true);
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ pub struct Index {
     /// How many events share their file with an earlier one.
     shared: u64,
     /// Events with a file of their own whose number lay between those of a group when they were added.
-    alone: Vec<u64>,
+    alone: Vec<u64>, // sorted
     /// How many names there are, and how many blocks they would take if each were a file.
     names: u64,
     name_blocks: u64,
@@ -134,6 +134,11 @@ impl Index {
         self.groups.get(place).is_some_and(|group| group.first <= counter).then_some(place)
     }
 
+    /// Whether an event has a file of its own although its number lay between those of a group.
+    pub fn is_alone(&self, counter: u64) -> bool {
+        self.alone.binary_search(&counter).is_ok()
+    }
+
     /// Whether the file counts in which the event was, or is, together with others.
     pub fn counts_group_of(&self, counter: u64) -> bool {
         self.group_of(counter).is_some()
@@ -148,14 +153,15 @@ impl Index {
     fn came(&mut self, counter: u64, blocks: u32) {
         self.blocks += u64::from(blocks);
         if self.group_of(counter).is_some() {
-            self.alone.push(counter);
+            let place = self.alone.partition_point(|one| *one < counter);
+            self.alone.insert(place, counter);
         }
     }
 
     /// Counts an event that was removed.
     fn went(&mut self, counter: u64, blocks: u32) {
-        let alone = self.alone.iter().position(|one| *one == counter).map(|place| self.alone.swap_remove(place));
-        let Some(place) = self.group_of(counter).filter(|_| alone.is_none()) else {
+        let alone = self.alone.binary_search(&counter).map(|place| self.alone.remove(place));
+        let Some(place) = self.group_of(counter).filter(|_| alone.is_err()) else {
             self.blocks -= u64::from(blocks);
             return;
         };

@@ -52,15 +52,15 @@ impl<F> Letters<F> {
     /// Records the reason of a letter. It is durable when this returns.
     ///
     /// # Errors
-    /// The operation that failed. The letter then has no reason.
+    /// The operation that failed. A new letter then has no reason; a letter that is there keeps its earlier one.
     pub fn note<D: Disk<File = F>>(
         &mut self,
         volume: &mut Volume<D>,
         letter: Letter,
         reason: &DeadLetterReason,
     ) -> Result<(), DiskError> {
-        if !self.reasons.is_known() {
-            self.read_reasons(volume)?;
+        if !self.reasons.is_known() && self.read_reasons(volume).is_err() {
+            self.reasons.append_only(volume)?;
         }
         self.reasons.note(volume, letter, reason)
     }

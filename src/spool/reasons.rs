@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,7 @@ impl DeadLetterReason {
 pub struct Reasons<F> {
     path: PathBuf,
     file: Option<F>,
-    /// Whether its content is known. If not, nothing is written, because that could replace other letters' reasons.
+    /// Whether its content is known. If not, records are only added behind it, so that none is replaced.
     is_known: bool,
     /// Whether its name is durable.
     is_named: bool,
@@ -152,8 +153,8 @@ impl<F> Reasons<F> {
         volume: &Volume<D>,
         is_there: impl Fn(Letter) -> bool,
     ) -> Result<(), DiskError> {
-        *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
         let bytes = volume.read_small(&self.path, usize::MAX)?.unwrap_or_default();
+        *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
         self.end = bytes.len().div_ceil(RECORD) as u32;
         self.free = (0..self.end).collect();
         for (letter, (place, serial, _)) in DeadLetterReason::all(&bytes) {
@@ -167,9 +168,22 @@ impl<F> Reasons<F> {
         Ok(())
     }
 
+    /// Writes further records behind those that are there, because these cannot be read.
+    ///
+    /// # Errors
+    /// If the file cannot be looked at.
+    pub fn append_only<D: Disk<File = F>>(&mut self, volume: &Volume<D>) -> Result<(), DiskError> {
+        let bytes = match volume.stat(&self.path) {
+            Err(fault) if fault.source.kind() == io::ErrorKind::NotFound => 0,
+            found => found?.bytes,
+        };
+        self.end = self.end.max(u32::try_from(bytes.div_ceil(RECORD as u64)).unwrap_or(u32::MAX - 1));
+        Ok(())
+    }
+
     /// Closes the file, because another file will be at its path.
     pub fn close(&mut self) {
-        (self.file, self.is_named) = (None, false);
+        *self = Reasons { path: std::mem::take(&mut self.path), serial: self.serial, ..Reasons::new(Path::new("")) };
     }
 
     /// Records the reason of a letter. It is durable when this returns.

@@ -148,6 +148,7 @@ impl<D: Disk> Spool<D> {
         let (names, mut found) = (found, BTreeSet::new());
         found.extend(names); // one by one: few, and no sorting of a list besides
         let mut links = Vec::new();
+        let is_undecided = !self.destinations.without_heirs().is_empty();
         self.destinations.forget_folders();
         for &destination in &found {
             let counters = match self.scan_folder(Home::To(destination), report) {
@@ -165,7 +166,7 @@ impl<D: Disk> Spool<D> {
             |one: &&DestinationEntry| one.is_configured() && !one.has_folder() && !is_found(one.former());
         let all = self.destinations.iter().map(|(_, one)| one);
         report.added.extend(all.filter(has_no_folder).map(DestinationEntry::destination));
-        self.destinations.set_added(&report.added);
+        self.destinations.set_added(&report.added, is_undecided);
         self.find_heirs().unwrap_or_else(|fault| report.problem(fault));
         Ok(())
     }
@@ -180,11 +181,12 @@ impl<D: Disk> Spool<D> {
             report.problem(fault);
             None
         });
+        let is_told = url.is_some();
         let slot = match self.lodge(destination, url.clone()) {
             Ok(slot) => slot,
             Err(fault) => return report.problem(fault),
         };
-        self.destinations.has_folder(slot);
+        self.destinations.has_folder(slot, is_told);
         if self.destinations.get(slot).is_some_and(DestinationEntry::is_configured) {
             drop(self.volume.unlink(&self.volume.folder(Home::To(destination)).join(HEIRS_FILE))); // configured again
         }
@@ -261,7 +263,7 @@ struct Runs {
 impl Runs {
     /// Adds the next event, which is in `file`; 0: nobody knows where.
     fn add(&mut self, file: u64, Entry { counter, blocks, .. }: Entry) {
-        while self.recent.front().is_some_and(|run| run.first + MOST as u64 <= counter) {
+        while self.recent.front().is_some_and(|run| counter - run.first >= MOST as u64) {
             self.groups.extend(self.recent.pop_front().filter(|run| run.members.count_ones() > 1));
         }
         match self.recent.iter_mut().find(|run| file != 0 && run.file == file) {

@@ -164,8 +164,9 @@ impl<D: Disk> Spool<D> {
     /// The blocks of all files, also of those that have no name any more and are still being read.
     pub(super) fn blocks(&self) -> u64 {
         let has_name = |file: &OpenFile| {
-            let is_listed = self.events.get(file.event()).is_some();
-            is_listed || file.is_group() && self.events.counts_group_of(file.event())
+            let (event, events) = (file.event(), &self.events);
+            let is_listed = events.get(event).is_some() && !(file.is_group() && events.is_alone(event));
+            is_listed || file.is_group() && events.counts_group_of(event)
         };
         self.named_blocks() + self.readers.blocks(has_name)
     }

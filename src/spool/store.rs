@@ -96,7 +96,7 @@ impl<D: Disk> Spool<D> {
             self.sweep()?;
             let copies = self.copies(mask);
             self.make_room(copies * u64::from(blocks(self.file_len(frame))), copies, Some(&mut evicted))?;
-            self.make_folders(mask)?;
+            self.make_needed_folders(mask, &mut evicted)?;
             self.make_all_folders();
             self.write_until_stored(ring, source, frame, mask, &mut evicted).map(|counter| (counter, mask))
         });
@@ -144,8 +144,8 @@ impl<D: Disk> Spool<D> {
         self.make_folders(mask)?;
         let from = self.name_in(from, counter);
         let mask = mask & !known.mask;
-        if !self.volume.has_links() {
-            let copies = u64::from(mask.count_ones());
+        let copies = u64::from(mask.count_ones());
+        if copies > 0 && !self.volume.has_links() {
             self.make_room(copies * u64::from(known.blocks), copies, None)?;
         }
         self.link(&from, Entry { mask, ..known })?;
@@ -175,6 +175,17 @@ impl<D: Disk> Spool<D> {
         let failures = done.into_iter().filter(|(counter, slot)| self.unlink(*counter, *slot).is_err());
         let _still_there = failures.take(MOST_UNDELETABLE).count();
         Ok(())
+    }
+
+    /// As [`Spool::make_folders`]. A full disk gets room once, as for the event itself.
+    pub(super) fn make_needed_folders(&mut self, mask: Mask, evicted: &mut Vec<Evicted>) -> Result<(), DiskError> {
+        match self.make_folders(mask) {
+            Err(fault) if fault.is_full() && self.eviction_helps => {
+                self.eviction_helps = false;
+                if self.give_up_a_file(evicted)? { self.make_folders(mask) } else { Err(fault) }
+            }
+            made => made,
+        }
     }
 
     fn write_until_stored<S: Words + PictureSource + ?Sized>(

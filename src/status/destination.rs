@@ -118,6 +118,6 @@ pub struct Backlog {
     pub events: u64,
     /// Their size, in whole blocks.
     pub bytes: u64,
-    /// Further events that could not be read. They are offered again after the next start.
+    /// Further events that could not be read. They are offered again after the next start, or when a spool that could not be used works again.
     pub unreadable: u64,
 }

@@ -164,7 +164,7 @@ pub struct Ring {
     /// Whether the problem is that there is no file: the recognizer has not started yet.
     #[serde(skip)]
     pub is_missing: bool,
-    /// Whether its file was removed while it is being read: nobody else can find it.
+    /// Whether its file was removed while its recognizer uses it: nobody else can find it.
     pub is_removed: bool,
     /// `alive`, `closed` (it ended in order), `died`, or `absent` (no ring is being read).
     pub recognizer: &'static str,

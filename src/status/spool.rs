@@ -18,7 +18,7 @@ pub struct Spool {
     pub is_usable: bool,
     /// Why events cannot be stored.
     pub problem: Option<String>,
-    /// Size of everything in it, in whole blocks.
+    /// Size of events, dead letters and quarantined files, in whole blocks.
     pub bytes: u64,
     /// The maximum size.
     pub max_bytes: u64,

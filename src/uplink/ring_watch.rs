@@ -147,7 +147,7 @@ impl RingWatch {
             problem: state.as_ref().err().map(ToString::to_string).or_else(|| is_lost_to_its_recognizer.then(removed)),
             is_missing: matches!(state, Err(OpenError::Missing(_))),
             state: state.ok(),
-            is_removed,
+            is_removed: is_lost_to_its_recognizer,
             recognizer: self.recognizer.get().name(),
             recognizer_seconds: self.since.get().elapsed().as_secs_f64(),
             last_event_seconds: self.last_event.get().map(|moment| moment.elapsed().as_secs_f64()),

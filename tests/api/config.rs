@@ -84,7 +84,7 @@ fn kill_9_while_saving_leaves_the_old_config_or_the_new_one() {
     println!(
         "{kills} kills, {last} configs saved; {during} kills between saving and answering, {unfinished} while writing a file"
     );
-    assert!(last > 0);
+    assert!(last > 0 && (kills < 1000 || during + unfinished > 0), "no kill fell into a save");
 }
 
 /// Changes the config again and again; the last generation that was answered.
@@ -116,11 +116,11 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
     let home = Home::new();
     let sink = Sink::start();
     let recognizer = Producer::open(&home.ring(), 1 << 20).unwrap();
-    let published = Arc::new(AtomicU64::new(0));
+    let (published, arrived) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let done = Arc::new(AtomicBool::new(false));
     let publishing = thread::spawn({
-        let (published, done) = (Arc::clone(&published), Arc::clone(&done));
-        move || publish_all_the_time(recognizer, &published, &done)
+        let (published, arrived, done) = (Arc::clone(&published), Arc::clone(&arrived), Arc::clone(&done));
+        move || publish_all_the_time(recognizer, &published, &arrived, &done)
     });
     let target = |generation: u64| format!("http://{}/{generation}", sink.address);
     let daemon = Daemon::start(&home, &[target(0)], json!({}));
@@ -155,6 +155,7 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
         let enough = random.usize(0..20);
         sink.wait(enough);
         keep(&sink, &mut seen, &floors);
+        arrived.store(seen.len() as u64, Ordering::SeqCst);
         if generation % 100 == 0 {
             println!("{generation} of {reloads} reloads, {} events", seen.len());
         }
@@ -172,11 +173,22 @@ fn reloads_under_load_lose_nothing_and_send_nothing_to_what_is_not_in_force() {
     assert_eq!((stopped.refused, stopped.lost), (0, 0), "{}", stopped.log);
 }
 
-/// Until it is done; the number of the last one.
-fn publish_all_the_time(mut recognizer: crate::common::RingProducer, published: &AtomicU64, done: &AtomicBool) -> u64 {
+/// Until it is done; the number of the last one. So many events are on their way at most that they fill the ring, and not the spool,
+/// however slow the machine is.
+fn publish_all_the_time(
+    mut recognizer: crate::common::RingProducer,
+    published: &AtomicU64,
+    arrived: &AtomicU64,
+    done: &AtomicBool,
+) -> u64 {
+    const ON_THEIR_WAY: u64 = 1000;
     let pictures: Vec<_> = (0..4).map(|seed| picture(2_000 << seed, seed)).collect();
     let mut last = 0;
     while !done.load(Ordering::SeqCst) {
+        if last > arrived.load(Ordering::SeqCst) + ON_THEIR_WAY {
+            thread::sleep(Duration::from_micros(200));
+            continue;
+        }
         match recognizer.publish(&event(&pictures[last as usize % 4], b"")) {
             Ok(sequence) => {
                 last = sequence;

@@ -50,6 +50,8 @@ pub struct State {
     pub failure: Option<Failure>,
     /// A file of this name can neither be deleted nor get another name: its inode is damaged, or it is another user's.
     pub stuck: Option<(String, i32)>,
+    /// Files of this name cannot be read: EIO.
+    pub unreadable: Option<String>,
 }
 
 /// A handle on a disk; clones are the same disk.
@@ -178,7 +180,15 @@ impl State {
                 Rc::new(Node::Folder { durable: names.clone(), names, pending: Vec::new() })
             }
         });
-        State { nodes: nodes.collect(), random: random.fork(), calls: 0, failure: None, stuck: None, ..*self }
+        State {
+            nodes: nodes.collect(),
+            random: random.fork(),
+            calls: 0,
+            failure: None,
+            stuck: None,
+            unreadable: None,
+            ..*self
+        }
     }
 
     /// Every file below `path`, by node, with its size.
@@ -238,6 +248,7 @@ impl ModelDisk {
             calls: 0,
             failure: None,
             stuck: None,
+            unreadable: None,
         })
     }
 
@@ -261,6 +272,11 @@ impl ModelDisk {
 
     pub fn fail(&self, failure: Option<Failure>) {
         self.state.borrow_mut().failure = failure;
+    }
+
+    /// Reads of files of this name fail with EIO.
+    pub fn fail_reads_of(&self, name: Option<&str>) {
+        self.state.borrow_mut().unreadable = name.map(str::to_owned);
     }
 
     pub fn stick(&self, stuck: Option<(String, i32)>) {
@@ -456,6 +472,9 @@ impl Disk for ModelDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<Bytes> {
+        if path.file_name().and_then(OsStr::to_str) == self.state.borrow().unreadable.as_deref() {
+            return Err(errno(libc::EIO));
+        }
         self.look(|state| match &*state.nodes[state.find(path)?] {
             Node::File { data, .. } if !data.is_empty() => Ok(Bytes(Arc::clone(data))),
             _ => Err(io::ErrorKind::InvalidData.into()),

@@ -234,22 +234,61 @@ fn a_start_that_cannot_read_who_inherits_or_why_an_event_was_refused_forgets_nei
 fn a_history_that_was_removed_leaves_its_events_to_no_other_report_whatever_failed_when_its_folder_was_made() {
     let records = records();
     let history = |host: &str| format!("http://{host}/#history");
-    for call in 0..40 {
+    for call in 0..80 {
         let mut world = World::new(&records, 1, None);
         world.urls = vec!["http://a/".to_owned(), history("h")];
         assert!(world.spool.configure(&addresses(&world.urls)).is_empty());
-        let at = world.disk.calls() + call;
+        let at = world.disk.calls() + call / 2;
         world.disk.fail(Some(Failure { at: at..at + 1, errno: libc::ENOSPC, after: false }));
         let to = [Destination::of(&history("h"))];
         let store = |world: &mut World<'_>| world.spool.store(RING, &*records.memory, &records.frames[0], &to);
-        let stored = store(&mut world).or_else(|_| store(&mut world)).unwrap().counter;
+        let stored = store(&mut world);
         world.disk.fail(None);
+        // In every second history another process finds the folder as the first one left it.
+        if call % 2 == 0 {
+            assert!(world.restart().unavailable.is_none());
+        }
+        let stored = stored.or_else(|_| store(&mut world)).unwrap().counter;
+        let also = store(&mut world).unwrap().counter;
         // The config is changed while no process runs.
         world.urls = vec!["http://b/".to_owned(), history("i")];
         assert!(world.restart().unavailable.is_none());
         while let Some(_moved) = world.spool.settle().unwrap() {}
         let waiting =
             |url: &str| world.spool.list(Destination::of(url), None).map(|event| event.counter).collect::<Vec<_>>();
-        assert_eq!((waiting("http://b/"), waiting(&history("i"))), (vec![], vec![stored]), "call {call} failed");
+        assert_eq!((waiting("http://b/"), waiting(&history("i"))), (vec![], vec![stored, also]), "call {call} failed");
+    }
+}
+
+/// A read error in the note, for a while or for good.
+#[test]
+fn who_inherits_is_asked_again_and_one_that_came_meanwhile_may() {
+    let records = records();
+    let [a, b, c] = ["http://a/", "http://b/", "http://c/"];
+    for is_for_good in [false, true] {
+        let mut world = World::new(&records, 1, None);
+        let stored = world.spool.store(RING, &*records.memory, &records.frames[0], &[a, b].map(Destination::of));
+        let stored = stored.unwrap().counter;
+        // While no process runs, `b` is taken out of the config. No note says who inherits.
+        world.urls = vec![a.to_owned()];
+        world.disk.fail_reads_of(Some("heirs"));
+        assert!(world.restart().unavailable.is_none());
+        assert!(world.spool.settle().is_err(), "it is tried again");
+        assert_eq!(
+            world.spool.parked().map(|(of, _, events)| (of, events)).collect::<Vec<_>>(),
+            [(Destination::of(b), 1)]
+        );
+        // A reload adds a destination.
+        world.urls.push(c.to_owned());
+        world.spool.configure(&addresses(&world.urls));
+        if is_for_good {
+            assert!((0..30).any(|_| world.spool.settle().is_ok()), "it goes on without the note");
+        } else {
+            world.disk.fail_reads_of(None);
+        }
+        while let Some(_moved) = world.spool.settle().unwrap() {}
+        let waiting =
+            |url: &str| world.spool.list(Destination::of(url), None).map(|event| event.counter).collect::<Vec<_>>();
+        assert_eq!((waiting(b), waiting(c)), (vec![], vec![stored]), "for good: {is_for_good}");
     }
 }

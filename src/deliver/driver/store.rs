@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::deliver::core::{Job, Rejection, Target};
 use crate::deliver::record::Record;
+use crate::picture::PictureSource as _;
 use crate::ring::consumer::Frame;
 use crate::ring::file::RingId;
 use crate::spool::batch::Order;
@@ -94,7 +95,11 @@ fn store(spool: &mut RealSpool, task: &Task) -> Result<Done, StoreError> {
 fn finish(spool: &mut RealSpool, job: &Job, done: Done) -> Done {
     let counter = done.counter;
     job.in_flight.iter().for_each(|destination| spool.lease(*destination, counter));
-    let moved = job.in_flight.first().and_then(|destination| spool.read(*destination, counter).ok().map(Arc::new));
+    let moved = job.in_flight.first().and_then(|destination| spool.read(*destination, counter).ok());
+    let moved = moved.map(|event| {
+        event.drop_clear(); // its body may be complete, and its answer take long
+        Arc::new(event)
+    });
     let mut evicted = done.evicted;
     let fault = job.dead.iter().filter_map(|(dead, rejection)| {
         let buried = spool.to_dead(dead.address.destination, counter, &reason_of(rejection), &mut evicted);
