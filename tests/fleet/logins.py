@@ -29,7 +29,7 @@ def refused(scene, node, name, *login, words):
     gateway = Gateway(scene, node, *login, name=name, ready=False)
     scene.wait(lambda: "the servers refuse this login" in gateway.fault() and words in gateway.fault(), f"{name} said what to do")
     check(gateway.post(event(), event_id(1)).status == 503, "and takes nothing")
-    check("not ready" in scene.log(name) and words in scene.log(name), "the log says it, too")
+    scene.wait(lambda: "not ready" in scene.log(name) and words in scene.log(name), "the log said it, too")
     gateway.kill()
 
 

@@ -93,7 +93,7 @@ def test_what_is_too_large_is_refused_before_it_is_sent(scene):
     small.start()
     operate(small, lambda stream: stream.create(num_replicas=1))
     gateway = Gateway(scene, small, name="gateway-small")
-    check("max_payload is 1048576 bytes" in scene.log("gateway-small"), "warned of at the start")
+    scene.wait(lambda: "max_payload is 1048576 bytes" in scene.log("gateway-small"), "it was warned of")
     refused(gateway.post(sized((1 << 20) - 8191), event_id(4)), 413, str((1 << 20) - 8192))
     check(gateway.post(sized((1 << 20) - 8192), event_id(4)).status == 200, "what fits is taken")
 
@@ -106,10 +106,10 @@ def test_a_full_stream_is_503_until_there_is_room(scene):
         check(stored < 10, "it never was full")
     refused(answer, 503, "10077", "max_bytes")
     check(int(answer.headers["Retry-After"]) >= 15 and gateway.metric('alarms_total{reason="full"}') == 1, "later, and an alarm")
-    check("ALARM" in scene.log("gateway"), "an alarm in the log")
+    scene.wait(lambda: "ALARM" in scene.log("gateway"), "an alarm was in the log")
     check(gateway.post(event(), event_id(0)).status == 200, "what is stored is acknowledged, full or not")
     scene.wait(lambda: gateway.metric("stream_fullness_ratio") >= 0.9, "the metrics said that it is nearly full")
-    check("% full" in scene.log("gateway"), "and the log")
+    scene.wait(lambda: "% full" in scene.log("gateway"), "the log said it, too")
     operate(node, lambda stream: stream.update(max_bytes=1 << 30))
     check(gateway.post(event(), event_id(stored)).status == 200, "there is room")
     check(len(messages(node)) == stored + 1, "each once")
@@ -137,7 +137,7 @@ def test_a_stream_that_would_lose_or_double_events_is_refused(scene):
     operate(node, lambda stream: stream.create(num_replicas=1))
     scene.wait(gateway.is_ready, "it was ready without a restart")
     check(gateway.post(event(), event_id(1)).status == 200 and len(messages(node)) == 1, "and takes events")
-    check("one copy" in scene.log("gateway"), "one copy is warned of")
+    scene.wait(lambda: "one copy" in scene.log("gateway"), "one copy was warned of")
 
 
 def test_a_gateway_waits_for_its_servers_and_outlives_them(scene):
