@@ -152,7 +152,7 @@ def a_form_that_stays_open_never_writes_back_what_was_changed_elsewhere(browser,
     browser.run("document.getElementById('settings').requestSubmit()")
     browser.wait(open_question)
     asked = browser.run("return document.getElementById('conflict-text').textContent")
-    assert "Somebody else has changed the settings meanwhile: Server addresses." in asked, asked
+    assert "Somebody else has changed the settings in the meantime: Server addresses." in asked, asked
     assert json.loads(box.config.read_text())["event_server_url"] == ["http://192.0.2.1/third"]
     browser.run("document.getElementById('save-mine').click()")
     browser.wait("document.getElementById('saved').classList.contains('good') && document.getElementById('conflict').hidden")
