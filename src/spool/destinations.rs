@@ -15,7 +15,8 @@ const PEER: &str = "not ";
 #[derive(Debug)]
 pub struct Destinations {
     slots: [Option<DestinationEntry>; SLOTS],
-    /// Configured destinations that had no folder at the last start: they were added since the process before.
+    /// Destinations that were added since the process before: they had no folder at the start, or came by a reload while the heirs
+    /// of some destination were unknown.
     added: Vec<Destination>,
     /// For all destinations, including removed ones.
     tally: Tally,
@@ -134,7 +135,9 @@ impl Destinations {
             entry.noted &= heirs == before;
             entry.heirs = heirs;
         }
-        self.added.extend(new.iter().map(|(one, _)| *one).filter(|one| !old.contains(one)));
+        if !self.without_heirs().is_empty() {
+            self.added.extend(new.iter().map(|(one, _)| *one).filter(|one| !old.contains(one)));
+        }
     }
 
     /// Marks the destination in a slot as configured. Returns whether it was a removed one.
@@ -169,7 +172,9 @@ impl Destinations {
     /// Sets the configured destinations that were added since the process before. `is_more`: the earlier ones count, too, because
     /// the heirs of some destination are still unknown.
     pub fn set_added(&mut self, added: &[Destination], is_more: bool) {
-        self.added.truncate(if is_more { usize::MAX } else { 0 });
+        if !is_more {
+            self.added.clear();
+        }
         self.added.extend(added);
     }
 

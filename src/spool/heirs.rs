@@ -23,8 +23,7 @@ impl<D: Disk> Spool<D> {
     /// Sets the destinations. The heirs of a removed destination are the new ones of the same report; [`Spool::settle`] moves the
     /// events. Without heirs the destination is parked: its events stay until it, or a new destination, is added. Returns what
     /// failed; that matters only if the process dies before the events have moved, because the next start may then choose other
-    /// heirs. Folders are made with the next event that is stored, or at once if
-    /// something is parked.
+    /// heirs. Folders are made with the next event that is stored, or at once if something is parked.
     pub fn configure(&mut self, addresses: &[Address]) -> Vec<DiskError> {
         self.destinations.keep_only(addresses);
         let mut faults: Vec<_> = addresses.iter().filter_map(|address| self.add(address).err()).collect();

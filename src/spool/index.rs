@@ -73,8 +73,8 @@ pub struct Index {
     groups: VecDeque<Group>,
     /// How many events share their file with an earlier one.
     shared: u64,
-    /// Events with a file of their own whose number lay between those of a group when they were added.
-    alone: Vec<u64>, // sorted
+    /// Events with a file of their own whose number lay between those of a group when they were added; sorted.
+    alone: Vec<u64>,
     /// How many names there are, and how many blocks they would take if each were a file.
     names: u64,
     name_blocks: u64,
@@ -107,22 +107,25 @@ impl Index {
     /// Must be called in the order of numbers.
     pub fn join(&mut self, first: u64, last: u64, blocks: u32, is_member: impl Fn(u64) -> bool) {
         let from = self.entries.partition_point(|entry| entry.counter < first);
-        let (mut events, mut alone, mut others) = (0, 0, Vec::new());
+        let (mut events, mut counted, mut others) = (0, 0, Vec::new());
         for entry in (from..self.entries.len()).map(|place| self.entries[place]) {
             if entry.counter > last {
                 break;
             }
-            match entry.mask != 0 && is_member(entry.counter) {
-                true => (events, alone) = (events + 1, alone + u64::from(entry.blocks)),
-                false if entry.mask != 0 => others.push(entry.counter),
-                false => {}
+            if entry.mask == 0 {
+                continue;
+            }
+            if is_member(entry.counter) {
+                (events, counted) = (events + 1, counted + u64::from(entry.blocks));
+            } else {
+                others.push(entry.counter);
             }
         }
         if events > 1 {
             let blocks = u64::from(blocks);
             self.shared += events - 1;
             self.alone.extend(others);
-            self.blocks = self.blocks - alone + blocks;
+            self.blocks = self.blocks - counted + blocks;
             debug_assert!(self.groups.back().is_none_or(|before| before.last < first));
             self.groups.push_back(Group { first, last, events, blocks });
         }
